@@ -1,0 +1,195 @@
+"""The nouns of a search, and the seams between them.
+
+Everything here is an immutable value or a Protocol; nothing imports torch or touches a disk.
+
+    SearchSpace --sample, mutate, crossover--> Genome --ask--> Candidate --evaluate--> Evaluation --tell--> Strategy
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from nanonas.spaces.network import Network
+
+Genome = tuple[int, ...]  # integers that only their space can read; hashable, JSON-able
+Shape = tuple[int, ...]  # (channels, height, width) of an image or a feature map, (features,) of a vector
+
+
+class State(str, enum.Enum):
+    """How an evaluation ended. A candidate without an Evaluation is still running."""
+
+    COMPLETE = "complete"  # trained for its whole budget
+    PRUNED = "pruned"  # stopped early by its own rule; its metrics are those at the stop
+    CUT = "cut"  # stopped by the run's deadline; can be the best, but no strategy hears of it
+    INFEASIBLE = "infeasible"  # breaks a hard limit that had to be measured
+    FAILED = "failed"  # raised, hung, ran out of memory or lost its worker; `reason` says which
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long one candidate may train, and the rule that stops it early."""
+
+    epochs: int  # passes over the training images, 1 or more
+    stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
+    stop_below: float = 0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a strategy asks for."""
+
+    genome: Genome
+    parents: tuple[int, ...] = ()  # numbers of the candidates it was bred from
+    budget: Budget | None = None  # None: the study's own
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposal that was taken, and when."""
+
+    number: int  # 0-based, dense, unique in the run
+    proposal: Proposal  # with its budget filled in
+    key: str  # `Network.key`: the same key, the same network
+    asked_after: int = 0  # how many evaluations the strategy had heard of
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of a learning curve."""
+
+    train_loss: float  # mean over the epoch's training images, nats, label smoothing included
+    accuracy: float  # on the validation images, in [0, 1]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of a candidate.
+
+    ``metrics`` holds "params" and "macs" (counts, always there once a study has seen it) and, where training got
+    that far, "accuracy" (validation, in [0, 1]).
+    """
+
+    number: int  # of the candidate
+    state: State
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Epoch, ...] = ()
+    seconds: float = 0.0  # wall clock on the worker
+    reason: str | None = None  # one sentence, for every state but COMPLETE
+    traceback: str | None = None  # of what raised
+
+    @property
+    def accuracy(self) -> float | None:
+        """Validation accuracy in [0, 1]; None where none was measured."""
+        return self.metrics.get("accuracy")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric to get the best of."""
+
+    name: str = "accuracy"
+    maximize: bool = True
+
+    def loss(self, evaluation: Evaluation) -> float:
+        """The metric as something to minimise; infinite where it was not measured."""
+        value = evaluation.metrics.get(self.name)
+        if value is None or not np.isfinite(value):
+            return float("inf")
+        return -value if self.maximize else value
+
+
+class SearchSpace(Protocol):
+    """What can be built, for one input shape and one number of classes. Frozen and picklable."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def input_shape(self) -> Shape:
+        """(channels, height, width)."""
+
+    @property
+    def classes(self) -> int: ...
+
+    def sample(self, rng: np.random.Generator) -> Genome:
+        """A random genome."""
+
+    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        """A child whose network differs from the genome's, one edit away."""
+
+    def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
+        """A child of both."""
+
+    def decode(self, genome: Genome) -> Network:
+        """The network. Raises `GenomeError` for what is no genome of this space."""
+
+
+class Strategy(Protocol):
+    """Decides what to try next.
+
+    `ask` reads the state and never changes what it would answer; `tell` is the only thing that does, and only
+    appends. So the state is a fold over the evaluations told, in order, and a run resumes by telling them again.
+    """
+
+    def needs(self, number: int) -> int:
+        """How many evaluations, 0 … in number order, it has to have heard to be asked for `number`.
+
+        At most `number`, and never less than for the number before.
+        """
+
+    def generation(self, number: int) -> int:
+        """The generation, 0-based, that candidate `number` belongs to; never less than for the number before."""
+
+    def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        """What to try as `number`. `pending` was asked and is not told yet, in number order."""
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+        """Hears the next evaluation, in number order."""
+
+
+Pulse = Callable[[], bool]
+"""Called by a measurement after every batch: says that it lives, and returns whether to go on.
+
+False: the deadline has passed. Validate what is there and return it as `State.CUT`.
+"""
+
+Measure = Callable[[Candidate, Pulse], Evaluation]
+"""Measures one candidate. Picklable where worker processes run it. May raise: the evaluator makes a result of it."""
+
+
+class Evaluator(Protocol):
+    """Turns candidates into evaluations, somewhere. A failure is a result; only `KeyboardInterrupt` gets out."""
+
+    @property
+    def slots(self) -> int:
+        """How many candidates can run at once."""
+
+    def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
+        """Starts a candidate, or queues it. `deadline`, as of `time.time()`, is when its pulse says to stop."""
+
+    def result(self, timeout: float | None = None) -> Evaluation | None:
+        """The next evaluation that is ready, in whatever order; None when `timeout` seconds pass without one."""
+
+    def close(self) -> None:
+        """Stops everything, at once. What runs is lost. May be called twice."""
+
+
+def steady(number: int, lag: int) -> int:
+    """What a steady-state strategy needs: all but the `lag - 1` candidates before `number`. 1 = one after the other."""
+    return max(0, number + 1 - lag)
+
+
+def rng_for(seed: int, number: int) -> np.random.Generator:
+    """The generator that candidate `number` of a run is bred with. No other stream is shared."""
+    return np.random.default_rng([seed, number])
+
+
+def training_seed(seed: int, number: int) -> int:
+    """The seed that candidate `number` of a run is initialised and trained with: 32 bits, apart from `rng_for`'s."""
+    return int(np.random.SeedSequence([seed, number, 1]).generate_state(1)[0])

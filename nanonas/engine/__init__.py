@@ -1,0 +1,1 @@
+"""Running a search: the store, the loop, and the workers."""

@@ -1,0 +1,45 @@
+"""What goes wrong, as a tree. Each message is one sentence: the value, what was expected, the way out.
+
+NanonasError                 everything below; the command line prints it and exits with 2
+├── InvalidInput (ValueError)  what somebody handed over cannot be used
+│   ├── ConfigError              a key, a flag or a value of the configuration
+│   ├── GenomeError              a genome, or a file that holds one
+│   └── DataError                images, labels, or the place where they should be
+├── DeviceError                a device that is not there, or that cannot do what was asked
+└── RunError                   a run's folder: another configuration, another version, no space, no permission
+    └── Exhausted                no network left to try within the space and its limits
+"""
+
+from __future__ import annotations
+
+
+class NanonasError(Exception):
+    """Anything that nanonas tells its user in one sentence."""
+
+
+class InvalidInput(NanonasError, ValueError):
+    """A value that cannot be used; nothing was changed."""
+
+
+class ConfigError(InvalidInput):
+    """A key, a flag or a value of the configuration is wrong."""
+
+
+class GenomeError(InvalidInput):
+    """A genome, or a file that should hold one, is no genome of its space."""
+
+
+class DataError(InvalidInput):
+    """Images or labels are missing, broken, or do not match."""
+
+
+class DeviceError(NanonasError):
+    """The device is not there, or cannot do what was asked of it."""
+
+
+class RunError(NanonasError):
+    """A run's folder cannot be begun, continued or read."""
+
+
+class Exhausted(RunError):
+    """The space holds no further network within the limits."""

@@ -1,0 +1,1 @@
+"""Reading a run: tables and live progress."""

@@ -1,0 +1,1 @@
+"""What to try next: search strategies, one algorithm a file."""

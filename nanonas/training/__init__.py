@@ -1,0 +1,1 @@
+"""Measuring one candidate: images, modules, training, and their cost."""
