@@ -1,0 +1,112 @@
+"""nanonas from Python: the same searches as the command line's, with modules as results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanonas.config import SearchConfig, make_space, validated
+from nanonas.core import Shape
+from nanonas.errors import GenomeError
+
+if TYPE_CHECKING:
+    from nanonas.training.build import NetworkModule
+
+
+def nano_nas(
+    strategy: str = "evolution",
+    *,
+    population_size: int = 10,
+    generations: int = 5,
+    space: str = "nano",
+    data: str = "cifar10",
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path = "outputs",
+    quiet: bool = False,
+    **settings: Any,
+) -> NetworkModule:
+    """Searches for an architecture and returns the best module, with the weights it was evaluated with.
+
+    Works from a script without a main guard, a REPL, a notebook or standard input: workers never run the caller again.
+
+    >>> model = nano_nas("evolution", population_size=10, generations=5)  # doctest: +SKIP
+
+    Args:
+        strategy: "evolution", "aging" or "random".
+        population_size: networks in a generation, 2 or more.
+        generations: 1 or more.
+        space: "nano" or "layers".
+        data: "digits", "cifar10", "cifar100", a folder of images, an .npz, or parquet.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        out: the folder that the run's own folder is made in.
+        quiet: show nothing.
+        settings: any other value of the configuration: `epochs=3`, `max_params=250_000`, `time="10m"`, …
+
+    Returns:
+        On the CPU, in eval mode; `(B, C, H, W) -> (B, classes)`. Its architecture is `model.network`.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that cannot be used.
+        NanonasError: anything else that a search can say; see `nanonas.errors`.
+    """
+    from nanonas.runs import begin, best_module, halves
+
+    chosen = {"strategy": strategy, "population": population_size, "space": space, "data": data, "seed": seed}
+    config = validated(
+        halves({**chosen, "generations": generations, "device": device, "out": str(out), **settings}),
+        "nano_nas",
+    )
+    folder = begin(config, quiet=quiet, final=False).folder
+    return best_module(folder)
+
+
+def build(
+    genome: Sequence[int],
+    space: str = "nano",
+    *,
+    input_shape: Shape = (3, 32, 32),
+    classes: int = 10,
+    seed: int | None = None,
+    **options: int,
+) -> NetworkModule:
+    """The module of a hand-written genome, with fresh weights.
+
+    >>> build([0, 1, 2, 3], space="nano", channels=128)  # doctest: +SKIP
+
+    Args:
+        input_shape: (channels, height, width) of the images.
+        seed: of the weights; None draws from torch's global generator.
+        options: of the space: `channels` for "nano".
+
+    Returns:
+        `(B, *input_shape) -> (B, classes)`, logits.
+
+    Raises:
+        GenomeError: not a genome of the space.
+        ConfigError: no such space or option, or a value that cannot be used.
+    """
+    from nanonas.training.build import build_module
+
+    config: SearchConfig = validated({"search": {"space": space, **options}}, "build").search
+    try:
+        numbers = tuple(genome)
+    except TypeError:
+        raise GenomeError(f"a genome must be a list of whole numbers, but is {genome!r}") from None
+    return build_module(make_space(config, tuple(input_shape), classes).decode(numbers), seed)
+
+
+def load(source: str | Path) -> NetworkModule:
+    """The trained network of a run, in eval mode, on the CPU.
+
+    Args:
+        source: a run's folder or a folder of runs (its newest). The finally trained weights where there are some,
+            those of the best candidate's evaluation otherwise.
+
+    Raises:
+        RunError: no run there, or nothing in it yet.
+    """
+    from nanonas.runs import trained_module
+
+    return trained_module(Path(source))

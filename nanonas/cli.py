@@ -1,0 +1,300 @@
+"""The command line: one command, a few verbs. Arguments are checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
+
+from nanonas.config import Config, RunConfig, SearchConfig, nearest, read_yaml, seconds, to_values, validated
+from nanonas.errors import ConfigError, NanonasError
+
+if TYPE_CHECKING:
+    from nanonas.runs import Outcome
+    from nanonas.training.final import FinalResult
+
+
+@dataclass(frozen=True)
+class Search:
+    """Finds a network: evolution proposes, workers train, the best is trained for good and tested once."""
+
+    config: Path | None = None
+    """A YAML file with any of the values below; flags win over it. See configs/."""
+    search: OmitArgPrefixes[SearchConfig] = field(default_factory=SearchConfig)
+    run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Goes on with a run that was interrupted, or extends one that has ended."""
+
+    folder: Positional[Path]
+    """The run's folder; a folder of runs means its newest."""
+    run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains a network for good, on training and validation images, and tests it once. Interrupted, it goes on."""
+
+    source: Positional[Path]
+    """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
+    epochs: int = 100
+    """Passes over the images."""
+    seed: int = 0
+    """Of weights, order and augmentation."""
+    data: str | None = None
+    """The images; by default those that the network was found on."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    out: Path | None = None
+    """The folder for the trained network; by default RUN/final, or beside the genome's file."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Trains the found network, ResNet-18, a plain baseline and random networks with one recipe, and tests each."""
+
+    source: Positional[Path]
+    """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
+    epochs: int = 20
+    """Passes over the images, for every network."""
+    time_per_network: str | None = None
+    """At most so long for each network and seed: 10m, 1h. What would take longer gets fewer epochs."""
+    seeds: int = 3
+    """Trainings of each network."""
+    random: int = 3
+    """How many random networks of the space take part."""
+    data: str | None = None
+    """The images; by default those that the network was found on."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Says what a run has found, or what a genome's file holds."""
+
+    source: Positional[Path]
+    """A run's folder, a folder of runs (its newest), or a genome's JSON file."""
+    top: int = 5
+    """How many of the best networks."""
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Lists the search spaces and what they are made of."""
+
+
+# --- the verbs --------------------------------------------------------------------------------------------------------
+
+
+def search(arguments: Sequence[str]) -> None:
+    """nanonas search"""
+    given = _config_file(arguments)
+    defaults = Config() if given is None else read_yaml(given)
+    parsed = _parse(Search, "search", arguments, Search(given, defaults.search, defaults.run))
+    config = validated(to_values(Config(parsed.search, parsed.run)), "the command line")
+
+    from nanonas import runs
+
+    _report(runs.begin(config))
+
+
+def resume(arguments: Sequence[str]) -> None:
+    """nanonas resume"""
+    from nanonas import runs
+
+    path = next((Path(word) for word in arguments if not word.startswith("-")), None)
+    stored = RunConfig() if path is None else read_yaml(runs.find(path).config).run
+    parsed = _parse(Resume, "resume", arguments, Resume(path or Path("outputs"), stored))
+    run = validated(to_values(Config(run=parsed.run)), "the command line").run
+    _report(runs.resume(parsed.folder, run))
+
+
+def train(arguments: Sequence[str]) -> None:
+    """nanonas train"""
+    given = _parse(Train, "train", arguments)
+    _at_least(1, epochs=given.epochs)
+    _at_least(0, seed=given.seed)
+
+    from nanonas import runs
+    from nanonas.results.progress import TrainingProgress
+
+    source = runs.open_source(given.source, given.data)
+    folder = given.out or source.folder / "final"
+    console = Console()
+    with TrainingProgress(console, "training") as progress:
+        result = runs.train(
+            source.genome,
+            folder,
+            replace(source.config, seed=given.seed),
+            device=given.device,
+            epochs=given.epochs,
+            progress=progress,
+        )
+    source.note("test set opened", {"for": "train", "epochs": result.epochs, "seed": result.seed})
+    _say_final(console, result, folder)
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """nanonas compare"""
+    given = _parse(Compare, "compare", arguments)
+    _at_least(1, epochs=given.epochs, seeds=given.seeds)
+    _at_least(0, random=given.random)
+    limit = None if given.time_per_network is None else seconds(given.time_per_network, "--time-per-network")
+
+    from nanonas import runs
+    from nanonas.compare import Comparison
+
+    Comparison(
+        runs.open_source(given.source, given.data),
+        epochs=given.epochs,
+        seconds_per_network=limit,
+        seeds=given.seeds,
+        random=given.random,
+        device=given.device,
+        console=Console(),
+    ).run()
+
+
+def show(arguments: Sequence[str]) -> None:
+    """nanonas show"""
+    given = _parse(Show, "show", arguments)
+    _at_least(1, top=given.top)
+
+    from nanonas import runs
+    from nanonas.engine.store import RunStore
+    from nanonas.results import tables
+
+    console = Console()
+    source = runs.open_source(given.source)
+    if source.run is not None:
+        with RunStore.read(source.run.store) as store:
+            console.print(f"[bold]{source.run.path}[/bold]\n{tables.summary(store)}\n", highlight=False)
+            console.print(tables.best_table(store, given.top))
+    console.print("\n[bold]the best network[/bold]")
+    console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
+    if source.run is not None and (result := runs.final_result(source.run)):
+        _say_final(console, result, source.run.final)
+
+
+def spaces(arguments: Sequence[str]) -> None:
+    """nanonas spaces"""
+    _parse(Spaces, "spaces", arguments)
+
+    from nanonas.config import SPACES
+
+    console = Console()
+    for name, make in SPACES.items():
+        space = make(SearchConfig(), (3, 32, 32), 10)
+        console.print(f"[bold]{name}[/bold]  {(type(space).__doc__ or '').strip().splitlines()[0]}", highlight=False)
+        for decision, options in getattr(space, "options", dict)().items():
+            console.print(f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True)
+
+
+VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
+    "search": (search, Search),
+    "resume": (resume, Resume),
+    "train": (train, Train),
+    "compare": (compare, Compare),
+    "show": (show, Show),
+    "spaces": (spaces, Spaces),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `nanonas`. Returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if given[0] == "--version":
+        import nanonas
+
+        print(f"nanonas {nanonas.__version__}")
+        return 0
+    try:
+        if given[0] not in VERBS:
+            raise ConfigError(f"{given[0]!r} is no verb of nanonas{nearest(given[0], list(VERBS))}")
+        VERBS[given[0]][0](given[1:])
+    except NanonasError as error:
+        print(f"nanonas: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(f"\nstopped; {stopped or 'nothing was begun'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _help() -> str:
+    lines = ["Give it images and a budget; get back a small, accurate CNN.", ""]
+    lines += [f"  nanonas {name:<8} {(cls.__doc__ or '').splitlines()[0]}" for name, (_, cls) in VERBS.items()]
+    return "\n".join([*lines, "", "`nanonas VERB --help` lists what a verb can be told."])
+
+
+# --- what they say ----------------------------------------------------------------------------------------------------
+
+
+def _report(outcome: Outcome) -> None:
+    from nanonas.results import tables
+    from nanonas.results.progress import best_line
+
+    console = Console()
+    run = outcome.folder.path
+    console.print(f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False)
+    console.print(best_line(outcome.best, outcome.evaluation), highlight=False)
+    console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
+    if outcome.final is not None:
+        _say_final(console, outcome.final, outcome.folder.final)
+    console.print(f"\nkept in {run}; next:", highlight=False, soft_wrap=True)
+    for command, what in (
+        (f"nanonas show {run}", "what was found"),
+        (f"nanonas train {run} --epochs 100", "train it longer"),
+        (f"nanonas compare {run}", "against ResNet-18, a plain CNN and random networks"),
+        (f'python -c "import nanonas; model = nanonas.load({str(run)!r})"', "the module"),
+    ):
+        console.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _say_final(console: Console, result: FinalResult, folder: Path) -> None:
+    from nanonas.results.progress import count, duration
+
+    console.print(
+        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on {result.test_images:,} images that "
+        f"nothing was chosen by; {count(result.params)} parameters, {count(result.macs)} MACs, "
+        f"{result.latency_ms:.2f} ms an image; trained for {result.epochs} epochs in {duration(result.seconds)} "
+        f"on {result.hardware}, seed {result.seed}\n  {folder / 'model.safetensors'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def _parse(cls: type[Any], verb: str, arguments: Sequence[str], default: Any = None) -> Any:
+    """The verb's arguments. tyro prints help and complaints itself, and ends with 0 or 2."""
+    return tyro.cli(cls, prog=f"nanonas {verb}", description=cls.__doc__, args=list(arguments), default=default)
+
+
+def _config_file(arguments: Sequence[str]) -> Path | None:
+    """The value of --config, read before the rest: its values are the defaults of all other flags."""
+    for place, argument in enumerate(arguments):
+        if argument == "--config" and place + 1 < len(arguments):
+            return Path(arguments[place + 1])
+        if argument.startswith("--config="):
+            return Path(argument.removeprefix("--config="))
+    return None
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"--{name} must be {least} or more, but is {value}")

@@ -1,0 +1,298 @@
+"""One run's configuration: YAML, flags and the table from strings to classes.
+
+A configuration has two halves. `search:` is the run's identity and is fixed once the run has begun; `run:` may change
+on resume. Every value is a flag of its own name (`--population 30`), so no name appears twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict as Settings
+from pydantic import Field, TypeAdapter, ValidationError
+
+from nanonas.core import Budget, SearchSpace, Shape, Strategy
+from nanonas.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is searched, and how: the run's identity, fixed once it has begun."""
+
+    __pydantic_config__ = Settings(extra="forbid")
+
+    data: str = "cifar10"
+    """digits, cifar10, cifar100, a folder of images (root/class/*, or root/{train,val,test}/class/*), an .npz, or
+    parquet (a file or a folder)."""
+    image_size: Annotated[int, Field(ge=8, le=224)] | None = None
+    """Height and width that images are resized to; by default those that the source has."""
+    train_images: Count | None = None
+    """How many images, evenly over the classes, a candidate trains on in one epoch; by default all."""
+    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images that is set apart to judge candidates."""
+    flip: bool | None = None
+    """Mirror images left to right while training; by default where the source says that it makes sense."""
+    crop: Annotated[int, Field(ge=0, le=32)] | None = None
+    """Pixels of padding for random crops; by default an eighth of the height."""
+    cutout: Annotated[int, Field(ge=0, le=128)] = 0
+    """Side, in pixels, of the square that is blanked in each training image; 0 = none."""
+
+    space: Literal["layers", "nano"] = "layers"
+    """The search space; `nanonas spaces` describes them."""
+    channels: Annotated[int, Field(ge=1, le=1024)] = 40
+    """Channels of layer 1; layer 2 has twice as many (nano only)."""
+    length: Annotated[int, Field(ge=2, le=64)] = 8
+    """Number of operations (nano only)."""
+    add_rate: Share = 0.3
+    """Probability that a child gets a new layer (layers only)."""
+    remove_rate: Share = 0.2
+    """Probability that a child loses a layer (layers only)."""
+    change_rate: Share = 0.6
+    """Probability that one hyperparameter of one layer of a child changes (layers only)."""
+    skip_rate: Share = 0.25
+    """Probability that a skip connection of a child is toggled (layers only)."""
+    max_params: Count | None = None
+    """No network with more parameters is trained."""
+    max_macs: Count | None = None
+    """No network with more multiply-accumulates an image is trained."""
+
+    strategy: Literal["random", "evolution", "aging"] = "evolution"
+    """What to try next: random search, generational evolution, or aging (regularized) evolution."""
+    population: Annotated[int, Field(ge=2, le=100_000)] = 30
+    """Members of a generation."""
+    parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Best part of a generation that may become parents (evolution only)."""
+    crossover_rate: Share = 0.5
+    """Share of children with two parents (evolution only)."""
+    lag: Count | None = None
+    """How many candidates may be in flight before a steady-state strategy waits; by default twice the workers at the
+    first start. Part of the identity: the same lag gives the same run with any number of workers."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of everything random."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Passes over the training images for each candidate."""
+    stop_epoch: Annotated[int, Field(ge=0)] = 3
+    """After this epoch, candidates that are hardly better than chance are pruned; 0 = never."""
+    stop_margin: Share = 0.05
+    """What a candidate has to be better than chance by, in accuracy, not to be pruned."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    """Images in one step."""
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """Learning rate at the top of its cycle."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the steps on which the learning rate rises."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
+    """Of weights; not of biases and batch norms."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the target that is spread over all classes."""
+    clip_norm: Annotated[float, Field(ge=0)] = 2.0
+    """The gradient's norm is cut to this; 0 = never."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of training: bfloat16 is mixed precision; auto takes it where the hardware is faster with it."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where the run happens and when it ends: may change on resume."""
+
+    __pydantic_config__ = Settings(extra="forbid")
+
+    time: str | None = None
+    """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
+    evaluations: Count | None = None
+    """End the search after this many candidates."""
+    generations: Count | None = 100
+    """End the search after this many generations."""
+    final_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Part of --time that is kept to train the winner; 0 = don't train it."""
+    final_epochs: Annotated[int, Field(ge=0, le=100_000)] = 100
+    """Epochs for the winner when there is no --time; 0 = don't train it."""
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Candidates trained at once; by default one a core, or one a GPU."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    hang_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """A candidate without a batch for so long counts as hung and is given up."""
+    keep_weights: Annotated[int, Field(ge=1)] = 20
+    """Of how many of the best candidates the trained weights stay on the disk."""
+    out: Path = Path("outputs")
+    """The folder that runs are kept in."""
+    name: str | None = None
+    """The run's folder in it; by default the time of its start and the data's name."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Both halves."""
+
+    __pydantic_config__ = Settings(extra="forbid")
+
+    search: SearchConfig = field(default_factory=SearchConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+# --- reading and writing ------------------------------------------------------------------------------------------
+
+
+def validated(values: dict[str, Any], where: str = "the configuration") -> Config:
+    """A `Config` from plain values, as YAML or flags give them: numbers may be strings.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest right one), a wrong type, or a value out of range.
+    """
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, where)) from None
+
+
+def _sentence(error: ValidationError, where: str) -> str:
+    """The first complaint of pydantic as one sentence."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = {"search": SearchConfig, "run": RunConfig}.get(path[0], Config) if len(path) > 1 else Config
+        names = [f.name for f in dataclasses.fields(known)]
+        return f"{where} has an unknown key {key!r}{nearest(path[-1], names)}"
+    return f"{where}: {'.'.join(path[:2])} is {first['input']!r}, but {_expected(first['msg'])} (--{_flag(path)})"
+
+
+def _expected(message: str) -> str:
+    return message[0].lower() + message[1:]
+
+
+def _flag(path: list[str]) -> str:
+    return (path[1] if len(path) > 1 else path[0]).replace("_", "-")
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest known one, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def read_yaml(path: Path) -> Config:
+    """The configuration in a YAML file; what it leaves out keeps its default.
+
+    Raises:
+        ConfigError: no such file, no YAML, or a key or value that is wrong.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {str(path)!r}; see configs/ for examples") from None
+    except OSError as error:
+        raise ConfigError(f"the configuration file {str(path)!r} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold 'search:' and 'run:' with keys below them, but holds {values!r:.80}")
+    return validated({str(key): {} if value is None else value for key, value in values.items()}, str(path))
+
+
+def to_values(config: Config) -> dict[str, Any]:
+    """The configuration as plain values, for YAML, JSON and the store."""
+    values: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
+    return values
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that `read_yaml` reads back."""
+    return yaml.safe_dump(to_values(config), sort_keys=False)
+
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def seconds(text: str, flag: str = "--time") -> float:
+    """A duration in seconds: "90", "90s", "30m", "2h", "1h30m".
+
+    Raises:
+        ConfigError: it is none, or it is 0.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    total = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if total <= 0:
+        raise ConfigError(f"{flag} is {text!r}, but must be a duration such as 90s, 30m or 1h30m")
+    return total
+
+
+# --- from strings to objects: the only place --------------------------------------------------------------------------
+
+
+def _layers(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
+    from nanonas.spaces.layers import LayersSpace
+
+    return LayersSpace(shape, classes, rates=(c.add_rate, c.remove_rate, c.change_rate, c.skip_rate))
+
+
+def _nano(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
+    from nanonas.spaces.nano import NanoSpace
+
+    return NanoSpace(shape, classes, channels=c.channels, length=c.length)
+
+
+def _random(c: SearchConfig, space: SearchSpace) -> Strategy:
+    from nanonas.strategies.random import RandomSearch
+
+    return RandomSearch(space, c.population)
+
+
+def _evolution(c: SearchConfig, space: SearchSpace) -> Strategy:
+    from nanonas.strategies.evolution import Evolution
+
+    return Evolution(
+        space, population_size=c.population, parents_share=c.parents_share, crossover_rate=c.crossover_rate
+    )
+
+
+def _aging(c: SearchConfig, space: SearchSpace) -> Strategy:
+    from nanonas.strategies.aging import AgingEvolution
+
+    return AgingEvolution(space, population_size=c.population, lag=c.lag or 1)
+
+
+SPACES: dict[str, Callable[[SearchConfig, Shape, int], SearchSpace]] = {"layers": _layers, "nano": _nano}
+STRATEGIES: dict[str, Callable[[SearchConfig, SearchSpace], Strategy]] = {
+    "random": _random,
+    "evolution": _evolution,
+    "aging": _aging,
+}
+
+
+def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> SearchSpace:
+    """The configured space for images of `input_shape` (C, H, W) in `classes` classes."""
+    return SPACES[config.space](config, input_shape, classes)
+
+
+def make_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
+    """The configured strategy over `space`."""
+    return STRATEGIES[config.strategy](config, space)
+
+
+def make_budget(config: SearchConfig, classes: int) -> Budget:
+    """What a candidate may train; the stop rule's threshold is chance plus the margin."""
+    stops = 0 < config.stop_epoch < config.epochs
+    return Budget(
+        config.epochs,
+        stop_epoch=config.stop_epoch if stops else 0,
+        stop_below=1 / classes + config.stop_margin if stops else 0.0,
+    )

@@ -1,0 +1,332 @@
+"""The loop: tell, ask, write down, submit; collect, write down.
+
+Candidate `n` is bred after exactly the first `strategy.needs(n)` evaluations were told, in number order. So what a
+run finds follows from its strategy and its seed alone: not from how many workers there are, which of them was faster,
+or how often the run was interrupted. A deadline decides only where the sequence is cut, never what is in it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Evaluator,
+    Proposal,
+    SearchSpace,
+    State,
+    Strategy,
+    rng_for,
+)
+from nanonas.engine.store import RunStore
+from nanonas.errors import ConfigError, Exhausted, RunError
+from nanonas.spaces.network import Network
+
+_REDRAWS = 20  # times a strategy may come up with what cannot be taken; then random genomes are drawn
+_RANDOM_DRAWS = 10_000
+_HOPELESS = 10  # first candidates that all fail for one reason end a run: nobody wants a thousand of them
+
+
+class Why(str, enum.Enum):
+    """Why a run ended."""
+
+    EVALUATIONS = "evaluations"  # as many as were asked for
+    GENERATIONS = "generations"  # as many as were asked for
+    DEADLINE = "deadline"
+    EXHAUSTED = "exhausted"  # no network left to try within the space and its limits
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended."""
+
+    why: Why
+    message: str  # one sentence
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a network may cost at most; None = no limit. Checked before anything is trained."""
+
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in (("max_params", self.max_params), ("max_macs", self.max_macs)):
+            if limit is not None and limit < 1:
+                raise ConfigError(f"{name} must be 1 or more, but is {limit}; leave it out for no limit")
+
+    def excess(self, network: Network) -> float:
+        """By what factor the network breaks the limit that it breaks most; at most 1 when it meets all of them."""
+        costs = ((network.params, self.max_params), (network.macs, self.max_macs))
+        return max((cost / limit for cost, limit in costs if limit is not None), default=0.0)
+
+    def __str__(self) -> str:
+        limits = (("parameters", self.max_params), ("MACs", self.max_macs))
+        return " and ".join(f"at most {limit:,} {name}" for name, limit in limits if limit is not None) or "no limits"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an observer sees each time an evaluation has been stored."""
+
+    candidate: Candidate  # whose evaluation has arrived
+    evaluation: Evaluation
+    generation: int  # of the candidate, 0-based
+    asked: int  # candidates, earlier sessions included
+    evaluated: int  # of them with an evaluation that is not CUT
+    running: int  # of them at work now
+    best: Evaluation | None  # so far
+
+
+@dataclass
+class Study:
+    """One run of a search over its store. A store that holds a run already is gone on with.
+
+    After an exception out of `run` the study is done for: resume the store with new objects.
+    """
+
+    space: SearchSpace
+    strategy: Strategy  # one that was told nothing yet: the study tells it what the store holds
+    evaluator: Evaluator  # closed by whoever made it; by the study when `run` raises or gives candidates up
+    store: RunStore
+    budget: Budget  # for proposals that come without one
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+    grace: float = 60.0  # seconds after the deadline within which what runs may still arrive
+    _told: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._candidates = self.store.candidates()
+        self._latest = self.store.latest()
+        self._seen = {_identity(candidate) for candidate in self._candidates}
+
+    def run(
+        self,
+        evaluations: int | None = None,
+        generations: int | None = None,
+        deadline: float | None = None,
+        observe: Callable[[Progress], None] | None = None,
+    ) -> End:
+        """Goes on until the first of the budgets is spent; without one, until the space is exhausted.
+
+        Args:
+            evaluations: candidates 0 … evaluations - 1 are evaluated, counting those already in the store.
+            generations: the strategy's generations 0 … generations - 1 are evaluated, counting likewise.
+            deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated and stored as CUT.
+            observe: called after each evaluation was stored.
+
+        Raises:
+            Exhausted: not one candidate could be found; the message holds the network that was nearest to the limits.
+            RunError: candidates 0 … 9 all failed for the same reason, or the store could not be written.
+            KeyboardInterrupt: Ctrl-C; the evaluator is closed and the store can be resumed.
+        """
+        goal = _Goal(evaluations, generations, deadline)
+        self.store.event("started", {"evaluations": evaluations, "generations": generations, "deadline": deadline})
+        try:
+            end = self._loop(goal, observe)
+        except BaseException as error:
+            self.evaluator.close()
+            if isinstance(error, KeyboardInterrupt):
+                self.store.event("interrupted")
+            raise
+        if end.why is Why.EXHAUSTED and not self._latest:
+            raise Exhausted(end.message)
+        self.store.event("ended", {"why": end.why.value, "message": end.message})
+        return end
+
+    def best(self) -> tuple[Candidate, Evaluation] | None:
+        """The candidate with the best accuracy so far, as `ranking` has it; None when no accuracy was measured."""
+        ranked = ranking(self._latest.values())
+        return (self._candidates[ranked[0].number], ranked[0]) if ranked else None
+
+    def _loop(self, goal: _Goal, observe: Callable[[Progress], None] | None) -> End:
+        waiting = deque(c for c in self._candidates if not self._evaluated(c.number) and self._wanted(c.number, goal))
+        running: set[int] = set()
+        end: End | None = None
+        while True:
+            end = end or self._fill(waiting, running, goal)
+            if not running:
+                if end is None:
+                    raise RunError(f"{self.strategy!r} needs evaluations of candidates that it was not asked for yet")
+                return end
+            evaluation = self.evaluator.result(goal.patience(self.grace))
+            if evaluation is None:
+                if time.time() < (goal.deadline or math.inf) + self.grace:
+                    continue
+                self.evaluator.close()
+                self.store.event("given up", {"numbers": sorted(running)})
+                return _past_deadline(len(running))
+            evaluation = self._arrive(evaluation)
+            running.discard(evaluation.number)
+            if evaluation.state is State.CUT:
+                end = _past_deadline()
+            if observe is not None:
+                observe(self._progress(evaluation, len(running)))
+            self._require_hope(evaluation.number)
+
+    def _fill(self, waiting: deque[Candidate], running: set[int], goal: _Goal) -> End | None:
+        """Submits candidates while slots are free. Returns why there will be no more; None when there may be."""
+        while len(running) < self.evaluator.slots:
+            number = len(self._candidates)
+            if goal.deadline is not None and time.time() >= goal.deadline:
+                return _past_deadline()
+            if waiting:
+                candidate = waiting.popleft()  # asked in an earlier session, and lost or cut there
+            elif not self._wanted(number, goal):
+                return goal.reached(number)
+            elif not self._tell(self.strategy.needs(number)):
+                return None  # waits for a straggler: the price of the same run everywhere
+            else:
+                try:
+                    candidate = self._ask(number)
+                except Exhausted as exhausted:
+                    return End(Why.EXHAUSTED, str(exhausted))
+            self.evaluator.submit(candidate, goal.deadline)
+            running.add(candidate.number)
+        return None
+
+    def _wanted(self, number: int, goal: _Goal) -> bool:
+        if goal.evaluations is not None and number >= goal.evaluations:
+            return False
+        return goal.generations is None or self.strategy.generation(number) < goal.generations
+
+    def _evaluated(self, number: int) -> bool:
+        return number in self._latest and self._latest[number].state is not State.CUT
+
+    def _tell(self, needs: int) -> bool:
+        """Tells the first `needs` evaluations, in number order; False, and tells none, while one of them is missing."""
+        if not all(self._evaluated(number) for number in range(self._told, needs)):
+            return False
+        for number in range(self._told, needs):
+            self.strategy.tell(self._candidates[number], self._latest[number])
+            self._told = number + 1
+        return True
+
+    def _ask(self, number: int) -> Candidate:
+        candidate = self._breed(number)
+        self.store.asked(candidate)
+        self._candidates.append(candidate)
+        self._seen.add(_identity(candidate))
+        return candidate
+
+    def _breed(self, number: int) -> Candidate:
+        """The next candidate: within the limits, and not tried before under the same budget."""
+        rng, pending = rng_for(self.seed, number), self._candidates[self._told :]
+        too_large, smallest = 0, None
+        for draw in range(_REDRAWS + _RANDOM_DRAWS):
+            if draw < _REDRAWS:
+                asked = self.strategy.ask(number, rng, pending)
+            else:
+                asked = Proposal(self.space.sample(rng), budget=asked.budget)
+            genome = tuple(int(gene) for gene in asked.genome)
+            network = self.space.decode(genome)
+            if self.limits.excess(network) > 1:
+                too_large += 1
+                smallest = min(smallest or network, network, key=self.limits.excess)
+                continue
+            proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
+            candidate = Candidate(number, proposal, network.key, asked_after=self._told)
+            if _identity(candidate) not in self._seen:
+                return candidate
+        raise Exhausted(self._what_is_exhausted(too_large, smallest))
+
+    def _what_is_exhausted(self, too_large: int, smallest: Network | None) -> str:
+        draws, tried = _REDRAWS + _RANDOM_DRAWS, len(self._candidates)
+        if smallest is None:
+            return (
+                f"the space {self.space.name!r} is exhausted: all of {draws:,} draws are among the {tried:,} "
+                "candidates asked before; choose a larger space for a longer search"
+            )
+        found = f"{too_large:,} of {draws:,} draws from the space {self.space.name!r} exceed {self.limits}"
+        rest = f", and the others are among the {tried:,} candidates asked before" if too_large < draws else ""
+        return (
+            f"the limits are exhausted: {found}{rest}; the smallest network beyond them has {smallest.params:,} "
+            f"parameters and {smallest.macs:,} MACs, so raise the limits or choose another space"
+        )
+
+    def _arrive(self, evaluation: Evaluation) -> Evaluation:
+        """Adds the counts, and commits before anybody hears of it."""
+        network = self.space.decode(self._candidates[evaluation.number].proposal.genome)
+        counts = {"params": network.params, "macs": network.macs}
+        evaluation = replace(evaluation, metrics={**evaluation.metrics, **counts})
+        self.store.arrived(evaluation)
+        self._latest[evaluation.number] = evaluation
+        return evaluation
+
+    def _progress(self, evaluation: Evaluation, running: int) -> Progress:
+        return Progress(
+            candidate=self._candidates[evaluation.number],
+            evaluation=evaluation,
+            generation=self.strategy.generation(evaluation.number),
+            asked=len(self._candidates),
+            evaluated=sum(self._evaluated(number) for number in self._latest),
+            running=running,
+            best=next(iter(ranking(self._latest.values())), None),
+        )
+
+    def _require_hope(self, number: int) -> None:
+        """Ends a run whose first candidates all failed for one reason.
+
+        By number, so that it does not depend on who was faster; looked at only when one of them arrives, so that
+        whoever has removed the reason, or does not mind, can resume the run.
+        """
+        first = [self._latest.get(n) for n in range(_HOPELESS)]
+        if number >= _HOPELESS or not all(e is not None and e.state is State.FAILED for e in first):
+            return
+        reasons = {e.reason for e in first if e is not None}
+        if len(reasons) == 1:
+            raise RunError(
+                f"the first {_HOPELESS} candidates all failed with {reasons.pop()!r}: remove the reason and begin again"
+            )
+
+
+def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Complete, pruned and cut evaluations with an accuracy, best first; of equals the one with the lowest number.
+
+    Where a candidate has several evaluations, the last one counts.
+    """
+    usable = (State.COMPLETE, State.PRUNED, State.CUT)
+    latest = {evaluation.number: evaluation for evaluation in evaluations}
+    scored = [
+        (evaluation.accuracy, evaluation)
+        for evaluation in latest.values()
+        if evaluation.state in usable and evaluation.accuracy is not None and math.isfinite(evaluation.accuracy)
+    ]
+    return [evaluation for _, evaluation in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))]
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """The budgets of one call of `run`."""
+
+    evaluations: int | None
+    generations: int | None
+    deadline: float | None
+
+    def patience(self, grace: float) -> float | None:
+        """Seconds to wait for what runs."""
+        return None if self.deadline is None else max(0.0, self.deadline + grace - time.time())
+
+    def reached(self, number: int) -> End:
+        """Why candidate `number` is not wanted."""
+        if self.evaluations is not None and number >= self.evaluations:
+            return End(Why.EVALUATIONS, f"{self.evaluations} candidates are evaluated")
+        return End(Why.GENERATIONS, f"{self.generations} generations are evaluated")
+
+
+def _past_deadline(given_up: int = 0) -> End:
+    lost = f"; {given_up} candidates did not stop in time and were given up" if given_up else ""
+    return End(Why.DEADLINE, f"the time is over{lost}")
+
+
+def _identity(candidate: Candidate) -> tuple[str, Budget | None]:
+    """What must not be tried twice."""
+    return candidate.key, candidate.proposal.budget

@@ -1,0 +1,35 @@
+"""Files that are written whole or not at all: into a part file beside them, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nanonas.errors import RunError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a part file to write; at the end it becomes `path`, or vanishes if anything was raised.
+
+    Raises:
+        RunError: no permission, no space left, no such folder.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}; free space or permissions, then go on"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8. Raises `RunError` as `replacing` does."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,168 @@
+"""What a search and a training show while they run: a live panel on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nanonas.core import Candidate, Evaluation, State
+from nanonas.engine.study import Progress
+
+
+class SearchProgress:
+    """Follows a search: generation, done/pruned/failed, best so far, evaluations per minute, time left.
+
+    Args:
+        evaluations: how many the search ends after, where that is known.
+        deadline: when it ends, as of `time.time()`, where that is known.
+        generations: how many the search ends after, where that is known.
+    """
+
+    def __init__(
+        self, console: Console, evaluations: int | None, deadline: float | None, generations: int | None
+    ) -> None:
+        self.console, self.evaluations, self.deadline, self.generations = console, evaluations, deadline, generations
+        self.start = time.time()
+        self.states: Counter[State] = Counter()  # of this session
+        self.progress: Progress | None = None  # the latest
+        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> SearchProgress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Hears of one more evaluation."""
+        earlier, self.progress = self.progress, progress
+        self.states[progress.evaluation.state] += 1
+        if not self.console.is_terminal and earlier is not None and progress.generation > earlier.generation:
+            self.console.print(self._line(), highlight=False)
+        if progress.best is not None and progress.best.number == progress.evaluation.number:
+            self.console.print(best_line(progress.candidate, progress.evaluation), highlight=False)
+
+    @property
+    def rate(self) -> float:
+        """Evaluations per minute, in this session."""
+        return 60 * self.states.total() / max(1e-9, time.time() - self.start)
+
+    def seconds_left(self) -> float | None:
+        """Until the search ends, by its deadline or at its speed so far; None where nobody can know."""
+        left: list[float] = []
+        if self.deadline is not None:
+            left.append(max(0.0, self.deadline - time.time()))
+        if self.evaluations is not None and self.progress is not None:
+            left.append(60 * max(0, self.evaluations - self.progress.evaluated) / self.rate)
+        return min(left, default=None)
+
+    def _share(self) -> float:
+        """How much of the search is done, in [0, 1]."""
+        shares = [0.0]
+        if self.deadline is not None:
+            shares.append((time.time() - self.start) / max(1e-9, self.deadline - self.start))
+        if self.progress is not None:
+            if self.evaluations:
+                shares.append(self.progress.evaluated / self.evaluations)
+            if self.generations:
+                shares.append(self.progress.generation / self.generations)
+        return min(1.0, max(shares))
+
+    def _line(self) -> str:
+        if self.progress is None:
+            return "starting the workers"
+        s, best = self.states, self.progress.best
+        of = f"/{self.generations}" if self.generations else ""
+        words = [
+            f"generation {self.progress.generation + 1}{of}",
+            f"{s[State.COMPLETE]} done",
+            f"{s[State.PRUNED]} pruned",
+            f"{s[State.FAILED] + s[State.INFEASIBLE]} failed",
+            f"best {best.accuracy:.1%}" if best else "no result yet",
+            f"{self.rate:.1f}/min",
+        ]
+        left = self.seconds_left()
+        return " · ".join([*words, f"{duration(left)} left"] if left is not None else words)
+
+    def _panel(self) -> Group:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(ProgressBar(total=1.0, completed=self._share(), width=24), Text(self._line()))
+        return Group(grid)
+
+
+class TrainingProgress:
+    """Follows one network's training: epochs, loss, time left. `label` says what it is for."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self.console, self.label = console, label
+        self.start: float | None = None
+        self.first = 0  # epochs that an earlier session had done
+        self.done, self.of, self.loss = 0, 0, 0.0
+        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> TrainingProgress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def epoch(self, done: int, of: int, loss: float) -> None:
+        """Hears that `done` of `of` epochs are over, the last one with this mean loss."""
+        if self.start is None:
+            self.start, self.first = time.time(), done
+        self.done, self.of, self.loss = done, of, loss
+        if not self.console.is_terminal and (done == of or done % max(1, of // 5) == 0):
+            self.console.print(f"  {self._line()}", highlight=False)
+
+    def _line(self) -> str:
+        if self.start is None:
+            return f"{self.label}: measuring the speed"
+        words = f"{self.label}: epoch {self.done}/{self.of} · loss {self.loss:.3f}"
+        if self.done == self.first or self.done == self.of:
+            return words
+        left = (self.of - self.done) * (time.time() - self.start) / (self.done - self.first)
+        return f"{words} · {duration(left)} left"
+
+    def _panel(self) -> Group:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(ProgressBar(total=max(1, self.of), completed=self.done, width=24), Text(self._line()))
+        return Group(grid)
+
+
+def best_line(candidate: Candidate, evaluation: Evaluation) -> str:
+    """One line about a new best."""
+    parents = candidate.proposal.parents
+    bred = f"child of {' and '.join(f'#{p}' for p in parents)}" if parents else "random"
+    cost = f"{count(evaluation.metrics['params'])} parameters, {count(evaluation.metrics['macs'])} MACs"
+    return f"  new best: [bold]{evaluation.accuracy:.1%}[/bold]  #{candidate.number}  {cost}  [dim]({bred})[/dim]"
+
+
+def count(number: float) -> str:
+    """A count for people: 812, 24.1K, 1.2M, 3.4G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42s, 3m 20s, 2h 05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"

@@ -1,0 +1,66 @@
+"""Regularized evolution: the oldest dies, whatever its fitness."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nanonas.core import Candidate, Evaluation, Objective, Proposal, SearchSpace, State, steady
+from nanonas.errors import ConfigError
+
+
+@dataclass
+class AgingEvolution:
+    """Ageing evolution, steady state, mutation only. Real et al. 2019, https://arxiv.org/abs/1802.01548, Algorithm 1.
+
+    Args:
+        population_size: how many are alive at once; the first `population_size` candidates are random.
+        sample_size: how many of them are drawn, without replacement, to find one parent. None: a quarter of the
+            population, as in the paper (16 of 64), at least 2.
+        lag: how many candidates may be in flight, the one that is asked for included.
+
+    Raises:
+        ConfigError: `sample_size` is not in [1, population_size], or the population is smaller than 2.
+    """
+
+    space: SearchSpace
+    objective: Objective = field(default_factory=Objective)
+    population_size: int = 30
+    sample_size: int | None = None
+    lag: int = 1
+    _alive: deque[tuple[Candidate, Evaluation]] = field(default_factory=deque, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.population_size < 2:
+            raise ConfigError(f"population must be 2 or more for aging evolution, but is {self.population_size}")
+        if self.sample_size is None:
+            self.sample_size = max(2, self.population_size // 4)
+        if not 1 <= self.sample_size <= self.population_size:
+            raise ConfigError(
+                f"sample_size must lie in [1, population={self.population_size}], but is {self.sample_size}"
+            )
+
+    def needs(self, number: int) -> int:
+        return steady(number, self.lag)
+
+    def generation(self, number: int) -> int:
+        return number // self.population_size
+
+    def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        if number < self.population_size or not self._alive:
+            return Proposal(self.space.sample(rng))
+        assert self.sample_size is not None  # __post_init__ has set it
+        size = min(self.sample_size, len(self._alive))
+        drawn = [self._alive[i] for i in rng.choice(len(self._alive), size, replace=False)]
+        parent, _ = min(drawn, key=lambda told: self.objective.loss(told[1]))
+        return Proposal(self.space.mutate(parent.proposal.genome, rng), (parent.number,))
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+        if evaluation.state in (State.FAILED, State.INFEASIBLE):
+            return
+        self._alive.append((candidate, evaluation))
+        if len(self._alive) > self.population_size:
+            self._alive.popleft()

@@ -1,0 +1,29 @@
+"""Random search: the baseline that every other strategy has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanonas.core import Candidate, Evaluation, Proposal, SearchSpace
+
+
+@dataclass
+class RandomSearch:
+    """Draws from the space and learns nothing. A "generation" is only a count: `population_size` draws."""
+
+    space: SearchSpace
+    population_size: int = 30
+
+    def needs(self, number: int) -> int:
+        return 0
+
+    def generation(self, number: int) -> int:
+        return number // self.population_size
+
+    def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        return Proposal(self.space.sample(rng))
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None: ...

@@ -1,0 +1,295 @@
+"""Images for a search: loaded once into a cache that all processes share, and split by seed.
+
+`load` decodes a source into plain .npy files and maps them into memory; `split` divides the training images. The test
+images are apart from both and choose nothing. What can be loaded is the table `sources.SOURCES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from nanonas.core import Shape
+from nanonas.errors import ConfigError, DataError
+from nanonas.training.cache import fill, reading
+from nanonas.training.sources import Decoded, Labels, Reader, find_reader
+
+if TYPE_CHECKING:
+    from nanonas.training.train import Pictures
+
+SMALLEST = 8  # pixels of a side: below, there is nothing for strides and kernels to work on
+_CACHE_VERSION = 1  # part of every key: raise it when what is decoded or stored changes
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A data set, decoded. Pickles as the place of its cache, so that a worker maps the same memory.
+
+    The source's own validation images, where it has some, are the last `own_valid` of `x_train`.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    x_train: NDArray[np.uint8]  # (N, H, W, C), read-only
+    y_train: Labels  # (N,), in [0, classes)
+    x_test: NDArray[np.uint8]
+    y_test: Labels
+    mean: tuple[float, ...]  # (C,), of the training images' pixels in [0, 1]
+    std: tuple[float, ...]  # (C,), above 0
+    flip: bool  # whether an image mirrored left and right is still one of its class
+    fingerprint: str  # of names, pixels and labels: the same for the same data, wherever it lies
+    own_valid: int = 0
+    folder: Path | None = None  # in the cache
+
+    @property
+    def input_shape(self) -> Shape:
+        """(channels, height, width)."""
+        height, width, channels = self.x_train.shape[1:]
+        return (channels, height, width)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self.folder is None:
+            return super().__reduce__()
+        return open_cached, (self.folder, self.flip)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which of `Images.x_train` to train on and which to judge by: ascending indices without a common one."""
+
+    train: Labels
+    valid: Labels
+
+
+def cache_folder() -> Path:
+    """Where data is kept: the environment's NANONAS_CACHE, or the user's cache folder on this platform."""
+    if place := os.environ.get("NANONAS_CACHE"):
+        return Path(place).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("nanonas"))
+
+
+def load(source: str, image_size: int | None = None, *, flip: bool | None = None, cache: Path | None = None) -> Images:
+    """The images of a source, from the cache or into it.
+
+    Args:
+        source: a name in `sources.SOURCES`, or a path that one of them knows.
+        image_size: side in pixels of the square that images are scaled to, 8 or more; None for the size that they
+            have, and for folders and parquet with images of several sizes, or large ones, 32 or 64.
+        flip: whether a mirrored image is still one of its class; None: yes for colour images, no for grey ones, which
+            are mostly digits and letters.
+        cache: its folder; None for `cache_folder()`.
+
+    A source without a test set has 20 % of each class's images split off as one, always the same, whatever a run's
+    seed is.
+
+    Raises:
+        DataError: no such source, or its images or labels cannot be used; or the cache cannot be written.
+        ConfigError: `image_size` is too small.
+    """
+    if image_size is not None and image_size < SMALLEST:
+        raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
+    kind, reader = find_reader(source)
+    root = (cache or cache_folder()).expanduser().absolute()
+    name = kind if kind == source else Path(source).expanduser().resolve().stem
+    folder = root / "decoded" / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{_key(kind, reader, image_size, source)}"
+    try:
+        return open_cached(folder, flip)
+    except DataError:  # not there, or not whole
+        pass
+    start = time.perf_counter()
+    with reading(source):
+        decoded = reader.decode(image_size, root)
+    _check(decoded, source)
+    try:
+        fill(folder, decoded, name, source)
+    except OSError as error:
+        raise DataError(
+            f"the cache {str(root)!r} cannot be written: {error.strerror or error}; free space or permissions there, "
+            "or set NANONAS_CACHE to another folder"
+        ) from None
+    logger.debug(f"{source}: decoded in {time.perf_counter() - start:.1f} s into {folder}")
+    return open_cached(folder, flip)
+
+
+def open_cached(folder: Path, flip: bool | None = None) -> Images:
+    """What `load` put into a folder of the cache. Raises `DataError` when it is not there or not whole."""
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        names = ("x_train", "y_train", "x_test", "y_test")
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        return Images(
+            name=about["name"],
+            class_names=tuple(about["class_names"]),
+            mean=tuple(about["mean"]),
+            std=tuple(about["std"]),
+            flip=arrays["x_train"].shape[3] == 3 if flip is None else flip,
+            fingerprint=about["fingerprint"],
+            own_valid=about["own_valid"],
+            folder=folder,
+            **arrays,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{str(folder)!r} holds no decoded images ({error}); load the data again") from None
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def split(images: Images, seed: int, valid_share: float = 0.1, train_images: int | None = None) -> Split:
+    """Divides the training images, class by class: a function of the seed, and the same on every machine.
+
+    Args:
+        valid_share: of each class's images, in (0, 1), rounded, 1 image at least. Without effect where the source has
+            validation images of its own.
+        train_images: how many images to train on at most, at least one a class; None for all that are left. Fewer
+            leave the validation images as they are and are a subset of more.
+
+    Raises:
+        DataError: a class would be without an image to train on or to judge by.
+        ConfigError: `valid_share` or `train_images` is out of its range.
+    """
+    if not 0 < valid_share < 1:
+        raise ConfigError(f"valid_share must be above 0 and below 1, but is {valid_share}")
+    if train_images is not None and train_images < images.classes:
+        raise ConfigError(f"train_images must be {images.classes}, one for each class, or more, but is {train_images}")
+    labels = np.asarray(images.y_train)
+    first_valid = len(labels) - images.own_valid
+    rng = np.random.default_rng([seed, 0, 2])  # [seed, n] breeds candidates, [seed, n, 1] trains them
+    train: list[Labels] = []
+    valid: list[Labels] = [np.arange(first_valid, len(labels))]
+    for number, name in enumerate(images.class_names):
+        members = rng.permutation(np.flatnonzero(labels[:first_valid] == number))
+        held = 0 if images.own_valid else max(1, round(valid_share * len(members)))
+        if len(members) <= held:
+            raise DataError(
+                f"class {name!r} has {len(members)} image(s) to train on and to judge by, but 2 are the least; "
+                "add images of it, or leave it out"
+            )
+        valid.append(members[:held])
+        train.append(members[held:])
+    judged = np.sort(np.concatenate(valid))
+    missing = np.setdiff1d(np.arange(images.classes), labels[judged])
+    if len(missing):
+        raise DataError(
+            f"class {images.class_names[missing[0]]!r} has no validation image; add some, or leave out the validation "
+            "part, and one is split off"
+        )
+    return Split(_limited(train, train_images), judged)
+
+
+def _limited(by_class: list[Labels], number: int | None) -> Labels:
+    """The first of each class in proportion, `number` together, each class at least once; sorted."""
+    sizes = np.array([len(members) for members in by_class])
+    if number is not None and number < sizes.sum():
+        exact = sizes * (number / sizes.sum())
+        quota = np.maximum(1, np.floor(exact).astype(np.int64))
+        while quota.sum() < number:  # the largest remainders first
+            quota[np.argmax(exact - quota)] += 1
+        while quota.sum() > number:  # many tiny classes, one image each: the others give way
+            quota[np.argmax(np.where(quota > 1, quota - exact, -np.inf))] -= 1
+        by_class = [members[:most] for members, most in zip(by_class, quota, strict=True)]
+    return np.sort(np.concatenate(by_class))
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def _check(decoded: Decoded, source: str) -> None:
+    form, names = decoded.form, decoded.class_names
+    if min(form.height, form.width) < SMALLEST:
+        raise DataError(
+            f"the images of {source!r} are {form.height}x{form.width} pixels, but {SMALLEST}x{SMALLEST} is the least; "
+            "give an image_size to scale them up"
+        )
+    for part_name, part in (("training", decoded.train), ("validation", decoded.valid), ("test", decoded.test)):
+        wrong = [] if part is None else part.labels[(part.labels < 0) | (part.labels >= len(names))].tolist()
+        if wrong:
+            raise DataError(
+                f"{source!r} has the label {wrong[0]} among its {part_name} images, but its {len(names)} classes are "
+                f"numbered 0 to {len(names) - 1}; correct the labels, or leave out that part if it has none"
+            )
+    counts = np.bincount(decoded.train.labels, minlength=len(names))
+    if np.count_nonzero(counts) < 2:
+        raise DataError(f"{source!r} has training images of {np.count_nonzero(counts)} class(es), but 2 are the least")
+    if not counts.all():
+        raise DataError(
+            f"{source!r} has no training image of class {names[int(np.argmin(counts))]!r}; number the classes from 0 "
+            "without gaps, or add images of it"
+        )
+
+
+def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
+    """Changes with the source, the options, and its files' names, sizes and times of change."""
+    with reading(source):
+        stats = [(str(path), path.stat()) for path in reader.files()]
+    files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, files])
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+
+# --- what a run trains on ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images a run uses, and how they are split: small, picklable, and the same wherever it is looked up."""
+
+    source: str
+    image_size: int | None = None
+    valid_share: float = 0.1
+    train_images: int | None = None
+    seed: int = 0  # of the split
+
+    def load(self) -> Images:
+        """The images. Raises as `load`."""
+        return load(self.source, self.image_size)
+
+
+def pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
+    """What to train a candidate on and what to judge it by, on the device; they share their pixels.
+
+    Raises as `load` and `split`.
+    """
+    import torch
+
+    images = spec.load()
+    parts = split(images, spec.seed, spec.valid_share, spec.train_images)
+    everything = _on_device(images, images.x_train, images.y_train, device)
+    train, valid = (torch.from_numpy(rows).to(device) for rows in (parts.train, parts.valid))
+    return replace(everything, rows=train), replace(everything, rows=valid)
+
+
+def final_pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
+    """All training images, validation included, and the test images, on the device. Opens the test set."""
+    images = spec.load()
+    return (
+        _on_device(images, images.x_train, images.y_train, device),
+        _on_device(images, images.x_test, images.y_test, device),
+    )
+
+
+def _on_device(images: Images, x: NDArray[np.uint8], y: Labels, device: str) -> Pictures:
+    import torch
+
+    from nanonas.training.augment import to_device
+    from nanonas.training.train import Pictures
+
+    mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (images.mean, images.std))
+    return Pictures(*to_device(x, y, device), mean, std)

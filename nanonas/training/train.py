@@ -1,0 +1,158 @@
+"""How a network is trained: SGD with Nesterov momentum, one cycle of the learning rate, label smoothing.
+
+The same lines train a candidate for three epochs and the winner for a hundred. Images stay on the device as uint8;
+each batch is gathered, augmented and normalised there; loss and accuracy are read once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanonas.core import Pulse
+from nanonas.training.augment import Augment, normalise
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about training but the network, the images and the number of epochs."""
+
+    batch_size: int = 128
+    lr: float = 0.1  # at the top of the cycle
+    warmup: float = 0.2  # share of all steps on the way up, in [0, 1)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # of weights; not of biases and batch norms
+    label_smoothing: float = 0.1
+    clip_norm: float = 2.0  # the gradient's norm is cut to this: a random chain without batch norm survives its peak
+    augment: Augment = field(default_factory=Augment)
+    precision: str = "float32"  # or "bfloat16": mixed precision by autocast
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images on a device, with their labels and how to normalise them."""
+
+    x: Tensor  # uint8 (N, C, H, W), channels last
+    y: Tensor  # int64 (N,)
+    mean: Tensor  # float32 (C,), in [0, 1]
+    std: Tensor
+    rows: Tensor | None = None  # int64 (M,): the images that count; None: all
+
+    def __len__(self) -> int:
+        return len(self.y) if self.rows is None else len(self.rows)
+
+
+class Training:
+    """One network's training, epoch by epoch. What it does follows from its arguments alone: each epoch draws its own
+    numbers from (seed, epoch), so a training that was interrupted between two epochs goes on as if it had not been.
+
+    Args:
+        module: trained where it is; moved to the pictures' device.
+        epochs: the length of the learning rate's cycle. May be lowered between epochs: the rest of the cycle shrinks.
+    """
+
+    def __init__(self, module: nn.Module, pictures: Pictures, recipe: Recipe, epochs: int, seed: int) -> None:
+        self.device = pictures.x.device
+        self.module = module.to(self.device)
+        self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
+        self.epoch = 0  # how many are done
+        self.steps = max(1, round(len(pictures) / recipe.batch_size))  # an epoch; batches differ by at most one image
+        decayed = [p for p in module.parameters() if p.ndim > 1]
+        others = [p for p in module.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+        )
+
+    def run_epoch(self, pulse: Pulse) -> float | None:
+        """Trains for one epoch; returns the mean training loss in nats, or None when `pulse` said to stop before."""
+        seed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
+        torch.manual_seed(seed)  # dropout
+        draw = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.pictures), generator=draw)
+        total = torch.zeros((), device=self.device)
+        self.module.train()
+        for step, batch in enumerate(torch.tensor_split(order, self.steps)):
+            if not pulse():
+                return None
+            self._set_lr((self.epoch + step / self.steps) / self.epochs)
+            total += self._step(batch, draw) * len(batch)
+        self.epoch += 1
+        return total.item() / len(order)
+
+    def _step(self, batch: Tensor, draw: torch.Generator) -> Tensor:
+        x, y = self._gather(batch, draw)
+        with autocast(self.device, self.recipe.precision):
+            logits = self.module(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _gather(self, batch: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch of augmented, normalised images and its labels, on the device."""
+        p = self.pictures
+        batch = batch.to(self.device, non_blocking=True)
+        rows = batch if p.rows is None else p.rows[batch]
+        return normalise(self.recipe.augment(p.x, rows, draw), p.mean, p.std), p.y[rows]
+
+    def _set_lr(self, progress: float) -> None:
+        lr = self.recipe.lr * one_cycle(progress, self.recipe.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def state(self) -> dict[str, Any]:
+        """All that a later `Training` with the same arguments needs to go on from here."""
+        return {
+            "epoch": self.epoch,
+            "epochs": self.epochs,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to what `state` returned."""
+        self.epoch, self.epochs = state["epoch"], state["epochs"]
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """The learning rate's factor in [0, 1] at `progress` in [0, 1]: up linearly, down to 0 by half a cosine.
+
+    Smith & Topin 2018, https://arxiv.org/abs/1708.07120.
+    """
+    if progress < warmup:
+        return 0.05 + 0.95 * progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision where `precision` is "bfloat16"; does nothing for "float32"."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@torch.inference_mode()
+def accuracy(module: nn.Module, pictures: Pictures, precision: str = "float32", batch_size: int = 500) -> float:
+    """The share of pictures whose largest logit is their label's, in [0, 1]."""
+    module.eval()
+    device = pictures.x.device
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    rows = torch.arange(len(pictures), device=device) if pictures.rows is None else pictures.rows
+    for batch in torch.split(rows, batch_size):  # type: ignore[no-untyped-call]
+        with autocast(device, precision):
+            logits = module(normalise(pictures.x[batch], pictures.mean, pictures.std))
+        hits += (logits.argmax(dim=1) == pictures.y[batch]).sum()
+    return int(hits.item()) / len(pictures)

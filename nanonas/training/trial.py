@@ -1,0 +1,88 @@
+"""All that happens to one candidate on a worker: decode, build, train under its budget and stop rule, keep weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
+from nanonas.files import replacing
+from nanonas.training.build import build_module
+from nanonas.training.data import DataSpec, pictures
+from nanonas.training.device import prepare
+from nanonas.training.train import Pictures, Recipe, Training, accuracy
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Measures candidates by training them: a `core.Measure`, picklable, one per worker.
+
+    The accuracy is that on the validation images after the last epoch; nothing here knows of a test set.
+    """
+
+    space: SearchSpace
+    data: DataSpec
+    recipe: Recipe
+    seed: int  # of the run
+    device: str = "cpu"
+    threads: int = 1
+    weights: Path | None = None  # the folder for NUMBER.safetensors
+
+    def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
+        start = time.perf_counter()
+        train, valid = _on_device(self.data, self.device, self.threads)
+        seed = training_seed(self.seed, candidate.number)
+        module = build_module(self.space.decode(candidate.proposal.genome), seed)
+        state, curve, reason = self._train(candidate, module, train, valid, pulse, seed)
+        metrics = {"accuracy": curve[-1].accuracy} if curve and state is not State.FAILED else {}
+        if self.weights is not None and metrics:
+            save_weights(module, self.weights / f"{candidate.number}.safetensors")
+        return Evaluation(candidate.number, state, metrics, curve, time.perf_counter() - start, reason)
+
+    def _train(
+        self, candidate: Candidate, module: nn.Module, train: Pictures, valid: Pictures, pulse: Pulse, seed: int
+    ) -> tuple[State, tuple[Epoch, ...], str | None]:
+        budget = candidate.proposal.budget
+        assert budget is not None  # the study fills it in
+        training = Training(module, train, self.recipe, budget.epochs, seed)
+        curve: list[Epoch] = []
+        while training.epoch < budget.epochs:
+            loss = training.run_epoch(pulse)
+            epoch = Epoch(math.nan if loss is None else loss, accuracy(module, valid, self.recipe.precision))
+            curve.append(epoch)
+            done = f"after epoch {training.epoch} of {budget.epochs}"
+            if loss is None:
+                return State.CUT, tuple(curve), f"the time was up {done}"
+            if not math.isfinite(loss):
+                return State.FAILED, tuple(curve), f"training diverged: the loss is {loss} {done}"
+            if training.epoch == budget.stop_epoch and epoch.accuracy < budget.stop_below:
+                below = f"accuracy {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
+                return State.PRUNED, tuple(curve), f"{below} {done}"
+        return State.COMPLETE, tuple(curve), None
+
+
+@lru_cache(maxsize=1)
+def _on_device(data: DataSpec, device: str, threads: int) -> tuple[Pictures, Pictures]:
+    """The images to train on and to judge by; they stay for the life of the process."""
+    prepare(threads)
+    return pictures(data, device)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Writes a module's tensors as safetensors. Raises `RunError` when it cannot."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with replacing(path) as part:
+        save_file(tensors, part)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Reads what `save_weights` wrote into a module of the same network."""
+    from safetensors.torch import load_file
+
+    module.load_state_dict(load_file(path))

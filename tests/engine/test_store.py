@@ -1,0 +1,262 @@
+"""The store: exact, append-only, one writer, and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_toys import CONFIG
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State
+from nanonas.engine import store as store_module
+from nanonas.engine.store import RunStore
+from nanonas.errors import RunError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "study.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[RunStore]:
+    with RunStore.begin(path, CONFIG) as store:
+        yield store
+
+
+def candidate(number: int) -> Candidate:
+    return Candidate(number, Proposal((1, 2, number), (0,) * number, Budget(3, 1, 0.1 + 0.2)), f"key{number}", number)
+
+
+floats = st.floats(allow_nan=False)  # NaN is not equal to itself: it has a test of its own
+text = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+evaluations = st.builds(
+    Evaluation,
+    st.just(0),
+    st.sampled_from(State),
+    st.dictionaries(st.text(), floats),
+    st.lists(st.builds(Epoch, floats, floats)).map(tuple),
+    floats,
+    text,
+    text,
+)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(evaluation=evaluations, genome=st.lists(st.integers(-(2**70), 2**70)).map(tuple), stop=floats)
+def test_what_goes_in_comes_out(tmp_path: Path, evaluation: Evaluation, genome: tuple[int, ...], stop: float) -> None:
+    path = tmp_path / "study.db"
+    for name in ("study.db", "study.db-wal", "study.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    asked = Candidate(0, Proposal(genome, (3, 4), Budget(5, 2, stop)), "key", 17)
+    with RunStore.begin(path, CONFIG) as store:
+        store.asked(asked)
+        store.arrived(evaluation)
+    with RunStore.read(path) as store:
+        assert store.candidates() == [asked]
+        assert store.evaluations() == [evaluation]
+        assert store.config == CONFIG
+
+
+def test_not_a_number_and_numpy_scalars_and_strange_text(store: RunStore) -> None:
+    store.asked(Candidate(0, Proposal((np.int64(3),), ()), "key"))  # type: ignore[arg-type]
+    store.arrived(Evaluation(0, State.FAILED, {"loss": math.nan, "accuracy": np.float32(0.1)}, reason="\ud800"))
+    assert store.candidates()[0].proposal == Proposal((3,), ())
+    (back,) = store.evaluations()
+    assert math.isnan(back.metrics["loss"])
+    assert back.metrics["accuracy"] == np.float32(0.1)
+    assert back.reason == "\\ud800"
+
+
+def test_a_cut_evaluation_gives_way_to_a_real_one_and_nothing_else_does(store: RunStore) -> None:
+    store.asked(candidate(0))
+    for state in (State.CUT, State.CUT, State.FAILED):
+        store.arrived(Evaluation(0, state))
+    for state in (State.COMPLETE, State.CUT):
+        with pytest.raises(RunError, match="evaluated already"):
+            store.arrived(Evaluation(0, state))
+    assert [e.state for e in store.evaluations()] == [State.CUT, State.CUT, State.FAILED]
+    assert store.latest()[0].state is State.FAILED
+    assert len(store.arrival_times()) == 3
+
+
+def test_numbers_are_dense_and_evaluations_have_candidates(store: RunStore) -> None:
+    with pytest.raises(RunError, match="next number"):
+        store.asked(candidate(1))
+    store.asked(candidate(0))
+    with pytest.raises(RunError, match="next number"):
+        store.asked(candidate(0))
+    with pytest.raises(RunError, match="FOREIGN KEY"):
+        store.arrived(Evaluation(1, State.COMPLETE))
+
+
+def test_events(store: RunStore, path: Path) -> None:
+    store.event("worker lost", {"number": 3})
+    store.close()
+    other_run = {**CONFIG, "run": {"workers": 2}}
+    with RunStore.resume(path, other_run) as again:
+        assert [event.kind for event in again.events()] == ["worker lost", "resumed"]
+        assert again.events()[0].details == {"number": 3}
+        assert again.events()[1].details["run"] == {"workers": 2}
+        assert again.config == CONFIG
+        assert again.created <= again.events()[0].time
+
+
+def test_reading_while_a_run_is_going(store: RunStore, path: Path) -> None:
+    with RunStore.read(path) as reader:
+        store.asked(candidate(0))
+        assert reader.candidates() == [candidate(0)]
+        with pytest.raises(RunError, match="cannot be written: get write permission"):
+            reader.asked(candidate(1))
+
+
+def test_reading_a_finished_run_from_a_folder_without_write_permission(store: RunStore, path: Path) -> None:
+    store.asked(candidate(0))
+    store.close()
+    path.parent.chmod(0o555)
+    try:
+        with RunStore.read(path) as reader:
+            assert reader.candidates() == [candidate(0)]
+    finally:
+        path.parent.chmod(0o755)
+
+
+def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(path: Path) -> None:
+    code = f"""
+import sys
+from nanonas.engine.store import RunStore
+store = RunStore.begin({str(path)!r}, {CONFIG!r})
+print("begun", flush=True)
+sys.stdin.read()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:  # type: ignore[call-overload]
+        assert writer.stdout.readline() == b"begun\n"
+        with pytest.raises(RunError, match=rf"being written by another process \(pid {writer.pid}\)"):
+            RunStore.resume(path)
+        writer.kill()
+    with RunStore.resume(path), pytest.raises(RunError, match="another process"):
+        RunStore.resume(path)
+
+
+def test_beginning_where_a_run_is(store: RunStore, path: Path) -> None:
+    store.close()
+    with pytest.raises(RunError, match=r"there is a run in .* already: resume it, or choose another folder"):
+        RunStore.begin(path, CONFIG)
+
+
+def test_beginning_again_where_a_beginning_was_killed(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(RunError, match="is empty"):
+        RunStore.resume(path)
+    with RunStore.begin(path, CONFIG) as store:
+        assert store.config == CONFIG
+
+
+def test_resuming_with_another_search(store: RunStore, path: Path) -> None:
+    store.close()
+    changed = {"search": {"seed": 8, "space": {"name": "toy"}, "lag": 2}, "run": {}}
+    with pytest.raises(RunError) as error:
+        RunStore.resume(path, changed)
+    assert str(error.value) == (
+        f"{path} was begun with search.lag = 'nothing', not 2; search.seed = 7, not 8; "
+        "search.space.depth = 4, not 'nothing': a run keeps its search, so resume it without this change, "
+        "or begin a new run in another folder"
+    )
+    RunStore.resume(path, CONFIG).close()  # and the refused one has let go of the lock
+
+
+def test_no_run_there(tmp_path: Path) -> None:
+    for opening in (RunStore.resume, RunStore.read):
+        with pytest.raises(RunError, match=r"there is no run in .*: give the folder of a run"):
+            opening(tmp_path / "study.db")
+
+
+def test_files_that_are_no_stores(tmp_path: Path) -> None:
+    text, foreign = tmp_path / "text.db", tmp_path / "foreign.db"
+    text.write_text("this is not a database, but it is long enough to be looked at" * 10)
+    other = sqlite3.connect(foreign)
+    other.execute("CREATE TABLE song (name TEXT)")
+    other.close()
+    for opening in (RunStore.resume, RunStore.read):
+        with pytest.raises(RunError, match="is not a run's store, or its beginning is damaged"):
+            opening(text)
+        with pytest.raises(RunError, match="is a database, but not a run's"):
+            opening(foreign)
+
+
+def test_a_damaged_store(store: RunStore, path: Path) -> None:
+    for number in range(200):
+        store.asked(candidate(number))
+    store.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="is damaged: restore it from a copy"), RunStore.read(path) as damaged:
+        damaged.candidates()
+
+
+def test_a_row_changed_by_hand(store: RunStore, path: Path) -> None:
+    store.asked(candidate(0))
+    store.close()
+    by_hand = sqlite3.connect(path)
+    by_hand.execute("UPDATE candidate SET proposal = '{genome: [1'")
+    by_hand.commit()
+    by_hand.close()
+    with RunStore.read(path) as changed, pytest.raises(RunError, match="a row that nanonas did not write"):
+        changed.candidates()
+
+
+def test_a_newer_format(store: RunStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.close()
+    monkeypatch.setattr(store_module, "_MIGRATIONS", ())
+    with pytest.raises(RunError, match="has the format 1, but this nanonas knows formats up to 0: update nanonas"):
+        RunStore.read(path)
+
+
+def test_an_older_format_is_migrated_by_the_writer(
+    store: RunStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.asked(candidate(0))
+    store.close()
+
+    def second(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE run ADD COLUMN note TEXT")
+
+    monkeypatch.setattr(store_module, "_MIGRATIONS", (*store_module._MIGRATIONS, second))
+    with pytest.raises(RunError, match="older nanonas: resume it once"):
+        RunStore.read(path)
+    with RunStore.resume(path, CONFIG) as migrated:
+        assert migrated.candidates() == [candidate(0)]
+    RunStore.read(path).close()
+
+
+def test_a_full_disk_loses_nothing(store: RunStore) -> None:
+    store.asked(candidate(0))
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(RunError, match=r"no space is left for .*: free some and resume; all that was stored before"):
+        store.arrived(Evaluation(0, State.FAILED, traceback="x" * 100_000))
+    store._db.execute("PRAGMA max_page_count = 100000")
+    store.arrived(Evaluation(0, State.COMPLETE))
+    assert [e.state for e in store.evaluations()] == [State.COMPLETE]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot be made: .*; choose another folder"):
+        RunStore.begin(tmp_path / "file" / "study.db", CONFIG)
+
+
+def test_a_path_that_cannot_be_a_file(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be opened"):
+        RunStore.begin(tmp_path, CONFIG)

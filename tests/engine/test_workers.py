@@ -1,0 +1,252 @@
+"""Worker processes: the same store as in one process, and one candidate lost at most."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from engine_toys import (
+    SPACE,
+    STRATEGIES,
+    DeadOnArrival,
+    Misbehaving,
+    SteadyBest,
+    Unloadable,
+    UntilDeadline,
+    by_number,
+    environment,
+    jittery,
+    score,
+    study,
+)
+
+from nanonas.core import Candidate, Evaluation, Measure, Proposal, State
+from nanonas.engine.serial import SerialEvaluator
+from nanonas.engine.study import Why
+from nanonas.engine.workers import WorkerPool
+from nanonas.errors import InvalidInput, RunError
+
+TOTAL = 20
+
+
+def oracle(path: Path, strategy: str = "steady") -> list[object]:
+    """The uninterrupted run of one process."""
+    made = study(path, STRATEGIES[strategy](), SerialEvaluator(score))
+    made.run(TOTAL)
+    made.store.close()
+    return by_number(path)
+
+
+def candidate(number: int) -> Candidate:
+    return Candidate(number, Proposal((1, 1, 1, 2)), f"key{number}")
+
+
+def evaluate(measure: Measure, numbers: int = 4, slots: int = 2, **options: object) -> dict[int, Evaluation]:
+    """Evaluations of candidates 0 … numbers - 1."""
+    with WorkerPool([measure] * slots, **options) as pool:  # type: ignore[arg-type]
+        for number in range(numbers):
+            pool.submit(candidate(number))
+        results = [pool.result(timeout=20) for _ in range(numbers)]
+        assert pool.result(timeout=0) is None
+    return {result.number: result for result in results if result is not None}
+
+
+def alive(pid: int) -> bool:
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(status.strip()) and not status.startswith("Z")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_workers_come_to_the_store_of_one_process(strategy: str, tmp_path: Path) -> None:
+    with WorkerPool([jittery, jittery]) as pool:
+        made = study(tmp_path / "two.db", STRATEGIES[strategy](), pool)
+        made.run(TOTAL)
+        made.store.close()
+    assert by_number(tmp_path / "two.db") == oracle(tmp_path / "one.db", strategy)
+
+
+def test_a_worker_that_is_killed_once_costs_nothing(tmp_path: Path) -> None:
+    heard: list[tuple[str, Mapping[str, object]]] = []
+    measure = Misbehaving(1, "kill", tmp_path, times=1)
+    results = evaluate(measure, notice=lambda kind, details: heard.append((kind, details)))
+    assert len(list(tmp_path.glob("begun-*"))) == 2
+    assert {e.state for e in results.values()} == {State.COMPLETE}
+    reason = "killed by SIGKILL, as the system does when memory runs out"
+    assert heard == [("worker lost", {"number": 1, "reason": reason})]
+
+
+@pytest.mark.parametrize(
+    ("how", "begun", "reason"),
+    [
+        ("kill", 2, "its worker died twice: killed by SIGKILL, as the system does when memory runs out"),
+        ("exit", 2, "its worker died twice: exited with code 3"),
+        ("hang", 1, "no batch for 1 s: it hung, and was killed"),
+        ("raise", 1, "ValueError: bad architecture"),
+        ("memory", 1, "out of memory (MemoryError)"),
+    ],
+)
+def test_what_a_measurement_does_costs_its_candidate_only(how: str, begun: int, reason: str, tmp_path: Path) -> None:
+    log = tmp_path / "workers.log"
+    log.write_text("what was there before\n")
+    results = evaluate(Misbehaving(1, how, tmp_path), hang_seconds=1.0, log=log)
+    failed = results.pop(1)
+    assert (failed.state, failed.reason) == (State.FAILED, reason)
+    assert failed.seconds > 0
+    assert sorted(results) == [0, 2, 3]
+    assert {e.state for e in results.values()} == {State.COMPLETE}
+    assert len(list(tmp_path.glob("begun-*"))) == begun
+    assert log.read_text().startswith("what was there before")
+    if how == "exit":
+        assert failed.traceback == "these were my last words"
+    if how in ("hang", "raise"):  # where it happened
+        assert failed.traceback
+        assert "in misbehave" in failed.traceback
+
+
+def test_output_does_not_reach_the_callers_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    evaluate(Misbehaving(1, "exit", tmp_path), numbers=2)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("measure", "reason"),
+    [
+        (Unloadable(), "no worker could start: ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+        (DeadOnArrival(), "no worker could start: exited with code 5"),
+    ],
+)
+def test_workers_that_cannot_start_say_why(measure: Measure, reason: str) -> None:
+    results = evaluate(measure, numbers=2, slots=1)
+    assert [e.reason for e in results.values()] == [reason] * 2
+    assert {e.state for e in results.values()} == {State.FAILED}
+
+
+def test_a_measure_that_cannot_be_sent() -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be sent to worker processes .*: define it at the top of a module"):
+        WorkerPool([lambda candidate, pulse: None])  # type: ignore[arg-type,list-item,return-value]
+    with pytest.raises(InvalidInput, match="needs one measure or more"):
+        WorkerPool([])
+
+
+def test_what_a_worker_finds_around_it() -> None:
+    results = evaluate(environment, threads=3)
+    assert {e.metrics["threads"] for e in results.values()} == {3.0}
+    assert {e.metrics["ignores_interrupt"] for e in results.values()} == {1.0}
+    assert len({e.metrics["pid"] for e in results.values()}) <= 2
+
+
+def test_closing_kills_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    pool = WorkerPool([Misbehaving(0, "hang", tmp_path), score])
+    pids = [slot.worker.process.pid for slot in pool._slots if slot.worker is not None]
+    pool.submit(candidate(0))
+    assert pool.result(timeout=0.5) is None
+    start = time.monotonic()
+    pool.close()
+    pool.close()
+    assert time.monotonic() - start < 1
+    assert not any(map(alive, pids))
+    assert pool.result() is None
+    with pytest.raises(RunError, match="is closed: make a new one"):
+        pool.submit(candidate(1))
+
+
+def test_the_deadline_reaches_the_workers(tmp_path: Path) -> None:
+    with WorkerPool([UntilDeadline(3)] * 2) as pool:
+        made = study(tmp_path / "d.db", SteadyBest(SPACE), pool)
+        end = made.run(deadline=time.time() + 2)
+        states = [e.state for _, e in sorted(made.store.latest().items())]
+        made.store.close()
+    assert end.why is Why.DEADLINE
+    assert states == [State.COMPLETE] * 3 + [State.CUT] * 2
+
+
+RUN = """
+    from pathlib import Path
+    from engine_toys import SPACE, SteadyBest, jittery, study
+    from nanonas.engine.workers import WorkerPool
+
+    print("the caller", flush=True)
+    with WorkerPool([jittery] * 2) as pool:
+        made = study(Path({path!r}), SteadyBest(SPACE), pool)
+        made.run({total}, observe=lambda progress: print(progress.evaluated, flush=True))
+        made.store.close()
+"""
+
+
+def environment_with_toys() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+@pytest.mark.parametrize("how", ["script", "stdin"])
+def test_the_caller_is_not_run_again(how: str, tmp_path: Path) -> None:
+    code = textwrap.dedent(RUN.format(path=str(tmp_path / "a.db"), total=TOTAL))
+    script = tmp_path / "without_main_guard.py"
+    script.write_text(code)
+    command = [sys.executable, str(script)] if how == "script" else [sys.executable, "-"]
+    done = subprocess.run(
+        command,
+        input=code if how == "stdin" else None,
+        env=environment_with_toys(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("the caller") == 1
+    assert by_number(tmp_path / "a.db") == oracle(tmp_path / "one.db")
+
+
+@pytest.mark.parametrize("after", [0, 3, 11])
+def test_a_killed_process_takes_its_workers_along_and_the_run_goes_on(after: int, tmp_path: Path) -> None:
+    code = textwrap.dedent(RUN.format(path=str(tmp_path / "a.db"), total=100_000))
+    with subprocess.Popen([sys.executable, "-c", code], env=environment_with_toys(), stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        for _ in range(after):
+            parent.stdout.readline()
+        workers = children(parent.pid)
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, workers)))
+    with WorkerPool([jittery] * 2) as pool:
+        resumed = study(tmp_path / "a.db", SteadyBest(SPACE), pool)
+        assert len(resumed.store.latest()) >= after  # what was acknowledged is there
+        resumed.run(TOTAL)
+        resumed.store.close()
+    assert by_number(tmp_path / "a.db", TOTAL) == oracle(tmp_path / "one.db")  # the killed one may have gone further
+
+
+def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
+    code = f"""
+    from pathlib import Path
+    from engine_toys import Misbehaving, SPACE, SteadyBest, study
+    from nanonas.engine.workers import WorkerPool
+
+    pool = WorkerPool([Misbehaving(0, "hang", Path({str(tmp_path)!r}))])
+    study(Path({str(tmp_path / "a.db")!r}), SteadyBest(SPACE), pool).run(1)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env=environment_with_toys()) as parent:
+        wait_until(lambda: any(tmp_path.glob("begun-*")))
+        workers = children(parent.pid)
+        assert workers
+        parent.kill()
+    wait_until(lambda: not any(map(alive, workers)))
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]

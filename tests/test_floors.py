@@ -1,0 +1,98 @@
+"""The dependency order, executable: a module imports only from floors below its own."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nanonas
+
+ROOT = Path(nanonas.__file__).parent
+
+# From the ground up; a folder stands for all its modules, which may also use each other, without circles.
+FLOORS = [
+    ["errors", "core", "files"],
+    ["spaces"],
+    ["strategies"],
+    ["engine"],
+    ["training"],
+    ["results"],
+    ["config"],
+    ["genome"],
+    ["runs", "compare"],
+    ["api", ""],
+    ["cli"],
+    ["__main__"],
+]
+FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+TORCH = {"training"}  # the only room that imports torch
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """ "training.build" for nanonas/training/build.py; "" for the package itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports at run time, inside functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and isinstance(test.test, ast.Name) and test.test.id == "TYPE_CHECKING"
+        for node in ast.walk(test)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_down(path: Path) -> None:
+    own = module_name(path)
+    room = own.split(".")[0]
+    assert room in FLOOR, f"{own} has no floor: give it one in this test and in docs/design.md"
+    for target in imports(path):
+        if target == "nanonas" or target.startswith("nanonas."):
+            other = target.removeprefix("nanonas").removeprefix(".")
+            below = other.split(".")[0]
+            if below == room and "." in own:
+                continue  # within a folder: see the test of circles
+            assert FLOOR[below] < FLOOR[room], f"{own} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[below]})"
+        if target.split(".")[0] == "torch":
+            assert room in TORCH, f"{own} imports torch; only {TORCH} may"
+
+
+def test_no_circles() -> None:
+    graph = {
+        module_name(path): {t.removeprefix("nanonas.") for t in imports(path) if t.startswith("nanonas.")}
+        for path in MODULES
+    }
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle of imports: {' -> '.join([*way, name])}"
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_the_package_starts_without_torch() -> None:
+    code = "import nanonas, nanonas.cli, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
