@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
+from loguru import logger
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
@@ -220,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"nanonas {nanonas.__version__}")
         return 0
+    logger.remove()  # a run has a log of its own; here only its progress is shown
     try:
         if given[0] not in VERBS:
             raise ConfigError(f"{given[0]!r} is no verb of nanonas{nearest(given[0], list(VERBS))}")

@@ -22,6 +22,7 @@ from nanonas.core import Budget, SearchSpace, Shape, Strategy
 from nanonas.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,18 +50,18 @@ class SearchConfig:
 
     space: Literal["layers", "nano"] = "layers"
     """The search space; `nanonas spaces` describes them."""
-    channels: Annotated[int, Field(ge=1, le=1024)] = 40
+    channels: Annotated[int, Field(ge=1, le=1024)] = 48
     """Channels of layer 1; layer 2 has twice as many (nano only)."""
-    length: Annotated[int, Field(ge=2, le=64)] = 8
+    length: Annotated[int, Field(ge=2, le=64)] = 6
     """Number of operations (nano only)."""
-    add_rate: Share = 0.3
-    """Probability that a child gets a new layer (layers only)."""
-    remove_rate: Share = 0.2
-    """Probability that a child loses a layer (layers only)."""
-    change_rate: Share = 0.6
-    """Probability that one hyperparameter of one layer of a child changes (layers only)."""
-    skip_rate: Share = 0.25
-    """Probability that a skip connection of a child is toggled (layers only)."""
+    add_rate: Rate = 1.0
+    """Relative rate of mutations that add a layer (layers only)."""
+    remove_rate: Rate = 1.0
+    """Relative rate of mutations that remove a layer (layers only)."""
+    change_rate: Rate = 2.0
+    """Relative rate of mutations that change a hyperparameter (layers only)."""
+    skip_rate: Rate = 1.0
+    """Relative rate of mutations that toggle a skip connection (layers only)."""
     max_params: Count | None = None
     """No network with more parameters is trained."""
     max_macs: Count | None = None

@@ -415,6 +415,24 @@ def open_source(path: Path, data: str | None = None) -> Source:
     return Source(read_genome(run.best_genome), replace(config, data=data or config.data), run.path, run)
 
 
+def search_seconds(source: Source) -> float | None:
+    """Wall-clock seconds that the search behind a source took, over all its sessions; None for a genome's file."""
+    if source.run is None:
+        return None
+    with RunStore.read(source.run.store) as store:
+        moments = sorted(
+            [(event.time, event.kind) for event in store.events()] + [(at, "") for at in store.arrival_times()]
+        )
+    total, begun, last = 0.0, None, 0.0
+    for moment, kind in moments:
+        if kind == "started":
+            total += last - begun if begun is not None else 0.0  # that session was killed after its last sign of life
+            begun = last = moment
+        elif begun is not None and kind in ("ended", "interrupted", "given up", ""):
+            last = moment
+    return total + (last - begun if begun is not None else 0.0)
+
+
 def final_result(run: RunFolder) -> FinalResult | None:
     """What came of the winner's training; None where it was not trained."""
     from nanonas.training.final import FinalResult
@@ -528,8 +546,6 @@ def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
 @contextlib.contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
     """Sends the log of this process to the run's own file while the run goes on."""
-    with contextlib.suppress(ValueError):
-        logger.remove(0)  # loguru's first handler would write between the lines of the live progress
     handler = logger.add(folder.log, format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}", level="DEBUG")
     try:
         yield

@@ -206,7 +206,7 @@ class RunStore:
         """The version of the file's tables. Raises `RunError` for files that are not ours, or too new."""
         (version,), (application,) = self._rows("PRAGMA user_version")[0], self._rows("PRAGMA application_id")[0]
         if self._empty():
-            raise RunError(f"{self.path} is empty: no run was begun there; begin one")
+            raise RunError(f"{self.path} is empty, its run was stopped while it began: begin it again")
         if application != _APPLICATION:
             raise RunError(f"{self.path} is a database, but not a run's: give the folder of a run")
         if version > len(_MIGRATIONS):

@@ -145,7 +145,7 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             folder=folder,
             **arrays,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{str(folder)!r} holds no decoded images ({error}); load the data again") from None
 
 

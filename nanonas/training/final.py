@@ -34,7 +34,7 @@ class FinalResult:
 
     test_accuracy: float  # in [0, 1]
     epochs: int
-    train_images: int
+    train_images: int  # an epoch
     test_images: int
     params: int
     macs: int
@@ -65,7 +65,7 @@ class FinalTraining:
     seed: int
     folder: Path
     identity: Mapping[str, Any]
-    threads: int = 0  # 0: all cores
+    threads: int | None = None  # None: one or all of the cores, whichever is measured to be faster
 
     def run(
         self,
@@ -83,17 +83,19 @@ class FinalTraining:
         Raises:
             RunError: the folder cannot be written, or training diverged.
         """
-        prepare(self.threads or cores())
         device = str(self.train.x.device)
         training = Training(build_module(self.network, self.seed), self.train, self.recipe, epochs or 1, self.seed)
         spent = self._restore(training)
         if training.epoch == training.epochs and (self.folder / "result.json").exists():
             return FinalResult(**json.loads((self.folder / "result.json").read_text(encoding="utf-8")))
+        threads, seconds = (self.threads, None) if self.threads else self.speed()
+        prepare(threads or cores())
         if deadline is not None and training.epoch == 0:
-            planned = SPARE * self._epochs_before(deadline, seconds_per_epoch(training))
-            training.epochs = max(1, int(planned))
+            seconds = seconds or seconds_per_epoch(training)
+            training.epochs = max(1, int(SPARE * self._epochs_before(deadline, seconds)))
+        earlier, start = spent, time.perf_counter()
+        resumed_at = training.epoch
         while training.epoch < training.epochs:
-            start = time.perf_counter()
             loss = training.run_epoch(lambda: True)
             assert loss is not None  # the pulse never says stop
             if not math.isfinite(loss):
@@ -101,13 +103,28 @@ class FinalTraining:
                     f"final training diverged: the loss is {loss} after epoch {training.epoch}; lower --lr "
                     f"(it is {self.recipe.lr}) and train again"
                 )
-            spent += time.perf_counter() - start
+            now = time.perf_counter() - start
+            spent = earlier + now
             if deadline is not None:
-                left = self._epochs_before(deadline, spent / training.epoch)
+                left = self._epochs_before(deadline, now / (training.epoch - resumed_at))
                 training.epochs = min(training.epochs, training.epoch + max(0, int(left)))
             self._save_checkpoint(training, spent)
             on_epoch(training.epoch, training.epochs, loss)
         return self._finish(training, spent, device)
+
+    def speed(self) -> tuple[int, float]:
+        """How many threads train this network fastest, and the seconds that an epoch takes with them. Measures.
+
+        More threads are faster for most networks on an idle machine; for tiny ones, and on a machine whose cores are
+        busy with something else, they wait for each other and can be fifty times slower.
+        """
+        training = Training(build_module(self.network, self.seed), self.train, self.recipe, 1, self.seed)
+        speeds: dict[int, float] = {}
+        for threads in {1, cores()}:
+            prepare(threads)
+            speeds[threads] = seconds_per_epoch(training)
+        fastest = min(speeds, key=speeds.__getitem__)
+        return fastest, speeds[fastest]
 
     def _epochs_before(self, deadline: float, seconds: float) -> float:
         """How many epochs of `seconds` fit before the deadline, with the test at the end."""
@@ -167,11 +184,11 @@ class FinalTraining:
         return float(kept["spent"])
 
 
-def seconds_per_epoch(training: Training, seconds: float = 4.0) -> float:
+def seconds_per_epoch(training: Training, seconds: float = 2.0) -> float:
     """What an epoch of `training` will take here, from about `seconds` of steps on a copy that is thrown away."""
     probe = Training(copy.deepcopy(training.module), training.pictures, training.recipe, 1_000_000, training.seed)
     ticks: list[float] = []
-    first = 5  # steps that warm up
+    first = 2  # steps that warm up
 
     def pulse() -> bool:
         synchronize(str(probe.device))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,14 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.y) if self.rows is None else len(self.rows)
+
+
+def part(pictures: Pictures, share: float, seed: int) -> Pictures:
+    """A random `share` in (0, 1] of the pictures, at least 2 of them."""
+    draw = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(pictures), generator=draw)[: max(2, round(share * len(pictures)))].sort().values
+    chosen = chosen.to(pictures.x.device)
+    return replace(pictures, rows=chosen if pictures.rows is None else pictures.rows[chosen])
 
 
 class Training:

@@ -183,7 +183,8 @@ def test_limits_can_end_the_run(tmp_path: Path) -> None:
         "from the space 'toy' exceed at most 200 parameters, and the others are among the 2 candidates" in end.message
     )
     assert end.message.endswith(
-        "the smallest network beyond them has 306 parameters and 13,904 MACs, so raise the limits or choose another space"
+        "the smallest network beyond them has 306 parameters and 13,904 MACs, so raise the limits or choose another "
+        "space"
     )
 
 
@@ -222,7 +223,7 @@ def test_a_strategy_that_repeats_itself_gets_random_genomes(tmp_path: Path) -> N
 def test_what_the_deadline_cuts_is_kept_not_told_and_trained_again(tmp_path: Path) -> None:
     strategy = SteadyBest(SPACE, lag=3)
     made = study(tmp_path / "d.db", strategy, SerialEvaluator(UntilDeadline(quick=4)))
-    end = made.run(deadline=time.time() + 0.4)
+    end = made.run(deadline=time.time() + 1)
     assert end.why is Why.DEADLINE
     candidate, evaluation = made.best() or pytest.fail("there is a best")
     assert (candidate.number, evaluation.state, evaluation.accuracy) == (4, State.CUT, 0.9)

@@ -38,7 +38,7 @@ class Cifar:
         wanted = (*self.train, *self.test, self.names)
         found: dict[str, bytes] = {}
         try:
-            with tarfile.open(path) as archive:
+            with tarfile.open(path, "r:gz") as archive:
                 for member in archive:
                     name = member.name.rsplit("/", 1)[-1]
                     if name in wanted and (file := archive.extractfile(member)) is not None:
@@ -70,6 +70,8 @@ class Cifar:
                 get = HTTPDownloader(progressbar=bar, timeout=30)
                 return Path(pooch.retrieve(self.url, f"sha256:{self.sha256}", name, folder, downloader=get))
         except (OSError, ValueError) as error:  # no network, an HTTP status, no space; a wrong checksum
+            if (response := getattr(error, "response", None)) is not None:
+                response.close()  # pooch leaves it open after an HTTP error
             reason = "its checksum is wrong" if isinstance(error, ValueError) else _in_short(error)
             raise DataError(
                 f"{self.url} could not be downloaded: {reason}; try again, or put that file by hand at "

@@ -52,7 +52,7 @@ class Npz:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each have errors of their own
             if "allow_pickle" in str(error):
