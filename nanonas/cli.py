@@ -178,7 +178,7 @@ def show(arguments: Sequence[str]) -> None:
     source = runs.open_source(given.source)
     if source.run is not None:
         with RunStore.read(source.run.store) as store:
-            console.print(f"[bold]{source.run.path}[/bold]\n{tables.summary(store)}\n", highlight=False)
+            console.print(f"[bold]{source.run.path}[/bold]\n{tables.summary(store)}\n", highlight=False, soft_wrap=True)
             console.print(tables.best_table(store, given.top))
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))

@@ -143,10 +143,6 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     session.images  # noqa: B018 - the images are looked at before a folder is made
     session.strategy  # noqa: B018
     folder = RunFolder(config.run.out / (config.run.name or _name(config.search.data)))
-    if folder.store.exists():
-        raise RunError(
-            f"there is a run in {folder.path} already; go on with `nanonas resume {folder.path}`, or --name another"
-        )
     with RunStore.begin(folder.store, to_values(config)) as store:
         write_text(folder.config, to_yaml(config))
         return session.carry_on(store, folder, final)
@@ -420,9 +416,8 @@ def search_seconds(source: Source) -> float | None:
     if source.run is None:
         return None
     with RunStore.read(source.run.store) as store:
-        moments = sorted(
-            [(event.time, event.kind) for event in store.events()] + [(at, "") for at in store.arrival_times()]
-        )
+        moments = [(event.time, event.kind) for event in store.events()]
+        moments = sorted([*moments, *((arrival, "") for arrival in store.arrival_times())])
     total, begun, last = 0.0, None, 0.0
     for moment, kind in moments:
         if kind == "started":

@@ -54,7 +54,7 @@ class Trial:
         curve: list[Epoch] = []
         while training.epoch < budget.epochs:
             loss = training.run_epoch(pulse)
-            epoch = Epoch(math.nan if loss is None else loss, accuracy(module, valid, self.recipe.precision))
+            epoch = Epoch(math.nan if loss is None else loss, accuracy(module, valid, self.recipe.precision, pulse))
             curve.append(epoch)
             done = f"after epoch {training.epoch} of {budget.epochs}"
             if loss is None:

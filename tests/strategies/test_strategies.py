@@ -1,0 +1,297 @@
+"""The contract of a strategy, for all of them, and what each algorithm promises beyond it."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator
+from math import comb, sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanonas.core import Budget, Candidate, Evaluation, Proposal, Pulse, SearchSpace, State, Strategy, rng_for
+from nanonas.engine.serial import SerialEvaluator
+from nanonas.engine.store import RunStore
+from nanonas.engine.study import Study, ranking
+from nanonas.errors import ConfigError
+from nanonas.spaces.layers import LayersSpace
+from nanonas.spaces.nano import NAMES, NanoSpace
+from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.evolution import Evolution
+from nanonas.strategies.random import RandomSearch
+
+NANO = NanoSpace((1, 8, 8), 3, channels=2, length=8)
+LAYERS = LayersSpace((1, 8, 8), 3)
+
+STRATEGIES: dict[str, Callable[[SearchSpace], Strategy]] = {
+    "random": lambda space: RandomSearch(space, 6),
+    "evolution": lambda space: Evolution(space, population_size=6),
+    "evolution, the smallest": lambda space: Evolution(space, population_size=2),
+    "evolution, large elite": lambda space: Evolution(space, population_size=7, elite_size=5),
+    "aging": lambda space: AgingEvolution(space, population_size=6),
+    "aging, four in flight": lambda space: AgingEvolution(space, population_size=6, lag=4),
+    "aging, more in flight than alive": lambda space: AgingEvolution(space, population_size=2, lag=9),
+}
+SPACES: dict[str, SearchSpace] = {"nano": NANO, "layers": LAYERS}
+FACTORIES = {
+    f"{strategy}, {space}": (lambda make=make, over=over: make(over))
+    for strategy, make in STRATEGIES.items()
+    for space, over in SPACES.items()
+}
+
+Told = tuple[Candidate, Evaluation]
+
+
+@pytest.fixture(params=FACTORIES)
+def make(request: pytest.FixtureRequest) -> Callable[[], Strategy]:
+    return FACTORIES[request.param]
+
+
+def measured(candidate: Candidate) -> Evaluation:
+    """Some accuracy, different for every candidate; each fifth fails, each seventh is pruned."""
+    number = candidate.number
+    if number % 5 == 3:
+        return Evaluation(number, State.FAILED, reason="bad luck")
+    state = State.PRUNED if number % 7 == 2 else State.COMPLETE
+    return Evaluation(number, state, {"accuracy": float(np.random.default_rng(number).random())})
+
+
+def failing(candidate: Candidate) -> Evaluation:
+    return Evaluation(candidate.number, State.FAILED, reason="always")
+
+
+def driven(
+    strategy: Strategy, total: int, measure: Callable[[Candidate], Evaluation] = measured, seed: int = 0
+) -> Iterator[tuple[Candidate, list[Told]]]:
+    """What a study does, without duplicates, limits and budgets: each candidate with what was told before it."""
+    asked: list[Candidate] = []
+    told: list[Told] = []
+    for number in range(total):
+        while len(told) < strategy.needs(number):
+            candidate = asked[len(told)]
+            told.append((candidate, measure(candidate)))
+            strategy.tell(*told[-1])
+        proposal = strategy.ask(number, rng_for(seed, number), asked[len(told) :])
+        asked.append(Candidate(number, proposal, str(proposal.genome), len(told)))
+        yield asked[-1], list(told)
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+def test_needs_and_generations_never_fall_and_nothing_needs_itself(make: Callable[[], Strategy]) -> None:
+    strategy = make()
+    needs = [strategy.needs(number) for number in range(200)]
+    generations = [strategy.generation(number) for number in range(200)]
+    assert all(0 <= need <= number for number, need in enumerate(needs))
+    assert needs == sorted(needs)
+    assert generations == sorted(generations)
+    assert set(generations) == set(range(generations[-1] + 1))
+
+
+def test_asking_changes_nothing(make: Callable[[], Strategy]) -> None:
+    strategy = make()
+    for candidate, _ in driven(strategy, 30):
+        before = pickle.dumps(strategy)
+        again = strategy.ask(candidate.number, rng_for(0, candidate.number), [])
+        for seed in range(1, 4):
+            strategy.ask(candidate.number, rng_for(seed, candidate.number), [])
+        assert again == candidate.proposal
+        assert pickle.dumps(strategy) == before
+
+
+def test_the_state_is_a_fold_over_what_was_told(make: Callable[[], Strategy]) -> None:
+    strategy, fresh = make(), make()
+    *_, (_, told) = driven(strategy, 40)
+    for candidate, evaluation in told:
+        fresh.tell(candidate, evaluation)
+    for seed in range(20):
+        assert fresh.ask(40, rng_for(seed, 40), []) == strategy.ask(40, rng_for(seed, 40), [])
+
+
+def test_the_same_seed_proposes_the_same_and_another_does_not(make: Callable[[], Strategy]) -> None:
+    first, again, other = ([c.proposal for c, _ in driven(make(), 30, seed=seed)] for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_proposals_are_genomes_of_the_space_and_parents_were_told_and_did_not_fail(
+    make: Callable[[], Strategy],
+) -> None:
+    strategy = make()
+    for candidate, told in driven(strategy, 40):
+        strategy.space.decode(candidate.proposal.genome)  # type: ignore[attr-defined]
+        alive = {c.number for c, evaluation in told if evaluation.state is not State.FAILED}
+        assert set(candidate.proposal.parents) <= alive
+        assert len(set(candidate.proposal.parents)) == len(candidate.proposal.parents)
+
+
+def test_when_everything_fails_a_strategy_goes_on_at_random(make: Callable[[], Strategy]) -> None:
+    strategy = make()
+    for candidate, _ in driven(strategy, 40, failing):
+        space = strategy.space  # type: ignore[attr-defined]
+        assert candidate.proposal == Proposal(space.sample(rng_for(0, candidate.number)))
+
+
+# --- generational evolution ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("population", "elite"), [(2, 1), (6, 1), (7, 5), (30, 3), (100, 10)])
+def test_the_elite_is_not_evaluated_again(population: int, elite: int) -> None:
+    strategy = Evolution(NANO, population_size=population, elite_size=elite)
+    sizes = Counter(map(strategy.generation, range(population + 4 * (population - elite))))
+    assert sizes == {0: population, **{later: population - elite for later in range(1, 5)}}
+    for number in range(population + 4 * (population - elite)):  # asked when all earlier generations are in
+        earlier = [n for n in range(number) if strategy.generation(n) < strategy.generation(number)]
+        assert strategy.needs(number) == len(earlier)
+
+
+@pytest.mark.parametrize(("population", "elite"), [(2, 1), (5, 1), (14, 1), (15, 2), (30, 3), (100, 10)])
+def test_the_elite_is_a_tenth_and_one_at_least(population: int, elite: int) -> None:
+    assert Evolution(NANO, population_size=population).elite_size == elite
+
+
+def breeders(told: list[Told], strategy: Evolution) -> list[int]:
+    """Who may be a parent, best first, by brute force: the best quarter of the last generation, and the elite."""
+
+    def best(some: list[Told]) -> list[Told]:
+        usable = [one for one in some if one[1].state is not State.FAILED]
+        return sorted(usable, key=lambda one: (-one[1].metrics["accuracy"], one[0].number))
+
+    last = max(strategy.generation(c.number) for c, _ in told)
+    generation = best([one for one in told if strategy.generation(one[0].number) == last])
+    quarter = generation[: max(2, round(strategy.parents_share * len(generation)))]
+    elite = best(told)[: strategy.elite_size]
+    return [c.number for c, _ in best(told) if c.number in {one[0].number for one in [*quarter, *elite]}]
+
+
+def test_parents_are_the_best_quarter_and_the_elite_and_win_as_tournaments_are_won() -> None:
+    strategy = Evolution(NANO, population_size=24, elite_size=2)
+    *_, (first, told) = driven(strategy, 24 + 3 * 22 + 1)
+    assert strategy.needs(first.number) == first.number
+    pool, draws = breeders(told, strategy), 4000
+    asked = [strategy.ask(first.number, rng_for(seed, 1), []) for seed in range(draws)]
+    assert {parent for proposal in asked for parent in proposal.parents} == set(pool)
+    wins = Counter(proposal.parents[0] for proposal in asked)
+    size, k = len(pool), strategy.tournament_size
+    for place, number in enumerate(pool):  # the best of k draws with replacement
+        share = ((size - place) ** k - (size - place - 1) ** k) / size**k
+        assert wins[number] / draws == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
+
+
+def test_only_the_last_generation_and_the_elite_are_parents_all_along() -> None:
+    strategy = Evolution(NANO, population_size=10)
+    for candidate, told in driven(strategy, 60):
+        assert set(candidate.proposal.parents) <= set(breeders(told, strategy) if told else [])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_the_crossover_rate_is_the_share_of_children_with_two_parents(rate: float) -> None:
+    strategy = Evolution(NANO, population_size=20, tournament_size=1, crossover_rate=rate)
+    *_, (first, told) = driven(strategy, 21)
+    size, draws = len(breeders(told, strategy)), 2000
+    both = sum(len(strategy.ask(20, rng_for(seed, 2), []).parents) == 2 for seed in range(draws)) / draws
+    share = rate * (1 - 1 / size)  # the same parent drawn twice has one child of its own
+    assert both == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
+
+
+def test_a_child_of_one_parent_differs_from_it_by_a_mutation() -> None:
+    strategy = Evolution(NANO, population_size=10, crossover_rate=0.0)
+    genomes: dict[int, tuple[int, ...]] = {}
+    for candidate, _ in driven(strategy, 50):
+        genome = genomes[candidate.number] = candidate.proposal.genome
+        for parent in candidate.proposal.parents:
+            assert sum(a != b for a, b in zip(genome, genomes[parent], strict=True)) == 1
+
+
+# --- aging evolution --------------------------------------------------------------------------------------------------
+
+
+def alive(told: list[Told], population: int) -> list[int]:
+    """The youngest that could be trained, best first."""
+    youngest = [one for one in told if one[1].state is not State.FAILED][-population:]
+    return [c.number for c, e in sorted(youngest, key=lambda one: -one[1].metrics["accuracy"])]
+
+
+@pytest.mark.parametrize("lag", [1, 5])
+def test_the_oldest_dies_and_the_best_of_the_whole_population_is_the_parent(lag: int) -> None:
+    strategy = AgingEvolution(NANO, population_size=8, sample_size=8, lag=lag)
+    for candidate, told in driven(strategy, 80):
+        bred = candidate.number >= 8
+        assert candidate.proposal.parents == (tuple(alive(told, 8)[:1]) if bred else ())
+
+
+@pytest.mark.parametrize("sample", [1, 3, 9])
+def test_the_parent_is_the_best_of_a_sample_of_those_alive(sample: int) -> None:
+    strategy = AgingEvolution(NANO, population_size=10, sample_size=sample)
+    *_, (last, told) = driven(strategy, 50)
+    pool, draws = alive(told, 10), 3000
+    wins = Counter(strategy.ask(last.number, rng_for(seed, 3), []).parents for seed in range(draws))
+    assert {number for parents in wins for number in parents} <= set(pool)
+    for place, number in enumerate(pool):  # the best of `sample` drawn without replacement
+        share = comb(10 - 1 - place, sample - 1) / comb(10, sample)
+        assert wins[(number,)] / draws == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
+
+
+@pytest.mark.parametrize(("population", "sample"), [(2, 2), (7, 2), (8, 2), (12, 3), (64, 16)])
+def test_the_sample_is_a_quarter_and_two_at_least(population: int, sample: int) -> None:
+    assert AgingEvolution(NANO, population_size=population).sample_size == sample
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make_one", "message"),
+    [
+        (lambda: Evolution(NANO, population_size=1), "population must be 2 or more for evolution, but is 1"),
+        (
+            lambda: Evolution(NANO, population_size=5, elite_size=5),
+            "elite_size must lie in [1, 4] for a population of 5, but is 5",
+        ),
+        (
+            lambda: Evolution(NANO, population_size=5, elite_size=0),
+            "elite_size must lie in [1, 4] for a population of 5, but is 0",
+        ),
+        (lambda: AgingEvolution(NANO, population_size=1), "population must be 2 or more for aging evolution, but is 1"),
+        (
+            lambda: AgingEvolution(NANO, population_size=4, sample_size=5),
+            "sample_size must lie in [1, population=4], but is 5",
+        ),
+        (
+            lambda: AgingEvolution(NANO, population_size=4, sample_size=0),
+            "sample_size must lie in [1, population=4], but is 0",
+        ),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make_one: Callable[[], Strategy], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        make_one()
+    assert str(error.value) == message
+
+
+# --- whether it is of any use -----------------------------------------------------------------------------------------
+
+
+def share_of_conv3x3(candidate: Candidate, pulse: Pulse) -> Evaluation:
+    genome = candidate.proposal.genome
+    accuracy = sum(NAMES[gene] == "conv3x3" for gene in genome) / len(genome)
+    return Evaluation(candidate.number, State.COMPLETE, {"accuracy": accuracy})
+
+
+def test_evolution_beats_random_search(tmp_path: Path) -> None:
+    space = NanoSpace((1, 8, 8), 3, channels=1, length=12)
+
+    def best(name: str, strategy: Strategy, seed: int) -> float:
+        with RunStore.begin(tmp_path / f"{name}-{seed}.db", {"search": {"seed": seed}}) as store:
+            Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(80)
+            return ranking(store.evaluations())[0].metrics["accuracy"]
+
+    reached = {
+        name: np.mean([best(name, STRATEGIES[name](space), seed) for seed in range(5)])
+        for name in ("random", "evolution", "aging")
+    }
+    assert reached["evolution"] > reached["random"] + 0.1
+    assert reached["aging"] > reached["random"] + 0.1
