@@ -128,7 +128,7 @@ def train(arguments: Sequence[str]) -> None:
     from nanonas import runs
     from nanonas.results.progress import TrainingProgress
 
-    source = runs.open_source(given.source, given.data)
+    source = runs.fitting(runs.open_source(given.source, given.data))
     folder = given.out or source.folder / "final"
     console = Console()
     with TrainingProgress(console, "training") as progress:
@@ -155,7 +155,7 @@ def compare(arguments: Sequence[str]) -> None:
     from nanonas.compare import Comparison
 
     Comparison(
-        runs.open_source(given.source, given.data),
+        runs.fitting(runs.open_source(given.source, given.data)),
         epochs=given.epochs,
         seconds_per_network=limit,
         seeds=given.seeds,

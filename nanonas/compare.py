@@ -189,9 +189,7 @@ class Comparison:
 
     def _show(self, rows: list[Row]) -> None:
         names = ("network", "test accuracy", "params", "MACs", "latency", "epochs", "search", "training")
-        table = Table(
-            *names, box=None, title=f"mean ± standard deviation of {self.seeds} trainings, one recipe")
-        )
+        table = Table(*names, box=None, title=f"mean ± standard deviation of {self.seeds} trainings, one recipe")
         for row in rows:
             table.add_row(
                 row.network,

@@ -393,6 +393,14 @@ class Source:
                 store.event(kind, details)
 
 
+def fitting(source: Source) -> Source:
+    """The source with its images scaled to the size that its network was made for."""
+    images, shape = images_of(source.config), source.genome.input_shape
+    if images.input_shape != shape and shape[1] == shape[2]:
+        return replace(source, config=replace(source.config, image_size=shape[1]))
+    return source
+
+
 def open_source(path: Path, data: str | None = None) -> Source:
     """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found on.
 
@@ -402,7 +410,8 @@ def open_source(path: Path, data: str | None = None) -> Source:
     """
     if path.suffix == ".json":
         genome = read_genome(path)
-        config = replace(SearchConfig(), space=genome.space, data=data or genome.data, **genome.options)  # type: ignore[arg-type]
+        values = {"space": genome.space, "data": data or genome.data, **genome.options}
+        config = validated({"search": values}, str(path)).search
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)
     if not run.best_genome.exists():
