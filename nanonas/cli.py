@@ -35,7 +35,7 @@ class Search:
 class Resume:
     """Goes on with a run that was interrupted, or extends one that has ended."""
 
-    folder: Positional[Path]
+    folder: Positional[Path] = Path("outputs")
     """The run's folder; a folder of runs means its newest."""
     run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
@@ -44,7 +44,7 @@ class Resume:
 class Train:
     """Trains a network for good, on training and validation images, and tests it once. Interrupted, it goes on."""
 
-    source: Positional[Path]
+    source: Positional[Path] = Path("outputs")
     """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
     epochs: int = 100
     """Passes over the images."""
@@ -62,7 +62,7 @@ class Train:
 class Compare:
     """Trains the found network, ResNet-18, a plain baseline and random networks with one recipe, and tests each."""
 
-    source: Positional[Path]
+    source: Positional[Path] = Path("outputs")
     """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
     epochs: int = 20
     """Passes over the images, for every network."""
@@ -82,7 +82,7 @@ class Compare:
 class Show:
     """Says what a run has found, or what a genome's file holds."""
 
-    source: Positional[Path]
+    source: Positional[Path] = Path("outputs")
     """A run's folder, a folder of runs (its newest), or a genome's JSON file."""
     top: int = 5
     """How many of the best networks."""
@@ -112,9 +112,9 @@ def resume(arguments: Sequence[str]) -> None:
     """nanonas resume"""
     from nanonas import runs
 
-    path = next((Path(word) for word in arguments if not word.startswith("-")), None)
-    stored = RunConfig() if path is None else read_yaml(runs.find(path).config).run
-    parsed = _parse(Resume, "resume", arguments, Resume(path or Path("outputs"), stored))
+    folder = _parse(Resume, "resume", arguments).folder
+    stored = read_yaml(runs.find(folder).config).run  # the defaults of the flags: so it is parsed a second time
+    parsed = _parse(Resume, "resume", arguments, Resume(folder, stored))
     run = validated(to_values(Config(run=parsed.run)), "the command line").run
     _report(runs.resume(parsed.folder, run))
 
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"\nstopped; {stopped or 'nothing was begun'}", file=sys.stderr)
+        print(f"\nstopped; {stopped or 'the same command begins again, or goes on'}", file=sys.stderr)
         return 130
     return 0
 

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ from nanonas.core import Candidate, Evaluation, SearchSpace, Shape, Strategy
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import End, Limits, Progress, Study, ranking
 from nanonas.engine.workers import WorkerPool
-from nanonas.errors import GenomeError, RunError
+from nanonas.errors import Exhausted, GenomeError, RunError
 from nanonas.files import write_text
 from nanonas.genome import GenomeFile, read_genome, space_options
 from nanonas.results.progress import SearchProgress, TrainingProgress, count, duration
@@ -96,8 +97,12 @@ def find(source: Path) -> RunFolder:
         return RunFolder(source)
     runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
     if not runs:
-        what = "holds no run" if source.is_dir() else "is no run's folder" if source.exists() else "does not exist"
-        raise RunError(f"{str(source)!r} {what}; begin one with `nanonas search --out {source}`")
+        if source.is_file():
+            raise RunError(
+                f"{str(source)!r} is a file, but must be a run's folder, a folder of runs or a genome's .json"
+            )
+        what = "holds no run" if source.exists() else "does not exist"
+        raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
     return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))
 
 
@@ -143,9 +148,13 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     session.images  # noqa: B018 - the images are looked at before a folder is made
     session.strategy  # noqa: B018
     folder = RunFolder(config.run.out / (config.run.name or _name(config.search.data)))
-    with RunStore.begin(folder.store, to_values(config)) as store:
-        write_text(folder.config, to_yaml(config))
-        return session.carry_on(store, folder, final)
+    try:
+        with RunStore.begin(folder.store, to_values(config)) as store:
+            write_text(folder.config, to_yaml(config))
+            return session.carry_on(store, folder, final)
+    except Exhausted:  # before a single candidate: nothing is worth keeping
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def resume(source: Path, run: RunConfig | None = None, *, quiet: bool = False, final: bool = True) -> Outcome:
@@ -216,8 +225,8 @@ class Session:
         return make_strategy(self.config.search, self.space)
 
     def carry_on(self, store: RunStore, folder: RunFolder, final: bool) -> Outcome:
-        """The search, then the winner's training."""
-        with _logged(folder):
+        """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
+        with _logged(folder), _resumable(folder):
             logger.info("{} with {}", folder.path, self.config)
             best, evaluation, end = self._search(store, folder)
             logger.info("search ended: {}; best is #{} with {}", end.message, best.number, evaluation.accuracy)
@@ -542,6 +551,14 @@ def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
     module = build_module(genome.network())
     load_weights(module, weights)
     return module.eval()
+
+
+@contextlib.contextmanager
+def _resumable(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"everything so far is kept: `nanonas resume {folder.path}` goes on") from None
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

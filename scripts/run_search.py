@@ -1,5 +1,7 @@
 """Runs a search: the same flags as `nanonas search`."""
 
+import sys
+
 from nanonas.cli import main
 
-raise SystemExit(main(["search"], more=True))
+sys.exit(main(["search", *sys.argv[1:]]))

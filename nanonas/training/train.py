@@ -71,7 +71,8 @@ class Training:
         self.module = module.to(self.device)
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
         self.epoch = 0  # how many are done
-        self.steps = max(1, round(len(pictures) / recipe.batch_size))  # an epoch; batches differ by at most one image
+        # an epoch; batches differ by at most one image, and have two at least: batch norm cannot train on one
+        self.steps = max(1, min(round(len(pictures) / recipe.batch_size), len(pictures) // 2))
         decayed = [p for p in module.parameters() if p.ndim > 1]
         others = [p for p in module.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.SGD(

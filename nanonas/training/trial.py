@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
@@ -78,7 +78,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     """Writes a module's tensors as safetensors. Raises `RunError` when it cannot."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with replacing(path) as part:
-        save_file(tensors, part)
+        part.write_bytes(save(tensors))  # save_file has errors of its own for a full disk
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

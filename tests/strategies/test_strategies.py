@@ -142,7 +142,7 @@ def test_when_everything_fails_a_strategy_goes_on_at_random(make: Callable[[], S
 def test_the_elite_is_not_evaluated_again(population: int, elite: int) -> None:
     strategy = Evolution(NANO, population_size=population, elite_size=elite)
     sizes = Counter(map(strategy.generation, range(population + 4 * (population - elite))))
-    assert sizes == {0: population, **{later: population - elite for later in range(1, 5)}}
+    assert sizes == {0: population, **dict.fromkeys(range(1, 5), population - elite)}
     for number in range(population + 4 * (population - elite)):  # asked when all earlier generations are in
         earlier = [n for n in range(number) if strategy.generation(n) < strategy.generation(number)]
         assert strategy.needs(number) == len(earlier)
@@ -190,7 +190,7 @@ def test_only_the_last_generation_and_the_elite_are_parents_all_along() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_the_crossover_rate_is_the_share_of_children_with_two_parents(rate: float) -> None:
     strategy = Evolution(NANO, population_size=20, tournament_size=1, crossover_rate=rate)
-    *_, (first, told) = driven(strategy, 21)
+    *_, (_, told) = driven(strategy, 21)
     size, draws = len(breeders(told, strategy)), 2000
     both = sum(len(strategy.ask(20, rng_for(seed, 2), []).parents) == 2 for seed in range(draws)) / draws
     share = rate * (1 - 1 / size)  # the same parent drawn twice has one child of its own

@@ -1,0 +1,35 @@
+"""The benchmarks run; what they find is not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "throughput.json"
+    tiny = ["--networks", "plain_61k", "--seconds", "0.1", "--repetitions", "1", "--warm-up", "1", "--images", "600"]
+    command = [sys.executable, str(BENCHMARKS / "throughput.py"), *tiny, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "plain_61k" in done.stdout
+
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["hardware"]["cores"] >= 1
+    assert result["versions"]["torch"]
+    assert result["settings"]["repetitions"] == 1
+    row = result["networks"]["plain_61k"]
+    rates = {label: rate["median"] for label, rate in row["images_per_second"].items()}
+    assert {"nanonas float32", "loop, 0 workers", "loop, 2 workers"} <= set(rates)
+    assert min(rates.values()) > 0
+    assert row["best_loop"] == max((label for label in rates if label.startswith("loop")), key=rates.__getitem__)
+    best = rates[row["best_loop"]]
+    assert row["times_as_fast"]["nanonas float32"]["of_medians"] == pytest.approx(rates["nanonas float32"] / best)
+    share = rates["nanonas float32"] * 6 * row["macs"] / (1e9 * result["peak_gflops"]["float32"]["median"])
+    assert row["share_of_peak"]["nanonas float32"] == pytest.approx(share, abs=1e-4)

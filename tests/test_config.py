@@ -1,0 +1,293 @@
+"""The configuration: the same values from YAML, from flags and from Python, and one sentence for each that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nanonas import cli
+from nanonas.config import (
+    SPACES,
+    STRATEGIES,
+    Config,
+    RunConfig,
+    SearchConfig,
+    make_budget,
+    make_space,
+    make_strategy,
+    nearest,
+    read_yaml,
+    seconds,
+    to_values,
+    to_yaml,
+    validated,
+)
+from nanonas.core import Budget, rng_for
+from nanonas.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+
+OTHER: dict[str, Any] = {  # every value of the configuration, none at its default
+    "data": "digits",
+    "image_size": 16,
+    "train_images": 500,
+    "valid_share": 0.25,
+    "flip": False,
+    "crop": 2,
+    "cutout": 4,
+    "space": "nano",
+    "channels": 12,
+    "length": 5,
+    "add_rate": 0.5,
+    "remove_rate": 0.25,
+    "change_rate": 3.0,
+    "skip_rate": 0.0,
+    "max_params": 1000,
+    "max_macs": 2000,
+    "strategy": "aging",
+    "population": 7,
+    "parents_share": 0.5,
+    "crossover_rate": 0.75,
+    "lag": 3,
+    "seed": 9,
+    "epochs": 2,
+    "stop_epoch": 1,
+    "stop_margin": 0.01,
+    "batch_size": 32,
+    "lr": 0.3,
+    "warmup": 0.3,
+    "momentum": 0.8,
+    "weight_decay": 0.001,
+    "label_smoothing": 0.0,
+    "clip_norm": 0.0,
+    "precision": "float32",
+    "time": "90s",
+    "evaluations": 40,
+    "generations": 4,
+    "final_share": 0.1,
+    "final_epochs": 0,
+    "workers": 3,
+    "device": "cpu",
+    "hang_seconds": 10.0,
+    "keep_weights": 2,
+    "out": Path("elsewhere"),
+    "name": "mine",
+}
+NAMES = {
+    "search": [field.name for field in dataclasses.fields(SearchConfig)],
+    "run": [field.name for field in dataclasses.fields(RunConfig)],
+}
+
+
+def other() -> Config:
+    chosen = {half: {name: OTHER[name] for name in names} for half, names in NAMES.items()}
+    return Config(SearchConfig(**chosen["search"]), RunConfig(**chosen["run"]))
+
+
+def parsed(*flags: str) -> Config:
+    given = cli._parse(cli.Search, "search", flags)
+    return Config(given.search, given.run)
+
+
+# --- the same values everywhere ---------------------------------------------------------------------------------------
+
+
+def test_no_name_appears_twice_and_this_test_knows_them_all() -> None:
+    names = [*NAMES["search"], *NAMES["run"]]
+    assert len(set(names)) == len(names)
+    assert set(names) == set(OTHER)
+    default = to_values(Config())
+    assert all(value != default[half][name] for half in NAMES for name, value in to_values(other())[half].items())
+
+
+@pytest.mark.parametrize("config", [Config(), other()], ids=["default", "other"])
+def test_yaml_and_plain_values_keep_every_value(config: Config, tmp_path: Path) -> None:
+    assert validated(to_values(config)) == config
+    assert validated(yaml.safe_load(to_yaml(config))) == config
+    (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert read_yaml(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_value_is_a_flag_of_its_own_name(name: str) -> None:
+    value, flag = OTHER[name], name.replace("_", "-")
+    flags = [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
+    values = to_values(Config())
+    values["search" if name in NAMES["search"] else "run"][name] = value
+    assert to_values(parsed(*flags)) == to_values(validated(values))
+
+
+def test_all_flags_at_once() -> None:
+    flags = [
+        word
+        for name, value in OTHER.items()
+        for word in (["--no-" + name] if value is False else ["--" + name.replace("_", "-"), str(value)])
+    ]
+    assert parsed(*flags) == other()
+
+
+def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    for content, expected in {
+        "": Config(),
+        "search:\nrun:\n": Config(),
+        "search: {population: 4}": Config(SearchConfig(population=4)),
+        "run: {out: there, generations: null}": Config(run=RunConfig(out=Path("there"), generations=None)),
+        "search: {max_params: 1_000_000, lr: '0.5'}": Config(SearchConfig(max_params=1_000_000, lr=0.5)),
+    }.items():
+        path.write_text(content, encoding="utf-8")
+        assert read_yaml(path) == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
+    config = read_yaml(path)
+    assert make_space(config.search, (3, 32, 32), 10)
+    assert config != Config()
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("search: {populaton: 3}", "{path} has an unknown key 'search.populaton'; did you mean 'population'?"),
+        ("run: {population: 3}", None),
+        ("serach: {population: 3}", "{path} has an unknown key 'serach'; did you mean 'search'?"),
+        ("population: 3", "{path} has an unknown key 'population'; known are search, run"),
+        (
+            "search: {population: many}",
+            "{path}: search.population is 'many', but input should be a valid integer, unable to parse string as an "
+            "integer (--population)",
+        ),
+        (
+            "search: {population: 1}",
+            "{path}: search.population is 1, but input should be greater than or equal to 2 (--population)",
+        ),
+        (
+            "search: {valid_share: 1.0}",
+            "{path}: search.valid_share is 1.0, but input should be less than 1 (--valid-share)",
+        ),
+        ("search: {seed: -1}", "{path}: search.seed is -1, but input should be greater than or equal to 0 (--seed)"),
+        (
+            "search: {space: nona}",
+            "{path}: search.space is 'nona', but input should be 'layers' or 'nano' (--space)",
+        ),
+        ("[1, 2]", "{path} must hold 'search:' and 'run:' with keys below them, but holds [1, 2]"),
+        ("words", "{path} must hold 'search:' and 'run:' with keys below them, but holds 'words'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence(tmp_path: Path, content: str, message: str | None) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+    if message is not None:
+        assert str(error.value) == message.format(path=path)
+
+
+def test_a_key_in_the_wrong_half_is_refused(tmp_path: Path) -> None:
+    for half, others in (("search", "run"), ("run", "search")):
+        for name in NAMES[half]:
+            with pytest.raises(ConfigError, match=f"has an unknown key '{others}.{name}'"):
+                validated({others: {name: OTHER[name]}})
+
+
+@pytest.mark.parametrize("content", [b"search: [", b"search: {a: b: c}", b"\xff\xfe\x00", b"\tsearch: {}", b"a: &b *c"])
+def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(f"{path} is not valid YAML: ")) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    missing = tmp_path / "no.yaml"
+    with pytest.raises(ConfigError) as error:
+        read_yaml(missing)
+    assert str(error.value) == f"there is no configuration file '{missing}'; see configs/ for examples"
+    with pytest.raises(ConfigError, match=re.escape(f"the configuration file '{tmp_path}' cannot be read: ")):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize("half", ["search", "run"])
+@pytest.mark.parametrize("value", [[1], "words", 3, {"a": {"b": 1}}, {1: 2}])
+def test_halves_that_are_no_mappings_are_one_sentence(half: str, value: object) -> None:
+    with pytest.raises(ConfigError) as error:
+        validated({half: value})
+    assert "\n" not in str(error.value)
+    assert half in str(error.value)
+
+
+def test_the_nearest_word_is_named_or_all_of_them() -> None:
+    assert nearest("evolve", ["evolution", "random"]) == "; did you mean 'evolution'?"
+    assert nearest("xyz", ["evolution", "random"]) == "; known are evolution, random"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90), ("90s", 90), (" 30M ", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("1h0m5s", 3605)],
+)
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "0h", "-5m", "soon", "5d", "30m1h", "1:30", "nan", "h"])
+def test_what_is_no_duration_is_one_sentence(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        seconds(text, "--time-per-network")
+    assert str(error.value) == f"--time-per-network is {text!r}, but must be a duration such as 90s, 30m or 1h30m"
+
+
+# --- from strings to objects ------------------------------------------------------------------------------------------
+
+
+def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
+    for space_name in SPACES:
+        space = make_space(SearchConfig(space=space_name), (1, 8, 8), 3)  # type: ignore[arg-type]
+        assert (space.name, space.input_shape, space.classes) == (space_name, (1, 8, 8), 3)
+        for strategy_name in STRATEGIES:
+            strategy = make_strategy(SearchConfig(strategy=strategy_name), space)  # type: ignore[arg-type]
+            space.decode(strategy.ask(0, rng_for(0, 0), []).genome)
+
+
+@pytest.mark.parametrize(("field", "table"), [("space", SPACES), ("strategy", STRATEGIES)])
+def test_the_configuration_takes_exactly_the_names_in_the_tables(field: str, table: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        validated({"search": {field: "no such"}})
+    assert set(re.findall(r"'([a-z0-9]+)'", str(error.value).split("should be")[1])) == set(table)
+
+
+def test_settings_reach_what_is_made() -> None:
+    nano = make_space(SearchConfig(space="nano", channels=5, length=9), (1, 8, 8), 3)
+    assert (nano.channels, nano.length) == (5, 9)  # type: ignore[attr-defined]
+    layers = make_space(SearchConfig(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3)
+    assert layers.rates == (1, 2, 3, 4)  # type: ignore[attr-defined]
+    chosen = SearchConfig(strategy="evolution", population=9, parents_share=0.5, crossover_rate=0.1)
+    evolution: Any = make_strategy(chosen, nano)
+    assert (evolution.population_size, evolution.parents_share, evolution.crossover_rate) == (9, 0.5, 0.1)
+    aging: Any = make_strategy(SearchConfig(strategy="aging", population=9, lag=4), nano)
+    assert (aging.population_size, aging.lag) == (9, 4)
+    random: Any = make_strategy(SearchConfig(strategy="random", population=9), nano)
+    assert random.population_size == 9
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stop_epoch", "expected"),
+    [
+        (10, 3, Budget(10, 3, 0.25 + 0.05)),
+        (10, 0, Budget(10)),
+        (3, 3, Budget(3)),  # nothing is saved by stopping after the last epoch
+        (2, 3, Budget(2)),
+    ],
+)
+def test_the_stop_rule_is_chance_and_a_margin(epochs: int, stop_epoch: int, expected: Budget) -> None:
+    assert make_budget(SearchConfig(epochs=epochs, stop_epoch=stop_epoch), classes=4) == expected

@@ -1,0 +1,131 @@
+"""Devices that are there and devices that are not. No test here needs a GPU: torch is told what to say."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from nanonas.errors import ConfigError, DeviceError
+from nanonas.training import cost, device
+from nanonas.training.cost import latency_ms
+from nanonas.training.device import cores, default_workers, prepare, resolve_device, resolve_precision, slots
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int, mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "found"), [(0, False, "cpu"), (0, True, "mps"), (1, False, "cuda"), (2, True, "cuda")]
+)
+def test_auto_is_the_fastest_kind_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, found: str
+) -> None:
+    with_gpus(monkeypatch, gpus, mps)
+    assert resolve_device("auto") == found
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1", "mps"])
+def test_a_device_that_is_there_keeps_its_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with_gpus(monkeypatch, 2, mps=True)
+    assert resolve_device(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "message"),
+    [
+        (
+            "cuda",
+            0,
+            "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device auto or --device cpu",
+        ),
+        (
+            "cuda:2",
+            2,
+            "device 'cuda:2' was asked for, but PyTorch sees 2 of them; use --device auto or --device cpu",
+        ),
+        ("mps", 1, "device 'mps' was asked for, but PyTorch sees none here; use --device auto or cpu"),
+        ("gpu", 1, "device 'gpu' is not one of auto, cpu, cuda, cuda:N and mps"),
+        ("meta", 1, "device 'meta' is not one of auto, cpu, cuda, cuda:N and mps"),
+        ("", 1, "device '' is not one of auto, cpu, cuda, cuda:N and mps"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, message: str
+) -> None:
+    with_gpus(monkeypatch, gpus)
+    with pytest.raises(DeviceError) as error:
+        resolve_device(name)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_precision_is_what_the_hardware_is_fast_with(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    expected = "bfloat16" if fast else "float32"
+    assert resolve_precision("auto", "cuda:1") == resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("auto", "mps") == "float32"
+
+
+def test_auto_precision_works_with_a_pytorch_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert resolve_precision("auto", "cpu") == "float32"
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_precision_that_was_asked_for_is_kept(name: str) -> None:
+    assert resolve_precision(name, "cpu") == name
+
+
+def test_a_precision_that_is_none_is_one_sentence() -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve_precision("float16", "cpu")
+    assert str(error.value) == "precision must be one of auto, float32, bfloat16, but is 'float16'"
+
+
+def test_workers_share_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 2)
+    assert slots("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert slots("cuda:1", 2) == ["cuda:1", "cuda:1"]
+    assert slots("cpu", 2) == ["cpu", "cpu"]
+
+
+def test_there_is_a_worker_a_core_or_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 3)
+    monkeypatch.setattr(device, "cores", lambda: 5)
+    assert [default_workers(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == [5, 3, 1, 1]
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 7}, raising=False)
+    assert cores() == 3
+
+
+def test_preparing_sets_the_threads() -> None:
+    before = torch.get_num_threads()
+    prepare(1)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+def test_latency_is_that_of_a_warm_forward_pass_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Size, bool]] = []
+
+    class Noting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append((x.shape, self.training))
+            return x
+
+    assert latency_ms(Noting(), (3, 8, 6), "cpu", batch_size=4, seconds=0.0) > 0
+    assert seen == [(torch.Size((4, 3, 8, 6)), False)] * 15
+
+    clock = iter(range(10_000))  # every look at it takes a second
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    assert latency_ms(Noting(), (3, 8, 6), "cpu", seconds=0.0) == 1000.0

@@ -1,0 +1,183 @@
+"""The winner's training, whole and interrupted. The oracle is the training that nobody interrupted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nanonas.errors import RunError
+from nanonas.spaces.nano import NanoSpace
+from nanonas.training import final
+from nanonas.training.augment import Augment
+from nanonas.training.build import build_module
+from nanonas.training.data import DataSpec, final_pictures
+from nanonas.training.final import FinalResult, FinalTraining
+from nanonas.training.train import Recipe, accuracy
+from nanonas.training.trial import load_weights
+
+NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
+RECIPE = Recipe(batch_size=64, lr=0.2, augment=Augment(crop=1))
+
+
+@pytest.fixture(autouse=True)
+def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speed and latency are measured for seconds each: here once, and as if it had been a second an epoch."""
+    monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
+    monkeypatch.setattr(final, "seconds_per_epoch", lambda training: 1.0)
+
+
+def training(folder: Path, seed: int = 0, recipe: Recipe = RECIPE, data: str = "digits") -> FinalTraining:
+    folder.mkdir(exist_ok=True)
+    train, test = final_pictures(DataSpec("digits"), "cpu")
+    return FinalTraining(NETWORK, train, test, recipe, seed, folder, {"data": data}, threads=1)
+
+
+def stop_after(epoch: int) -> object:
+    def on_epoch(done: int, of: int, loss: float) -> None:
+        if done == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinalResult]:
+    """Three epochs, uninterrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
+        patch.setattr(final, "seconds_per_epoch", lambda training: 1.0)
+        return folder, training(folder).run(3)
+
+
+def test_the_result_says_what_was_trained_and_the_weights_give_the_same_again(whole: tuple[Path, FinalResult]) -> None:
+    folder, result = whole
+    task = training(folder)
+    assert (result.params, result.macs) == (NETWORK.params, NETWORK.macs)
+    assert (result.epochs, result.seed, result.device, result.latency_ms) == (3, 0, "cpu", 1.5)
+    assert (result.train_images, result.test_images) == (len(task.train), len(task.test)) == (1438, 359)
+    assert result.torch == torch.__version__
+    assert result.hardware
+    assert result.seconds > 0
+    module = build_module(NETWORK)
+    load_weights(module, folder / "model.safetensors")
+    assert accuracy(module, task.test) == result.test_accuracy > 0.3
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "model.safetensors", "result.json"]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_interrupted_and_begun_again_it_ends_as_if_it_had_not_been(
+    whole: tuple[Path, FinalResult], tmp_path: Path, epoch: int
+) -> None:
+    folder, uninterrupted = whole
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path).run(3, on_epoch=stop_after(epoch))  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert training(tmp_path).continues(3)
+    seen: list[int] = []
+    result = training(tmp_path).run(3, on_epoch=lambda done, of, loss: seen.append(done))
+    assert seen == list(range(epoch + 1, 4))
+    assert replace(result, seconds=0.0) == replace(uninterrupted, seconds=0.0)
+    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_finished_training_is_only_read(whole: tuple[Path, FinalResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, result = whole
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr(final, "accuracy", lambda *arguments: pytest.fail("the test set was opened once more"))
+    assert training(folder).run(3) == result
+    assert training(folder).run(deadline=time.time() + 100) == result
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 1}, {"recipe": replace(RECIPE, lr=0.1)}, {"data": "other images"}],
+    ids=["seed", "recipe", "data"],
+)
+def test_the_checkpoint_of_another_training_is_not_continued(
+    whole: tuple[Path, FinalResult], tmp_path: Path, other: dict[str, object]
+) -> None:
+    folder, _ = whole
+    (tmp_path / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes())
+    assert training(tmp_path).continues(3)
+    assert training(tmp_path).continues(None)
+    assert not training(tmp_path).continues(4)
+    task = training(tmp_path, **other)  # type: ignore[arg-type]
+    assert not task.continues(3)
+    assert not task.continues(None)
+    seen: list[int] = []
+    task.run(1, on_epoch=lambda done, of, loss: seen.append(done))
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_not_continued(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert not training(tmp_path).continues(1)
+
+
+def test_a_checkpoint_cut_off_anywhere_is_not_continued(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
+    content = (whole[0] / "checkpoint.pt").read_bytes()
+    for share in (0.01, 0.5, 0.99):
+        (tmp_path / "checkpoint.pt").write_bytes(content[: int(share * len(content))])
+        assert not training(tmp_path).continues(3)
+
+
+@pytest.mark.parametrize("left", [-5.0, 0.0, 6.0])
+def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(tmp_path: Path, left: float) -> None:
+    result = training(tmp_path).run(deadline=time.time() + left)
+    assert 1 <= result.epochs <= max(1, left)
+    assert result == FinalResult(**asdict(result))
+
+
+def test_when_time_runs_out_the_cycle_is_shortened_and_still_ends_at_its_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final, "seconds_per_epoch", lambda training: 1e-4)  # a promise that nothing will keep
+    planned: list[int] = []
+    result = training(tmp_path).run(deadline=time.time() + 4.0, on_epoch=lambda done, of, loss: planned.append(of))
+    assert planned == sorted(planned, reverse=True)
+    assert 1 <= result.epochs == planned[-1] < 2000  # of the 10 thousand that were promised
+
+
+def test_more_threads_are_taken_where_they_are_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    speeds = {1: 2.0, 8: 0.5}
+    monkeypatch.setattr(final, "cores", lambda: 8)
+    monkeypatch.setattr(final, "prepare", threads.append)
+    monkeypatch.setattr(final, "seconds_per_epoch", lambda training: speeds[threads[-1]])
+    replace(training(tmp_path), threads=None).run(1)
+    assert sorted(threads[:-1]) == [1, 8]
+    assert threads[-1] == 8
+
+
+def test_measuring_the_speed_leaves_the_training_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()
+    task = training(tmp_path)
+    made = final.Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
+    before = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
+    assert final.seconds_per_epoch(made, seconds=0.05) > 0
+    assert made.epoch == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items())
+
+
+def test_a_training_that_diverges_is_one_sentence(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, lr=1e20, warmup=0.0, clip_norm=0.0)
+    with pytest.raises(RunError) as error:
+        training(tmp_path, recipe=recipe).run(2)
+    assert str(error.value).startswith("final training diverged: the loss is ")
+    assert str(error.value).endswith(" after epoch 1; lower --lr (it is 1e+20) and train again")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    task = replace(training(tmp_path), folder=tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"nowhere/checkpoint.pt' cannot be written"):
+        task.run(1)
