@@ -39,8 +39,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
-from itertools import chain, cycle
-from multiprocessing import get_all_start_methods, get_context
+from itertools import chain, cycle, repeat
+from multiprocessing import get_all_start_methods, get_context, set_start_method
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -252,6 +252,9 @@ _barrier: Barrier  # of the measurement that this process is there for
 def _join(barrier: Barrier) -> None:
     global _barrier
     _barrier = barrier
+    # A process passes on the way it was started. A `DataLoader`'s workers are to start as in anybody's script: on Linux
+    # before Python 3.14 by a fork, which shares the images instead of pickling them.
+    set_start_method(get_all_start_methods()[0], force=True)
 
 
 def _rate(contender: Nanonas | Loop | Peak, network: str, data: DataSpec, seconds: float, warm_up: int) -> float:
@@ -381,37 +384,30 @@ def _processor() -> str:
 
 def table(result: Mapping[str, Any]) -> Any:
     """The result as a rich table: one row a network and contender."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    hardware, versions = result["hardware"], result["versions"]
-    peaks = ", ".join(f"{name} {peak['median']:,.0f}" for name, peak in result["peak_gflops"].items())
-    n = result["settings"]["repetitions"]
+    hardware, versions, auto = result["hardware"], result["versions"], result["auto_precision"]
+    peaks = ", ".join(f"{peak['median']:,.0f} GFLOP/s in {name}" for name, peak in result["peak_gflops"].items())
     drawn = Table(
-        title=f"{hardware['cores']} cores of {hardware['processor']} · torch {versions['torch']}\n"
-        f"median (smallest–largest) of {n} · matmul peak in GFLOP/s: {peaks}"
+        title=f"{hardware['cores']} cores of {hardware['processor']} · torch {versions['torch']}",
+        caption=f"Median (smallest–largest) of {result['settings']['repetitions']}. "
+        f"Peak of matrix products: {peaks}. Precision auto is {auto} here.",
+        box=SIMPLE_HEAD,
     )
     for column in ("network", "contender"):
         drawn.add_column(column)
-    for column in ("images/s", "share of peak", "× the better loop"):
+    for column in ("images/s", "of peak", "× better loop"):
         drawn.add_column(column, justify="right")
     for name, row in result["networks"].items():
-        title = f"{name} ({row['params'] / 1e3:,.0f}K, {row['macs'] / 1e6:.1f}M MACs)"
-        for label, rate in row["images_per_second"].items():
-            precision = result["precision"][label]
-            ratio = row["times_as_fast"].get(label)
-            drawn.add_row(
-                title,
-                f"{label} ({precision})" if label == "nanonas auto" else label,
-                f"{rate['median']:,.0f} ({rate['min']:,.0f}–{rate['max']:,.0f})",
-                f"{row['share_of_peak'][label]:.1%}",
-                f"{ratio['of_medians']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
-                if ratio
-                else ("1" if label == row["best_loop"] else ""),
-            )
-            title = ""
+        titles = chain([name, f"{row['params'] / 1e3:,.0f}K, {row['macs'] / 1e6:.1f}M MACs"], repeat(""))
+        for title, (label, rate) in zip(titles, row["images_per_second"].items(), strict=False):
+            times = "1" if label == row["best_loop"] else ""
+            if ratio := row["times_as_fast"].get(label):
+                times = f"{ratio['of_medians']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
+            spread = f"{rate['median']:,.0f} ({rate['min']:,.0f}–{rate['max']:,.0f})"
+            drawn.add_row(title, label, spread, f"{row['share_of_peak'][label]:.1%}", times)
         drawn.add_section()
-    if result["auto_precision"] == "float32":
-        drawn.caption = "precision auto is float32 on this machine"
     return drawn
 
 
@@ -424,9 +420,13 @@ def random_images(path: Path, number: int) -> None:
 
 def main(options: Options, arguments: Sequence[str] = ()) -> None:
     """Measures, prints and writes. `arguments` are those of the command, for the record."""
+    from loguru import logger
     from rich.console import Console
 
+    logger.disable("nanonas")
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)  # in a file nothing needs to be cut off
     with tempfile.TemporaryDirectory() as folder:
         source = options.data
         if source is None:

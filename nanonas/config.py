@@ -89,7 +89,7 @@ class SearchConfig:
     """What a candidate has to be better than chance by, in accuracy, not to be pruned."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images in one step."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.3
     """Learning rate at the top of its cycle."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the steps on which the learning rate rises."""

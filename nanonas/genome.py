@@ -69,7 +69,7 @@ def read_genome(path: Path) -> GenomeFile:
         raise GenomeError(f"there is no genome file {str(path)!r}") from None
     except OSError as error:
         raise GenomeError(f"the genome file {str(path)!r} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GenomeError(f"{path} is not JSON: {error}; restore it, or export the genome again") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
@@ -85,13 +85,15 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
     for name in ("space", "genome", "input_shape", "class_names"):
         if name not in values:
             raise GenomeError(f"{path} lacks the field {name!r}")
-    if values["space"] not in SPACES:
+    if values["space"] not in list(SPACES):  # a list: what was put there may not be hashable
         raise GenomeError(f"{path}: space is {values['space']!r}{nearest(str(values['space']), list(SPACES))}")
     for name in ("genome", "input_shape"):
         if not isinstance(values[name], list) or not all(type(v) is int for v in values[name]):
             raise GenomeError(f"{path}: {name} must be a list of whole numbers, but is {values[name]!r:.80}")
     if not isinstance(values["class_names"], list) or not all(isinstance(v, str) for v in values["class_names"]):
         raise GenomeError(f"{path}: class_names must be a list of names, but is {values['class_names']!r:.80}")
+    if not isinstance(values.get("data", ""), str):
+        raise GenomeError(f"{path}: data must be a source of images, but is {values['data']!r:.80}")
     for name in ("options", "known"):
         if not isinstance(values.get(name, {}), dict):
             raise GenomeError(f"{path}: {name} must be an object, but is {values[name]!r:.80}")

@@ -98,9 +98,7 @@ def find(source: Path) -> RunFolder:
     runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
     if not runs:
         if source.is_file():
-            raise RunError(
-                f"{str(source)!r} is a file, but must be a run's folder, a folder of runs or a genome's .json"
-            )
+            raise RunError(f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's .json")
         what = "holds no run" if source.exists() else "does not exist"
         raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
     return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))

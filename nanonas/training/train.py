@@ -25,7 +25,7 @@ class Recipe:
     """Everything about training but the network, the images and the number of epochs."""
 
     batch_size: int = 128
-    lr: float = 0.1  # at the top of the cycle
+    lr: float = 0.3  # at the top of the cycle
     warmup: float = 0.2  # share of all steps on the way up, in [0, 1)
     momentum: float = 0.9
     weight_decay: float = 5e-4  # of weights; not of biases and batch norms

@@ -153,23 +153,46 @@ def everything(module: NetworkModule, x: Tensor) -> tuple[Tensor, Tensor, dict[s
     return logits.detach(), x.grad, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
+def assert_overwriting_changes_nothing(network: Network) -> int:
+    """Returns how many modules overwrite their input."""
+    module = build_module(network, seed=0)
+    plain = copy.deepcopy(module)
+    for part in plain.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = False
+    x = torch.randn(4, *SHAPE)
+    ours, theirs = everything(module, x), everything(plain, x)
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    assert ours[2].keys() == theirs[2].keys()
+    assert all(torch.equal(ours[2][name], theirs[2][name]) for name in ours[2])
+    return sum(getattr(part, "inplace", False) for part in module.modules())
+
+
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_activations_that_overwrite_their_input_change_no_result(space: SearchSpace) -> None:
-    overwriting = 0
-    for network in random_networks(space, 30, seed=1):
-        module = build_module(network, seed=0)
-        plain = copy.deepcopy(module)
-        for part in plain.modules():
-            if hasattr(part, "inplace"):
-                part.inplace = False
-        overwriting += sum(getattr(part, "inplace", False) for part in module.modules())
-        x = torch.randn(4, *SHAPE)
-        ours, theirs = everything(module, x), everything(plain, x)
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
-        assert ours[2].keys() == theirs[2].keys()
-        assert all(torch.equal(ours[2][name], theirs[2][name]) for name in ours[2])
-    assert overwriting > 30
+    networks = random_networks(space, 30, seed=1)
+    assert sum(map(assert_overwriting_changes_nothing, networks)) > 30
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@pytest.mark.parametrize(("op", "attributes"), [case for case in CASES if case[0] != "globalpool"])
+@pytest.mark.parametrize("shared", ["before", "after", None])
+def test_an_input_that_somebody_else_reads_is_not_overwritten(
+    op: str, attributes: dict[str, Attribute], kind: str, shared: str | None
+) -> None:
+    draft = Draft(SHAPE, CLASSES)
+    x = draft.add("conv", "input", filters=6, kernel=3, stride=1, groups=1, bias=False)
+    x = draft.add("globalpool", x) if op == "dense" else x
+    y = draft.add(op, *((x, x) if op in ("add", "concat") else (x,)), **attributes)
+    if shared == "before":
+        other = draft.add("norm", y)
+    z = draft.add("act", y, kind=kind)
+    if shared == "after":
+        other = draft.add("dropout", y, rate=0.0)
+    z = draft.add("add", z, other) if shared else z
+    pooled = z if len(draft.shape(z)) == 1 else draft.add("globalpool", z)
+    assert_overwriting_changes_nothing(draft.finish(draft.add("dense", pooled, units=CLASSES)))
 
 
 def test_the_images_are_never_overwritten() -> None:
