@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nanonas.config import SearchConfig, make_space, validated
 from nanonas.core import Shape
-from nanonas.errors import GenomeError
+from nanonas.errors import ConfigError, GenomeError
+from nanonas.genome import SPACE_OPTIONS
 
 if TYPE_CHECKING:
     from nanonas.training.build import NetworkModule
@@ -21,6 +22,8 @@ def nano_nas(
     generations: int = 5,
     space: str = "nano",
     data: str = "cifar10",
+    epochs: int = 3,
+    train_images: int | None = 10_000,
     seed: int = 0,
     device: str = "auto",
     out: str | Path = "outputs",
@@ -38,11 +41,14 @@ def nano_nas(
         population_size: networks in a generation, 2 or more.
         generations: 1 or more.
         space: "nano" or "layers".
+        epochs: passes over the training images for each network.
+        train_images: how many images, evenly over the classes, an epoch has at most; None for all. With the defaults
+            CIFAR-10 takes about half an hour on 2 CPU cores.
         data: "digits", "cifar10", "cifar100", a folder of images, an .npz, or parquet.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         out: the folder that the run's own folder is made in.
         quiet: show nothing.
-        settings: any other value of the configuration: `epochs=3`, `max_params=250_000`, `time="10m"`, …
+        settings: any other value of the configuration: `max_params=250_000`, `time="10m"`, `batch_size=64`, …
 
     Returns:
         On the CPU, in eval mode; `(B, C, H, W) -> (B, classes)`. Its architecture is `model.network`.
@@ -51,9 +57,18 @@ def nano_nas(
         ConfigError: an unknown setting, or a value that cannot be used.
         NanonasError: anything else that a search can say; see `nanonas.errors`.
     """
-    from nanonas.runs import begin, best_module, halves
+    from nanonas.folder import best_module
+    from nanonas.runs import begin, halves
 
-    chosen = {"strategy": strategy, "population": population_size, "space": space, "data": data, "seed": seed}
+    chosen = {
+        "strategy": strategy,
+        "population": population_size,
+        "space": space,
+        "data": data,
+        "epochs": epochs,
+        "train_images": train_images,
+        "seed": seed,
+    }
     config = validated(
         halves({**chosen, "generations": generations, "device": device, "out": str(out), **settings}),
         "nano_nas",
@@ -89,12 +104,16 @@ def build(
     """
     from nanonas.training.build import build_module
 
+    for name in options:
+        if name not in SPACE_OPTIONS.get(space, ()):
+            known = ", ".join(SPACE_OPTIONS.get(space, ())) or "none"
+            raise ConfigError(f"build: the space {space!r} has no option {name!r}; its options: {known}")
     config: SearchConfig = validated({"search": {"space": space, **options}}, "build").search
     try:
         numbers = tuple(genome)
     except TypeError:
         raise GenomeError(f"a genome must be a list of whole numbers, but is {genome!r}") from None
-    return build_module(make_space(config, tuple(input_shape), classes).decode(numbers), seed)
+    return build_module(make_space(config, input_shape, classes).decode(numbers), seed)
 
 
 def load(source: str | Path) -> NetworkModule:
@@ -107,6 +126,6 @@ def load(source: str | Path) -> NetworkModule:
     Raises:
         RunError: no run there, or nothing in it yet.
     """
-    from nanonas.runs import trained_module
+    from nanonas.folder import trained_module
 
     return trained_module(Path(source))

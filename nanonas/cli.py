@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,9 +113,10 @@ def search(arguments: Sequence[str]) -> None:
 def resume(arguments: Sequence[str]) -> None:
     """nanonas resume"""
     from nanonas import runs
+    from nanonas.folder import find
 
     folder = _parse(Resume, "resume", arguments).folder
-    stored = read_yaml(runs.find(folder).config).run  # the defaults of the flags: so it is parsed a second time
+    stored = read_yaml(find(folder).config).run  # the defaults of the flags: so it is parsed a second time
     parsed = _parse(Resume, "resume", arguments, Resume(folder, stored))
     run = validated(to_values(Config(run=parsed.run)), "the command line").run
     _report(runs.resume(parsed.folder, run))
@@ -125,14 +128,15 @@ def train(arguments: Sequence[str]) -> None:
     _at_least(1, epochs=given.epochs)
     _at_least(0, seed=given.seed)
 
-    from nanonas import runs
+    from nanonas import winner
+    from nanonas.folder import fitting, open_source
     from nanonas.results.progress import TrainingProgress
 
-    source = runs.fitting(runs.open_source(given.source, given.data))
+    source = fitting(open_source(given.source, given.data))
     folder = given.out or source.folder / "final"
     console = Console()
     with TrainingProgress(console, "training") as progress:
-        result = runs.train(
+        result = winner.train(
             source.genome,
             folder,
             replace(source.config, seed=given.seed),
@@ -151,11 +155,11 @@ def compare(arguments: Sequence[str]) -> None:
     _at_least(0, random=given.random)
     limit = None if given.time_per_network is None else seconds(given.time_per_network, "--time-per-network")
 
-    from nanonas import runs
     from nanonas.compare import Comparison
+    from nanonas.folder import fitting, open_source
 
     Comparison(
-        runs.fitting(runs.open_source(given.source, given.data)),
+        fitting(open_source(given.source, given.data)),
         epochs=given.epochs,
         seconds_per_network=limit,
         seeds=given.seeds,
@@ -170,19 +174,19 @@ def show(arguments: Sequence[str]) -> None:
     given = _parse(Show, "show", arguments)
     _at_least(1, top=given.top)
 
-    from nanonas import runs
     from nanonas.engine.store import RunStore
+    from nanonas.folder import final_result, open_source
     from nanonas.results import tables
 
     console = Console()
-    source = runs.open_source(given.source)
+    source = open_source(given.source)
     if source.run is not None:
         with RunStore.read(source.run.store) as store:
             console.print(f"[bold]{source.run.path}[/bold]\n{tables.summary(store)}\n", highlight=False, soft_wrap=True)
             console.print(tables.best_table(store, given.top))
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
-    if source.run is not None and (result := runs.final_result(source.run)):
+    if source.run is not None and (result := final_result(source.run)):
         _say_final(console, result, source.run.final)
 
 
@@ -195,7 +199,8 @@ def spaces(arguments: Sequence[str]) -> None:
     console = Console()
     for name, make in SPACES.items():
         space = make(SearchConfig(), (3, 32, 32), 10)
-        console.print(f"[bold]{name}[/bold]  {(type(space).__doc__ or '').strip().splitlines()[0]}", highlight=False)
+        what = (sys.modules[type(space).__module__].__doc__ or "").splitlines()[0]
+        console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
         for decision, options in getattr(space, "options", dict)().items():
             console.print(f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True)
 
@@ -221,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"nanonas {nanonas.__version__}")
         return 0
-    logger.remove()  # a run has a log of its own; here only its progress is shown
+    logger.remove()  # a run has a log of its own; here only what is said of the images is shown
+    logger.add(sys.stderr, level="INFO", format="{message}", filter="nanonas.training")
     try:
         if given[0] not in VERBS:
             raise ConfigError(f"{given[0]!r} is no verb of nanonas{nearest(given[0], list(VERBS))}")
@@ -230,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"\nstopped; {stopped or 'the same command begins again, or goes on'}", file=sys.stderr)
+        print(f"\nstopped; {str(stopped) or 'the same command begins again, or goes on'}", file=sys.stderr)
         return 130
     return 0
 
@@ -282,8 +288,21 @@ def _say_final(console: Console, result: FinalResult, folder: Path) -> None:
 
 
 def _parse(cls: type[Any], verb: str, arguments: Sequence[str], default: Any = None) -> Any:
-    """The verb's arguments. tyro prints help and complaints itself, and ends with 0 or 2."""
-    return tyro.cli(cls, prog=f"nanonas {verb}", description=cls.__doc__, args=list(arguments), default=default)
+    """The verb's arguments. Prints help, and ends, where that is asked for; raises `ConfigError` for what is wrong."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, prog=f"nanonas {verb}", description=cls.__doc__, args=list(arguments), default=default)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise ConfigError(_sentence(complaint.getvalue())) from None
+
+
+def _sentence(box: str) -> str:
+    """What tyro says in a box, as one line."""
+    lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines()[1:]]
+    return " ".join(line for line in lines if line)
 
 
 def _config_file(arguments: Sequence[str]) -> Path | None:

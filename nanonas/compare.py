@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from nanonas.config import load_images, make_data, make_recipe
 from nanonas.core import rng_for
 from nanonas.engine.study import Limits
 from nanonas.errors import Exhausted
 from nanonas.files import write_text
+from nanonas.folder import Source, search_seconds
 from nanonas.results.progress import TrainingProgress, count, duration
-from nanonas.runs import Source, data_spec, images_of, recipe_of, search_seconds
 from nanonas.spaces.network import Network
 from nanonas.spaces.reference import REFERENCES
 
@@ -110,7 +111,7 @@ class Comparison:
     def _pictures(self) -> tuple[Pictures, Pictures]:
         from nanonas.training.data import final_pictures
 
-        return final_pictures(data_spec(self.source.config), self._device)
+        return final_pictures(make_data(self.source.config), self._device)
 
     @cached_property
     def _device(self) -> str:
@@ -122,14 +123,14 @@ class Comparison:
         from nanonas.training.final import FinalTraining
         from nanonas.training.train import part
 
-        images = images_of(self.source.config)
+        images = load_images(self.source.config)
         train, test = self._pictures
         folder = self.source.folder / "compare" / f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
         return FinalTraining(
             network,
             part(train, share, seed) if share < 1 else train,
             test,
-            recipe_of(self.source.config, images, self._device),
+            make_recipe(self.source.config, images, self._device),
             seed,
             folder,
             {"data": images.fingerprint, "share": share},

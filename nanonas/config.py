@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict as Settings
@@ -20,6 +20,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from nanonas.core import Budget, SearchSpace, Shape, Strategy
 from nanonas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nanonas.training.data import DataSpec, Images
+    from nanonas.training.train import Recipe
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
@@ -30,7 +34,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class SearchConfig:
     """What is searched, and how: the run's identity, fixed once it has begun."""
 
-    __pydantic_config__ = Settings(extra="forbid")
+    __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
 
     data: str = "cifar10"
     """digits, cifar10, cifar100, a folder of images (root/class/*, or root/{train,val,test}/class/*), an .npz, or
@@ -109,7 +113,7 @@ class SearchConfig:
 class RunConfig:
     """Where the run happens and when it ends: may change on resume."""
 
-    __pydantic_config__ = Settings(extra="forbid")
+    __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
 
     time: str | None = None
     """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
@@ -139,7 +143,7 @@ class RunConfig:
 class Config:
     """Both halves."""
 
-    __pydantic_config__ = Settings(extra="forbid")
+    __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
 
     search: SearchConfig = field(default_factory=SearchConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -296,4 +300,44 @@ def make_budget(config: SearchConfig, classes: int) -> Budget:
         config.epochs,
         stop_epoch=config.stop_epoch if stops else 0,
         stop_below=1 / classes + config.stop_margin if stops else 0.0,
+    )
+
+
+def load_images(config: SearchConfig) -> Images:
+    """The configured images, from the cache or decoded into it. Raises `DataError`."""
+    from nanonas.training.data import load
+
+    return load(config.data, config.image_size)
+
+
+def make_data(config: SearchConfig) -> DataSpec:
+    """Which images the workers train on and judge by."""
+    from nanonas.training.data import DataSpec
+
+    return DataSpec(config.data, config.image_size, config.valid_share, config.train_images, config.seed)
+
+
+def make_recipe(config: SearchConfig, images: Images, device: str) -> Recipe:
+    """How networks are trained: the configuration, with what the images themselves suggest filled in."""
+    from nanonas.training.augment import Augment
+    from nanonas.training.device import resolve_precision
+    from nanonas.training.train import Recipe
+
+    height = images.input_shape[1]
+    augment = Augment(
+        crop=height // 8 if config.crop is None else config.crop,
+        flip=images.flip if config.flip is None else config.flip,
+        cutout=config.cutout,
+        fill=tuple(round(255 * mean) for mean in images.mean),
+    )
+    return Recipe(
+        config.batch_size,
+        config.lr,
+        config.warmup,
+        config.momentum,
+        config.weight_decay,
+        config.label_smoothing,
+        config.clip_norm,
+        augment,
+        resolve_precision(config.precision, device),
     )

@@ -1,21 +1,10 @@
-"""One configured run, from its first candidate to the trained winner: begin it, go on with it, read it.
-
-outputs/best_genome.json      of the newest run
-outputs/NAME/
-    config.yaml               as resolved
-    study.db                  every candidate, evaluation and event
-    weights/NUMBER.safetensors  of the best candidates
-    best_genome.json  log.txt
-    final/                    the winner, trained for good: model.safetensors, genome.json, result.json
-"""
+"""One configured run, from its first candidate to the trained winner: begin it, or go on with it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,8 +19,10 @@ from rich.console import Console
 from nanonas.config import (
     Config,
     RunConfig,
-    SearchConfig,
+    load_images,
     make_budget,
+    make_data,
+    make_recipe,
     make_space,
     make_strategy,
     read_yaml,
@@ -40,73 +31,20 @@ from nanonas.config import (
     to_yaml,
     validated,
 )
-from nanonas.core import Candidate, Evaluation, SearchSpace, Shape, Strategy
+from nanonas.core import Candidate, Evaluation, SearchSpace, Strategy
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import End, Limits, Progress, Study, ranking
 from nanonas.engine.workers import WorkerPool
-from nanonas.errors import Exhausted, GenomeError, RunError
+from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
+from nanonas.folder import RunFolder, find
 from nanonas.genome import GenomeFile, read_genome, space_options
 from nanonas.results.progress import SearchProgress, TrainingProgress, count, duration
+from nanonas.winner import train
 
 if TYPE_CHECKING:
-    from nanonas.training.build import NetworkModule
-    from nanonas.training.data import DataSpec, Images
+    from nanonas.training.data import Images
     from nanonas.training.final import FinalResult
-    from nanonas.training.train import Recipe
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where everything of one run lies."""
-
-    path: Path
-
-    @property
-    def store(self) -> Path:
-        return self.path / "study.db"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "weights"
-
-    @property
-    def best_genome(self) -> Path:
-        return self.path / "best_genome.json"
-
-    @property
-    def final(self) -> Path:
-        return self.path / "final"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
-
-
-def find(source: Path) -> RunFolder:
-    """The run at `source`: its folder, or, for a folder of runs, its newest.
-
-    Raises:
-        RunError: there is none.
-    """
-    if RunFolder(source).store.exists():
-        return RunFolder(source)
-    runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
-    if not runs:
-        if source.is_file():
-            raise RunError(f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's .json")
-        what = "holds no run" if source.exists() else "does not exist"
-        raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
-    return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))
-
-
-def _created(path: Path) -> float:
-    with RunStore.read(RunFolder(path).store) as store:
-        return store.created
 
 
 def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -143,15 +81,14 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     budget_seconds(config.run)
     config = resolved(config)
     session = Session(config, quiet=quiet, start=start)
-    session.images  # noqa: B018 - the images are looked at before a folder is made
-    session.strategy  # noqa: B018
+    session.check()
     folder = RunFolder(config.run.out / (config.run.name or _name(config.search.data)))
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
             return session.carry_on(store, folder, final)
     except Exhausted:  # before a single candidate: nothing is worth keeping
-        shutil.rmtree(folder.path, ignore_errors=True)
+        folder.remove()
         raise
 
 
@@ -212,7 +149,7 @@ class Session:
 
     @cached_property
     def images(self) -> Images:
-        return images_of(self.config.search)
+        return load_images(self.config.search)
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -221,6 +158,14 @@ class Session:
     @cached_property
     def strategy(self) -> Strategy:
         return make_strategy(self.config.search, self.space)
+
+    def check(self) -> None:
+        """Raises what is wrong with the images, their split, the space or the strategy, before anything is made."""
+        from nanonas.training.data import split
+
+        search = self.config.search
+        split(self.images, search.seed, search.valid_share, search.train_images)
+        _ = self.strategy
 
     def carry_on(self, store: RunStore, folder: RunFolder, final: bool) -> Outcome:
         """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
@@ -277,8 +222,8 @@ class Session:
         return [
             Trial(
                 self.space,
-                data_spec(search),
-                recipe_of(search, self.images, self.device),
+                make_data(search),
+                make_recipe(search, self.images, self.device),
                 search.seed,
                 device,
                 weights=folder.weights,
@@ -318,237 +263,32 @@ class Session:
         return result
 
 
-def train(
-    genome: GenomeFile,
-    folder: Path,
-    config: SearchConfig,
-    *,
-    device: str,
-    epochs: int | None,
-    deadline: float | None = None,
-    progress: TrainingProgress | None = None,
-) -> FinalResult:
-    """Trains a genome's network on all but the test images and tests it once; see `training.final.FinalTraining`.
-
-    An unfinished training of the same kind in `folder` is continued; any other that is there is kept beside it, as
-    FOLDER-1, FOLDER-2, … Gives `folder` a genome.json, too.
-    """
-    from nanonas.training.data import final_pictures
-    from nanonas.training.device import resolve_device
-    from nanonas.training.final import FinalTraining
-
-    device = resolve_device(device)
-    images = images_of(config)
-    check_images(genome, images)
-    network = genome.network()
-    training = FinalTraining(
-        network,
-        *final_pictures(data_spec(config), device),
-        recipe_of(config, images, device),
-        config.seed,
-        folder,
-        {"data": images.fingerprint},
-    )
-    if not training.continues(epochs):
-        move_aside(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{str(folder)!r} cannot be made: {error.strerror}; choose another folder with --out") from None
-    result = training.run(epochs, deadline, progress.epoch if progress else lambda done, of, loss: None)
-    known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs, "test_of": images.name}
-    replace(genome, known=known).write(folder / "genome.json")
-    return result
-
-
-def move_aside(folder: Path) -> None:
-    """Keeps what is in `folder` under the next free name FOLDER-1, FOLDER-2, …; does nothing where nothing is."""
-    if folder.exists() and any(folder.iterdir()):
-        number = 1
-        while folder.with_name(f"{folder.name}-{number}").exists():
-            number += 1
-        folder.rename(folder.with_name(f"{folder.name}-{number}"))
-
-
-def check_images(genome: GenomeFile, images: Images) -> None:
-    """Raises `GenomeError` when a genome's network was made for images of another shape or number of classes."""
-    ours, theirs = (genome.input_shape, len(genome.class_names)), (images.input_shape, images.classes)
-    if ours != theirs:
-        raise GenomeError(
-            f"the genome is of a network for {ours[1]} classes of images {_shape(ours[0])}, but {images.name} has "
-            f"{theirs[1]} classes of images {_shape(theirs[0])}; name its own data with --data, or search anew"
-        )
-
-
-def _shape(shape: Shape) -> str:
-    return f"{shape[1]}×{shape[2]}×{shape[0]}"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A network to train, show or compare: a run's best, or a genome's file."""
-
-    genome: GenomeFile
-    config: SearchConfig  # the run's, or the default with the genome's data and space
-    folder: Path  # where results go
-    run: RunFolder | None
-
-    def note(self, kind: str, details: Mapping[str, Any]) -> None:
-        """Stores an event with the run, if there is one."""
-        if self.run is not None:
-            with RunStore.resume(self.run.store) as store:
-                store.event(kind, details)
-
-
-def fitting(source: Source) -> Source:
-    """The source with its images scaled to the size that its network was made for."""
-    images, shape = images_of(source.config), source.genome.input_shape
-    if images.input_shape != shape and shape[1] == shape[2]:
-        return replace(source, config=replace(source.config, image_size=shape[1]))
-    return source
-
-
-def open_source(path: Path, data: str | None = None) -> Source:
-    """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found on.
-
-    Raises:
-        RunError: no run there, or nothing in it yet.
-        GenomeError: no genome file, or a damaged one.
-    """
-    if path.suffix == ".json":
-        genome = read_genome(path)
-        values = {"space": genome.space, "data": data or genome.data, **genome.options}
-        config = validated({"search": values}, str(path)).search
-        return Source(genome, config, path.parent / path.stem, None)
-    run = find(path)
-    if not run.best_genome.exists():
-        raise RunError(f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` goes on")
-    config = read_yaml(run.config).search
-    return Source(read_genome(run.best_genome), replace(config, data=data or config.data), run.path, run)
-
-
-def search_seconds(source: Source) -> float | None:
-    """Wall-clock seconds that the search behind a source took, over all its sessions; None for a genome's file."""
-    if source.run is None:
-        return None
-    with RunStore.read(source.run.store) as store:
-        moments = [(event.time, event.kind) for event in store.events()]
-        moments = sorted([*moments, *((arrival, "") for arrival in store.arrival_times())])
-    total, begun, last = 0.0, None, 0.0
-    for moment, kind in moments:
-        if kind == "started":
-            total += last - begun if begun is not None else 0.0  # that session was killed after its last sign of life
-            begun = last = moment
-        elif begun is not None and kind in ("ended", "interrupted", "given up", ""):
-            last = moment
-    return total + (last - begun if begun is not None else 0.0)
-
-
-def final_result(run: RunFolder) -> FinalResult | None:
-    """What came of the winner's training; None where it was not trained."""
-    from nanonas.training.final import FinalResult
-
-    path = run.final / "result.json"
-    return FinalResult(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
-# --- from the configuration to what trains ----------------------------------------------------------------------------
-
-
-def images_of(config: SearchConfig) -> Images:
-    """The configured images, from the cache or decoded into it. Raises `DataError`."""
-    from nanonas.training.data import load
-
-    return load(config.data, config.image_size)
-
-
-def data_spec(config: SearchConfig) -> DataSpec:
-    """Which images the workers train on and judge by."""
-    from nanonas.training.data import DataSpec
-
-    return DataSpec(config.data, config.image_size, config.valid_share, config.train_images, config.seed)
-
-
-def recipe_of(config: SearchConfig, images: Images, device: str) -> Recipe:
-    """How networks are trained: the configuration, with what the images themselves suggest filled in."""
-    from nanonas.training.augment import Augment
-    from nanonas.training.device import resolve_precision
-    from nanonas.training.train import Recipe
-
-    height = images.input_shape[1]
-    augment = Augment(
-        crop=height // 8 if config.crop is None else config.crop,
-        flip=images.flip if config.flip is None else config.flip,
-        cutout=config.cutout,
-        fill=tuple(round(255 * mean) for mean in images.mean),
-    )
-    return Recipe(
-        config.batch_size,
-        config.lr,
-        config.warmup,
-        config.momentum,
-        config.weight_decay,
-        config.label_smoothing,
-        config.clip_norm,
-        augment,
-        resolve_precision(config.precision, device),
-    )
-
-
-# --- what a run leaves ------------------------------------------------------------------------------------------------
-
-
 class Keeper:
     """Keeps best_genome.json up to date, and the weights of the best candidates only."""
 
     def __init__(self, folder: RunFolder, describe: Callable[..., GenomeFile], number: int) -> None:
         self.folder, self.describe, self.number = folder, describe, number
-        self._kept: dict[int, tuple[float, int]] = {}  # by candidate: what to sort by, larger is better
+        self._kept: dict[int, tuple[Candidate, Evaluation]] = {}  # by candidate
+        self._written: Evaluation | None = None  # what best_genome.json says
 
     def hear(self, candidate: Candidate, evaluation: Evaluation) -> None:
         """Hears of an evaluation, new or stored. A later one of the same candidate replaces the earlier."""
-        if not ranking([evaluation]):
-            return
-        self._kept[candidate.number] = (evaluation.metrics["accuracy"], -candidate.number)
-        if max(self._kept, key=self._kept.__getitem__) == candidate.number:
-            file = self.describe(candidate, dict(evaluation.metrics))
+        self._kept[candidate.number] = (candidate, evaluation)
+        ranks = ranking(evaluation for _, evaluation in self._kept.values())
+        self._kept = {best.number: self._kept[best.number] for best in ranks[: self.number]}
+        for worse in ranks[self.number :]:
+            (self.folder.weights / f"{worse.number}.safetensors").unlink(missing_ok=True)
+        if ranks and ranks[0] != self._written:
+            self._written = ranks[0]
+            file = self.describe(self._kept[ranks[0].number][0], dict(ranks[0].metrics))
             file.write(self.folder.best_genome)
             file.write(self.folder.path.parent / "best_genome.json")
-        if len(self._kept) > self.number:
-            worst = min(self._kept, key=self._kept.__getitem__)
-            del self._kept[worst]
-            (self.folder.weights / f"{worst}.safetensors").unlink(missing_ok=True)
 
 
 def evaluated(store: RunStore) -> list[tuple[Candidate, Evaluation]]:
     """The candidates that have an evaluation, with their latest, by number."""
     latest = store.latest()
     return [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]
-
-
-def best_module(folder: RunFolder) -> NetworkModule:
-    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the CPU."""
-    genome = read_genome(folder.best_genome)
-    return _module(genome, folder.weights / f"{genome.known['candidate']}.safetensors")
-
-
-def trained_module(source: Path) -> NetworkModule:
-    """The finally trained network of a run where there is one, else `best_module`. Raises `RunError`."""
-    folder = find(source)
-    if (folder.final / "model.safetensors").exists():
-        return _module(read_genome(folder.final / "genome.json"), folder.final / "model.safetensors")
-    if not folder.best_genome.exists():
-        raise RunError(f"the run {str(folder.path)!r} has no evaluated network yet; `nanonas resume` goes on with it")
-    return best_module(folder)
-
-
-def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
-    from nanonas.training.build import build_module
-    from nanonas.training.trial import load_weights
-
-    module = build_module(genome.network())
-    load_weights(module, weights)
-    return module.eval()
 
 
 @contextlib.contextmanager
@@ -565,6 +305,8 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
 @contextlib.contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
     """Sends the log of this process to the run's own file while the run goes on."""
+    with contextlib.suppress(ValueError):
+        logger.remove(0)  # loguru's own handler, if the program has left it there, would write into the live progress
     handler = logger.add(folder.log, format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}", level="DEBUG")
     try:
         yield

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from nanonas import build, load, nano_nas
-from nanonas.config import read_yaml
+from nanonas.config import make_data, read_yaml
 from nanonas.core import rng_for
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.errors import ConfigError, GenomeError, RunError
-from nanonas.runs import data_spec, find
+from nanonas.folder import find
 from nanonas.spaces.layers import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training.build import NetworkModule
@@ -51,7 +51,7 @@ def test_a_search_returns_the_best_module_with_the_weights_of_its_evaluation(
     assert {p.device.type for p in model.parameters()} == {"cpu"}
     assert model.network.key == candidate.key
     assert sum(p.numel() for p in model.parameters()) == best.metrics["params"]
-    assert accuracy(model, pictures(data_spec(config), "cpu")[1]) == best.accuracy
+    assert accuracy(model, pictures(make_data(config), "cpu")[1]) == best.accuracy
 
 
 def test_the_module_of_a_run_can_be_loaded_and_trained_on(searched: tuple[NetworkModule, Path]) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -23,11 +24,13 @@ import yaml
 from safetensors.torch import load_file
 
 from nanonas import cli, runs
+from nanonas import folder as folders
 from nanonas.config import read_yaml
 from nanonas.core import Candidate, Evaluation, Proposal, State
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.genome import GenomeFile, read_genome
+from nanonas.spaces.reference import REFERENCES
 from nanonas.training import final
 
 TINY = "--data digits --train-images 150 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
@@ -123,7 +126,7 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
     assert trained.known["test_accuracy"] == result["test_accuracy"]
     assert (
         load_file(short / "final" / "model.safetensors").keys()
-        == runs.best_module(runs.RunFolder(short)).state_dict().keys()
+        == folders.best_module(folders.RunFolder(short)).state_dict().keys()
     )
     log = (short / "log.txt").read_text(encoding="utf-8")
     assert all(f"#{number} " in log for number in range(4))
@@ -132,9 +135,9 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
 def test_the_newest_run_of_a_folder_is_meant_by_the_folder(tmp_path: Path, short: Path, aged: Path) -> None:
     for run in (aged, short):  # by when they were begun, not by when they were copied
         shutil.copytree(run, tmp_path / run.name)
-    newest = max((short, aged), key=lambda run: runs._created(run))
-    assert runs.find(tmp_path).path == tmp_path / newest.name
-    assert runs.find(tmp_path / "short").path == tmp_path / "short"
+    newest = max((short, aged), key=lambda run: folders._created(run))
+    assert folders.find(tmp_path).path == tmp_path / newest.name
+    assert folders.find(tmp_path / "short").path == tmp_path / "short"
 
 
 def test_the_newest_best_genome_lies_beside_the_runs(tmp_path: Path, short: Path) -> None:
@@ -221,7 +224,7 @@ def test_resuming_keeps_what_the_short_run_had(short: Path, longer: Path) -> Non
 
 
 def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(tmp_path: Path) -> None:
-    folder = runs.RunFolder(tmp_path / "run")
+    folder = folders.RunFolder(tmp_path / "run")
     folder.weights.mkdir(parents=True)
 
     def describe(candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:
@@ -440,3 +443,39 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatc
     said = capsys.readouterr().err
     assert said.startswith("\nstopped; ")
     assert len(said.strip()) > len("stopped; ")
+
+
+def test_compare_trains_everybody_and_goes_on_where_it_was(
+    tmp_path: Path, short: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = REFERENCES["baseline"]
+    monkeypatch.setattr("nanonas.compare.REFERENCES", {"resnet18": small, "baseline": small})
+    shutil.copytree(short, tmp_path / "run")
+    command = ["compare", str(tmp_path / "run"), *words("--epochs 2 --seeds 2 --random 1 --time-per-network 10m")]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert said.index("about") < said.index("training 1 of 2")  # the estimate comes first
+    rows = json.loads((tmp_path / "run" / "compare" / "table.json").read_text())
+    assert [row["network"] for row in rows] == ["found", "resnet18", "baseline", "random 1"]
+    for row in rows:
+        accuracies = [training["test_accuracy"] for training in row["trainings"]]
+        assert row["test_accuracy"] == pytest.approx(statistics.mean(accuracies))
+        assert row["spread"] == pytest.approx(statistics.stdev(accuracies))
+        assert row["epochs"] == 2
+    assert rows[0]["search_seconds"] > 0
+    assert cli.main(command) == 0  # what is trained is only read
+    assert json.loads((tmp_path / "run" / "compare" / "table.json").read_text())[1:] == rows[1:]
+
+
+def test_compare_keeps_to_its_time(tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = REFERENCES["baseline"]
+    monkeypatch.setattr("nanonas.compare.REFERENCES", {"resnet18": small, "baseline": small})
+    monkeypatch.setattr("nanonas.training.final.seconds_per_epoch", lambda training, seconds=2.0: 10.0)
+    shutil.copytree(short, tmp_path / "run")
+    assert (
+        cli.main(["compare", str(tmp_path / "run"), *words("--epochs 9 --seeds 1 --random 0 --time-per-network 5s")])
+        == 0
+    )
+    rows = json.loads((tmp_path / "run" / "compare" / "table.json").read_text())
+    assert {row["epochs"] for row in rows} == {0.5}  # half of the images, once
+    assert {row["trainings"][0]["train_images"] for row in rows} == {round(0.5 * 1438)}

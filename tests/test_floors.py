@@ -24,6 +24,7 @@ FLOORS = [
     ["results"],
     ["config"],
     ["genome"],
+    ["folder", "winner"],
     ["runs"],
     ["compare"],
     ["api"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import pickle
@@ -162,8 +163,10 @@ class FinalTraining:
         return {**self.identity, "key": self.network.key, "seed": self.seed, "recipe": repr(self.recipe)}
 
     def _save_checkpoint(self, training: Training, spent: float) -> None:
+        buffer = io.BytesIO()  # torch.save would raise errors of its own when the disk is full
+        torch.save({"identity": self._identity(), "training": training.state(), "spent": spent}, buffer)
         with replacing(self.folder / "checkpoint.pt") as part:
-            torch.save({"identity": self._identity(), "training": training.state(), "spent": spent}, part)
+            part.write_bytes(buffer.getvalue())
 
     def _checkpoint(self) -> dict[str, Any] | None:
         """The folder's checkpoint; None where there is none of this training."""

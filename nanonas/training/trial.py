@@ -36,7 +36,8 @@ class Trial:
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
-        train, valid = _on_device(self.data, self.device, self.threads)
+        prepare(self.threads)
+        train, valid = _on_device(self.data, self.device)
         seed = training_seed(self.seed, candidate.number)
         module = build_module(self.space.decode(candidate.proposal.genome), seed)
         state, curve, reason = self._train(candidate, module, train, valid, pulse, seed)
@@ -68,9 +69,8 @@ class Trial:
 
 
 @lru_cache(maxsize=1)
-def _on_device(data: DataSpec, device: str, threads: int) -> tuple[Pictures, Pictures]:
+def _on_device(data: DataSpec, device: str) -> tuple[Pictures, Pictures]:
     """The images to train on and to judge by; they stay for the life of the process."""
-    prepare(threads)
     return pictures(data, device)
 
 

@@ -1,0 +1,182 @@
+"""A run's folder, and the networks in it.
+
+outputs/best_genome.json      of the newest run
+outputs/NAME/
+    config.yaml               as resolved
+    study.db                  every candidate, evaluation and event
+    weights/NUMBER.safetensors  of the best candidates
+    best_genome.json  log.txt
+    final/                    the winner, trained for good: model.safetensors, genome.json, result.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanonas.config import SearchConfig, load_images, read_yaml, validated
+from nanonas.engine.store import RunStore
+from nanonas.errors import RunError
+from nanonas.genome import GenomeFile, read_genome
+
+if TYPE_CHECKING:
+    from nanonas.training.build import NetworkModule
+    from nanonas.training.final import FinalResult
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies."""
+
+    path: Path
+
+    @property
+    def store(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    @property
+    def best_genome(self) -> Path:
+        return self.path / "best_genome.json"
+
+    @property
+    def final(self) -> Path:
+        return self.path / "final"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def remove(self) -> None:
+        """Removes the files of a run that came to nothing, and the folder if nothing else is in it."""
+        for path in (*self.path.glob("study.db*"), self.path / ".study.db.lock", self.config, self.log):
+            path.unlink(missing_ok=True)
+        for folder in (self.weights, self.path):
+            with contextlib.suppress(OSError):  # not there, or not empty
+                folder.rmdir()
+
+
+def find(source: Path) -> RunFolder:
+    """The run at `source`: its folder, or, for a folder of runs, its newest.
+
+    Raises:
+        RunError: there is none.
+    """
+    if RunFolder(source).store.exists():
+        return RunFolder(source)
+    runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
+    if not runs:
+        if source.is_file():
+            raise RunError(f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's .json")
+        what = "holds no run" if source.exists() else "does not exist"
+        raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
+    return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))
+
+
+def _created(path: Path) -> float:
+    with RunStore.read(RunFolder(path).store) as store:
+        return store.created
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to train, show or compare: a run's best, or a genome's file."""
+
+    genome: GenomeFile
+    config: SearchConfig  # the run's, or the default with the genome's data and space
+    folder: Path  # where results go
+    run: RunFolder | None
+
+    def note(self, kind: str, details: Mapping[str, Any]) -> None:
+        """Stores an event with the run, if there is one."""
+        if self.run is not None:
+            with RunStore.resume(self.run.store) as store:
+                store.event(kind, details)
+
+
+def fitting(source: Source) -> Source:
+    """The source with its images scaled to the size that its network was made for."""
+    images, shape = load_images(source.config), source.genome.input_shape
+    if images.input_shape != shape and shape[1] == shape[2]:
+        return replace(source, config=replace(source.config, image_size=shape[1]))
+    return source
+
+
+def open_source(path: Path, data: str | None = None) -> Source:
+    """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found on.
+
+    Raises:
+        RunError: no run there, or nothing in it yet.
+        GenomeError: no genome file, or a damaged one.
+    """
+    if path.suffix == ".json":
+        genome = read_genome(path)
+        values = {"space": genome.space, "data": data or genome.data, **genome.options}
+        config = validated({"search": values}, str(path)).search
+        return Source(genome, config, path.parent / path.stem, None)
+    run = find(path)
+    if not run.best_genome.exists():
+        raise RunError(f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` goes on")
+    config = read_yaml(run.config).search
+    return Source(read_genome(run.best_genome), replace(config, data=data or config.data), run.path, run)
+
+
+def search_seconds(source: Source) -> float | None:
+    """Wall-clock seconds that the search behind a source took, over all its sessions; None for a genome's file."""
+    if source.run is None:
+        return None
+    with RunStore.read(source.run.store) as store:
+        moments = [(event.time, event.kind) for event in store.events()]
+        moments = sorted([*moments, *((arrival, "") for arrival in store.arrival_times())])
+    total, begun, last = 0.0, None, 0.0
+    for moment, kind in moments:
+        if kind == "started":
+            total += last - begun if begun is not None else 0.0  # that session was killed after its last sign of life
+            begun = last = moment
+        elif begun is not None and kind in ("ended", "interrupted", "given up", ""):
+            last = moment
+    return total + (last - begun if begun is not None else 0.0)
+
+
+def final_result(run: RunFolder) -> FinalResult | None:
+    """What came of the winner's training; None where it was not trained."""
+    from nanonas.training.final import FinalResult
+
+    path = run.final / "result.json"
+    return FinalResult(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def best_module(folder: RunFolder) -> NetworkModule:
+    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the CPU."""
+    genome = read_genome(folder.best_genome)
+    return _module(genome, folder.weights / f"{genome.known['candidate']}.safetensors")
+
+
+def trained_module(source: Path) -> NetworkModule:
+    """The finally trained network of a run where there is one, else `best_module`. Raises `RunError`."""
+    folder = find(source)
+    if (folder.final / "model.safetensors").exists():
+        return _module(read_genome(folder.final / "genome.json"), folder.final / "model.safetensors")
+    if not folder.best_genome.exists():
+        raise RunError(f"the run {str(folder.path)!r} has no evaluated network yet; `nanonas resume` goes on with it")
+    return best_module(folder)
+
+
+def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
+    from nanonas.training.build import build_module
+    from nanonas.training.trial import load_weights
+
+    module = build_module(genome.network())
+    load_weights(module, weights)
+    return module.eval()
