@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.config import SearchConfig, make_space, validated
+from nanonas.config import SPACES, SearchConfig, make_space, validated
 from nanonas.core import Shape
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.genome import SPACE_OPTIONS
 
 if TYPE_CHECKING:
     from nanonas.training.build import NetworkModule
@@ -104,10 +103,10 @@ def build(
     """
     from nanonas.training.build import build_module
 
+    known = SPACES[space].options if space in SPACES else tuple(options)
     for name in options:
-        if name not in SPACE_OPTIONS.get(space, ()):
-            known = ", ".join(SPACE_OPTIONS.get(space, ())) or "none"
-            raise ConfigError(f"build: the space {space!r} has no option {name!r}; its options: {known}")
+        if name not in known:
+            raise ConfigError(f"build: the space {space!r} has no option {name!r}; it has {', '.join(known) or 'none'}")
     config: SearchConfig = validated({"search": {"space": space, **options}}, "build").search
     try:
         numbers = tuple(genome)

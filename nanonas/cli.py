@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from loguru import logger
 from rich.console import Console
+from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
 from nanonas.config import Config, RunConfig, SearchConfig, nearest, read_yaml, seconds, to_values, validated
+from nanonas.engine.serial import reason_for
 from nanonas.errors import ConfigError, NanonasError
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Train:
     """Passes over the images."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    lr: float | None = None
+    """Learning rate at the top of its cycle; by default the search's."""
     data: str | None = None
     """The images; by default those that the network was found on."""
     device: str = "auto"
@@ -113,13 +117,16 @@ def search(arguments: Sequence[str]) -> None:
 def resume(arguments: Sequence[str]) -> None:
     """nanonas resume"""
     from nanonas import runs
-    from nanonas.folder import find
+    from nanonas.folder import find, read_config
 
     folder = _parse(Resume, "resume", arguments).folder
-    stored = read_yaml(find(folder).config).run  # the defaults of the flags: so it is parsed a second time
+    stored = read_config(find(folder)).run  # the defaults of the flags: so it is parsed a second time
     parsed = _parse(Resume, "resume", arguments, Resume(folder, stored))
+    if (parsed.run.out, parsed.run.name) != (stored.out, stored.name):
+        raise ConfigError("--out and --name are of a new run, but resume goes on with one where it is; leave them out")
     run = validated(to_values(Config(run=parsed.run)), "the command line").run
-    _report(runs.resume(parsed.folder, run))
+    more_time = any(word.split("=")[0] == "--time" for word in arguments)
+    _report(runs.resume(parsed.folder, run, more_time=more_time))
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -127,6 +134,8 @@ def train(arguments: Sequence[str]) -> None:
     given = _parse(Train, "train", arguments)
     _at_least(1, epochs=given.epochs)
     _at_least(0, seed=given.seed)
+    if given.lr is not None and not 0 < given.lr <= 100:
+        raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
     from nanonas import winner
     from nanonas.folder import fitting, open_source
@@ -139,12 +148,12 @@ def train(arguments: Sequence[str]) -> None:
         result = winner.train(
             source.genome,
             folder,
-            replace(source.config, seed=given.seed),
+            replace(source.config, seed=given.seed, lr=given.lr or source.config.lr),
             device=given.device,
             epochs=given.epochs,
             progress=progress,
+            opened=lambda: source.opened(f"train, {given.epochs} epochs, seed {given.seed}"),
         )
-    source.note("test set opened", {"for": "train", "epochs": result.epochs, "seed": result.seed})
     _say_final(console, result, folder)
 
 
@@ -175,18 +184,20 @@ def show(arguments: Sequence[str]) -> None:
     _at_least(1, top=given.top)
 
     from nanonas.engine.store import RunStore
-    from nanonas.folder import final_result, open_source
+    from nanonas.folder import open_source
     from nanonas.results import tables
+    from nanonas.training.final import read_result
 
     console = Console()
     source = open_source(given.source)
     if source.run is not None:
         with RunStore.read(source.run.store) as store:
-            console.print(f"[bold]{source.run.path}[/bold]\n{tables.summary(store)}\n", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
+            console.print(tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True)
             console.print(tables.best_table(store, given.top))
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
-    if source.run is not None and (result := final_result(source.run)):
+    if source.run is not None and (result := read_result(source.run.final)):
         _say_final(console, result, source.run.final)
 
 
@@ -197,8 +208,8 @@ def spaces(arguments: Sequence[str]) -> None:
     from nanonas.config import SPACES
 
     console = Console()
-    for name, make in SPACES.items():
-        space = make(SearchConfig(), (3, 32, 32), 10)
+    for name, entry in SPACES.items():
+        space = entry.make(SearchConfig(), (3, 32, 32), 10)
         what = (sys.modules[type(space).__module__].__doc__ or "").splitlines()[0]
         console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
         for decision, options in getattr(space, "options", dict)().items():
@@ -227,13 +238,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nanonas {nanonas.__version__}")
         return 0
     logger.remove()  # a run has a log of its own; here only what is said of the images is shown
-    logger.add(sys.stderr, level="INFO", format="{message}", filter="nanonas.training")
+    logger.add(sys.stderr, format="{message}", filter={"": "WARNING", "nanonas.training": "INFO"})
     try:
         if given[0] not in VERBS:
             raise ConfigError(f"{given[0]!r} is no verb of nanonas{nearest(given[0], list(VERBS))}")
         VERBS[given[0]][0](given[1:])
     except NanonasError as error:
         print(f"nanonas: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        what = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror or error
+        print(f"nanonas: {what}; nothing that was stored is lost", file=sys.stderr)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not (reason := reason_for(error)).startswith("out of memory"):
+            raise
+        print(f"nanonas: {reason}; a smaller --batch-size or --image-size needs less", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(f"\nstopped; {str(stopped) or 'the same command begins again, or goes on'}", file=sys.stderr)
@@ -255,7 +275,7 @@ def _report(outcome: Outcome) -> None:
     from nanonas.results.progress import best_line
 
     console = Console()
-    run = outcome.folder.path
+    run = escape(str(outcome.folder.path))
     console.print(f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False)
     console.print(best_line(outcome.best, outcome.evaluation), highlight=False)
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
@@ -272,13 +292,13 @@ def _report(outcome: Outcome) -> None:
 
 
 def _say_final(console: Console, result: FinalResult, folder: Path) -> None:
-    from nanonas.results.progress import count, duration
+    from nanonas.results.text import count, duration
 
     console.print(
         f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on {result.test_images:,} images that "
         f"nothing was chosen by; {count(result.params)} parameters, {count(result.macs)} MACs, "
         f"{result.latency_ms:.2f} ms an image; trained for {result.epochs} epochs in {duration(result.seconds)} "
-        f"on {result.hardware}, seed {result.seed}\n  {folder / 'model.safetensors'}",
+        f"on {result.hardware}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
         highlight=False,
         soft_wrap=True,
     )

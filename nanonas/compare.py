@@ -5,26 +5,27 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from nanonas.config import load_images, make_data, make_recipe
 from nanonas.core import rng_for
 from nanonas.engine.study import Limits
 from nanonas.errors import Exhausted
 from nanonas.files import write_text
 from nanonas.folder import Source, search_seconds
-from nanonas.results.progress import TrainingProgress, count, duration
+from nanonas.results.progress import TrainingProgress
+from nanonas.results.text import count, duration
 from nanonas.spaces.network import Network
 from nanonas.spaces.reference import REFERENCES
+from nanonas.winner import final_training
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
-    from nanonas.training.train import Pictures
 
 RANDOM_STREAM = 1_000_000_000  # candidate numbers no search gets to: random networks that no search has seen
 
@@ -78,15 +79,17 @@ class Comparison:
 
     def run(self) -> None:
         """Estimates, trains, prints the table, and writes it to compare/table.json."""
-        contenders = [self._contender(name, network) for name, network in self._networks().items()]
+        contenders = self._contenders()
         self._say_estimate(contenders)
-        results = {contender.name: self._trained(contender) for contender in contenders}
-        rows = [self._row(contender, results[contender.name]) for contender in contenders]
-        self.source.note("test set opened", {"for": "compare", "trainings": len(rows) * self.seeds})
+        rows = [self._row(contender, self._trained(contender)) for contender in contenders]
         self._show(rows)
-        path = self.source.folder / "compare" / "table.json"
+        path = self._folder / "table.json"
         write_text(path, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-        self.console.print(f"[dim]{path}[/dim]", highlight=False, soft_wrap=True)
+        self.console.print(str(path), style="dim", highlight=False, soft_wrap=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self.source.folder / "compare"
 
     def _networks(self) -> dict[str, Network]:
         genome = self.source.genome
@@ -107,35 +110,38 @@ class Comparison:
             networks[f"random {number + 1}"] = network
         return networks
 
-    @cached_property
-    def _pictures(self) -> tuple[Pictures, Pictures]:
-        from nanonas.training.data import final_pictures
-
-        return final_pictures(make_data(self.source.config), self._device)
-
-    @cached_property
-    def _device(self) -> str:
-        from nanonas.training.device import resolve_device
-
-        return resolve_device(self.device)
-
     def _training(self, name: str, network: Network, seed: int, share: float = 1.0, threads: int = 0) -> FinalTraining:
-        from nanonas.training.final import FinalTraining
         from nanonas.training.train import part
 
-        images = load_images(self.source.config)
-        train, test = self._pictures
-        folder = self.source.folder / "compare" / f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
-        return FinalTraining(
+        label = f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
+        training = final_training(
             network,
-            part(train, share, seed) if share < 1 else train,
-            test,
-            make_recipe(self.source.config, images, self._device),
-            seed,
-            folder,
-            {"data": images.fingerprint, "share": share},
-            threads or None,
+            replace(self.source.config, seed=seed),
+            self._folder / label,
+            self.device,
+            lambda: self.source.opened(f"compare: {label}"),
         )
+        if share < 1:
+            identity = {**training.identity, "share": share}
+            training = replace(training, train=part(training.train, share, seed), identity=identity)
+        return replace(training, threads=threads or None)
+
+    def _contenders(self) -> list[Contender]:
+        """Who takes part, and for how many epochs: as planned before, where the same comparison goes on."""
+        networks = self._networks()
+        asked = [self.epochs, self.seconds_per_network, self.device, {name: n.key for name, n in networks.items()}]
+        path = self._folder / "plan.json"
+        try:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            if plan["asked"] == asked:
+                return [Contender(name, networks[name], *planned) for name, planned in plan["planned"].items()]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # the first time, or damaged
+        contenders = [self._contender(name, network) for name, network in networks.items()]
+        planned = {c.name: (c.epochs, c.seconds, c.threads) for c in contenders}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"asked": asked, "planned": planned}, indent=1) + "\n")
+        return contenders
 
     def _contender(self, name: str, network: Network) -> Contender:
         """Measures a few steps, and says how long the training will be."""
@@ -164,12 +170,11 @@ class Comparison:
         results = []
         for seed in range(self.seeds):
             label = f"{contender.name}, training {seed + 1} of {self.seeds}"
-            training = self._training(
-                contender.name, contender.network, seed, min(1.0, contender.epochs), contender.threads
-            )
-            training.folder.mkdir(parents=True, exist_ok=True)
+            share = min(1.0, contender.epochs)
+            training = self._training(contender.name, contender.network, seed, share, contender.threads)
+            deadline = None if self.seconds_per_network is None else time.time() + self.seconds_per_network
             with TrainingProgress(self.console, label) as progress:
-                results.append(training.run(max(1, int(contender.epochs)), on_epoch=progress.epoch))
+                results.append(training.run(max(1, int(contender.epochs)), deadline, progress.epoch))
             self.console.print(f"  {label}: test accuracy {results[-1].test_accuracy:.2%}", highlight=False)
         return results
 
@@ -182,15 +187,19 @@ class Comparison:
             contender.network.params,
             contender.network.macs,
             statistics.median(result.latency_ms for result in results),
-            contender.epochs,
-            search_seconds(self.source) if contender.name == "found" else None,
+            statistics.mean(result.epochs for result in results) * min(1.0, contender.epochs),
+            search_seconds(self.source.run) if self.source.run and contender.name == "found" else None,
             statistics.mean(result.seconds for result in results),
             results,
         )
 
     def _show(self, rows: list[Row]) -> None:
         names = ("network", "test accuracy", "params", "MACs", "latency", "epochs", "search", "training")
-        table = Table(*names, box=None, title=f"mean ± standard deviation of {self.seeds} trainings, one recipe")
+        table = Table(
+            *names,
+            box=None,
+            title=f"{self.seeds} trainings each: mean ± standard deviation",
+        )
         for row in rows:
             table.add_row(
                 row.network,

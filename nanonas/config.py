@@ -48,12 +48,12 @@ class SearchConfig:
     flip: bool | None = None
     """Mirror images left to right while training; by default where the source says that it makes sense."""
     crop: Annotated[int, Field(ge=0, le=32)] | None = None
-    """Pixels of padding for random crops; by default an eighth of the height."""
+    """Pixels of padding for random crops; by default an eighth of the smaller side."""
     cutout: Annotated[int, Field(ge=0, le=128)] = 0
     """Side, in pixels, of the square that is blanked in each training image; 0 = none."""
 
-    space: Literal["layers", "nano"] = "layers"
-    """The search space; `nanonas spaces` describes them."""
+    space: str = "layers"
+    """The search space: layers or nano; `nanonas spaces` describes them."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 48
     """Channels of layer 1; layer 2 has twice as many (nano only)."""
     length: Annotated[int, Field(ge=2, le=64)] = 6
@@ -71,8 +71,8 @@ class SearchConfig:
     max_macs: Count | None = None
     """No network with more multiply-accumulates an image is trained."""
 
-    strategy: Literal["random", "evolution", "aging"] = "evolution"
-    """What to try next: random search, generational evolution, or aging (regularized) evolution."""
+    strategy: str = "evolution"
+    """What to try next: evolution (generational), aging (regularized evolution) or random."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 30
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -119,8 +119,8 @@ class RunConfig:
     """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
     evaluations: Count | None = None
     """End the search after this many candidates."""
-    generations: Count | None = 100
-    """End the search after this many generations."""
+    generations: Count | None = None
+    """End the search after this many generations; by default 100 where neither --time nor --evaluations ends it."""
     final_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Part of --time that is kept to train the winner; 0 = don't train it."""
     final_epochs: Annotated[int, Field(ge=0, le=100_000)] = 100
@@ -159,9 +159,16 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
         ConfigError: an unknown key (with the nearest right one), a wrong type, or a value out of range.
     """
     try:
-        return TypeAdapter(Config).validate_python(values)
+        config: Config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
+    for key, value, known in (
+        ("space", config.search.space, list(SPACES)),
+        ("strategy", config.search.strategy, list(STRATEGIES)),
+    ):
+        if value not in known:
+            raise ConfigError(f"{where}: search.{key} is {value!r}, which is none (--{key}){nearest(value, known)}")
+    return config
 
 
 def _sentence(error: ValidationError, where: str) -> str:
@@ -275,7 +282,15 @@ def _aging(c: SearchConfig, space: SearchSpace) -> Strategy:
     return AgingEvolution(space, population_size=c.population, lag=c.lag or 1)
 
 
-SPACES: dict[str, Callable[[SearchConfig, Shape, int], SearchSpace]] = {"layers": _layers, "nano": _nano}
+@dataclass(frozen=True)
+class SpaceEntry:
+    """A space's line in the table."""
+
+    make: Callable[[SearchConfig, Shape, int], SearchSpace]
+    options: tuple[str, ...] = ()  # fields of `SearchConfig`, whole numbers, that decide how a genome reads
+
+
+SPACES: dict[str, SpaceEntry] = {"layers": SpaceEntry(_layers), "nano": SpaceEntry(_nano, ("channels", "length"))}
 STRATEGIES: dict[str, Callable[[SearchConfig, SearchSpace], Strategy]] = {
     "random": _random,
     "evolution": _evolution,
@@ -285,7 +300,7 @@ STRATEGIES: dict[str, Callable[[SearchConfig, SearchSpace], Strategy]] = {
 
 def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> SearchSpace:
     """The configured space for images of `input_shape` (C, H, W) in `classes` classes."""
-    return SPACES[config.space](config, input_shape, classes)
+    return SPACES[config.space].make(config, input_shape, classes)
 
 
 def make_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
@@ -323,9 +338,12 @@ def make_recipe(config: SearchConfig, images: Images, device: str) -> Recipe:
     from nanonas.training.device import resolve_precision
     from nanonas.training.train import Recipe
 
-    height = images.input_shape[1]
+    _, height, width = images.input_shape
+    crop = min(height, width) // 8 if config.crop is None else config.crop
+    if crop >= min(height, width):
+        raise ConfigError(f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}")
     augment = Augment(
-        crop=height // 8 if config.crop is None else config.crop,
+        crop=crop,
         flip=images.flip if config.flip is None else config.flip,
         cutout=config.cutout,
         fill=tuple(round(255 * mean) for mean in images.mean),

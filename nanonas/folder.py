@@ -12,20 +12,20 @@ outputs/NAME/
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nanonas.config import SearchConfig, load_images, read_yaml, validated
+from loguru import logger
+
+from nanonas.config import Config, SearchConfig, load_images, read_yaml, validated
+from nanonas.core import Shape
 from nanonas.engine.store import RunStore
-from nanonas.errors import RunError
+from nanonas.errors import GenomeError, RunError
 from nanonas.genome import GenomeFile, read_genome
 
 if TYPE_CHECKING:
     from nanonas.training.build import NetworkModule
-    from nanonas.training.final import FinalResult
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,21 @@ def find(source: Path) -> RunFolder:
 
 
 def _created(path: Path) -> float:
-    with RunStore.read(RunFolder(path).store) as store:
-        return store.created
+    """When a run was begun; when its store was last changed, where that cannot be read."""
+    store = RunFolder(path).store
+    try:
+        with RunStore.read(store) as opened:
+            return opened.created
+    except RunError:
+        return store.stat().st_mtime if store.exists() else 0.0
+
+
+def read_config(folder: RunFolder) -> Config:
+    """The run's configuration: config.yaml, or what the store holds where that is gone. Raises `NanonasError`."""
+    if folder.config.exists():
+        return read_yaml(folder.config)
+    with RunStore.read(folder.store) as store:
+        return validated(store.config, str(folder.store))
 
 
 @dataclass(frozen=True)
@@ -98,19 +111,38 @@ class Source:
     folder: Path  # where results go
     run: RunFolder | None
 
-    def note(self, kind: str, details: Mapping[str, Any]) -> None:
-        """Stores an event with the run, if there is one."""
+    def opened(self, what: str) -> None:
+        """Records with the run, if there is one, that the test set was opened, and what for."""
         if self.run is not None:
-            with RunStore.resume(self.run.store) as store:
-                store.event(kind, details)
+            try:
+                with RunStore.resume(self.run.store) as store:
+                    store.event("test set opened", {"for": what})
+            except RunError as error:  # its search is going on, or the folder is read-only: no reason to lose a result
+                logger.warning("that the test set was opened for {} is not recorded: {}", what, error)
 
 
 def fitting(source: Source) -> Source:
-    """The source with its images scaled to the size that its network was made for."""
-    images, shape = load_images(source.config), source.genome.input_shape
-    if images.input_shape != shape and shape[1] == shape[2]:
-        return replace(source, config=replace(source.config, image_size=shape[1]))
+    """The source with its images scaled to the size that its network was made for.
+
+    Raises:
+        GenomeError: the images have other channels or another number of classes than the network.
+    """
+    images, genome = load_images(source.config), source.genome
+    shape = genome.input_shape
+    if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
+        source = replace(source, config=replace(source.config, image_size=shape[1]))
+        images = load_images(source.config)
+    if (images.input_shape, images.classes) != (shape, len(genome.class_names)):
+        raise GenomeError(
+            f"the genome is of a network for {len(genome.class_names)} classes of images {_shape(shape)}, but "
+            f"{images.name} has {images.classes} classes of images {_shape(images.input_shape)}; name its own data "
+            "with --data, or search anew"
+        )
     return source
+
+
+def _shape(shape: Shape) -> str:
+    return f"{shape[1]}×{shape[2]}×{shape[0]}"
 
 
 def open_source(path: Path, data: str | None = None) -> Source:
@@ -126,17 +158,20 @@ def open_source(path: Path, data: str | None = None) -> Source:
         config = validated({"search": values}, str(path)).search
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)
+    genome, config = best_genome(run), read_config(run).search
+    return Source(genome, replace(config, data=data or config.data), run.path, run)
+
+
+def best_genome(run: RunFolder) -> GenomeFile:
+    """The genome of a run's best network. Raises `RunError` where none is evaluated yet."""
     if not run.best_genome.exists():
         raise RunError(f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` goes on")
-    config = read_yaml(run.config).search
-    return Source(read_genome(run.best_genome), replace(config, data=data or config.data), run.path, run)
+    return read_genome(run.best_genome)
 
 
-def search_seconds(source: Source) -> float | None:
-    """Wall-clock seconds that the search behind a source took, over all its sessions; None for a genome's file."""
-    if source.run is None:
-        return None
-    with RunStore.read(source.run.store) as store:
+def search_seconds(run: RunFolder) -> float:
+    """Wall-clock seconds that a run's search took, over all its sessions."""
+    with RunStore.read(run.store) as store:
         moments = [(event.time, event.kind) for event in store.events()]
         moments = sorted([*moments, *((arrival, "") for arrival in store.arrival_times())])
     total, begun, last = 0.0, None, 0.0
@@ -149,18 +184,14 @@ def search_seconds(source: Source) -> float | None:
     return total + (last - begun if begun is not None else 0.0)
 
 
-def final_result(run: RunFolder) -> FinalResult | None:
-    """What came of the winner's training; None where it was not trained."""
-    from nanonas.training.final import FinalResult
-
-    path = run.final / "result.json"
-    return FinalResult(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
 def best_module(folder: RunFolder) -> NetworkModule:
-    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the CPU."""
-    genome = read_genome(folder.best_genome)
-    return _module(genome, folder.weights / f"{genome.known['candidate']}.safetensors")
+    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the CPU.
+
+    Raises:
+        RunError: none is evaluated yet, or its weights are gone.
+    """
+    genome = best_genome(folder)
+    return _module(genome, folder.weights / f"{genome.known.get('candidate')}.safetensors")
 
 
 def trained_module(source: Path) -> NetworkModule:
@@ -168,8 +199,6 @@ def trained_module(source: Path) -> NetworkModule:
     folder = find(source)
     if (folder.final / "model.safetensors").exists():
         return _module(read_genome(folder.final / "genome.json"), folder.final / "model.safetensors")
-    if not folder.best_genome.exists():
-        raise RunError(f"the run {str(folder.path)!r} has no evaluated network yet; `nanonas resume` goes on with it")
     return best_module(folder)
 
 
@@ -177,6 +206,6 @@ def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
     from nanonas.training.build import build_module
     from nanonas.training.trial import load_weights
 
-    module = build_module(genome.network())
+    module = build_module(genome.network(), seed=0)
     load_weights(module, weights)
     return module.eval()

@@ -22,7 +22,6 @@ from nanonas.files import write_text
 from nanonas.spaces.network import Network
 
 FORMAT = "nanonas-genome-1"
-SPACE_OPTIONS = {"layers": (), "nano": ("channels", "length")}  # what of the configuration decides how a genome reads
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class GenomeFile:
     class_names: tuple[str, ...]
     options: Mapping[str, int] = field(default_factory=dict)  # of the space
     data: str = ""  # the source that it was found on
-    known: Mapping[str, Any] = field(default_factory=dict)  # accuracy, params, macs, …: information, never read back
+    known: Mapping[str, Any] = field(default_factory=dict)  # accuracy, params, macs, …; "candidate" names the weights
 
     def make_space(self) -> SearchSpace:
         """The space that reads the genome."""
@@ -53,7 +52,7 @@ class GenomeFile:
 
 def space_options(config: SearchConfig) -> dict[str, int]:
     """The options of the configured space that belong into a genome file."""
-    return {name: getattr(config, name) for name in SPACE_OPTIONS[config.space]}
+    return {name: getattr(config, name) for name in SPACES[config.space].options}
 
 
 def read_genome(path: Path) -> GenomeFile:
@@ -98,7 +97,7 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
         if not isinstance(values.get(name, {}), dict):
             raise GenomeError(f"{path}: {name} must be an object, but is {values[name]!r:.80}")
     for name, value in values.get("options", {}).items():
-        allowed = SPACE_OPTIONS[values["space"]]
+        allowed = SPACES[values["space"]].options
         if name not in allowed or type(value) is not int or value < 1:
             raise GenomeError(
                 f"{path}: option {name!r} is {value!r}, but the space {values['space']!r} has "

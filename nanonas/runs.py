@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -25,7 +26,6 @@ from nanonas.config import (
     make_recipe,
     make_space,
     make_strategy,
-    read_yaml,
     seconds,
     to_values,
     to_yaml,
@@ -37,9 +37,10 @@ from nanonas.engine.study import End, Limits, Progress, Study, ranking
 from nanonas.engine.workers import WorkerPool
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
-from nanonas.folder import RunFolder, find
+from nanonas.folder import RunFolder, find, read_config, search_seconds
 from nanonas.genome import GenomeFile, read_genome, space_options
-from nanonas.results.progress import SearchProgress, TrainingProgress, count, duration
+from nanonas.results.progress import SearchProgress, TrainingProgress
+from nanonas.results.text import count, duration
 from nanonas.winner import train
 
 if TYPE_CHECKING:
@@ -82,33 +83,48 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     config = resolved(config)
     session = Session(config, quiet=quiet, start=start)
     session.check()
-    folder = RunFolder(config.run.out / (config.run.name or _name(config.search.data)))
+    folder = RunFolder(config.run.out / (config.run.name or _name(config.run.out, config.search.data)))
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
+            store.event("images", {"fingerprint": session.images.fingerprint})
             return session.carry_on(store, folder, final)
     except Exhausted:  # before a single candidate: nothing is worth keeping
         folder.remove()
         raise
 
 
-def resume(source: Path, run: RunConfig | None = None, *, quiet: bool = False, final: bool = True) -> Outcome:
+def resume(
+    source: Path,
+    run: RunConfig | None = None,
+    *,
+    more_time: bool = False,
+    quiet: bool = False,
+    final: bool = True,
+) -> Outcome:
     """Goes on with the run at `source` (see `find`), with another "run" half of the configuration if one is given.
 
-    A time budget counts from here.
+    Args:
+        more_time: the time budget counts from here; else it is the whole run's, and what the search took is gone.
 
     Raises:
-        NanonasError: as `begin`; also when config.yaml says another "search" half than the run was begun with.
+        NanonasError: as `begin`; also when config.yaml says another "search" half than the run was begun with, or when
+            the images are others.
     """
     start = time.time()
     folder = find(source)
-    config = read_yaml(folder.config)
+    config = read_config(folder)
     if run is not None:
         config = replace(config, run=run)
     budget_seconds(config.run)
     config = replace(config, run=replace(config.run, out=folder.path.parent, name=folder.path.name))
+    spent = 0.0 if more_time else search_seconds(folder)
     with RunStore.resume(folder.store, to_values(config)) as store:
-        return Session(config, quiet=quiet, start=start).carry_on(store, folder, final)
+        if not folder.config.exists():
+            write_text(folder.config, to_yaml(config))
+        session = Session(config, quiet=quiet, start=start - spent, again=more_time)
+        session.check_images(store, folder)
+        return session.carry_on(store, folder, final)
 
 
 def budget_seconds(run: RunConfig) -> float | None:
@@ -119,26 +135,31 @@ def budget_seconds(run: RunConfig) -> float | None:
 def resolved(config: Config) -> Config:
     """The configuration with everything filled in that depends on this machine and belongs to the run's identity."""
     from nanonas.training.device import default_workers, resolve_device, resolve_precision
+    from nanonas.training.sources import find_reader
 
     device = resolve_device(config.run.device)
     values = to_values(config)
-    data = Path(config.search.data)
+    kind, _ = find_reader(config.search.data)
     values["search"]["precision"] = resolve_precision(config.search.precision, device)
     values["search"]["lag"] = config.search.lag or 2 * (config.run.workers or default_workers(device))
-    values["search"]["data"] = str(data.resolve()) if data.exists() else config.search.data  # found from anywhere
+    if kind != config.search.data:  # a path: so that it is found from anywhere
+        values["search"]["data"] = str(Path(config.search.data).expanduser().resolve())
     return validated(values)
 
 
-def _name(data: str) -> str:
+def _name(out: Path, data: str) -> str:
+    """A name for a run that no other in `out` has."""
     words = re.sub(r"[^a-zA-Z0-9]+", "-", Path(data).stem).strip("-") or "run"
-    return f"{datetime.now():%Y-%m-%d_%H%M%S}_{words}"
+    name = f"{datetime.now():%Y-%m-%d_%H%M%S}_{words}"
+    same = len(list(out.glob(f"{name}*"))) if out.is_dir() else 0
+    return f"{name}_{same + 1}" if same else name
 
 
 class Session:
     """One process' work on a run."""
 
-    def __init__(self, config: Config, *, quiet: bool, start: float) -> None:
-        self.config, self.start = config, start
+    def __init__(self, config: Config, *, quiet: bool, start: float, again: bool = False) -> None:
+        self.config, self.start, self.again = config, start, again
         self.console = Console(quiet=quiet)
 
     @cached_property
@@ -165,17 +186,27 @@ class Session:
 
         search = self.config.search
         split(self.images, search.seed, search.valid_share, search.train_images)
+        make_recipe(search, self.images, self.device)
         _ = self.strategy
+
+    def check_images(self, store: RunStore, folder: RunFolder) -> None:
+        """Raises `RunError` when the images are others than those that the run was begun with."""
+        begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
+        if begun and begun[0] != self.images.fingerprint:
+            raise RunError(
+                f"the images in {self.config.search.data!r} have changed since the run in {folder.path} was begun; bring "
+                "back the old ones, or begin a new run"
+            )
 
     def carry_on(self, store: RunStore, folder: RunFolder, final: bool) -> Outcome:
         """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
         with _logged(folder), _resumable(folder):
             logger.info("{} with {}", folder.path, self.config)
+            run = self.config.run
+            self.trains_winner = final and (run.final_share > 0 if run.time else run.final_epochs > 0)
             best, evaluation, end = self._search(store, folder)
             logger.info("search ended: {}; best is #{} with {}", end.message, best.number, evaluation.accuracy)
-            run = self.config.run
-            wanted = run.final_share > 0 if run.time else run.final_epochs > 0
-            result = self._train_winner(store, folder) if final and wanted else None
+            result = self._train_winner(store, folder) if self.trains_winner else None
             return Outcome(folder, best, evaluation, self.space, end, result)
 
     # --- searching ----------------------------------------------------------------------------------------------------
@@ -183,13 +214,15 @@ class Session:
     def _search(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation, End]:
         search, run = self.config.search, self.config.run
         total = budget_seconds(run)
-        deadline = None if total is None else self.start + total * (1 - run.final_share)
+        kept = run.final_share if self.trains_winner else 0.0
+        deadline = None if total is None else self.start + total * (1 - kept)
+        generations = run.generations
+        if generations is None and run.evaluations is None and deadline is None:
+            generations = 100  # else nothing would end it
         folder.weights.mkdir(exist_ok=True)
-        keeper = Keeper(folder, self.genome_file, run.keep_weights)
-        for candidate, evaluation in evaluated(store):
-            keeper.hear(candidate, evaluation)
+        keeper = Keeper(folder, self.genome_file, run.keep_weights, evaluated(store))
         pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
-        live = SearchProgress(self.console, run.evaluations, deadline, run.generations)
+        live = SearchProgress(self.console, self._evaluations(run.evaluations, generations), deadline, generations)
         with pool, live:
 
             def observe(progress: Progress) -> None:
@@ -206,11 +239,18 @@ class Session:
                 search.seed,
                 Limits(search.max_params, search.max_macs),
             )
-            end = study.run(run.evaluations, run.generations, deadline, observe)
+            end = study.run(run.evaluations, generations, deadline, observe)
             found = study.best()
         if found is None:
             raise RunError(f"no candidate could be trained; {folder.log} has the reasons")
         return *found, end
+
+    def _evaluations(self, evaluations: int | None, generations: int | None) -> int | None:
+        """How many evaluations the search ends after, by either budget."""
+        limits = [] if evaluations is None else [evaluations]
+        if generations is not None:
+            limits.append(bisect.bisect_left(range(10**9), generations, key=self.strategy.generation))
+        return min(limits, default=None)
 
     def trials(self, folder: RunFolder) -> list[Any]:
         """What each worker measures candidates with."""
@@ -256,33 +296,50 @@ class Session:
                 device=self.device,
                 epochs=None if total is not None else run.final_epochs,
                 deadline=None if total is None else self.start + total,
+                again=self.again,
                 progress=progress,
+                opened=lambda: store.event("test set opened", {"for": "the winner"}),
             )
-        store.event("test set opened", {"for": "final training", "epochs": result.epochs})
         logger.info("final training: {}", result)
         return result
 
 
 class Keeper:
-    """Keeps best_genome.json up to date, and the weights of the best candidates only."""
+    """Keeps best_genome.json up to date, and the weights of the best candidates only.
 
-    def __init__(self, folder: RunFolder, describe: Callable[..., GenomeFile], number: int) -> None:
+    Args:
+        describe: a candidate and what is known of it, as a genome file.
+        number: of how many of the best the weights stay.
+        heard: what earlier sessions evaluated.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        describe: Callable[[Candidate, Mapping[str, Any]], GenomeFile],
+        number: int,
+        heard: Iterable[tuple[Candidate, Evaluation]] = (),
+    ) -> None:
         self.folder, self.describe, self.number = folder, describe, number
-        self._kept: dict[int, tuple[Candidate, Evaluation]] = {}  # by candidate
+        self._heard = {candidate.number: (candidate, evaluation) for candidate, evaluation in heard}
         self._written: Evaluation | None = None  # what best_genome.json says
+        self._update()
 
     def hear(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        """Hears of an evaluation, new or stored. A later one of the same candidate replaces the earlier."""
-        self._kept[candidate.number] = (candidate, evaluation)
-        ranks = ranking(evaluation for _, evaluation in self._kept.values())
-        self._kept = {best.number: self._kept[best.number] for best in ranks[: self.number]}
+        """Hears of an evaluation. A later one of the same candidate replaces the earlier."""
+        self._heard[candidate.number] = (candidate, evaluation)
+        self._update()
+
+    def _update(self) -> None:
+        ranks = ranking(evaluation for _, evaluation in self._heard.values())
         for worse in ranks[self.number :]:
             (self.folder.weights / f"{worse.number}.safetensors").unlink(missing_ok=True)
         if ranks and ranks[0] != self._written:
             self._written = ranks[0]
-            file = self.describe(self._kept[ranks[0].number][0], dict(ranks[0].metrics))
+            file = self.describe(self._heard[ranks[0].number][0], dict(ranks[0].metrics))
             file.write(self.folder.best_genome)
-            file.write(self.folder.path.parent / "best_genome.json")
+            if find(self.folder.path.parent) == self.folder:
+                file.write(self.folder.path.parent / "best_genome.json")
 
 
 def evaluated(store: RunStore) -> list[tuple[Candidate, Evaluation]]:
@@ -307,7 +364,9 @@ def _logged(folder: RunFolder) -> Iterator[None]:
     """Sends the log of this process to the run's own file while the run goes on."""
     with contextlib.suppress(ValueError):
         logger.remove(0)  # loguru's own handler, if the program has left it there, would write into the live progress
-    handler = logger.add(folder.log, format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}", level="DEBUG")
+    handler = logger.add(
+        folder.log, filter="nanonas", format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}", level="DEBUG"
+    )
     try:
         yield
     except BaseException as error:

@@ -93,7 +93,8 @@ class RunStore:
             store._migrate(store._checked_version())
             if config is not None:
                 _require_equal_search(path, store.config, config)
-            store.event("resumed", {"run": (config or {}).get("run"), "version": _version()})
+            if config is not None:
+                store.event("resumed", {"run": config.get("run"), "version": _version()})
         return store
 
     @classmethod

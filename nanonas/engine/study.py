@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -281,10 +282,10 @@ class Study:
         first = [self._latest.get(n) for n in range(_HOPELESS)]
         if number >= _HOPELESS or not all(e is not None and e.state is State.FAILED for e in first):
             return
-        reasons = {e.reason for e in first if e is not None}
-        if len(reasons) == 1:
+        reasons = [e.reason or "" for e in first if e is not None]
+        if len({re.sub(r"\d+", "", reason) for reason in reasons}) == 1:  # numbers and bytes may differ
             raise RunError(
-                f"the first {_HOPELESS} candidates all failed with {reasons.pop()!r}: remove the reason and begin again"
+                f"the first {_HOPELESS} candidates all failed with {reasons[0]!r}: remove the reason and begin again"
             )
 
 

@@ -364,7 +364,10 @@ def serve(handle: str, parent: str) -> None:
         _say(connection, READY)
         while True:
             candidate, deadline = connection.recv()
-            _say(connection, DONE, attempt(measure, candidate, _Pulse(connection, deadline)))
+            evaluation = attempt(measure, candidate, _Pulse(connection, deadline))
+            _say(connection, DONE, evaluation)
+            if "CUDA error" in (evaluation.traceback or ""):
+                os._exit(1)  # such errors stay with the process; the next candidate gets a new one
     except (EOFError, OSError):
         os._exit(1)  # the pool is gone
 

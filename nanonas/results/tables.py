@@ -12,7 +12,7 @@ from rich.text import Text
 from nanonas.core import Genome, SearchSpace
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
-from nanonas.results.progress import count, duration
+from nanonas.results.text import count, duration
 
 
 def summary(store: RunStore) -> str:

@@ -276,13 +276,16 @@ def pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
     return replace(everything, rows=train), replace(everything, rows=valid)
 
 
-def final_pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
-    """All training images, validation included, and the test images, on the device. Opens the test set."""
+def final_pictures(spec: DataSpec, device: str) -> Pictures:
+    """All training images, validation included, on the device. Raises as `load`."""
     images = spec.load()
-    return (
-        _on_device(images, images.x_train, images.y_train, device),
-        _on_device(images, images.x_test, images.y_test, device),
-    )
+    return _on_device(images, images.x_train, images.y_train, device)
+
+
+def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
+    """The test images, on the device: for after the last epoch. Raises as `load`."""
+    images = spec.load()
+    return _on_device(images, images.x_test, images.y_test, device)
 
 
 def _on_device(images: Images, x: NDArray[np.uint8], y: Labels, device: str) -> Pictures:

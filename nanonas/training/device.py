@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 import torch
 
 from nanonas.errors import ConfigError, DeviceError
+from nanonas.training.machine import cores
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -74,14 +74,9 @@ def slots(device: str, workers: int) -> list[str]:
 
 def default_workers(device: str) -> int:
     """One a core on a CPU, one a GPU, one on anything else."""
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         return cores()
     return torch.cuda.device_count() if device == "cuda" else 1
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(threads: int) -> None:

@@ -7,25 +7,28 @@ import io
 import json
 import math
 import pickle
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from loguru import logger
 
 from nanonas.errors import RunError
 from nanonas.files import replacing, write_text
 from nanonas.spaces.network import Network
 from nanonas.training.build import build_module
 from nanonas.training.cost import latency_ms
-from nanonas.training.device import cores, prepare, synchronize
+from nanonas.training.device import prepare, synchronize
+from nanonas.training.machine import cores, processor
 from nanonas.training.train import Pictures, Recipe, Training, accuracy
 from nanonas.training.trial import save_weights
 
+CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
+FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")
 SPARE = 0.95  # of the time that is left is planned for: speed on a shared machine is not steady
 
 
@@ -39,9 +42,10 @@ class FinalResult:
     test_images: int
     params: int
     macs: int
-    latency_ms: float  # one image, median, on the device that trained, float32
+    latency_ms: float  # one image, median, on the device that trained; on a CPU with one thread
     seconds: float  # of training, over all sessions, the test not included
     seed: int
+    lr: float  # at the top of the cycle
     device: str
     hardware: str
     torch: str
@@ -53,65 +57,81 @@ class FinalTraining:
 
     Args:
         train: all images but the test set's.
-        test: opened once, after the last epoch.
-        folder: gets checkpoint.pt after every epoch, then model.safetensors and result.json. A checkpoint of the
-            same training that is found there is continued.
-        identity: what else makes this training the same one as a checkpoint's: the network's key and the data.
+        test: opens the test set; called once, after the last epoch.
+        folder: made where it is not there. Gets checkpoint.pt after every epoch, in the end model.safetensors and
+            result.json. A checkpoint of this very training that is found there is continued, and any other training
+            that is there is kept in FOLDER/earlier-1, FOLDER/earlier-2, …
+        identity: what else makes this training the same one as a checkpoint's: the data's fingerprint.
+        threads: None: one or all of the cores, whichever is measured to be faster.
+        retries: how often a training that diverges is begun again, each time with a third of the learning rate.
     """
 
     network: Network
     train: Pictures
-    test: Pictures
+    test: Callable[[], Pictures]
     recipe: Recipe
     seed: int
     folder: Path
     identity: Mapping[str, Any]
-    threads: int | None = None  # None: one or all of the cores, whichever is measured to be faster
+    threads: int | None = None
+    retries: int = 2
 
     def run(
         self,
         epochs: int | None = None,
         deadline: float | None = None,
         on_epoch: Callable[[int, int, float], None] = lambda done, of, loss: None,
+        again: bool = False,
     ) -> FinalResult:
         """Trains for `epochs`, or for as many as fit before `deadline` (as of `time.time()`); tests; saves.
 
-        Goes on from the folder's checkpoint if it `continues` this training; a finished one is only read.
-
-        With a deadline the number of epochs follows from the speed measured at the start; when the machine turns out
-        slower, the rest of the learning rate's cycle is shortened, so that it always ends at its bottom.
+        Without `epochs` their number follows from the speed measured at the start. When the deadline turns out to be
+        too near, the rest of the learning rate's cycle is shortened, so that it always ends at its bottom. A finished
+        training of as many epochs is only read, unless it is to be done `again`.
 
         Raises:
-            RunError: the folder cannot be written, or training diverged.
+            RunError: the folder cannot be written, or training diverged each time.
         """
         device = str(self.train.x.device)
         training = Training(build_module(self.network, self.seed), self.train, self.recipe, epochs or 1, self.seed)
-        spent = self._restore(training)
-        if training.epoch == training.epochs and (self.folder / "result.json").exists():
-            return FinalResult(**json.loads((self.folder / "result.json").read_text(encoding="utf-8")))
+        kept = self._checkpoint()
+        if kept is not None and epochs in (None, kept["training"]["epochs"]):
+            finished = kept["training"]["epoch"] == kept["training"]["epochs"]
+            if finished and not again and (result := read_result(self.folder)):
+                return result
+            if not (finished and again):
+                training.restore(kept["training"])
+        if training.epoch == 0:
+            self._make_room()
+        spent = float(kept["spent"]) if kept is not None and training.epoch > 0 else 0.0
         threads, seconds = (self.threads, None) if self.threads else self.speed()
         prepare(threads or cores())
-        if deadline is not None and training.epoch == 0:
+        if epochs is None and deadline is not None and training.epoch == 0:
             seconds = seconds or seconds_per_epoch(training)
             training.epochs = max(1, int(SPARE * self._epochs_before(deadline, seconds)))
-        earlier, start = spent, time.perf_counter()
-        resumed_at = training.epoch
+        start, resumed_at = time.perf_counter() - spent, training.epoch
         while training.epoch < training.epochs:
             loss = training.run_epoch(lambda: True)
             assert loss is not None  # the pulse never says stop
             if not math.isfinite(loss):
-                raise RunError(
-                    f"final training diverged: the loss is {loss} after epoch {training.epoch}; lower --lr "
-                    f"(it is {self.recipe.lr}) and train again"
-                )
+                return self._with_lower_lr(training.epoch, loss).run(epochs, deadline, on_epoch)
             now = time.perf_counter() - start
-            spent = earlier + now
             if deadline is not None:
-                left = self._epochs_before(deadline, now / (training.epoch - resumed_at))
+                left = self._epochs_before(deadline, (now - spent) / (training.epoch - resumed_at))
                 training.epochs = min(training.epochs, training.epoch + max(0, int(left)))
-            self._save_checkpoint(training, spent)
+            self._save_checkpoint(training, now)
             on_epoch(training.epoch, training.epochs, loss)
-        return self._finish(training, spent, device)
+        return self._finish(training, time.perf_counter() - start, device)
+
+    def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
+        if self.retries == 0:
+            raise RunError(
+                f"final training diverged: the loss is {loss} after epoch {epoch} with lr {self.recipe.lr:g}; "
+                "train again with a lower --lr"
+            )
+        lower = replace(self.recipe, lr=self.recipe.lr / 3)
+        logger.warning("the loss is {} with lr {:g}; begun again with {:g}", loss, self.recipe.lr, lower.lr)
+        return replace(self, recipe=lower, retries=self.retries - 1)
 
     def speed(self) -> tuple[int, float]:
         """How many threads train this network fastest, and the seconds that an epoch takes with them. Measures.
@@ -121,43 +141,39 @@ class FinalTraining:
         """
         training = Training(build_module(self.network, self.seed), self.train, self.recipe, 1, self.seed)
         speeds: dict[int, float] = {}
-        for threads in {1, cores()}:
+        for threads in {1, cores()} if self.train.x.device.type == "cpu" else {cores()}:
             prepare(threads)
             speeds[threads] = seconds_per_epoch(training)
         fastest = min(speeds, key=speeds.__getitem__)
         return fastest, speeds[fastest]
 
     def _epochs_before(self, deadline: float, seconds: float) -> float:
-        """How many epochs of `seconds` fit before the deadline, with the test at the end."""
-        test = 3.0 + 0.5 * seconds * len(self.test) / len(self.train)  # a forward pass is a third of a step
-        return (deadline - time.time() - test) / seconds
+        """How many epochs of `seconds` fit before the deadline, with some time for the test at the end."""
+        return (deadline - time.time() - 3.0 - 0.1 * seconds) / seconds  # a forward pass is a third of a step
 
     def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
         module = training.module
+        test = self.test()
         result = FinalResult(
-            test_accuracy=accuracy(module, self.test, self.recipe.precision),
+            test_accuracy=accuracy(module, test, self.recipe.precision),
             epochs=training.epoch,
             train_images=len(self.train),
-            test_images=len(self.test),
+            test_images=len(test),
             params=self.network.params,
             macs=self.network.macs,
             latency_ms=latency_ms(module, self.network.input_shape, device),
             seconds=spent,
             seed=self.seed,
+            lr=self.recipe.lr,
             device=device,
             hardware=hardware(device),
             torch=torch.__version__,
         )
         save_weights(module, self.folder / "model.safetensors")
-        write_text(self.folder / "result.json", json.dumps(asdict(result), indent=1) + "\n")
+        write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
         return result
 
-    # --- checkpoints --------------------------------------------------------------------------------------------------
-
-    def continues(self, epochs: int | None) -> bool:
-        """Whether the folder holds a checkpoint of this very training, of `epochs` epochs if that is said."""
-        kept = self._checkpoint()
-        return kept is not None and epochs in (None, kept["training"]["epochs"])
+    # --- the folder ---------------------------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
         return {**self.identity, "key": self.network.key, "seed": self.seed, "recipe": repr(self.recipe)}
@@ -165,26 +181,42 @@ class FinalTraining:
     def _save_checkpoint(self, training: Training, spent: float) -> None:
         buffer = io.BytesIO()  # torch.save would raise errors of its own when the disk is full
         torch.save({"identity": self._identity(), "training": training.state(), "spent": spent}, buffer)
-        with replacing(self.folder / "checkpoint.pt") as part:
+        with replacing(self.folder / CHECKPOINT) as part:
             part.write_bytes(buffer.getvalue())
 
     def _checkpoint(self) -> dict[str, Any] | None:
         """The folder's checkpoint; None where there is none of this training."""
         try:
-            kept: dict[str, Any] = torch.load(
-                self.folder / "checkpoint.pt", weights_only=True, map_location=self.train.x.device
-            )
+            kept = torch.load(self.folder / CHECKPOINT, weights_only=True, map_location=self.train.x.device)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            return None  # none there, or one that another program made; a damaged one is moved aside, not lost
-        return kept if kept.get("identity") == self._identity() else None
+            return None  # none there, or damaged: it is moved aside, not lost
+        return kept if isinstance(kept, dict) and kept.get("identity") == self._identity() else None
 
-    def _restore(self, training: Training) -> float:
-        """Goes on from the folder's checkpoint if there is one; returns the seconds spent on it so far."""
-        kept = self._checkpoint()
-        if kept is None:
-            return 0.0
-        training.restore(kept["training"])
-        return float(kept["spent"])
+    def _make_room(self) -> None:
+        """Makes the folder, and moves the files of an earlier training in it into a folder of their own."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            there = [self.folder / name for name in FILES if (self.folder / name).exists()]
+            if there:
+                number = 1
+                while (aside := self.folder / f"earlier-{number}").exists():
+                    number += 1
+                aside.mkdir()
+                for path in there:
+                    path.rename(aside / path.name)
+        except OSError as error:
+            raise RunError(
+                f"the folder {str(self.folder)!r} cannot be used: {error.strerror}; choose another one, or free space "
+                "and permissions"
+            ) from None
+
+
+def read_result(folder: Path) -> FinalResult | None:
+    """What a finished training left in its folder; None where none is, or where it cannot be read."""
+    try:
+        return FinalResult(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def seconds_per_epoch(training: Training, seconds: float = 2.0) -> float:
@@ -208,14 +240,3 @@ def hardware(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{cores()} cores of {processor()}" if device == "cpu" else f"{device} of {processor()}"
-
-
-def processor() -> str:
-    """The processor's own name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -159,7 +159,6 @@ def accuracy(
     pictures: Pictures,
     precision: str = "float32",
     pulse: Pulse = lambda: True,
-    batch_size: int = 500,
 ) -> float:
     """The share of pictures whose largest logit is their label's, in [0, 1].
 
@@ -169,7 +168,8 @@ def accuracy(
     device = pictures.x.device
     hits = torch.zeros((), dtype=torch.int64, device=device)
     rows = torch.arange(len(pictures), device=device) if pictures.rows is None else pictures.rows
-    for batch in torch.split(rows, batch_size):
+    height, width = pictures.x.shape[2:]
+    for batch in torch.split(rows, max(16, 500 * 32 * 32 // max(32 * 32, height * width))):  # so that it fits as well
         pulse()
         with autocast(device, precision):
             logits = module(normalise(pictures.x[batch], pictures.mean, pictures.std))

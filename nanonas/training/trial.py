@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
+from nanonas.errors import RunError
 from nanonas.files import replacing
 from nanonas.training.build import build_module
 from nanonas.training.data import DataSpec, pictures
@@ -40,10 +43,17 @@ class Trial:
         train, valid = _on_device(self.data, self.device)
         seed = training_seed(self.seed, candidate.number)
         module = build_module(self.space.decode(candidate.proposal.genome), seed)
-        state, curve, reason = self._train(candidate, module, train, valid, pulse, seed)
+        try:
+            state, curve, reason = self._train(candidate, module, train, valid, pulse, seed)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()  # what this process keeps, its neighbours on the same GPU cannot have
+            raise
         metrics = {"accuracy": curve[-1].accuracy} if curve and state is not State.FAILED else {}
         if self.weights is not None and metrics:
-            save_weights(module, self.weights / f"{candidate.number}.safetensors")
+            try:
+                save_weights(module, self.weights / f"{candidate.number}.safetensors")
+            except RunError as error:
+                reason = str(error)  # the accuracy is measured all the same
         return Evaluation(candidate.number, state, metrics, curve, time.perf_counter() - start, reason)
 
     def _train(
@@ -82,7 +92,13 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Reads what `save_weights` wrote into a module of the same network."""
-    from safetensors.torch import load_file
+    """Reads what `save_weights` wrote into a module of the same network.
 
-    module.load_state_dict(load_file(path))
+    Raises:
+        RunError: no such file, a damaged one, or one of another network.
+    """
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        said = str(error).splitlines()[0]
+        raise RunError(f"the weights {str(path)!r} cannot be read: {said}; train the network again") from None

@@ -54,9 +54,9 @@ class Folder:
         """Paths by part and class, all sorted; parts and classes without images are left out, but for "train"."""
         top = _subfolders(self.root)
         by_part = {
-            part: next((folder for folder in top if folder.name.lower() in names), None)
+            part: next((folder for folder in top if folder.name.lower() in names and _subfolders(folder)), None)
             for part, names in PARTS.items()
-        }
+        }  # a folder "train" of images alone is a class: the railway kind
         if by_part["train"] is None:
             return {"train": _classes(top)}
         found = {part: _classes(_subfolders(folder)) for part, folder in by_part.items() if folder is not None}
@@ -74,11 +74,16 @@ def _classes(folders: list[Path]) -> dict[str, list[Path]]:
 
 def _images_below(folder: Path) -> list[Path]:
     found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         images = (name for name in sorted(files) if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
         found.extend(Path(parent, name) for name in images)
     return found
+
+
+def _raise(error: OSError) -> None:
+    """os.walk would pass over a folder that cannot be read, and a class would be missing without a word."""
+    raise error
 
 
 def _chunked(paths: list[Path]) -> Callable[[], Iterator[list[Encoded]]]:
