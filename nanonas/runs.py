@@ -160,6 +160,7 @@ class Session:
 
     def __init__(self, config: Config, *, quiet: bool, start: float, again: bool = False) -> None:
         self.config, self.start, self.again = config, start, again
+        self.trains_winner = False
         self.console = Console(quiet=quiet)
 
     @cached_property
@@ -194,8 +195,8 @@ class Session:
         begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
         if begun and begun[0] != self.images.fingerprint:
             raise RunError(
-                f"the images in {self.config.search.data!r} have changed since the run in {folder.path} was begun; bring "
-                "back the old ones, or begin a new run"
+                f"the images in {self.config.search.data!r} have changed since the run in {folder.path} was begun; "
+                "bring back the old ones, or begin a new run"
             )
 
     def carry_on(self, store: RunStore, folder: RunFolder, final: bool) -> Outcome:

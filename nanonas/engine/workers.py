@@ -13,6 +13,7 @@ What is said over the pipe, in this order:
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import pickle
@@ -146,12 +147,9 @@ class WorkerPool:
             self._send(slot, (task.candidate, task.deadline))
 
     def _started(self) -> _Worker:
-        if self._log is None:
-            output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the worker keeps it, and closes it
-        else:
-            output = self._log.open("a+b")
+        output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the worker keeps it, and closes it
         try:
-            return _start(self._environment, output)
+            return _start(self._environment, output, self._log)
         except BaseException:
             output.close()
             raise
@@ -250,12 +248,12 @@ class _Task:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, the pool's end of the pipe to it, and the file that it prints to."""
+    """A process, the pool's end of the pipe to it, and the temporary file that it prints to."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
     output: IO[bytes]
-    began: int  # where its part of the output begins
+    log: Path | None  # what it printed is added to this when it is buried
     ready: bool = False  # has its measure
     silence: float = 0.0  # seconds listened to it in vain
     last_words: str = ""  # the end of its output, once it is buried
@@ -276,10 +274,13 @@ class _Worker:
             code = self.process.wait()
         self.connection.close()
         if not self.output.closed:
-            end = self.output.seek(0, os.SEEK_END)
-            self.output.seek(max(self.began, end - _TAIL))
-            self.last_words = self.output.read().decode(errors="replace").strip()
+            self.output.seek(0)
+            said = self.output.read()
             self.output.close()
+            self.last_words = said[-_TAIL:].decode(errors="replace").strip()
+            if self.log is not None and said:
+                with contextlib.suppress(OSError), self.log.open("ab") as log:
+                    log.write(said)
         return code
 
 
@@ -301,13 +302,12 @@ def _pickled(measure: Measure) -> bytes:
         ) from error
 
 
-def _start(environment: Mapping[str, str], output: IO[bytes]) -> _Worker:
+def _start(environment: Mapping[str, str], output: IO[bytes], log: Path | None) -> _Worker:
     """Starts a worker that has one end of a pipe, and the paths that the caller imports from."""
     ours, theirs = Pipe()
     paths = [os.path.abspath(path) for path in sys.path]  # "" is the caller's working directory
     command = [sys.executable, "-c", _BOOTSTRAP]
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "env": environment}
-    began = output.seek(0, os.SEEK_END)
     try:
         handle = theirs.fileno()
         if sys.platform == "win32":
@@ -321,7 +321,7 @@ def _start(environment: Mapping[str, str], output: IO[bytes]) -> _Worker:
         raise
     finally:
         theirs.close()
-    return _Worker(process, ours, output, began)
+    return _Worker(process, ours, output, log)
 
 
 def _cause_of_death(code: int) -> str:
