@@ -184,7 +184,8 @@ def _sentence(error: ValidationError, where: str) -> str:
 
 
 def _expected(message: str) -> str:
-    return message[0].lower() + message[1:]
+    """pydantic's "Input should be …" as the end of a sentence."""
+    return (message[0].lower() + message[1:]).replace("input should", "must", 1)
 
 
 def _flag(path: list[str]) -> str:

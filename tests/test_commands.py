@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from nanonas.config import read_yaml
 from nanonas.core import Candidate, Evaluation, Proposal, State
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
+from nanonas.errors import RunError
 from nanonas.genome import GenomeFile, read_genome
 from nanonas.spaces.reference import REFERENCES
 from nanonas.training import final
@@ -173,10 +175,13 @@ def test_train_takes_a_run_and_keeps_what_was_there(tmp_path: Path, short: Path)
     shutil.copytree(short, run)
     before = (run / "final" / "model.safetensors").read_bytes()
     assert cli.main(["train", str(run), "--epochs", "1", "--seed", "5", "--device", "cpu"]) == 0
-    assert (run / "final-1" / "model.safetensors").read_bytes() == before
+    assert (run / "final" / "earlier-1" / "model.safetensors").read_bytes() == before
     assert json.loads((run / "final" / "result.json").read_text(encoding="utf-8"))["seed"] == 5
     with RunStore.read(run / "study.db") as store:
-        assert [e.details["for"] for e in store.events() if e.kind == "test set opened"] == ["final training", "train"]
+        assert [e.details["for"] for e in store.events() if e.kind == "test set opened"] == [
+            "the winner",
+            "train, 1 epochs, seed 5",
+        ]
 
 
 def test_train_takes_a_genome_and_the_same_again_is_only_read(
@@ -226,6 +231,7 @@ def test_resuming_keeps_what_the_short_run_had(short: Path, longer: Path) -> Non
 def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(tmp_path: Path) -> None:
     folder = folders.RunFolder(tmp_path / "run")
     folder.weights.mkdir(parents=True)
+    RunStore.begin(folder.store, {}).close()
 
     def describe(candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:
         options = {"channels": 3, "length": 4}
@@ -276,7 +282,7 @@ def evaluated(run: Path) -> int:
     try:
         with RunStore.read(run / "study.db") as store:
             return len(store.evaluations())
-    except runs.RunError:  # not there yet
+    except RunError:  # not there yet
         return 0
 
 
@@ -310,7 +316,7 @@ def test_a_verb_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             "--population 1",
-            "the command line: search.population is 1, but input should be greater than or equal to 2 (--population)",
+            "the command line: search.population is 1, but must be greater than or equal to 2 (--population)",
         ),
         ("--time soon", "--time is 'soon', but must be a duration such as 90s, 30m or 1h30m"),
         ("--time 0", "--time is '0', but must be a duration such as 90s, 30m or 1h30m"),
@@ -385,15 +391,44 @@ def test_a_run_keeps_its_search(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     values["search"]["lr"] = 0.5
     (run / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     said = complaint(capsys, "resume", run, "--evaluations", 5)
-    assert "search.lr = 0.1, not 0.5" in said
+    assert "search.lr = 0.3, not 0.5" in said
     assert by_number(run) == by_number(short)
 
 
-def test_a_run_without_its_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path) -> None:
+def test_a_run_that_lost_its_configuration_finds_it_in_the_store(tmp_path: Path, short: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
+    before = read_yaml(run / "config.yaml").search
     (run / "config.yaml").unlink()
-    assert str(run / "config.yaml") in complaint(capsys, "resume", run)
+    assert cli.main(["resume", str(run)]) == 0
+    assert read_yaml(run / "config.yaml").search == before
+    assert by_number(run) == by_number(short)
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path, short: Path) -> None:
+    shutil.copytree(short, tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "study.db").write_bytes(b"")
+    os.utime(tmp_path / "bad" / "study.db", (0, 0))
+    assert folders.find(tmp_path).path == tmp_path / "good"
+
+
+def test_deleted_weights_are_one_sentence(tmp_path: Path, short: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    shutil.rmtree(run / "final")
+    shutil.rmtree(run / "weights")
+    with pytest.raises(RunError, match=r"the weights '.*safetensors' cannot be read: .*; train the network again"):
+        folders.trained_module(run)
+
+
+def test_other_images_are_refused_on_resume(capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    with sqlite3.connect(run / "study.db") as db:
+        db.execute("UPDATE event SET details = '{\"fingerprint\": \"other\"}' WHERE kind = 'images'")
+    db.close()
+    assert "have changed since the run" in complaint(capsys, "resume", run, "--evaluations", 5)
 
 
 @pytest.mark.parametrize("verb", ["train", "show"])

@@ -273,10 +273,10 @@ def test_ten_failures_for_one_reason_end_the_run_and_others_do_not(tmp_path: Pat
     def no_disk(candidate: Candidate, pulse: Pulse) -> Evaluation:
         raise OSError("no such disk")
 
-    numbers = itertools.count()
+    letters = itertools.count(ord("a"))
 
     def never_the_same(candidate: Candidate, pulse: Pulse) -> Evaluation:
-        raise ValueError(next(numbers))
+        raise ValueError(chr(next(letters)))  # numbers would not tell them apart: paths and bytes differ in them
 
     message = "the first 10 candidates all failed with 'OSError: no such disk': remove the reason and begin again"
     with pytest.raises(RunError, match=message):

@@ -23,7 +23,17 @@ from PIL import Image
 
 from nanonas.errors import ConfigError, DataError
 from nanonas.training import cache as cache_module
-from nanonas.training.data import DataSpec, Images, cache_folder, final_pictures, load, open_cached, pictures, split
+from nanonas.training.data import (
+    DataSpec,
+    Images,
+    cache_folder,
+    final_pictures,
+    held_out_pictures,
+    load,
+    open_cached,
+    pictures,
+    split,
+)
 from nanonas.training.sources import SOURCES, cifar, find_reader
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10"
@@ -639,6 +649,6 @@ def test_pictures_share_pixels_and_never_contain_test_images():
     assert (train.rows.tolist(), valid.rows.tolist()) == (parts.train.tolist(), parts.valid.tolist())
     assert train.x.shape == (1438, 1, 8, 8)
     assert train.mean.tolist() == pytest.approx(images.mean)
-    everything, test = final_pictures(spec, "cpu")
+    everything, test = final_pictures(spec, "cpu"), held_out_pictures(spec, "cpu")
     assert (len(everything), len(test)) == (1438, 359)
     assert torch.equal(test.y, torch.tensor(np.asarray(images.y_test)))

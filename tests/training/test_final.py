@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nanonas.core import Pulse
 from nanonas.errors import RunError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import final
 from nanonas.training.augment import Augment
 from nanonas.training.build import build_module
-from nanonas.training.data import DataSpec, final_pictures
+from nanonas.training.data import DataSpec, final_pictures, held_out_pictures
 from nanonas.training.final import FinalResult, FinalTraining
-from nanonas.training.train import Recipe, accuracy
+from nanonas.training.train import Pictures, Recipe, accuracy
 from nanonas.training.trial import load_weights
 
 NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
@@ -32,9 +34,19 @@ def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def training(folder: Path, seed: int = 0, recipe: Recipe = RECIPE, data: str = "digits") -> FinalTraining:
-    folder.mkdir(exist_ok=True)
-    train, test = final_pictures(DataSpec("digits"), "cpu")
-    return FinalTraining(NETWORK, train, test, recipe, seed, folder, {"data": data}, threads=1)
+    train = final_pictures(DataSpec("digits"), "cpu")
+    return FinalTraining(NETWORK, train, held_out, recipe, seed, folder, {"data": data}, threads=1)
+
+
+def held_out() -> Pictures:
+    return held_out_pictures(DataSpec("digits"), "cpu")
+
+
+def epochs_of(task: FinalTraining, epochs: int) -> list[int]:
+    """The epochs that a run goes through: all of them where no checkpoint is continued."""
+    seen: list[int] = []
+    task.run(epochs, on_epoch=lambda done, of, loss: seen.append(done))
+    return seen
 
 
 def stop_after(epoch: int) -> object:
@@ -60,13 +72,13 @@ def test_the_result_says_what_was_trained_and_the_weights_give_the_same_again(wh
     task = training(folder)
     assert (result.params, result.macs) == (NETWORK.params, NETWORK.macs)
     assert (result.epochs, result.seed, result.device, result.latency_ms) == (3, 0, "cpu", 1.5)
-    assert (result.train_images, result.test_images) == (len(task.train), len(task.test)) == (1438, 359)
+    assert (result.train_images, result.test_images) == (len(task.train), len(task.test())) == (1438, 359)
     assert result.torch == torch.__version__
     assert result.hardware
     assert result.seconds > 0
     module = build_module(NETWORK)
     load_weights(module, folder / "model.safetensors")
-    assert accuracy(module, task.test) == result.test_accuracy > 0.3
+    assert accuracy(module, task.test()) == result.test_accuracy > 0.3
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "model.safetensors", "result.json"]
 
 
@@ -78,7 +90,6 @@ def test_interrupted_and_begun_again_it_ends_as_if_it_had_not_been(
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path).run(3, on_epoch=stop_after(epoch))  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert training(tmp_path).continues(3)
     seen: list[int] = []
     result = training(tmp_path).run(3, on_epoch=lambda done, of, loss: seen.append(done))
     assert seen == list(range(epoch + 1, 4))
@@ -106,29 +117,51 @@ def test_the_checkpoint_of_another_training_is_not_continued(
     whole: tuple[Path, FinalResult], tmp_path: Path, other: dict[str, object]
 ) -> None:
     folder, _ = whole
-    (tmp_path / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes())
-    assert training(tmp_path).continues(3)
-    assert training(tmp_path).continues(None)
-    assert not training(tmp_path).continues(4)
-    task = training(tmp_path, **other)  # type: ignore[arg-type]
-    assert not task.continues(3)
-    assert not task.continues(None)
-    seen: list[int] = []
-    task.run(1, on_epoch=lambda done, of, loss: seen.append(done))
-    assert seen == [1]
+    content = (folder / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert epochs_of(training(tmp_path, **other), 3) == [1, 2, 3]  # type: ignore[arg-type]
+    assert (tmp_path / "earlier-1" / "checkpoint.pt").read_bytes() == content  # nothing that was stored is lost
+
+
+def test_another_number_of_epochs_is_another_training(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "final")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "final").iterdir()}
+    assert epochs_of(training(tmp_path / "final"), 2) == [1, 2]
+    aside = tmp_path / "final" / "earlier-1"
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
+    assert epochs_of(training(tmp_path / "final"), 3) == [1, 2, 3]
+    assert (tmp_path / "final" / "earlier-2" / "model.safetensors").exists()
+
+
+def test_a_finished_training_can_be_done_again(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "final")
+    assert replace(training(tmp_path / "final").run(3, again=True), seconds=0) == replace(whole[1], seconds=0)
+    assert (tmp_path / "final" / "earlier-1" / "result.json").exists()
+
+
+def test_the_test_set_is_opened_after_the_last_epoch(tmp_path: Path) -> None:
+    happened: list[str] = []
+
+    def opened() -> Pictures:
+        happened.append("test")
+        return held_out()
+
+    task = replace(training(tmp_path), test=opened)
+    task.run(2, on_epoch=lambda done, of, loss: happened.append(f"epoch {done}"))
+    assert happened == ["epoch 1", "epoch 2", "test"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
 def test_a_damaged_checkpoint_is_not_continued(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    assert not training(tmp_path).continues(1)
+    assert epochs_of(training(tmp_path), 1) == [1]
 
 
 def test_a_checkpoint_cut_off_anywhere_is_not_continued(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
     content = (whole[0] / "checkpoint.pt").read_bytes()
     for share in (0.01, 0.5, 0.99):
         (tmp_path / "checkpoint.pt").write_bytes(content[: int(share * len(content))])
-        assert not training(tmp_path).continues(3)
+        assert epochs_of(training(tmp_path), 1) == [1]
 
 
 @pytest.mark.parametrize("left", [-5.0, 0.0, 6.0])
@@ -174,10 +207,23 @@ def test_a_training_that_diverges_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         training(tmp_path, recipe=recipe).run(2)
     assert str(error.value).startswith("final training diverged: the loss is ")
-    assert str(error.value).endswith(" after epoch 1; lower --lr (it is 1e+20) and train again")
+    assert str(error.value).endswith(" after epoch 1 with lr 1.11111e+19; train again with a lower --lr")
+
+
+def test_a_training_that_diverges_is_begun_again_with_a_third_of_the_learning_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_epoch = final.Training.run_epoch
+
+    def diverging(self: final.Training, pulse: Pulse) -> float | None:
+        loss = run_epoch(self, pulse)
+        return float("nan") if self.recipe.lr > 0.5 * RECIPE.lr else loss
+
+    monkeypatch.setattr(final.Training, "run_epoch", diverging)
+    assert training(tmp_path).run(1).lr == RECIPE.lr / 3
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    task = replace(training(tmp_path), folder=tmp_path / "nowhere")
-    with pytest.raises(RunError, match=r"nowhere/checkpoint.pt' cannot be written"):
-        task.run(1)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"the folder '.*file' cannot be used: .*; choose another one"):
+        training(tmp_path / "file").run(1)
