@@ -61,7 +61,7 @@ def quick_measurements() -> Iterator[None]:
     """The winner's speed and latency are measured for seconds each: not here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-        patch.setattr(final, "seconds_per_epoch", lambda training: 1.0)
+        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
         yield
 
 
@@ -505,7 +505,7 @@ def test_compare_trains_everybody_and_goes_on_where_it_was(
 def test_compare_keeps_to_its_time(tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = REFERENCES["baseline"]
     monkeypatch.setattr("nanonas.compare.REFERENCES", {"resnet18": small, "baseline": small})
-    monkeypatch.setattr("nanonas.training.final.seconds_per_epoch", lambda training, seconds=2.0: 10.0)
+    monkeypatch.setattr("nanonas.training.final.seconds_per_epoch", lambda training, patience: 10.0)
     shutil.copytree(short, tmp_path / "run")
     assert (
         cli.main(["compare", str(tmp_path / "run"), *words("--epochs 9 --seeds 1 --random 0 --time-per-network 5s")])

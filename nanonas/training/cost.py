@@ -13,7 +13,7 @@ from nanonas.training.device import synchronize
 
 
 @torch.inference_mode()
-def latency_ms(module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 1.0) -> float:
+def latency_ms(module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5) -> float:
     """Median milliseconds of a forward pass of `batch_size` images of `input_shape` (C, H, W), warm, in float32.
 
     Repeats for about `seconds`, at least 10 times, in eval mode; moves the module to the device. On a CPU with one

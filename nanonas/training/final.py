@@ -104,10 +104,11 @@ class FinalTraining:
         if training.epoch == 0:
             self._make_room()
         spent = float(kept["spent"]) if kept is not None and training.epoch > 0 else 0.0
-        threads, seconds = (self.threads, None) if self.threads else self.speed()
+        patience = 2.0 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.time())))
+        threads, seconds = (self.threads, None) if self.threads else self.speed(patience)
         prepare(threads or cores())
         if epochs is None and deadline is not None and training.epoch == 0:
-            seconds = seconds or seconds_per_epoch(training)
+            seconds = seconds or seconds_per_epoch(training, patience)
             training.epochs = max(1, int(SPARE * self._epochs_before(deadline, seconds)))
         start, resumed_at = time.perf_counter() - spent, training.epoch
         while training.epoch < training.epochs:
@@ -133,8 +134,10 @@ class FinalTraining:
         logger.warning("the loss is {} with lr {:g}; begun again with {:g}", loss, self.recipe.lr, lower.lr)
         return replace(self, recipe=lower, retries=self.retries - 1)
 
-    def speed(self) -> tuple[int, float]:
-        """How many threads train this network fastest, and the seconds that an epoch takes with them. Measures.
+    def speed(self, patience: float = 2.0) -> tuple[int, float]:
+        """How many threads train this network fastest, and the seconds that an epoch takes with them.
+
+        Measures each for about `patience` seconds.
 
         More threads are faster for most networks on an idle machine; for tiny ones, and on a machine whose cores are
         busy with something else, they wait for each other and can be fifty times slower.
@@ -143,13 +146,13 @@ class FinalTraining:
         speeds: dict[int, float] = {}
         for threads in {1, cores()} if self.train.x.device.type == "cpu" else {cores()}:
             prepare(threads)
-            speeds[threads] = seconds_per_epoch(training)
+            speeds[threads] = seconds_per_epoch(training, patience)
         fastest = min(speeds, key=speeds.__getitem__)
         return fastest, speeds[fastest]
 
     def _epochs_before(self, deadline: float, seconds: float) -> float:
         """How many epochs of `seconds` fit before the deadline, with some time for the test at the end."""
-        return (deadline - time.time() - 3.0 - 0.1 * seconds) / seconds  # a forward pass is a third of a step
+        return (deadline - time.time() - 2.0 - 0.1 * seconds) / seconds  # a forward pass is a third of a step
 
     def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
         module = training.module
@@ -219,8 +222,8 @@ def read_result(folder: Path) -> FinalResult | None:
         return None
 
 
-def seconds_per_epoch(training: Training, seconds: float = 2.0) -> float:
-    """What an epoch of `training` will take here, from about `seconds` of steps on a copy that is thrown away."""
+def seconds_per_epoch(training: Training, patience: float) -> float:
+    """What an epoch of `training` will take here, from about `patience` seconds of steps on a copy."""
     probe = Training(copy.deepcopy(training.module), training.pictures, training.recipe, 1_000_000, training.seed)
     ticks: list[float] = []
     first = 2  # steps that warm up
@@ -228,7 +231,7 @@ def seconds_per_epoch(training: Training, seconds: float = 2.0) -> float:
     def pulse() -> bool:
         synchronize(str(probe.device))
         ticks.append(time.perf_counter())
-        return len(ticks) < first + 3 or ticks[-1] - ticks[first] < seconds
+        return len(ticks) < first + 3 or ticks[-1] - ticks[first] < patience
 
     while probe.run_epoch(pulse) is not None:
         pass

@@ -30,7 +30,7 @@ RECIPE = Recipe(batch_size=64, lr=0.2, augment=Augment(crop=1))
 def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speed and latency are measured for seconds each: here once, and as if it had been a second an epoch."""
     monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training: 1.0)
+    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
 
 
 def training(folder: Path, seed: int = 0, recipe: Recipe = RECIPE, data: str = "digits") -> FinalTraining:
@@ -63,7 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinalResult]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-        patch.setattr(final, "seconds_per_epoch", lambda training: 1.0)
+        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
         return folder, training(folder).run(3)
 
 
@@ -174,7 +174,7 @@ def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(tmp_path: Pat
 def test_when_time_runs_out_the_cycle_is_shortened_and_still_ends_at_its_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training: 1e-4)  # a promise that nothing will keep
+    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1e-4)  # a promise that nothing will keep
     planned: list[int] = []
     result = training(tmp_path).run(deadline=time.time() + 4.0, on_epoch=lambda done, of, loss: planned.append(of))
     assert planned == sorted(planned, reverse=True)
@@ -186,7 +186,7 @@ def test_more_threads_are_taken_where_they_are_faster(tmp_path: Path, monkeypatc
     speeds = {1: 2.0, 8: 0.5}
     monkeypatch.setattr(final, "cores", lambda: 8)
     monkeypatch.setattr(final, "prepare", threads.append)
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training: speeds[threads[-1]])
+    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: speeds[threads[-1]])
     replace(training(tmp_path), threads=None).run(1)
     assert sorted(threads[:-1]) == [1, 8]
     assert threads[-1] == 8
@@ -197,7 +197,7 @@ def test_measuring_the_speed_leaves_the_training_as_it_is(monkeypatch: pytest.Mo
     task = training(tmp_path)
     made = final.Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
     before = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
-    assert final.seconds_per_epoch(made, seconds=0.05) > 0
+    assert final.seconds_per_epoch(made, 0.05) > 0
     assert made.epoch == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items())
 
