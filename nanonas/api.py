@@ -41,8 +41,7 @@ def nano_nas(
         generations: 1 or more.
         space: "nano" or "layers".
         epochs: passes over the training images for each network.
-        train_images: how many images, evenly over the classes, an epoch has at most; None for all. With the defaults
-            CIFAR-10 takes about half an hour on 2 CPU cores.
+        train_images: how many images, evenly over the classes, an epoch has at most; None for all.
         data: "digits", "cifar10", "cifar100", a folder of images, an .npz, or parquet.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         out: the folder that the run's own folder is made in.

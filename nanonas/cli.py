@@ -277,7 +277,7 @@ def _report(outcome: Outcome) -> None:
     console = Console()
     run = escape(str(outcome.folder.path))
     console.print(f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False)
-    console.print(best_line(outcome.best, outcome.evaluation), highlight=False)
+    console.print(f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True)
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
     if outcome.final is not None:
         _say_final(console, outcome.final, outcome.folder.final)

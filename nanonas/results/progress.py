@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import abc
 import time
 from collections import Counter
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import Self
 
 from nanonas.core import Candidate, Evaluation, State
 from nanonas.engine.study import Progress
 from nanonas.results.text import count, duration
 
 
-class SearchProgress:
+class _Panel(abc.ABC):
+    """A live panel below whatever is printed, on a terminal; nothing elsewhere. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def _panel(self) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(ProgressBar(total=1.0, completed=self._share(), width=24), Text(self._line()))
+        return grid
+
+    @abc.abstractmethod
+    def _share(self) -> float:
+        """How much is done, in [0, 1]."""
+
+    @abc.abstractmethod
+    def _line(self) -> str:
+        """What there is to say."""
+
+
+class SearchProgress(_Panel):
     """Follows a search: generation, done/pruned/failed, best so far, evaluations per minute, time left.
 
     Args:
@@ -28,29 +60,21 @@ class SearchProgress:
     def __init__(
         self, console: Console, evaluations: int | None, deadline: float | None, generations: int | None
     ) -> None:
-        self.console, self.evaluations, self.deadline, self.generations = console, evaluations, deadline, generations
+        super().__init__(console)
+        self.evaluations, self.deadline, self.generations = evaluations, deadline, generations
         self.start = time.time()
         self.states: Counter[State] = Counter()  # of this session
         self.progress: Progress | None = None  # the latest
-        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
-
-    def __enter__(self) -> SearchProgress:
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
 
     def show(self, progress: Progress) -> None:
         """Hears of one more evaluation."""
         earlier, self.progress = self.progress, progress
         self.states[progress.evaluation.state] += 1
         if not self.console.is_terminal and earlier is not None and progress.generation > earlier.generation:
-            self.console.print(self._line(), highlight=False)
+            self.console.print(self._line(), highlight=False, soft_wrap=True)
         if progress.best is not None and progress.best.number == progress.evaluation.number:
-            self.console.print(best_line(progress.candidate, progress.evaluation), highlight=False)
+            line = best_line(progress.candidate, progress.evaluation)
+            self.console.print(f"  new best: {line}", highlight=False, soft_wrap=True)
 
     @property
     def rate(self) -> float:
@@ -67,7 +91,6 @@ class SearchProgress:
         return min(left, default=None)
 
     def _share(self) -> float:
-        """How much of the search is done, in [0, 1]."""
         shares = [0.0]
         if self.deadline is not None:
             shares.append((time.time() - self.start) / max(1e-9, self.deadline - self.start))
@@ -94,30 +117,16 @@ class SearchProgress:
         left = self.seconds_left()
         return " · ".join([*words, f"{duration(left)} left"] if left is not None else words)
 
-    def _panel(self) -> Group:
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(ProgressBar(total=1.0, completed=self._share(), width=24), Text(self._line()))
-        return Group(grid)
 
-
-class TrainingProgress:
+class TrainingProgress(_Panel):
     """Follows one network's training: epochs, loss, time left. `label` says what it is for."""
 
     def __init__(self, console: Console, label: str) -> None:
-        self.console, self.label = console, label
+        super().__init__(console)
+        self.label = label
         self.start: float | None = None
         self.first = 0  # epochs that an earlier session had done
         self.done, self.of, self.loss = 0, 0, 0.0
-        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
-
-    def __enter__(self) -> TrainingProgress:
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
 
     def epoch(self, done: int, of: int, loss: float) -> None:
         """Hears that `done` of `of` epochs are over, the last one with this mean loss."""
@@ -125,7 +134,7 @@ class TrainingProgress:
             self.start, self.first = time.time(), done
         self.done, self.of, self.loss = done, of, loss
         if not self.console.is_terminal and (done == of or done % max(1, of // 5) == 0):
-            self.console.print(f"  {self._line()}", highlight=False)
+            self.console.print(f"  {self._line()}", highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
         if self.start is None:
@@ -136,10 +145,8 @@ class TrainingProgress:
         left = (self.of - self.done) * (time.time() - self.start) / (self.done - self.first)
         return f"{words} · {duration(left)} left"
 
-    def _panel(self) -> Group:
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(ProgressBar(total=max(1, self.of), completed=self.done, width=24), Text(self._line()))
-        return Group(grid)
+    def _share(self) -> float:
+        return self.done / max(1, self.of)
 
 
 def best_line(candidate: Candidate, evaluation: Evaluation) -> str:
@@ -147,4 +154,4 @@ def best_line(candidate: Candidate, evaluation: Evaluation) -> str:
     parents = candidate.proposal.parents
     bred = f"child of {' and '.join(f'#{p}' for p in parents)}" if parents else "random"
     cost = f"{count(evaluation.metrics['params'])} parameters, {count(evaluation.metrics['macs'])} MACs"
-    return f"  new best: [bold]{evaluation.accuracy:.1%}[/bold]  #{candidate.number}  {cost}  [dim]({bred})[/dim]"
+    return f"[bold]{evaluation.accuracy:.1%}[/bold]  #{candidate.number}  {cost}  [dim]({bred})[/dim]"
