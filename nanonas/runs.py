@@ -33,7 +33,7 @@ from nanonas.config import (
 )
 from nanonas.core import Candidate, Evaluation, SearchSpace, Strategy
 from nanonas.engine.store import RunStore
-from nanonas.engine.study import End, Limits, Progress, Study, ranking
+from nanonas.engine.study import End, Limits, Progress, Study, Why, ranking
 from nanonas.engine.workers import WorkerPool
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
@@ -122,7 +122,7 @@ def resume(
     with RunStore.resume(folder.store, to_values(config)) as store:
         if not folder.config.exists():
             write_text(folder.config, to_yaml(config))
-        session = Session(config, quiet=quiet, start=start - spent, again=more_time)
+        session = Session(config, quiet=quiet, start=start - spent, more_time=more_time)
         session.check_images(store, folder)
         return session.carry_on(store, folder, final)
 
@@ -156,10 +156,15 @@ def _name(out: Path, data: str) -> str:
 
 
 class Session:
-    """One process' work on a run."""
+    """One process' work on a run.
 
-    def __init__(self, config: Config, *, quiet: bool, start: float, again: bool = False) -> None:
-        self.config, self.start, self.again = config, start, again
+    Args:
+        start: when the time budget began, as of `time.time()`.
+        more_time: a search that its deadline ended goes on, and a finished winner is trained again.
+    """
+
+    def __init__(self, config: Config, *, quiet: bool, start: float, more_time: bool = True) -> None:
+        self.config, self.start, self.more_time = config, start, more_time
         self.trains_winner = False
         self.console = Console(quiet=quiet)
 
@@ -217,6 +222,9 @@ class Session:
         total = budget_seconds(run)
         kept = run.final_share if self.trains_winner else 0.0
         deadline = None if total is None else self.start + total * (1 - kept)
+        ends = [event.details.get("why") for event in store.events() if event.kind == "ended"]
+        if deadline is not None and ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
+            deadline = time.time()  # the search has had its time; what is left is the winner's
         generations = run.generations
         if generations is None and run.evaluations is None and deadline is None:
             generations = 100  # else nothing would end it
@@ -297,7 +305,7 @@ class Session:
                 device=self.device,
                 epochs=None if total is not None else run.final_epochs,
                 deadline=None if total is None else self.start + total,
-                again=self.again,
+                again=self.more_time,
                 progress=progress,
                 opened=lambda: store.event("test set opened", {"for": "the winner"}),
             )
