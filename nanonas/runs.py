@@ -230,8 +230,8 @@ class Session:
             generations = 100  # else nothing would end it
         folder.weights.mkdir(exist_ok=True)
         keeper = Keeper(folder, self.genome_file, run.keep_weights, evaluated(store))
-        pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
         live = SearchProgress(self.console, self._evaluations(run.evaluations, generations), deadline, generations)
+        pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
         with pool, live:
 
             def observe(progress: Progress) -> None:

@@ -60,11 +60,11 @@ class SearchProgress(_Panel):
     def __init__(
         self, console: Console, evaluations: int | None, deadline: float | None, generations: int | None
     ) -> None:
-        super().__init__(console)
         self.evaluations, self.deadline, self.generations = evaluations, deadline, generations
         self.start = time.time()
         self.states: Counter[State] = Counter()  # of this session
         self.progress: Progress | None = None  # the latest
+        super().__init__(console)  # last: it asks for the first line at once
 
     def show(self, progress: Progress) -> None:
         """Hears of one more evaluation."""
@@ -122,11 +122,11 @@ class TrainingProgress(_Panel):
     """Follows one network's training: epochs, loss, time left. `label` says what it is for."""
 
     def __init__(self, console: Console, label: str) -> None:
-        super().__init__(console)
         self.label = label
         self.start: float | None = None
         self.first = 0  # epochs that an earlier session had done
         self.done, self.of, self.loss = 0, 0, 0.0
+        super().__init__(console)  # last: it asks for the first line at once
 
     def epoch(self, done: int, of: int, loss: float) -> None:
         """Hears that `done` of `of` epochs are over, the last one with this mean loss."""
