@@ -167,7 +167,7 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
         ("strategy", config.search.strategy, list(STRATEGIES)),
     ):
         if value not in known:
-            raise ConfigError(f"{where}: search.{key} is {value!r}, which is none (--{key}){nearest(value, known)}")
+            raise ConfigError(f"{where}: search.{key} is {value!r}, which is unknown (--{key}){nearest(value, known)}")
     return config
 
 
@@ -179,6 +179,9 @@ def _sentence(error: ValidationError, where: str) -> str:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = {"search": SearchConfig, "run": RunConfig}.get(path[0], Config) if len(path) > 1 else Config
         names = [f.name for f in dataclasses.fields(known)]
+        for half, cls in (("search", SearchConfig), ("run", RunConfig)):
+            if len(path) == 1 and key in {f.name for f in dataclasses.fields(cls)}:
+                return f"{where} has the key {key!r} at the top; it belongs under '{half}:'"
         return f"{where} has an unknown key {key!r}{nearest(path[-1], names)}"
     return f"{where}: {'.'.join(path[:2])} is {first['input']!r}, but {_expected(first['msg'])} (--{_flag(path)})"
 
@@ -244,7 +247,7 @@ def seconds(text: str, flag: str = "--time") -> float:
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     )
     if total <= 0:
-        raise ConfigError(f"{flag} is {text!r}, but must be a duration such as 90s, 30m or 1h30m")
+        raise ConfigError(f"{flag} is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m")
     return total
 
 

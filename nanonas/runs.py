@@ -251,7 +251,10 @@ class Session:
             end = study.run(run.evaluations, generations, deadline, observe)
             found = study.best()
         if found is None:
-            raise RunError(f"no candidate could be trained; {folder.log} has the reasons")
+            raise RunError(
+                f"no candidate got far enough to be judged ({end.message}); give it more time with `nanonas resume "
+                f"{folder.path} --time …`, or see {folder.log}"
+            )
         return *found, end
 
     def _evaluations(self, evaluations: int | None, generations: int | None) -> int | None:

@@ -155,7 +155,7 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ("search: {populaton: 3}", "{path} has an unknown key 'search.populaton'; did you mean 'population'?"),
         ("run: {population: 3}", None),
         ("serach: {population: 3}", "{path} has an unknown key 'serach'; did you mean 'search'?"),
-        ("population: 3", "{path} has an unknown key 'population'; known are search, run"),
+        ("population: 3", "{path} has the key 'population' at the top; it belongs under 'search:'"),
         (
             "search: {population: many}",
             "{path}: search.population is 'many', but must be a valid integer, unable to parse string as an "
@@ -172,7 +172,7 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ("search: {seed: -1}", "{path}: search.seed is -1, but must be greater than or equal to 0 (--seed)"),
         (
             "search: {space: nona}",
-            "{path}: search.space is 'nona', which is none (--space); did you mean 'nano'?",
+            "{path}: search.space is 'nona', which is unknown (--space); did you mean 'nano'?",
         ),
         ("[1, 2]", "{path} must hold 'search:' and 'run:' with keys below them, but holds [1, 2]"),
         ("words", "{path} must hold 'search:' and 'run:' with keys below them, but holds 'words'"),
@@ -239,7 +239,9 @@ def test_durations(text: str, expected: float) -> None:
 def test_what_is_no_duration_is_one_sentence(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         seconds(text, "--time-per-network")
-    assert str(error.value) == f"--time-per-network is {text!r}, but must be a duration such as 90s, 30m or 1h30m"
+    assert (
+        str(error.value) == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+    )
 
 
 # --- from strings to objects ------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
 def test_the_configuration_takes_exactly_the_names_in_the_tables(field: str, table: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
         validated({"search": {field: "0"}})
-    assert str(error.value).endswith(f"which is none (--{field}); known are {', '.join(table)}")
+    assert str(error.value).endswith(f"which is unknown (--{field}); known are {', '.join(table)}")
     for name in table:
         assert getattr(validated({"search": {field: name}}).search, field) == name
 

@@ -36,7 +36,10 @@ class _Panel(abc.ABC):
 
     def _panel(self) -> Table:
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(ProgressBar(total=1.0, completed=self._share(), width=24), Text(self._line()))
+        grid.add_row(
+            ProgressBar(total=1.0, completed=self._share(), width=24),
+            Text(self._line(), no_wrap=True, overflow="ellipsis"),
+        )
         return grid
 
     @abc.abstractmethod
@@ -102,8 +105,10 @@ class SearchProgress(_Panel):
         return min(1.0, max(shares))
 
     def _line(self) -> str:
+        left = self.seconds_left()
+        time_left = [] if left is None else [f"{duration(left)} left"]
         if self.progress is None:
-            return "starting the workers"
+            return " · ".join(["the first networks are training", *time_left])
         s, best = self.states, self.progress.best
         of = f"/{self.generations}" if self.generations else ""
         words = [
@@ -114,8 +119,9 @@ class SearchProgress(_Panel):
             f"best {best.accuracy:.1%}" if best else "no result yet",
             f"{self.rate:.1f}/min",
         ]
-        left = self.seconds_left()
-        return " · ".join([*words, f"{duration(left)} left"] if left is not None else words)
+        if s[State.CUT]:
+            words.append(f"{s[State.CUT]} cut by the deadline")
+        return " · ".join([*words, *time_left])
 
 
 class TrainingProgress(_Panel):

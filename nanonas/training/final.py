@@ -104,7 +104,7 @@ class FinalTraining:
         if training.epoch == 0:
             self._make_room()
         spent = float(kept["spent"]) if kept is not None and training.epoch > 0 else 0.0
-        patience = 2.0 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.time())))
+        patience = 0.5 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.time())))
         threads, seconds = (self.threads, None) if self.threads else self.speed(patience)
         prepare(threads or cores())
         if epochs is None and deadline is not None and training.epoch == 0:
@@ -207,6 +207,7 @@ class FinalTraining:
                 aside.mkdir()
                 for path in there:
                     path.rename(aside / path.name)
+                logger.info("the training that was in {} before is kept in {}", self.folder, aside)
         except OSError as error:
             raise RunError(
                 f"the folder {str(self.folder)!r} cannot be used: {error.strerror}; choose another one, or free space "
