@@ -63,7 +63,7 @@ class Comparison:
 
     Args:
         epochs: for everybody, unless `seconds_per_network` allows less.
-        seconds_per_network: the longest that one training may take, as estimated from a few steps.
+        seconds_per_network: the longest that one training may take: plans its epochs, and cuts them if it is slower.
         random: how many random networks of the space, within the run's limits, take part.
 
     What was trained is kept below the source's folder, so that an interrupted comparison goes on where it was.

@@ -35,7 +35,7 @@ def summary(store: RunStore) -> str:
 
 def best_table(store: RunStore, number: int) -> Table:
     """The best `number` candidates: accuracy on the validation images, costs, where they came from."""
-    table = Table("#", "accuracy", "parameters", "MACs", "state", "epochs", "parents", title_justify="left", box=None)
+    table = Table("#", "accuracy", "parameters", "MACs", "state", "epochs", "parents", box=None)
     candidates = store.candidates()
     for evaluation in ranking(store.evaluations())[:number]:
         parents = candidates[evaluation.number].proposal.parents

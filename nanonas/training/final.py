@@ -1,4 +1,4 @@
-"""The winner's training: on all training images, with a checkpoint a epoch, and the test set opened once at its end."""
+"""The winner's training: on all training images, a checkpoint an epoch, and the test set opened once at its end."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class FinalTraining:
         device = str(self.train.x.device)
         training = Training(build_module(self.network, self.seed), self.train, self.recipe, epochs or 1, self.seed)
         kept = self._checkpoint()
-        if kept is not None and epochs in (None, kept["training"]["epochs"]):
+        if kept is not None and epochs in (None, kept["asked"], kept["training"]["epochs"]):
             finished = kept["training"]["epoch"] == kept["training"]["epochs"]
             if finished and not again and (result := read_result(self.folder)):
                 return result
@@ -120,7 +120,7 @@ class FinalTraining:
             if deadline is not None:
                 left = self._epochs_before(deadline, (now - spent) / (training.epoch - resumed_at))
                 training.epochs = min(training.epochs, training.epoch + max(0, int(left)))
-            self._save_checkpoint(training, now)
+            self._save_checkpoint(training, epochs, now)
             on_epoch(training.epoch, training.epochs, loss)
         return self._finish(training, time.perf_counter() - start, device)
 
@@ -181,9 +181,11 @@ class FinalTraining:
     def _identity(self) -> dict[str, Any]:
         return {**self.identity, "key": self.network.key, "seed": self.seed, "recipe": repr(self.recipe)}
 
-    def _save_checkpoint(self, training: Training, spent: float) -> None:
+    def _save_checkpoint(self, training: Training, asked: int | None, spent: float) -> None:
+        """`asked` is the number of epochs before a deadline shortened it: by that the training is known again."""
         buffer = io.BytesIO()  # torch.save would raise errors of its own when the disk is full
-        torch.save({"identity": self._identity(), "training": training.state(), "spent": spent}, buffer)
+        kept = {"identity": self._identity(), "asked": asked, "training": training.state(), "spent": spent}
+        torch.save(kept, buffer)
         with replacing(self.folder / CHECKPOINT) as part:
             part.write_bytes(buffer.getvalue())
 

@@ -133,6 +133,13 @@ def test_another_number_of_epochs_is_another_training(whole: tuple[Path, FinalRe
     assert (tmp_path / "final" / "earlier-2" / "model.safetensors").exists()
 
 
+def test_a_training_that_its_deadline_shortened_is_known_again(tmp_path: Path) -> None:
+    past = time.time() - 1
+    assert training(tmp_path).run(3, past).epochs == 1
+    assert epochs_of(training(tmp_path), 3) == []
+    assert not (tmp_path / "earlier-1").exists()
+
+
 def test_a_finished_training_can_be_done_again(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
     shutil.copytree(whole[0], tmp_path / "final")
     assert replace(training(tmp_path / "final").run(3, again=True), seconds=0) == replace(whole[1], seconds=0)
