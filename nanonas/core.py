@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from nanonas.spaces.network import Network
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 Genome = tuple[int, ...]  # integers that only their space can read; hashable, JSON-able
 Shape = tuple[int, ...]  # (channels, height, width) of an image or a feature map, (features,) of a vector
@@ -41,12 +45,23 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What somebody expected of a candidate before it was trained."""
+
+    mean: float  # of the loss, as `Objective.loss` has it: lower is better
+    std: float  # of the predictor's own doubt, not of the training's noise
+    by: str = ""  # who: the predictor's name
+    chosen: bool = True  # whether the candidate was chosen because of it
+
+
+@dataclass(frozen=True)
 class Proposal:
     """What a strategy asks for."""
 
     genome: Genome
     parents: tuple[int, ...] = ()  # numbers of the candidates it was bred from
     budget: Budget | None = None  # None: the study's own
+    predicted: Prediction | None = None  # None: nobody was asked
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,30 @@ class SearchSpace(Protocol):
 
     def decode(self, genome: Genome) -> Network:
         """The network. Raises `GenomeError` for what is no genome of this space."""
+
+    def encode(self, genome: Genome) -> Floats:
+        """What predictors read: shape (features,), the same features in the same places for every genome."""
+
+    def tokens(self, genome: Genome) -> Integers:
+        """What sequence models read: shape (steps, fields), whole numbers of 0 or more; steps may differ by genome."""
+
+
+class Predictor(Protocol):
+    """Guesses the losses of networks that nobody has trained, from those that somebody has."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fit(self, features: Floats, losses: Floats) -> None:
+        """Learns from n networks, and forgets what it had learnt before.
+
+        Args:
+            features: shape (n, features), from `SearchSpace.encode`; a sequence model reads (n, steps, fields).
+            losses: shape (n,), finite; lower is better, in any unit.
+        """
+
+    def predict(self, features: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the losses of m networks, shape (m,) each, in the unit of what was fitted."""
 
 
 class Strategy(Protocol):

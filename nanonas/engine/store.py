@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Prediction, Proposal, State
 from nanonas.errors import RunError
 
 _APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from anybody else's
@@ -426,8 +426,13 @@ def _text(text: str | None) -> str | None:
 
 
 def _proposal(fields: dict[str, Any]) -> Proposal:
-    budget = fields["budget"]
-    return Proposal(tuple(fields["genome"]), tuple(fields["parents"]), None if budget is None else Budget(**budget))
+    budget, predicted = fields["budget"], fields.get("predicted")  # what was stored before there were predictions
+    return Proposal(
+        tuple(fields["genome"]),
+        tuple(fields["parents"]),
+        None if budget is None else Budget(**budget),
+        None if predicted is None else Prediction(**predicted),
+    )
 
 
 def _curve(points: list[list[float]]) -> tuple[Epoch, ...]:

@@ -27,9 +27,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nanonas.core import Genome, Shape
+from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.spaces.choices import check_problem, draw, integers
+from nanonas.spaces.features import features
 from nanonas.spaces.network import ACTIVATIONS, Attribute, Draft, Network
 
 MIN_LAYERS, MAX_LAYERS = 3, 20
@@ -193,6 +194,15 @@ class LayersSpace:
     def decode(self, genome: Sequence[int]) -> Network:
         """The network, by the rules above. Raises `GenomeError` for what is no genome of this space."""
         return self._drawn(self._layers(genome))[0]
+
+    def encode(self, genome: Sequence[int]) -> Floats:
+        """`features` of the network: shape (features,). Raises `GenomeError`."""
+        return features(self.decode(genome))
+
+    def tokens(self, genome: Sequence[int]) -> Integers:
+        """The genome, a layer a step: shape (layers, 11), in the order of `DECISIONS`. Raises `GenomeError`."""
+        self._layers(genome)
+        return np.array(genome, dtype=np.int64).reshape(-1, WIDTH)
 
     def describe(self, genome: Sequence[int]) -> list[str]:
         """One line a layer, as in "Conv2D 64 3×3 /2 relu separable, + skip from layer 2". Raises `GenomeError`."""

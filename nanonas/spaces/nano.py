@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Genome, Shape
+from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.spaces.choices import check_problem, integers
+from nanonas.spaces.features import features
 from nanonas.spaces.network import Draft, Network
 
 
@@ -115,6 +116,14 @@ class NanoSpace:
         x = relu(draft, conv_norm(draft, x, 2 * self.channels, 3, stride=2))
         x = _layer(draft, x, genome[half:])
         return draft.finish(draft.add("dense", draft.add("globalpool", x), units=self.classes))
+
+    def encode(self, genome: Sequence[int]) -> Floats:
+        """`features` of the network: shape (features,). Raises `GenomeError`."""
+        return features(self.decode(genome))
+
+    def tokens(self, genome: Sequence[int]) -> Integers:
+        """The list itself: shape (length, 1). Raises `GenomeError`."""
+        return np.array(self._checked(genome), dtype=np.int64)[:, None]
 
     def describe(self, genome: Sequence[int]) -> list[str]:
         """One line an operation, as in "layer 1, 48 channels: conv3x3". Raises `GenomeError`."""
