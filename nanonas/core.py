@@ -28,7 +28,7 @@ Shape = tuple[int, ...]  # (channels, height, width) of an image or a feature ma
 class State(str, enum.Enum):
     """How an evaluation ended. A candidate without an Evaluation is still running."""
 
-    COMPLETE = "complete"  # trained for its whole budget
+    COMPLETE = "complete"  # trained for its whole budget, or scored where that is 0
     PRUNED = "pruned"  # stopped early by its own rule; its metrics are those at the stop
     CUT = "cut"  # stopped by the run's deadline; can be the best, but no strategy hears of it
     INFEASIBLE = "infeasible"  # breaks a hard limit that had to be measured
@@ -39,7 +39,7 @@ class State(str, enum.Enum):
 class Budget:
     """How long one candidate may train, and the rule that stops it early."""
 
-    epochs: int  # passes over the training images, 1 or more
+    epochs: int  # passes over the training images; 0: the candidate is only scored, see training/scores.py
     stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
     stop_below: float = 0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
 
@@ -73,6 +73,11 @@ class Candidate:
     key: str  # `Network.key`: the same key, the same network
     asked_after: int = 0  # how many evaluations the strategy had heard of
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is to be trained, and not only scored."""
+        return self.proposal.budget is None or self.proposal.budget.epochs > 0
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -87,7 +92,7 @@ class Evaluation:
     """What became of a candidate.
 
     ``metrics`` holds "params" and "macs" (counts, always there once a study has seen it) and, where training got
-    that far, "accuracy" (validation, in [0, 1]).
+    that far, "accuracy" (validation, in [0, 1]). A candidate that is only scored has no accuracy, but its scores.
     """
 
     number: int  # of the candidate
@@ -144,8 +149,12 @@ class SearchSpace(Protocol):
     def decode(self, genome: Genome) -> Network:
         """The network. Raises `GenomeError` for what is no genome of this space."""
 
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """How many features belong to each group of features, in the order of `encode`."""
+
     def encode(self, genome: Genome) -> Floats:
-        """What predictors read: shape (features,), the same features in the same places for every genome."""
+        """What predictors read: shape (sum of groups,), the same features in the same places for every genome."""
 
     def tokens(self, genome: Genome) -> Integers:
         """What sequence models read: shape (steps, fields), whole numbers of 0 or more; steps may differ by genome."""
@@ -164,6 +173,9 @@ class Predictor(Protocol):
             features: shape (n, features), from `SearchSpace.encode`; a sequence model reads (n, steps, fields).
             losses: shape (n,), finite; lower is better, in any unit.
         """
+
+    def update(self, features: Floats, losses: Floats) -> None:
+        """As `fit`, but after it: with other networks, and without learning anew what takes long to learn."""
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the losses of m networks, shape (m,) each, in the unit of what was fitted."""

@@ -26,6 +26,8 @@ def check_problem(input_shape: Shape, classes: int) -> None:
 
 def integers(genome: Sequence[int]) -> Genome:
     """The genome as a tuple of Python's own integers. Raises `GenomeError` for what is none."""
+    if type(genome) is tuple and set(map(type, genome)) == {int}:
+        return genome  # as nearly always: in a third of the time
     if isinstance(genome, (str, bytes)) or not isinstance(genome, (Sequence, np.ndarray)):
         raise GenomeError(f"a genome must be a list of integers, but is {genome!r}; give for instance [0, 1, 2, 3].")
     for position, value in enumerate(genome):

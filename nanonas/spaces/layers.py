@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ import numpy as np
 from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.spaces.choices import check_problem, draw, integers
-from nanonas.spaces.features import features
+from nanonas.spaces.features import GROUPS, features
 from nanonas.spaces.network import ACTIVATIONS, Attribute, Draft, Network
 
 MIN_LAYERS, MAX_LAYERS = 3, 20
@@ -193,10 +194,15 @@ class LayersSpace:
 
     def decode(self, genome: Sequence[int]) -> Network:
         """The network, by the rules above. Raises `GenomeError` for what is no genome of this space."""
-        return self._drawn(self._layers(genome))[0]
+        return _network(self, integers(genome))
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Of the features."""
+        return tuple(GROUPS.values())
 
     def encode(self, genome: Sequence[int]) -> Floats:
-        """`features` of the network: shape (features,). Raises `GenomeError`."""
+        """`features` of the network: shape (sum of groups,). Raises `GenomeError`."""
         return features(self.decode(genome))
 
     def tokens(self, genome: Sequence[int]) -> Integers:
@@ -240,6 +246,11 @@ class LayersSpace:
                 drawing.places.append(x)
             drawing.places[-1] = drawing.x
         return drawing.finish(), effects
+
+
+@lru_cache(maxsize=512)  # some 10 KB each: `mutate` decodes parent and child, and whoever takes the child decodes again
+def _network(space: LayersSpace, genome: Genome) -> Network:
+    return space._drawn(space._layers(genome))[0]
 
 
 @dataclass
@@ -412,7 +423,7 @@ def _unit_end(chain: Chain, cut: int) -> int:
 
 def _clipped(chain: Chain) -> Chain:
     """Skips that would begin before the image begin at the image."""
-    return [_with(genes, skip=min(_skip(genes), n)) for n, genes in enumerate(chain, 1)]
+    return [_with(genes, skip=n) if _skip(genes) > n else genes for n, genes in enumerate(chain, 1)]
 
 
 def insert(chain: Chain, place: int, genes: Genes) -> Chain:

@@ -17,7 +17,7 @@ import numpy as np
 from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.spaces.choices import check_problem, integers
-from nanonas.spaces.features import features
+from nanonas.spaces.features import GROUPS, features
 from nanonas.spaces.network import Draft, Network
 
 
@@ -117,8 +117,13 @@ class NanoSpace:
         x = _layer(draft, x, genome[half:])
         return draft.finish(draft.add("dense", draft.add("globalpool", x), units=self.classes))
 
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Of the features."""
+        return tuple(GROUPS.values())
+
     def encode(self, genome: Sequence[int]) -> Floats:
-        """`features` of the network: shape (features,). Raises `GenomeError`."""
+        """`features` of the network: shape (sum of groups,). Raises `GenomeError`."""
         return features(self.decode(genome))
 
     def tokens(self, genome: Sequence[int]) -> Integers:

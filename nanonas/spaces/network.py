@@ -10,6 +10,7 @@ A new operation is one entry in `OPS` here (its shape and its costs) and one in 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +34,10 @@ class Node:
 
     def __getitem__(self, attribute: str) -> Attribute:
         """The value of an attribute; KeyError when the operation has none of that name."""
-        return dict(self.attributes)[attribute]
+        for name, value in self.attributes:
+            if name == attribute:
+                return value
+        raise KeyError(attribute)
 
     def number(self, attribute: str) -> int:
         """The value of an attribute that is a whole number."""
@@ -113,6 +117,7 @@ OPS: dict[str, Op] = {
     "avgpool": Op(_pooled),  # kernel, stride; the padding does not count
     "globalpool": Op(lambda shapes, a: (shapes[0][0],)),  # mean over height and width: (C, H, W) -> (C,)
     "dropout": Op(_same),  # rate in [0, 1)
+    "zero": Op(_same),  # zeros, whatever the input
     "dense": Op(  # units; with bias
         lambda shapes, a: (int(a["units"]),),
         lambda n: (n.input_shapes[0][0] + 1) * n.number("units"),
@@ -183,6 +188,7 @@ class Draft:
     input_shape: Shape
     classes: int
     _nodes: dict[str, Node] = field(default_factory=dict, repr=False)
+    _counts: Counter[str] = field(default_factory=Counter, repr=False)  # of nodes, by operation
 
     def shape(self, name: str) -> Shape:
         """The output shape of a node that was added, or of "input"."""
@@ -194,11 +200,12 @@ class Draft:
         Raises ValueError when the shapes or attributes do not fit the operation.
         """
         shapes = tuple(self.shape(i) for i in inputs)
-        name = name or f"{op}{sum(node.op == op for node in self._nodes.values()) + 1}"
+        name = name or f"{op}{self._counts[op] + 1}"
         if name in self._nodes or name == "input":
             raise ValueError(f"there is a node {name!r} already")
         shape = OPS[op].shape(shapes, attributes)
         self._nodes[name] = Node(name, op, inputs, tuple(sorted(attributes.items())), shape, shapes)
+        self._counts[op] += 1
         return name
 
     def finish(self, output: str) -> Network:

@@ -34,6 +34,13 @@ class GlobalPool(nn.Module):
         return x.mean(dim=(2, 3))
 
 
+class Zero(nn.Module):
+    """Zeros of its input's shape. Their gradient is zero, not none, so that what comes before trains like the rest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0
+
+
 def _conv(node: Node) -> nn.Module:
     kernel = node.number("kernel")
     return nn.Conv2d(
@@ -81,6 +88,7 @@ MODULES: dict[str, Callable[[Node], nn.Module]] = {
     "avgpool": _avgpool,
     "globalpool": lambda node: GlobalPool(),
     "dropout": lambda node: nn.Dropout(float(node["rate"])),
+    "zero": lambda node: Zero(),
     "dense": lambda node: nn.Linear(node.input_shapes[0][0], node.number("units")),
     "add": lambda node: Add(),
     "concat": lambda node: Concat(),

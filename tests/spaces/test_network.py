@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nanonas.spaces.network import Draft, Network
 
@@ -102,6 +104,21 @@ def test_what_does_not_fit_is_refused(op: str, inputs: list[str], attributes: di
     conv(draft, "input", stride=8, name="one")
     with pytest.raises(ValueError, match=message):
         draft.add(op, *inputs, **attributes)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["act", "norm", "add"]), st.sampled_from([None, "act2", "norm1", "x"]))))
+def test_a_default_name_is_the_operation_and_how_many_there_are_of_it(steps: list[tuple[str, str | None]]) -> None:
+    """Weights are stored under these names. Nodes with names of their own count too; what was refused does not."""
+    draft = Draft((3, 8, 8), 10)
+    added: dict[str, str] = {}  # the operation of each node
+    for op, given_name in steps:
+        name = given_name or f"{op}{list(added.values()).count(op) + 1}"
+        if name in added:
+            with pytest.raises(ValueError, match=f"there is a node '{name}' already"):
+                draft.add(op, "input", name=given_name)
+        else:
+            assert draft.add(op, "input", name=given_name) == name
+            added[name] = op
 
 
 def test_names_are_unique_and_the_output_is_checked() -> None:

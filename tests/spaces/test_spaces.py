@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nanonas.core import Genome, SearchSpace, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.spaces.layers import LayersSpace
 from nanonas.spaces.nano import NanoSpace
+from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.spaces.network import Network
 from nanonas.training.build import build_module
 
 FACTORIES: dict[str, Callable[[Shape, int], SearchSpace]] = {  # a new space adds a line
     "layers": LayersSpace,
     "nano": NanoSpace,
+    "nasbench201": partial(NASBench201Space, cells=1),  # five a stage take minutes
 }
+FEWER = {FACTORIES["nasbench201"]: 5}  # a fifth of the networks: they are large, and differ in six operations at most
 SHAPES: list[tuple[Shape, int]] = [
     ((1, 8, 8), 10),
     ((3, 32, 32), 10),
@@ -53,10 +58,36 @@ def genomes(space: SearchSpace, seed: int) -> Iterator[Genome]:
         yield genome
 
 
+@pytest.fixture
+def quick_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what has no say in counts, but takes most of the time on meta: weights, norms and activations."""
+
+    def normed(self: nn.BatchNorm1d | nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+        self._check_input_dim(x)
+        assert x.shape[1] == self.num_features
+        return x
+
+    for name in ("uniform_", "normal_", "zeros_", "ones_", "kaiming_uniform_", "kaiming_normal_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
+    for norm in (nn.BatchNorm1d, nn.BatchNorm2d):
+        monkeypatch.setattr(norm, "forward", normed)
+    for activation in (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish):
+        monkeypatch.setattr(activation, "forward", lambda self, x: x)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For networks this small a second thread costs seven times as much as it brings."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def counted(network: Network) -> tuple[int, float]:
     """Parameters and MACs for one image, as PyTorch counts them without computing anything."""
     with torch.device("meta"):
-        module = build_module(network).eval()  # PyTorch takes twice as long over the shapes of a norm that trains
+        module = build_module(network).eval()
         images = torch.empty(2, *network.input_shape)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         logits = module(images)
@@ -76,13 +107,9 @@ def test_ten_thousand_genomes_decode_and_count(factory: Callable[[Shape, int], S
             assert network.macs > 0
 
 
-def test_a_thousand_networks_count_as_pytorch_does(
-    factory: Callable[[Shape, int], SearchSpace], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("uniform_", "normal_", "zeros_", "ones_", "kaiming_uniform_", "kaiming_normal_"):
-        # weights on meta have no values, but drawing them takes most of the time
-        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
-    share = -(-1_000 // len(SHAPES))
+@pytest.mark.usefixtures("quick_on_meta")
+def test_a_thousand_networks_count_as_pytorch_does(factory: Callable[[Shape, int], SearchSpace]) -> None:
+    share = -(-1_000 // len(SHAPES) // FEWER.get(factory, 1))
     for number, (shape, classes) in enumerate(SHAPES):
         space = factory(shape, classes)
         for genome in islice(genomes(space, 100 + number), share):
@@ -90,13 +117,14 @@ def test_a_thousand_networks_count_as_pytorch_does(
             assert (network.params, network.macs) == counted(network), genome
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_hundred_networks_run_forward_and_backward(factory: Callable[[Shape, int], SearchSpace]) -> None:
     space = factory((1, 8, 8), 10)
     images, labels = torch.randn(4, 1, 8, 8), torch.arange(4)
     small = (genome for genome in genomes(space, 200) if space.decode(genome).params <= 2_000_000)
-    for genome in islice(small, 200):
+    for genome in islice(small, 200 // FEWER.get(factory, 1)):
         module = build_module(space.decode(genome), seed=0)
-        loss = torch.nn.functional.cross_entropy(module(images), labels)
+        loss = nn.functional.cross_entropy(module(images), labels)
         loss.backward()
         assert torch.isfinite(loss), genome
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters()), genome
@@ -129,6 +157,14 @@ def test_genomes_are_tuples_of_integers_that_json_keeps(factory: Callable[[Shape
         assert space.decode(tuple(np.array(genome))).key == space.decode(genome).key
 
 
+def test_what_is_remembered_is_of_its_own_space_and_genome(factory: Callable[[Shape, int], SearchSpace]) -> None:
+    space, other = factory((3, 32, 32), 10), factory((3, 32, 32), 7)
+    genome = next(genome for genome in genomes(space, 8) if 1 in genome)
+    assert [s.decode(genome).classes for s in (space, other, space)] == [10, 7, 10]
+    with pytest.raises(GenomeError, match="holds True"):  # which equals 1
+        space.decode(tuple(value == 1 or value for value in genome))
+
+
 def test_variation_leaves_the_parents_alone(factory: Callable[[Shape, int], SearchSpace]) -> None:
     space = factory((3, 32, 32), 10)
     rng = np.random.default_rng(5)
@@ -143,6 +179,38 @@ def test_random_networks_are_nearly_all_different(factory: Callable[[Shape, int]
     space = factory((3, 32, 32), 10)
     rng = np.random.default_rng(6)
     assert len({space.decode(space.sample(rng)).key for _ in range(200)}) >= 190
+
+
+def test_what_predictors_read_is_finite_and_of_one_shape(factory: Callable[[Shape, int], SearchSpace]) -> None:
+    for number, (shape, classes) in enumerate(SHAPES):
+        space = factory(shape, classes)
+        assert min(space.groups) >= 1
+        for genome in islice(genomes(space, 300 + number), 20):
+            features = space.encode(genome)
+            assert features.shape == (sum(space.groups),)
+            assert features.dtype == np.float64
+            assert np.isfinite(features).all()
+            assert np.array_equal(space.encode(genome), features)
+
+
+def test_what_sequence_models_read_are_whole_numbers_of_0_or_more(factory: Callable[[Shape, int], SearchSpace]) -> None:
+    space = factory((3, 32, 32), 10)
+    read = [space.tokens(genome) for genome in islice(genomes(space, 4), 200)]
+    assert len({tokens.shape[1] for tokens in read}) == 1
+    for tokens in read:
+        assert tokens.ndim == 2
+        assert len(tokens) >= 1
+        assert tokens.dtype == np.int64
+        assert tokens.min() >= 0
+
+
+def test_genomes_of_one_network_read_the_same(factory: Callable[[Shape, int], SearchSpace]) -> None:
+    space = factory((1, 8, 8), 3)
+    read: dict[str, list[bytes]] = {}
+    for genome in islice(genomes(space, 7), 1500):
+        read.setdefault(space.decode(genome).key, []).append(space.encode(genome).tobytes())
+    assert all(len(set(some)) == 1 for some in read.values())
+    assert any(len(some) > 1 for some in read.values())
 
 
 def test_a_space_is_a_frozen_value_that_pickles(factory: Callable[[Shape, int], SearchSpace]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nanonas.core import SearchSpace
 from nanonas.spaces.layers import LayersSpace
 from nanonas.spaces.nano import NanoSpace
+from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.spaces.network import ACTIVATIONS, OPS, Attribute, Draft, Network
 from nanonas.training import build
 from nanonas.training.build import MODULES, NetworkModule, build_module
@@ -23,6 +24,7 @@ SHAPE, CLASSES = (3, 9, 8), 4  # an odd side, and not a square: a height and wid
 SPACES: dict[str, SearchSpace] = {
     "layers": LayersSpace(SHAPE, CLASSES),
     "nano": NanoSpace(SHAPE, CLASSES, channels=4),
+    "nasbench201": NASBench201Space(SHAPE, CLASSES, channels=4, cells=1),
 }
 
 EXAMPLES: dict[str, list[tuple[str, dict[str, Attribute]]]] = {  # an operation, in some of its forms
@@ -37,6 +39,7 @@ EXAMPLES: dict[str, list[tuple[str, dict[str, Attribute]]]] = {  # an operation,
     "avgpool": [("avgpool", {"kernel": k, "stride": s}) for k, s in [(2, 2), (3, 2), (3, 1)]],
     "globalpool": [("globalpool", {})],
     "dropout": [("dropout", {"rate": 0.3})],
+    "zero": [("zero", {})],
     "dense": [("dense", {"units": 7})],
     "add": [("add", {})],
     "concat": [("concat", {})],
