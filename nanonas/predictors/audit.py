@@ -1,0 +1,98 @@
+"""Whether a prediction or a score is worth anything: its rank correlation with what was measured afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanonas.core import Candidate, Evaluation, Floats, Objective, State
+
+Told = tuple[Candidate, Evaluation]
+
+WINDOW = 100  # of the last candidates that were predicted and then trained
+FREE = ("params", "macs")  # scores that every network has
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Kendall's tau-b with a 95 % interval: 1 is the same order, 0 none, -1 the reverse."""
+
+    tau: float
+    low: float
+    high: float
+    n: int  # pairs of a prediction and a measurement
+
+    def __str__(self) -> str:
+        return f"τ {self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}] of {self.n}"
+
+
+def kendall(predicted: Floats, measured: Floats) -> Correlation:
+    """The correlation of n predictions, 2 or more, with what was measured, shape (n,) each; infinities may be ties.
+
+    Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. The interval is normal with the variance of Noether's
+    estimator (Hollander & Wolfe 1999, Nonparametric Statistical Methods, 8.32), which unlike the one under independence
+    holds for every tau.
+    """
+    n = len(predicted)
+    signs = [1.0 * np.greater.outer(values, values) - np.less.outer(values, values) for values in (predicted, measured)]
+    concordance = (signs[0] * signs[1]).sum(axis=1)  # of each candidate with all others
+    untied = np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
+    if untied == 0:
+        return Correlation(0.0, -1.0, 1.0, n)
+    tau = float(concordance.sum() / untied)
+    spread = float(((concordance - concordance.mean()) ** 2).sum())
+    variance = 2 / (n * (n - 1)) * (2 * (n - 2) / (n * (n - 1) ** 2) * spread + max(0.0, 1 - tau**2))
+    half = 1.96 * max(float(np.sqrt(variance)), 1 / n)  # of a few that are all in order: not yet a certainty
+    return Correlation(tau, max(-1.0, tau - half), min(1.0, tau + half), n)
+
+
+def audited(told: Sequence[Told], objective: Objective, window: int = WINDOW) -> dict[str, Correlation]:
+    """For each predictor, by name, how the last `window` candidates that it predicted came out; 3 at the least.
+
+    A prediction was made before its candidate was trained, so nothing that is counted here was learnt from. Failed and
+    pruned candidates count as worse than all others: somebody who expected much of them was wrong.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for candidate, evaluation in told:
+        predicted = candidate.proposal.predicted
+        if predicted is not None and evaluation.state is not State.CUT:
+            pairs.setdefault(predicted.by, []).append((predicted.mean, _outcome(evaluation, objective)))
+    return _correlations({name: some[-window:] for name, some in pairs.items()})
+
+
+def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Correlation]:
+    """For each score, by name, how the networks that have it came out when they were trained; 3 at the least.
+
+    More is better, so 1 means that the highest score did best. Parameters and MACs are everybody's; other scores are
+    those of candidates that were only scored, of the same network. Failed and pruned candidates count as in `audited`.
+    """
+    scored = {candidate.key: evaluation.metrics for candidate, evaluation in told if not candidate.trained}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for candidate, evaluation in told:
+        if not candidate.trained or evaluation.state is State.CUT:
+            continue
+        free = {name: evaluation.metrics[name] for name in FREE if name in evaluation.metrics}
+        for name, score in {**scored.get(candidate.key, {}), **free}.items():
+            if np.isfinite(score):
+                pairs.setdefault(name, []).append((-score, _outcome(evaluation, objective)))
+    return _correlations(pairs)
+
+
+def aside(told: Sequence[Told]) -> bool:
+    """Whether the last two predicted candidates, in number order, were not chosen for it, but an earlier one was.
+
+    One alone is the predictor's audit, and before the first it is only learning.
+    """
+    chosen = [c.proposal.predicted.chosen for c, _ in told if c.proposal.predicted is not None]
+    return any(chosen) and not any(chosen[-2:])
+
+
+def _outcome(evaluation: Evaluation, objective: Objective) -> float:
+    return objective.loss(evaluation) if evaluation.state is State.COMPLETE else np.inf
+
+
+def _correlations(pairs: dict[str, list[tuple[float, float]]]) -> dict[str, Correlation]:
+    """Of (prediction, loss), where there are 3 or more."""
+    return {name: kendall(*np.array(some).T) for name, some in pairs.items() if len(some) >= 3}
