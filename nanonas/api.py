@@ -36,7 +36,8 @@ def nano_nas(
     >>> model = nano_nas("evolution", population_size=10, generations=5)  # doctest: +SKIP
 
     Args:
-        strategy: "evolution", "aging" or "random".
+        strategy: "evolution", "aging", "local", "screened", "random", or "nsga2" for the best trade-offs of accuracy
+            and size.
         population_size: networks in a generation, 2 or more.
         generations: 1 or more.
         space: "nano" or "layers".

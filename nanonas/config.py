@@ -11,14 +11,16 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import ConfigDict as Settings
 from pydantic import Field, TypeAdapter, ValidationError
 
-from nanonas.core import Budget, SearchSpace, Shape, Strategy
+from nanonas.core import Budget, Objective, Predictor, SearchSpace, Shape, Strategy
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class SearchConfig:
     """Side, in pixels, of the square that is blanked in each training image; 0 = none."""
 
     space: str = "layers"
-    """The search space: layers or nano; `nanonas spaces` describes them."""
+    """The search space: layers, nano or nasbench201; `nanonas spaces` describes them."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 48
     """Channels of layer 1; layer 2 has twice as many (nano only)."""
     length: Annotated[int, Field(ge=2, le=64)] = 6
@@ -72,13 +74,28 @@ class SearchConfig:
     """No network with more multiply-accumulates an image is trained."""
 
     strategy: str = "evolution"
-    """What to try next: evolution (generational), aging (regularized evolution) or random."""
+    """What to try next: evolution (generational), aging (regularized evolution), local (local search), nsga2 (several
+    objectives), screened (another one, with a predictor that chooses among its proposals) or random."""
+    objectives: tuple[str, ...] = ()
+    """What to get the best of: accuracy alone, or (nsga2 only) with params, macs or both; by default accuracy, and for
+    nsga2 accuracy and params."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 30
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Best part of a generation that may become parents (evolution only)."""
     crossover_rate: Share = 0.5
-    """Share of children with two parents (evolution only)."""
+    """Share of children with two parents (evolution and nsga2 only)."""
+    screens: str = "aging"
+    """The strategy whose proposals are screened: any that has one objective (screened only)."""
+    predictor: str = "gaussian"
+    """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees, needs scikit-learn) or
+    lstm (screened only)."""
+    acquisition: Literal["ucb", "ei", "thompson"] = "ucb"
+    """How promising a guess is: ucb (confidence bound), ei (expected improvement) or thompson (a draw) (screened
+    only)."""
+    warm_pool: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Random networks that are scored without training before the search; the first generation is the best of them.
+    0 = none, it is random."""
     lag: Count | None = None
     """How many candidates may be in flight before a steady-state strategy waits; by default twice the workers at the
     first start. Part of the identity: the same lag gives the same run with any number of workers."""
@@ -118,7 +135,7 @@ class RunConfig:
     time: str | None = None
     """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
     evaluations: Count | None = None
-    """End the search after this many candidates."""
+    """End the search after this many candidates; those of the warm pool, which are not trained, come on top."""
     generations: Count | None = None
     """End the search after this many generations; by default 100 where neither --time nor --evaluations ends it."""
     final_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
@@ -132,7 +149,7 @@ class RunConfig:
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
     keep_weights: Annotated[int, Field(ge=1)] = 20
-    """Of how many of the best candidates the trained weights stay on the disk."""
+    """Of how many of the best candidates the trained weights stay on the disk; those of the front always do."""
     out: Path = Path("outputs")
     """The folder that runs are kept in."""
     name: str | None = None
@@ -165,10 +182,40 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
     for key, value, known in (
         ("space", config.search.space, list(SPACES)),
         ("strategy", config.search.strategy, list(STRATEGIES)),
+        ("screens", config.search.screens, list(STRATEGIES)),
+        ("predictor", config.search.predictor, list(PREDICTORS)),
     ):
         if value not in known:
             raise ConfigError(f"{where}: search.{key} is {value!r}, which is unknown (--{key}){nearest(value, known)}")
+    if wrong := _wrong_screens(config.search) or _wrong_objectives(config.search):
+        raise ConfigError(f"{where}: {wrong}")
     return config
+
+
+def _wrong_screens(config: SearchConfig) -> str | None:
+    """What is wrong with the strategy that is screened, as the end of a sentence."""
+    screened = [name for name, make in STRATEGIES.items() if make is not _screened and name not in MULTI_OBJECTIVE]
+    if config.screens in screened:
+        return None
+    return f"search.screens is {config.screens!r} (--screens), which cannot be screened; take {', '.join(screened)}"
+
+
+def _wrong_objectives(config: SearchConfig) -> str | None:
+    """What is wrong with the objectives, as the end of a sentence."""
+    given = config.objectives
+    said = f"search.objectives is {', '.join(given)} (--objectives)"
+    for name in given:
+        if name not in OBJECTIVES:
+            return f"search.objectives has {name!r}, which is unknown (--objectives){nearest(name, list(OBJECTIVES))}"
+        if given.count(name) > 1:
+            return f"search.objectives has {name!r} twice (--objectives); name it once"
+    if given and "accuracy" not in given:
+        return f"{said}, but accuracy must be among them"
+    if len(given) > 1 and config.strategy not in MULTI_OBJECTIVE:
+        return f"{said}, but the strategy {config.strategy!r} has one; for several take --strategy nsga2"
+    if len(given) == 1 and config.strategy in MULTI_OBJECTIVE:
+        return f"{said}, but the strategy {config.strategy!r} needs two or more; give for instance accuracy params"
+    return None
 
 
 def _sentence(error: ValidationError, where: str) -> str:
@@ -266,6 +313,12 @@ def _nano(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
     return NanoSpace(shape, classes, channels=c.channels, length=c.length)
 
 
+def _nasbench201(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
+    from nanonas.spaces.nasbench201 import NASBench201Space
+
+    return NASBench201Space(shape, classes)
+
+
 def _random(c: SearchConfig, space: SearchSpace) -> Strategy:
     from nanonas.strategies.random import RandomSearch
 
@@ -286,6 +339,61 @@ def _aging(c: SearchConfig, space: SearchSpace) -> Strategy:
     return AgingEvolution(space, population_size=c.population, lag=c.lag or 1)
 
 
+def _local(c: SearchConfig, space: SearchSpace) -> Strategy:
+    from nanonas.strategies.local import LocalSearch
+
+    return LocalSearch(space, population_size=c.population, lag=c.lag or 1)
+
+
+def _nsga2(c: SearchConfig, space: SearchSpace) -> Strategy:
+    from nanonas.strategies.nsga2 import NSGA2
+
+    return NSGA2(
+        space,
+        make_objectives(c),
+        population_size=c.population,
+        crossover_rate=c.crossover_rate,
+        lag=c.lag or 1,
+    )
+
+
+def _screened(c: SearchConfig, space: SearchSpace) -> Strategy:
+    from nanonas.engine.study import Limits
+    from nanonas.strategies.screened import Screened
+
+    limits, entry = Limits(c.max_params, c.max_macs), PREDICTORS[c.predictor]
+    predictor = entry.make(c, space)
+    predictor()  # what it lacks is said before anything is trained
+    return Screened(
+        space,
+        STRATEGIES[c.screens](c, space),
+        predictor,
+        reads=entry.reads,
+        acquisition=c.acquisition,
+        allowed=lambda genome: limits.excess(space.decode(genome)) <= 1,
+    )
+
+
+def _gaussian(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
+    from nanonas.predictors.gaussian import GaussianProcess
+
+    rng = np.random.default_rng(0)
+    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
+    return partial(GaussianProcess, space.groups, reference)
+
+
+def _ensemble(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
+    from nanonas.predictors.ensemble import Ensemble
+
+    return partial(Ensemble, seed=c.seed)
+
+
+def _lstm(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
+    from nanonas.predictors.lstm import LSTM
+
+    return partial(LSTM, seed=c.seed)
+
+
 @dataclass(frozen=True)
 class SpaceEntry:
     """A space's line in the table."""
@@ -294,11 +402,37 @@ class SpaceEntry:
     options: tuple[str, ...] = ()  # fields of `SearchConfig`, whole numbers, that decide how a genome reads
 
 
-SPACES: dict[str, SpaceEntry] = {"layers": SpaceEntry(_layers), "nano": SpaceEntry(_nano, ("channels", "length"))}
+@dataclass(frozen=True)
+class PredictorEntry:
+    """A predictor's line in the table."""
+
+    make: Callable[[SearchConfig, SearchSpace], Callable[[], Predictor]]  # what makes a new one
+    reads: Literal["features", "tokens"] = "features"  # what it reads of a genome
+
+
+SPACES: dict[str, SpaceEntry] = {
+    "layers": SpaceEntry(_layers),
+    "nano": SpaceEntry(_nano, ("channels", "length")),
+    "nasbench201": SpaceEntry(_nasbench201),
+}
 STRATEGIES: dict[str, Callable[[SearchConfig, SearchSpace], Strategy]] = {
     "random": _random,
     "evolution": _evolution,
     "aging": _aging,
+    "local": _local,
+    "nsga2": _nsga2,
+    "screened": _screened,
+}
+PREDICTORS: dict[str, PredictorEntry] = {
+    "gaussian": PredictorEntry(_gaussian),
+    "ensemble": PredictorEntry(_ensemble),
+    "lstm": PredictorEntry(_lstm, reads="tokens"),
+}
+MULTI_OBJECTIVE = ("nsga2",)  # the strategies that take several objectives, and only several
+OBJECTIVES: dict[str, Objective] = {
+    "accuracy": Objective("accuracy"),
+    "params": Objective("params", maximize=False),
+    "macs": Objective("macs", maximize=False),
 }
 
 
@@ -309,7 +443,19 @@ def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> Search
 
 def make_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
     """The configured strategy over `space`."""
-    return STRATEGIES[config.strategy](config, space)
+    strategy = STRATEGIES[config.strategy](config, space)
+    if config.warm_pool == 0:
+        return strategy
+    from nanonas.strategies.warm import WarmStart
+
+    first = getattr(strategy, "opening", config.population)  # what is random in the strategy itself
+    return WarmStart(strategy, space, pool=config.warm_pool, first=first)
+
+
+def make_objectives(config: SearchConfig) -> tuple[Objective, ...]:
+    """The configured objectives, or the strategy's own where none are."""
+    default = ("accuracy", "params") if config.strategy in MULTI_OBJECTIVE else ("accuracy",)
+    return tuple(OBJECTIVES[name] for name in config.objectives or default)
 
 
 def make_budget(config: SearchConfig, classes: int) -> Budget:

@@ -6,6 +6,7 @@ outputs/NAME/
     study.db                  every candidate, evaluation and event
     weights/NUMBER.safetensors  of the best candidates
     best_genome.json  log.txt
+    front/NUMBER.json         with several objectives: the genomes of the best trade-offs
     final/                    the winner, trained for good: model.safetensors, genome.json, result.json
 """
 
@@ -49,6 +50,10 @@ class RunFolder:
     @property
     def best_genome(self) -> Path:
         return self.path / "best_genome.json"
+
+    @property
+    def front(self) -> Path:
+        return self.path / "front"
 
     @property
     def final(self) -> Path:

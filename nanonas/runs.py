@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -23,6 +23,7 @@ from nanonas.config import (
     load_images,
     make_budget,
     make_data,
+    make_objectives,
     make_recipe,
     make_space,
     make_strategy,
@@ -31,7 +32,7 @@ from nanonas.config import (
     to_yaml,
     validated,
 )
-from nanonas.core import Candidate, Evaluation, SearchSpace, Strategy
+from nanonas.core import Candidate, Evaluation, Objective, SearchSpace, Strategy
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import End, Limits, Progress, Study, Why, ranking
 from nanonas.engine.workers import WorkerPool
@@ -41,6 +42,7 @@ from nanonas.folder import RunFolder, find, read_config, search_seconds
 from nanonas.genome import GenomeFile, read_genome, space_options
 from nanonas.results.progress import SearchProgress, TrainingProgress
 from nanonas.results.text import count, duration
+from nanonas.strategies.pareto import front_of
 from nanonas.winner import train
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ def resume(
     budget_seconds(config.run)
     config = replace(config, run=replace(config.run, out=folder.path.parent, name=folder.path.name))
     spent = 0.0 if more_time else search_seconds(folder)
-    with RunStore.resume(folder.store, to_values(config)) as store:
+    with RunStore.resume(folder.store, to_values(config), defaults=to_values(Config())) as store:
         if not folder.config.exists():
             write_text(folder.config, to_yaml(config))
         session = Session(config, quiet=quiet, start=start - spent, more_time=more_time)
@@ -141,6 +143,7 @@ def resolved(config: Config) -> Config:
     values = to_values(config)
     kind, _ = find_reader(config.search.data)
     values["search"]["precision"] = resolve_precision(config.search.precision, device)
+    values["search"]["objectives"] = [objective.name for objective in make_objectives(config.search)]
     values["search"]["lag"] = config.search.lag or 2 * (config.run.workers or default_workers(device))
     if kind != config.search.data:  # a path: so that it is found from anywhere
         values["search"]["data"] = str(Path(config.search.data).expanduser().resolve())
@@ -229,14 +232,16 @@ class Session:
         if generations is None and run.evaluations is None and deadline is None:
             generations = 100  # else nothing would end it
         folder.weights.mkdir(exist_ok=True)
-        keeper = Keeper(folder, self.genome_file, run.keep_weights, evaluated(store))
-        live = SearchProgress(self.console, self._evaluations(run.evaluations, generations), deadline, generations)
+        heard = evaluated(store)
+        keeper = Keeper(folder, self.genome_file, run.keep_weights, heard, make_objectives(search))
+        wanted = self._evaluations(run.evaluations, generations)
+        live = SearchProgress(self.console, wanted, deadline, generations, heard)
         pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
         with pool, live:
 
             def observe(progress: Progress) -> None:
                 keeper.hear(progress.candidate, progress.evaluation)
-                live.show(progress)
+                live.show(progress, keeper.front)
                 _log_evaluation(progress.candidate, progress.evaluation)
 
             study = Study(
@@ -258,10 +263,11 @@ class Session:
         return *found, end
 
     def _evaluations(self, evaluations: int | None, generations: int | None) -> int | None:
-        """How many evaluations the search ends after, by either budget."""
+        """How many trained candidates the search ends after, by either budget."""
         limits = [] if evaluations is None else [evaluations]
         if generations is not None:
-            limits.append(bisect.bisect_left(range(10**9), generations, key=self.strategy.generation))
+            numbers = bisect.bisect_left(range(10**9), generations, key=self.strategy.generation)
+            limits.append(numbers - self.config.search.warm_pool)
         return min(limits, default=None)
 
     def trials(self, folder: RunFolder) -> list[Any]:
@@ -317,12 +323,13 @@ class Session:
 
 
 class Keeper:
-    """Keeps best_genome.json up to date, and the weights of the best candidates only.
+    """Keeps best_genome.json and front/ up to date, and the weights of the best candidates and of the front only.
 
     Args:
         describe: a candidate and what is known of it, as a genome file.
         number: of how many of the best the weights stay.
         heard: what earlier sessions evaluated.
+        objectives: of the front; fewer than two have none.
     """
 
     def __init__(
@@ -331,8 +338,11 @@ class Keeper:
         describe: Callable[[Candidate, Mapping[str, Any]], GenomeFile],
         number: int,
         heard: Iterable[tuple[Candidate, Evaluation]] = (),
+        objectives: Sequence[Objective] = (),
     ) -> None:
         self.folder, self.describe, self.number = folder, describe, number
+        self.objectives = objectives if len(objectives) > 1 else ()
+        self.front: list[Evaluation] = []  # the most accurate first
         self._heard = {candidate.number: (candidate, evaluation) for candidate, evaluation in heard}
         self._written: Evaluation | None = None  # what best_genome.json says
         self._update()
@@ -344,14 +354,31 @@ class Keeper:
 
     def _update(self) -> None:
         ranks = ranking(evaluation for _, evaluation in self._heard.values())
-        for worse in ranks[self.number :]:
+        if self.objectives:
+            self._update_front(front_of(ranks, self.objectives))
+        kept = {member.number for member in self.front}
+        for worse in (evaluation for evaluation in ranks[self.number :] if evaluation.number not in kept):
             (self.folder.weights / f"{worse.number}.safetensors").unlink(missing_ok=True)
         if ranks and ranks[0] != self._written:
             self._written = ranks[0]
-            file = self.describe(self._heard[ranks[0].number][0], dict(ranks[0].metrics))
+            file = self._file(ranks[0])
             file.write(self.folder.best_genome)
             if find(self.folder.path.parent) == self.folder:
                 file.write(self.folder.path.parent / "best_genome.json")
+
+    def _update_front(self, members: list[Evaluation]) -> None:
+        self.folder.front.mkdir(exist_ok=True)
+        names = {f"{member.number}.json" for member in members}
+        for path in self.folder.front.glob("*.json"):
+            if path.stem.isdigit() and path.name not in names:
+                path.unlink()
+        for member in members:
+            if member not in self.front:
+                self._file(member).write(self.folder.front / f"{member.number}.json")
+        self.front = members
+
+    def _file(self, evaluation: Evaluation) -> GenomeFile:
+        return self.describe(self._heard[evaluation.number][0], dict(evaluation.metrics))
 
 
 def evaluated(store: RunStore) -> list[tuple[Candidate, Evaluation]]:
@@ -394,7 +421,7 @@ def _log_evaluation(candidate: Candidate, evaluation: Evaluation) -> None:
     logger.debug(
         "#{} {}{}, {}, {}{}",
         candidate.number,
-        evaluation.state.value,
+        evaluation.state.value if candidate.trained else f"only scored, {evaluation.state.value}",
         accuracy,
         cost,
         duration(evaluation.seconds),

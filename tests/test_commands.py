@@ -405,6 +405,33 @@ def test_a_run_that_lost_its_configuration_finds_it_in_the_store(tmp_path: Path,
     assert by_number(run) == by_number(short)
 
 
+def begun_without(run: Path, *keys: str) -> None:
+    """Makes the run as if a version of nanonas had begun it that did not have these keys yet."""
+    values = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    with sqlite3.connect(run / "study.db") as db:
+        stored = json.loads(db.execute("SELECT config FROM run").fetchone()[0])
+        for key in keys:
+            del values["search"][key], stored["search"][key]
+        db.execute("UPDATE run SET config = ?", [json.dumps(stored)])
+    db.close()
+    (run / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def test_a_run_of_an_older_version_is_shown_and_gone_on_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    begun_without(run, "objectives", "warm_pool")
+    assert cli.main(["show", str(run)]) == 0
+    config = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(config.replace("search:", "search:\n  warm_pool: 5"), encoding="utf-8")
+    assert "search.warm_pool = 0, not 5: a run keeps its search" in complaint(capsys, "resume", run)
+    (run / "config.yaml").write_text(config, encoding="utf-8")
+    assert cli.main(["resume", str(run)]) == 0
+    assert by_number(run) == by_number(short)
+
+
 def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path, short: Path) -> None:
     shutil.copytree(short, tmp_path / "good")
     (tmp_path / "bad").mkdir()

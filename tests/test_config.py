@@ -12,12 +12,14 @@ import yaml
 
 from nanonas import cli
 from nanonas.config import (
+    PREDICTORS,
     SPACES,
     STRATEGIES,
     Config,
     RunConfig,
     SearchConfig,
     make_budget,
+    make_objectives,
     make_space,
     make_strategy,
     nearest,
@@ -50,9 +52,14 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "max_params": 1000,
     "max_macs": 2000,
     "strategy": "aging",
+    "objectives": ("accuracy",),
     "population": 7,
     "parents_share": 0.5,
     "crossover_rate": 0.75,
+    "screens": "local",
+    "predictor": "lstm",
+    "acquisition": "ei",
+    "warm_pool": 12,
     "lag": 3,
     "seed": 9,
     "epochs": 2,
@@ -89,6 +96,11 @@ def other() -> Config:
     return Config(SearchConfig(**chosen["search"]), RunConfig(**chosen["run"]))
 
 
+def words(value: Any) -> list[str]:
+    """A value as the words behind its flag."""
+    return list(value) if isinstance(value, tuple) else [str(value)]
+
+
 def parsed(*flags: str) -> Config:
     given = cli._parse(cli.Search, "search", flags)
     return Config(given.search, given.run)
@@ -118,11 +130,11 @@ def test_every_value_is_a_flag_of_its_own_name(name: str) -> None:
     value, flag = OTHER[name], name.replace("_", "-")
     values = to_values(Config())
     values["search" if name in NAMES["search"] else "run"][name] = value
-    assert to_values(parsed(f"--{flag}", str(value))) == to_values(validated(values))
+    assert to_values(parsed(f"--{flag}", *words(value))) == to_values(validated(values))
 
 
 def test_all_flags_at_once() -> None:
-    flags = [word for name, value in OTHER.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    flags = [word for name, value in OTHER.items() for word in ("--" + name.replace("_", "-"), *words(value))]
     assert parsed(*flags) == other()
 
 
@@ -174,6 +186,48 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "search: {space: nona}",
             "{path}: search.space is 'nona', which is unknown (--space); did you mean 'nano'?",
         ),
+        (
+            "search: {objectives: [accuracy, parameters], strategy: nsga2}",
+            "{path}: search.objectives has 'parameters', which is unknown (--objectives); did you mean 'params'?",
+        ),
+        (
+            "search: {objectives: [accuracy, macs, macs], strategy: nsga2}",
+            "{path}: search.objectives has 'macs' twice (--objectives); name it once",
+        ),
+        (
+            "search: {objectives: [params, macs], strategy: nsga2}",
+            "{path}: search.objectives is params, macs (--objectives), but accuracy must be among them",
+        ),
+        (
+            "search: {objectives: [accuracy, params]}",
+            "{path}: search.objectives is accuracy, params (--objectives), but the strategy 'evolution' has one; for "
+            "several take --strategy nsga2",
+        ),
+        (
+            "search: {objectives: [accuracy], strategy: nsga2}",
+            "{path}: search.objectives is accuracy (--objectives), but the strategy 'nsga2' needs two or more; give "
+            "for instance accuracy params",
+        ),
+        ("search: {objectives: accuracy}", None),
+        (
+            "search: {predictor: lsmt}",
+            "{path}: search.predictor is 'lsmt', which is unknown (--predictor); did you mean 'lstm'?",
+        ),
+        (
+            "search: {screens: agin}",
+            "{path}: search.screens is 'agin', which is unknown (--screens); did you mean 'aging'?",
+        ),
+        (
+            "search: {screens: nsga2}",
+            "{path}: search.screens is 'nsga2' (--screens), which cannot be screened; take random, evolution, aging, "
+            "local",
+        ),
+        (
+            "search: {screens: screened}",
+            "{path}: search.screens is 'screened' (--screens), which cannot be screened; take random, evolution, "
+            "aging, local",
+        ),
+        ("search: {acquisition: pi}", None),
         ("[1, 2]", "{path} must hold 'search:' and 'run:' with keys below them, but holds [1, 2]"),
         ("words", "{path} must hold 'search:' and 'run:' with keys below them, but holds 'words'"),
     ],
@@ -256,7 +310,7 @@ def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
             space.decode(strategy.ask(0, rng_for(0, 0), []).genome)
 
 
-@pytest.mark.parametrize(("field", "table"), [("space", SPACES), ("strategy", STRATEGIES)])
+@pytest.mark.parametrize(("field", "table"), [("space", SPACES), ("strategy", STRATEGIES), ("predictor", PREDICTORS)])
 def test_the_configuration_takes_exactly_the_names_in_the_tables(field: str, table: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
         validated({"search": {field: "0"}})
@@ -275,8 +329,32 @@ def test_settings_reach_what_is_made() -> None:
     assert (evolution.population_size, evolution.parents_share, evolution.crossover_rate) == (9, 0.5, 0.1)
     aging: Any = make_strategy(SearchConfig(strategy="aging", population=9, lag=4), nano)
     assert (aging.population_size, aging.lag) == (9, 4)
+    local: Any = make_strategy(SearchConfig(strategy="local", population=9, lag=4), nano)
+    assert (local.population_size, local.lag) == (9, 4)
+    nsga2: Any = make_strategy(SearchConfig(strategy="nsga2", population=9, crossover_rate=0.1, lag=4), nano)
+    assert (nsga2.population_size, nsga2.crossover_rate, nsga2.lag) == (9, 0.1, 4)
     random: Any = make_strategy(SearchConfig(strategy="random", population=9), nano)
     assert random.population_size == 9
+
+
+@pytest.mark.parametrize(
+    ("strategy", "given", "expected"),
+    [
+        ("evolution", (), ["accuracy"]),
+        ("evolution", ("accuracy",), ["accuracy"]),
+        ("nsga2", (), ["accuracy", "params"]),
+        ("nsga2", ("accuracy", "macs"), ["accuracy", "macs"]),
+    ],
+)
+def test_the_objectives_are_those_given_or_the_strategys_own(
+    strategy: str, given: tuple[str, ...], expected: list[str]
+) -> None:
+    config = SearchConfig(strategy=strategy, objectives=given)
+    objectives = make_objectives(config)
+    assert [objective.name for objective in objectives] == expected
+    assert [objective.maximize for objective in objectives] == [name == "accuracy" for name in expected]
+    made: Any = make_strategy(config, make_space(config, (1, 8, 8), 3))
+    assert strategy != "nsga2" or made.objectives == objectives
 
 
 @pytest.mark.parametrize(

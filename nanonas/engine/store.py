@@ -77,12 +77,16 @@ class RunStore:
         return store
 
     @classmethod
-    def resume(cls, path: Path | str, config: Mapping[str, Any] | None = None) -> RunStore:
+    def resume(
+        cls, path: Path | str, config: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+    ) -> RunStore:
         """The run at `path`, to go on with. An event says when, and with which "run" half of the configuration.
 
         Args:
             path: the file that `begin` made.
             config: its "search" half must be the one that the run was begun with; None: whatever that is.
+            defaults: a configuration; its "search" half counts for the keys that the run was begun without, by a
+                version of nanonas that did not have them yet.
 
         Raises:
             RunError: no run there, another search configuration, another writer, a newer or damaged file.
@@ -92,8 +96,8 @@ class RunStore:
         with store._closed_on_error():
             store._migrate(store._checked_version())
             if config is not None:
-                _require_equal_search(path, store.config, config)
-            if config is not None:
+                begun = {**(defaults or {}).get("search", {}), **store.config.get("search", {})}
+                _require_equal_search(path, begun, config.get("search"))
                 store.event("resumed", {"run": config.get("run"), "version": _version()})
         return store
 
@@ -392,9 +396,8 @@ def _decoded(path: Path) -> Iterator[None]:
         raise RunError(f"{path} holds a row that nanonas did not write ({error}): restore it from a copy") from error
 
 
-def _require_equal_search(path: Path, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    before = _flat(stored.get("search"), "search")
-    now = _flat(json.loads(_json(given.get("search"))), "search")
+def _require_equal_search(path: Path, begun: Mapping[str, Any], given: object) -> None:
+    before, now = (_flat(json.loads(_json(search)), "search") for search in (begun, given))
     missing = "nothing"
     changed = [
         f"{key} = {before.get(key, missing)!r}, not {now.get(key, missing)!r}"

@@ -7,6 +7,7 @@ or how often the run was interrupted. A deadline decides only where the sequence
 
 from __future__ import annotations
 
+import bisect
 import enum
 import math
 import re
@@ -82,7 +83,7 @@ class Progress:
     evaluation: Evaluation
     generation: int  # of the candidate, 0-based
     asked: int  # candidates, earlier sessions included
-    evaluated: int  # of them with an evaluation that is not CUT
+    evaluated: int  # of them trained, with an evaluation that is not CUT
     running: int  # of them at work now
     best: Evaluation | None  # so far
 
@@ -108,6 +109,7 @@ class Study:
         self._candidates = self.store.candidates()
         self._latest = self.store.latest()
         self._seen = {_identity(candidate) for candidate in self._candidates}
+        self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
 
     def run(
         self,
@@ -119,7 +121,8 @@ class Study:
         """Goes on until the first of the budgets is spent; without one, until the space is exhausted.
 
         Args:
-            evaluations: candidates 0 … evaluations - 1 are evaluated, counting those already in the store.
+            evaluations: so many candidates, the first by number, are evaluated, counting those already in the store;
+                candidates that are only scored come on top.
             generations: the strategy's generations 0 … generations - 1 are evaluated, counting likewise.
             deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated and stored as CUT.
             observe: called after each evaluation was stored.
@@ -182,7 +185,7 @@ class Study:
             if waiting:
                 candidate = waiting.popleft()  # asked in an earlier session, and lost or cut there
             elif not self._wanted(number, goal):
-                return goal.reached(number)
+                return goal.reached(self._trained_before(number))
             elif not self._tell(self.strategy.needs(number)):
                 return None  # waits for a straggler: the price of the same run everywhere
             else:
@@ -195,9 +198,13 @@ class Study:
         return None
 
     def _wanted(self, number: int, goal: _Goal) -> bool:
-        if goal.evaluations is not None and number >= goal.evaluations:
+        if goal.evaluations is not None and self._trained_before(number) >= goal.evaluations:
             return False
         return goal.generations is None or self.strategy.generation(number) < goal.generations
+
+    def _trained_before(self, number: int) -> int:
+        """How many of the candidates before `number` are trained, and not only scored."""
+        return number - bisect.bisect_left(self._scored, number)
 
     def _evaluated(self, number: int) -> bool:
         return number in self._latest and self._latest[number].state is not State.CUT
@@ -216,6 +223,8 @@ class Study:
         self.store.asked(candidate)
         self._candidates.append(candidate)
         self._seen.add(_identity(candidate))
+        if not candidate.trained:
+            self._scored.append(number)
         return candidate
 
     def _breed(self, number: int) -> Candidate:
@@ -268,7 +277,7 @@ class Study:
             evaluation=evaluation,
             generation=self.strategy.generation(evaluation.number),
             asked=len(self._candidates),
-            evaluated=sum(self._evaluated(number) for number in self._latest),
+            evaluated=sum(self._evaluated(n) and self._candidates[n].trained for n in self._latest),
             running=running,
             best=next(iter(ranking(self._latest.values())), None),
         )
@@ -316,9 +325,9 @@ class _Goal:
         """Seconds to wait for what runs."""
         return None if self.deadline is None else max(0.0, self.deadline + grace - time.time())
 
-    def reached(self, number: int) -> End:
-        """Why candidate `number` is not wanted."""
-        if self.evaluations is not None and number >= self.evaluations:
+    def reached(self, trained: int) -> End:
+        """Why no more candidates are wanted after so many that are trained."""
+        if self.evaluations is not None and trained >= self.evaluations:
             return End(Why.EVALUATIONS, f"{self.evaluations} candidates are evaluated")
         return End(Why.GENERATIONS, f"{self.generations} generations are evaluated")
 

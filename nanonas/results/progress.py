@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -13,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
-from nanonas.core import Candidate, Evaluation, State
+from nanonas.core import Candidate, Evaluation, Objective, State
 from nanonas.engine.study import Progress
+from nanonas.predictors.audit import aside, audited
 from nanonas.results.text import count, duration
 
 
@@ -54,25 +56,41 @@ class _Panel(abc.ABC):
 class SearchProgress(_Panel):
     """Follows a search: generation, done/pruned/failed, best so far, evaluations per minute, time left.
 
+    Where a predictor chooses, also how its predictions come out, and whether it stands aside because of that.
+
     Args:
         evaluations: how many the search ends after, where that is known.
         deadline: when it ends, as of `time.time()`, where that is known.
         generations: how many the search ends after, where that is known.
+        heard: what earlier sessions evaluated.
     """
 
     def __init__(
-        self, console: Console, evaluations: int | None, deadline: float | None, generations: int | None
+        self,
+        console: Console,
+        evaluations: int | None,
+        deadline: float | None,
+        generations: int | None,
+        heard: Iterable[tuple[Candidate, Evaluation]] = (),
     ) -> None:
         self.evaluations, self.deadline, self.generations = evaluations, deadline, generations
         self.start = time.time()
         self.states: Counter[State] = Counter()  # of this session
+        self.scored = 0  # and not trained, in this session
         self.progress: Progress | None = None  # the latest
+        self.front = 0  # members, with several objectives
+        self._predicted = {told[0].number: told for told in heard if told[0].proposal.predicted is not None}
         super().__init__(console)  # last: it asks for the first line at once
 
-    def show(self, progress: Progress) -> None:
-        """Hears of one more evaluation."""
-        earlier, self.progress = self.progress, progress
-        self.states[progress.evaluation.state] += 1
+    def show(self, progress: Progress, front: Sequence[Evaluation] = ()) -> None:
+        """Hears of one more evaluation, and of the front as it is now."""
+        earlier, self.progress, self.front = self.progress, progress, len(front)
+        if progress.candidate.proposal.predicted is not None:
+            self._predicted[progress.candidate.number] = progress.candidate, progress.evaluation
+        if progress.candidate.trained or progress.evaluation.state is not State.COMPLETE:
+            self.states[progress.evaluation.state] += 1
+        else:
+            self.scored += 1
         if not self.console.is_terminal and earlier is not None and progress.generation > earlier.generation:
             self.console.print(self._line(), highlight=False, soft_wrap=True)
         if progress.best is not None and progress.best.number == progress.evaluation.number:
@@ -81,7 +99,7 @@ class SearchProgress(_Panel):
 
     @property
     def rate(self) -> float:
-        """Evaluations per minute, in this session."""
+        """Evaluations per minute, in this session; scores do not count."""
         return 60 * self.states.total() / max(1e-9, time.time() - self.start)
 
     def seconds_left(self) -> float | None:
@@ -89,9 +107,15 @@ class SearchProgress(_Panel):
         left: list[float] = []
         if self.deadline is not None:
             left.append(max(0.0, self.deadline - time.time()))
-        if self.evaluations is not None and self.progress is not None:
+        if self.evaluations is not None and self.progress is not None and self.states:
             left.append(60 * max(0, self.evaluations - self.progress.evaluated) / self.rate)
         return min(left, default=None)
+
+    def _trust(self) -> list[str]:
+        """How the predictions come out, by predictor."""
+        told = [self._predicted[number] for number in sorted(self._predicted)]
+        stands = " (aside)" if aside(told) else ""
+        return [f"{name} {correlation}{stands}" for name, correlation in audited(told, Objective()).items()]
 
     def _share(self) -> float:
         shares = [0.0]
@@ -113,10 +137,13 @@ class SearchProgress(_Panel):
         of = f"/{self.generations}" if self.generations else ""
         words = [
             f"generation {self.progress.generation + 1}{of}",
+            *([f"{self.scored} scored"] if self.scored else []),
             f"{s[State.COMPLETE]} done",
             f"{s[State.PRUNED]} pruned",
             f"{s[State.FAILED] + s[State.INFEASIBLE]} failed",
             f"best {best.accuracy:.1%}" if best else "no result yet",
+            *([f"front of {self.front}"] if self.front else []),
+            *self._trust(),
             f"{self.rate:.1f}/min",
         ]
         if s[State.CUT]:
@@ -158,6 +185,6 @@ class TrainingProgress(_Panel):
 def best_line(candidate: Candidate, evaluation: Evaluation) -> str:
     """One line about a new best."""
     parents = candidate.proposal.parents
-    bred = f"child of {' and '.join(f'#{p}' for p in parents)}" if parents else "random"
+    bred = f"from {' and '.join(f'#{p}' for p in parents)}" if parents else "random"
     cost = f"{count(evaluation.metrics['params'])} parameters, {count(evaluation.metrics['macs'])} MACs"
     return f"[bold]{evaluation.accuracy:.1%}[/bold]  #{candidate.number}  {cost}  [dim]({bred})[/dim]"

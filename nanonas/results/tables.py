@@ -9,24 +9,28 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nanonas.core import Genome, SearchSpace
+from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
+from nanonas.predictors.audit import audited, audited_scores
 from nanonas.results.text import count, duration
+from nanonas.strategies.pareto import front_of
 
 
 def summary(store: RunStore) -> str:
     """One paragraph: what was searched, how far it came, how it ended."""
     search = store.config["search"]
-    evaluations = list(store.latest().values())
-    states = Counter(evaluation.state.value for evaluation in evaluations)
+    candidates, evaluations = store.candidates(), list(store.latest().values())
+    scored = [e for e in evaluations if e.state is State.COMPLETE and not candidates[e.number].trained]
+    states = Counter(e.state.value for e in evaluations) - Counter(e.state.value for e in scored)
     said = ", ".join(f"{number} {state}" for state, number in states.most_common()) or "none yet"
+    apart = f"; {len(scored)} scored" if scored else ""
     busy = sum(evaluation.seconds for evaluation in evaluations)
     ended = [event for event in store.events() if event.kind in ("ended", "interrupted", "given up")]
     lines = [
         f"{search['strategy']} over the space {search['space']!r} on {search['data']}, seed {search['seed']}, "
         f"{search['epochs']} epochs a candidate in {search['precision']}",
-        f"{len(evaluations)} candidates: {said}; {duration(busy)} of training in all",
+        f"{len(evaluations) - len(scored)} candidates: {said}{apart}; {duration(busy)} of training in all",
     ]
     if ended:
         lines.append(f"the search ended: {ended[-1].details.get('message', ended[-1].kind)}")
@@ -35,9 +39,30 @@ def summary(store: RunStore) -> str:
 
 def best_table(store: RunStore, number: int) -> Table:
     """The best `number` candidates: accuracy on the validation images, costs, where they came from."""
+    return _table(store, ranking(store.evaluations())[:number])
+
+
+def front_table(store: RunStore, objectives: Sequence[Objective]) -> Table:
+    """The candidates that no other dominates, the most accurate first; columns as in `best_table`."""
+    return _table(store, front_of(ranking(store.evaluations()), objectives))
+
+
+def audit_table(store: RunStore) -> Table:
+    """How well each predictor and each zero-cost score ordered the networks that were trained afterwards.
+
+    Kendall's τ with its 95 % interval, and of how many; without rows while fewer than 3 were trained.
+    """
+    latest, table = store.latest(), Table(box=None, show_header=False)
+    told = [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]
+    for name, correlation in {**audited(told, Objective()), **audited_scores(told, Objective())}.items():
+        table.add_row(name, Text(str(correlation)))
+    return table
+
+
+def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
     table = Table("#", "accuracy", "parameters", "MACs", "state", "epochs", "parents", box=None)
     candidates = store.candidates()
-    for evaluation in ranking(store.evaluations())[:number]:
+    for evaluation in evaluations:
         parents = candidates[evaluation.number].proposal.parents
         table.add_row(
             str(evaluation.number),

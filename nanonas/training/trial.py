@@ -1,4 +1,7 @@
-"""All that happens to one candidate on a worker: decode, build, train under its budget and stop rule, keep weights."""
+"""All that happens to one candidate on a worker: decode, build, train under its budget and stop rule, keep weights.
+
+One with a budget of 0 epochs is only scored.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
 from nanonas.errors import RunError
 from nanonas.files import replacing
+from nanonas.training.augment import normalise
 from nanonas.training.build import build_module
 from nanonas.training.data import DataSpec, pictures
 from nanonas.training.device import prepare
-from nanonas.training.train import Pictures, Recipe, Training, accuracy
+from nanonas.training.scores import IMAGES, scores
+from nanonas.training.train import Pictures, Recipe, Training, accuracy, part
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,12 @@ class Trial:
         prepare(self.threads)
         train, valid = _on_device(self.data, self.device)
         seed = training_seed(self.seed, candidate.number)
-        module = build_module(self.space.decode(candidate.proposal.genome), seed)
+        network = self.space.decode(candidate.proposal.genome)
         try:
+            if not candidate.trained:
+                found = scores(network, *_minibatch(train, self.seed), seed)
+                return Evaluation(candidate.number, State.COMPLETE, found, seconds=time.perf_counter() - start)
+            module = build_module(network, seed)
             state, curve, reason = self._train(candidate, module, train, valid, pulse, seed)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()  # what this process keeps, its neighbours on the same GPU cannot have
@@ -82,6 +91,13 @@ class Trial:
 def _on_device(data: DataSpec, device: str) -> tuple[Pictures, Pictures]:
     """The images to train on and to judge by; they stay for the life of the process."""
     return pictures(data, device)
+
+
+def _minibatch(train: Pictures, seed: int) -> tuple[Tensor, Tensor]:
+    """The training images that all candidates of a run are scored on, normalised, and their labels."""
+    some = part(train, min(1.0, IMAGES / len(train)), seed)
+    rows = torch.arange(len(some), device=some.x.device) if some.rows is None else some.rows
+    return normalise(some.x[rows], some.mean, some.std), some.y[rows]
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

@@ -175,6 +175,18 @@ def test_resuming_with_another_search(store: RunStore, path: Path) -> None:
     RunStore.resume(path, CONFIG).close()  # and the refused one has let go of the lock
 
 
+def test_what_a_run_was_begun_without_counts_as_its_default(store: RunStore, path: Path) -> None:
+    store.close()
+    defaults = {"search": {"seed": 0, "new": 5, "names": ()}}
+    RunStore.resume(path, {"search": {**CONFIG["search"], "new": 5, "names": ()}}, defaults=defaults).close()
+    with pytest.raises(RunError, match=r"was begun with search\.new = 5, not 6: a run keeps its search"):
+        RunStore.resume(path, {"search": {**CONFIG["search"], "new": 6, "names": []}}, defaults=defaults)
+    with pytest.raises(RunError, match=r"was begun with search\.seed = 7, not 0: a run keeps its search"):
+        RunStore.resume(path, {"search": {**CONFIG["search"], "seed": 0, "new": 5, "names": []}}, defaults=defaults)
+    with pytest.raises(RunError, match=r"search\.new = 'nothing', not 5: a run keeps its search"):
+        RunStore.resume(path, {"search": {**CONFIG["search"], "new": 5}})
+
+
 def test_no_run_there(tmp_path: Path) -> None:
     for opening in (RunStore.resume, RunStore.read):
         with pytest.raises(RunError, match=r"there is no run in .*: give the folder of a run"):
