@@ -21,6 +21,7 @@ from nanonas.engine.serial import reason_for
 from nanonas.errors import ConfigError, NanonasError
 
 if TYPE_CHECKING:
+    from nanonas.folder import RunFolder
     from nanonas.runs import Outcome
     from nanonas.training.final import FinalResult
 
@@ -82,6 +83,29 @@ class Compare:
     """The images; by default those that the network was found on."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Compares strategies on a table of trained networks: how many queries until the best one, and at what regret."""
+
+    table: Path | None = None
+    """An .npz of benchmarks/make_table.py, or NAS-Bench-201 as parquet; by default 1,000 small networks on digits."""
+    strategies: tuple[str, ...] = ()
+    """Which ones; by default all, and optuna-tpe and optuna-random where Optuna is installed."""
+    seeds: int = 10
+    """Runs of each strategy."""
+    queries: int = 150
+    """Networks that a run may ask for."""
+    objective: str | None = None
+    """What a query answers: val_acc, val_acc_trial (one training, at random); val_acc_200ep, val_acc_200ep_trial or
+    val_acc_12ep of NAS-Bench-201; by default the first that the table has."""
+    workers: int | None = None
+    """Processes; by default one a core."""
+    population: int = 30
+    """Members of a generation."""
+    out: Path = Path("bench")
+    """The folder for bench.json and regret.png."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +202,19 @@ def compare(arguments: Sequence[str]) -> None:
     ).run()
 
 
+def bench(arguments: Sequence[str]) -> None:
+    """nanonas bench"""
+    given = _parse(Bench, "bench", arguments)
+    _at_least(1, seeds=given.seeds, queries=given.queries)
+    _at_least(2, population=given.population)
+    if given.workers is not None:
+        _at_least(1, workers=given.workers)
+
+    from nanonas import bench
+
+    bench.Bench(**vars(given), console=Console()).run()
+
+
 def show(arguments: Sequence[str]) -> None:
     """nanonas show"""
     given = _parse(Show, "show", arguments)
@@ -195,6 +232,13 @@ def show(arguments: Sequence[str]) -> None:
             console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
             console.print(tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True)
             console.print(tables.best_table(store, given.top))
+            if (audit := tables.audit_table(store)).row_count:
+                console.print(
+                    "\n[bold]what ordered the networks before they were trained[/bold]: Kendall's τ, 95 %",
+                    highlight=False,
+                )
+                console.print(audit)
+        _say_front(console, source.run)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
     if source.run is not None and (result := read_result(source.run.final)):
@@ -221,6 +265,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "resume": (resume, Resume),
     "train": (train, Train),
     "compare": (compare, Compare),
+    "bench": (bench, Bench),
     "show": (show, Show),
     "spaces": (spaces, Spaces),
 }
@@ -279,6 +324,7 @@ def _report(outcome: Outcome) -> None:
     console.print(f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False)
     console.print(f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True)
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
+    _say_front(console, outcome.folder)
     if outcome.final is not None:
         _say_final(console, outcome.final, outcome.folder.final)
     console.print(f"\nkept in {run}; next:", highlight=False, soft_wrap=True)
@@ -289,6 +335,26 @@ def _report(outcome: Outcome) -> None:
         (f'python -c "import nanonas; model = nanonas.load({str(run)!r})"', "the module"),
     ):
         console.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _say_front(console: Console, folder: RunFolder) -> None:
+    from nanonas.config import make_objectives
+    from nanonas.engine.store import RunStore
+    from nanonas.folder import read_config
+    from nanonas.results import tables
+
+    objectives = make_objectives(read_config(folder).search)
+    if len(objectives) == 1:
+        return
+    names = " and ".join(objective.name for objective in objectives)
+    console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
+    with RunStore.read(folder.store) as store:
+        console.print(tables.front_table(store, objectives))
+    console.print(
+        f"  each is a genome's file: nanonas train {escape(str(folder.front))}/NUMBER.json",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _say_final(console: Console, result: FinalResult, folder: Path) -> None:
