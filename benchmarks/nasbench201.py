@@ -1,0 +1,208 @@
+"""NAS-Bench-201, whose best network is known: how soon is it found, how well are networks ranked, what does that cost?
+
+    python benchmarks/nasbench201.py search --table cifar10.parquet   # queries to the best network
+    python benchmarks/nasbench201.py rank --table cifar10.parquet     # Kendall's tau of the predictors
+    python benchmarks/nasbench201.py cost                             # of the brain itself; needs no table
+
+Networks that compute the same count once; the lowest index answers for all of them, and a tie at the top counts either
+way. `search` queries the mean validation accuracy after 200 epochs and, for what noise does, one random trial of it and
+the accuracy after 12 epochs; test accuracies are looked at when all is over. `rank` learns from 78, 156 and 469 random
+cells' validation accuracies and is compared with the test accuracies of all other cells, those left out that are
+isomorphic to a cell learnt from, by our reckoning or the table's. Figures go to results/nasbench201.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from throughput import surroundings
+
+from nanonas.bench import Job
+from nanonas.config import SearchConfig, make_space, make_strategy
+from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, rng_for
+from nanonas.engine.table import Table
+from nanonas.engine.table_files import read_table
+from nanonas.predictors.ensemble import Ensemble
+from nanonas.predictors.gaussian import GaussianProcess
+from nanonas.predictors.lstm import LSTM, padded
+
+RESULT = Path(__file__).parent / "results" / "nasbench201.json"
+OBJECTIVES = ("val_acc_200ep", "val_acc_200ep_trial", "val_acc_12ep")
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Mean with its standard error, median and extremes."""
+    some = np.array(values, dtype=np.float64)
+    error = some.std(ddof=1) / np.sqrt(len(some)) if len(some) > 1 else float("nan")
+    figures = {"mean": some.mean(), "error": error, "median": np.median(some), "min": some.min(), "max": some.max()}
+    return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+def one_search(path: Path, job: Job) -> dict[str, Any]:
+    """Queries until the network with the best test accuracy, and the test accuracy of what would be chosen."""
+    table = _table(path)
+    trace = job.run(table)
+    rows, test = np.array(table.rows), table.columns["test_acc"]
+    hit = trace.queries_to(rows[test[rows] >= test[rows].max()])
+    chosen = {n: round(100 * float(test[trace.chosen[n - 1]]), 4) for n in (25, 50, 100) if n <= len(trace.rows)}
+    return {"queries": hit, "test": chosen, "cpu_seconds": round(trace.cpu_seconds, 2)}
+
+
+_tables: dict[Path, Table] = {}
+
+
+def _table(path: Path) -> Table:
+    if path not in _tables:
+        _tables[path] = read_table(path)
+    return _tables[path]
+
+
+def search(given: argparse.Namespace) -> dict[str, Any]:
+    """Each strategy and objective with each seed."""
+    found: dict[str, Any] = {}
+    for objective in given.objectives:
+        seeds = given.seeds if objective == given.objectives[0] else given.noisy_seeds
+        for strategy in given.strategies:
+            jobs = [Job(strategy, seed, given.queries, 30, objective) for seed in range(seeds)]
+            with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+                runs = list(pool.map(one_search, [given.table] * seeds, jobs, chunksize=1))
+            hits = [run["queries"] for run in runs]
+            entry = {
+                "seeds": seeds,
+                "queries_to_best_test": summary([given.queries if hit is None else hit for hit in hits]),
+                f"not_within_{given.queries}": hits.count(None),
+                "test_of_best_by_validation": {
+                    n: summary([run["test"][n] for run in runs]) for n in (25, 50, 100) if n <= given.queries
+                },
+                "cpu_seconds_a_run": summary([run["cpu_seconds"] for run in runs]),
+                "queries": hits,
+            }
+            found[f"{strategy}, {objective}"] = entry
+            shown = ", ".join(f"{v['mean']:.3f} after {n}" for n, v in entry["test_of_best_by_validation"].items())
+            to = entry["queries_to_best_test"]
+            print(
+                f"{strategy:<10} {objective:<20} {to['mean']:6.1f} ± {to['error']:.1f} queries (median "
+                f"{to['median']:.0f}, {hits.count(None)} of {seeds} never); test {shown}",
+                flush=True,
+            )
+    return found
+
+
+# --- rank -------------------------------------------------------------------------------------------------------------
+
+
+def rank(given: argparse.Namespace) -> dict[str, Any]:
+    """Kendall's tau-b with the test accuracies of cells not learnt from, over `draws` random training sets."""
+    from scipy.stats import kendalltau
+
+    table = _table(given.table)
+    space = table.space
+    valid, test = table.answers_to("val_acc_200ep").means, table.columns["test_acc"]
+    keys = np.unique([table.key(genome) for genome in table.genomes], return_inverse=True)[1]
+    classes = np.asarray(table.columns.get("isomorphism_class", keys))
+    features = np.array([space.encode(genome) for genome in table.genomes])
+    tokens = padded([space.tokens(genome) for genome in table.genomes])
+    rng = np.random.default_rng(0)
+    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
+    params = np.array([space.decode(genome).params for genome in table.genomes], dtype=np.float64)
+    known: dict[str, Callable[[], tuple[Any, np.ndarray]]] = {
+        "gaussian": lambda: (GaussianProcess(space.groups, reference), features),
+        "ensemble": lambda: (Ensemble(), features),
+        "lstm": lambda: (LSTM(), tokens),
+    }
+    taus: dict[str, dict[int, list[float]]] = {name: {n: [] for n in given.cells} for name in (*known, "parameters")}
+    for draw in range(given.draws):
+        for n in given.cells:
+            learnt = np.random.default_rng([draw, n]).choice(len(table.genomes), n, replace=False)
+            others = np.flatnonzero(~np.isin(keys, keys[learnt]) & ~np.isin(classes, classes[learnt]))
+            for name, make in known.items():
+                predictor, read = make()
+                predictor.fit(read[learnt], -valid[learnt])
+                mean, _ = predictor.predict(read[others])
+                taus[name][n].append(float(kendalltau(-mean, test[others])[0]))
+            taus["parameters"][n].append(float(kendalltau(params[others], test[others])[0]))
+    for name, by_cells in taus.items():
+        shown = "   ".join(f"{n}: {np.mean(some):.3f} ± {np.std(some):.3f}" for n, some in by_cells.items())
+        print(f"{name:<11} {shown}", flush=True)
+    return {
+        "draws": given.draws,
+        "tau": {name: {n: summary(some) for n, some in by_cells.items()} for name, by_cells in taus.items()},
+    }
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def cost(given: argparse.Namespace) -> dict[str, Any]:
+    """CPU milliseconds of ask and tell for one candidate, one after the other, with a history of so many."""
+    found: dict[str, Any] = {}
+    for name in given.spaces:
+        config = SearchConfig(space=name, strategy=given.strategies[0], lag=1)
+        space = make_space(config, (3, 32, 32), 10)
+        for history in given.history:
+            strategy = make_strategy(config, space)
+            rng = np.random.default_rng(0)
+            spent: list[float] = []
+            for number in range(history + given.repetitions + 1):
+                start = time.process_time()
+                asked = (
+                    strategy.ask(number, rng_for(0, number), []) if number >= history else Proposal(space.sample(rng))
+                )
+                asking = time.process_time() - start
+                proposal = Proposal(asked.genome, asked.parents, Budget(1), asked.predicted)
+                network = space.decode(proposal.genome)
+                accuracy = float(np.log(network.params) / 20 + 0.02 * rng.standard_normal())
+                evaluation = Evaluation(number, State.COMPLETE, {"accuracy": accuracy, "params": network.params})
+                candidate = Candidate(number, proposal, network.key)
+                start = time.process_time()
+                strategy.tell(candidate, evaluation)
+                spent.append(asking + time.process_time() - start)
+            first, *steady = (1000 * seconds for seconds in spent[history:])
+            found[f"{name}, {history}"] = {"milliseconds": summary(steady), "first_after_resume": round(first, 1)}
+            print(f"{name:<12} history {history:>6}: {np.median(steady):7.1f} ms (first {first:.0f} ms)", flush=True)
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["search", "rank", "cost"])
+    parser.add_argument("--table", type=Path, help="NAS-Bench-201 as parquet, for search and rank")
+    parser.add_argument("--strategies", nargs="+", default=["screened"])
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--noisy-seeds", type=int, default=50, help="for all objectives but the first")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--cells", nargs="+", type=int, default=[78, 156, 469])
+    parser.add_argument("--spaces", nargs="+", default=["nasbench201", "nano", "layers"])
+    parser.add_argument("--history", nargs="+", type=int, default=[100, 1000, 10000])
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    if given.table is None and given.what != "cost":
+        parser.error(f"{given.what} needs --table, NAS-Bench-201 as a parquet file; see benchmarks/README.md")
+    about = {"command": shlex.join(["python", "benchmarks/nasbench201.py", *arguments]), **surroundings()}
+    start = time.time()
+    figures = {"search": search, "rank": rank, "cost": cost}[given.what](given)
+    results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    results[given.what] = {**about, "minutes": round((time.time() - start) / 60, 1), "figures": figures}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,161 @@
+"""Real training: does a predictor find good networks in fewer trainings than evolution, local and random search do?
+
+Each strategy searches the space `layers` with the same seeds, budget and limits, one candidate after the other, so that
+each hears of all before it. What counts is the best validation accuracy after each candidate, the mean over the seeds
+with its 95 % interval (t), and how many candidates a strategy needs to reach what plain evolution has at its end.
+
+    python benchmarks/screening.py --data digits
+    python benchmarks/screening.py --data cifar10 --train-images 5000 --epochs 3 --max-macs 4000000
+
+The second takes two hours and more on two cores. Each finished search is one entry of the result file, and is not run
+again; so a benchmark that was interrupted goes on, and a strategy can be added later. The test set is never opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from loguru import logger
+from throughput import surroundings
+
+from nanonas.config import SearchConfig, make_budget, make_data, make_recipe, make_space, make_strategy
+from nanonas.engine.serial import SerialEvaluator
+from nanonas.engine.store import RunStore
+from nanonas.engine.study import Limits, Study
+from nanonas.training.trial import Trial
+
+RESULT = Path(__file__).parent / "results" / "screening.json"
+STRATEGIES = ("random", "local", "evolution", "screened")
+
+
+def searched(config: SearchConfig, candidates: int) -> dict[str, Any]:
+    """One search: the validation accuracy of every candidate, in order; 0 where it failed."""
+    logger.remove()
+    torch.set_num_threads(1)
+    start = time.time()
+    images = make_data(config).load()
+    space = make_space(config, images.input_shape, images.classes)
+    trial = Trial(space, make_data(config), make_recipe(config, images, "cpu"), config.seed)
+    limits = Limits(config.max_params, config.max_macs)
+    with tempfile.TemporaryDirectory() as folder, RunStore.begin(Path(folder) / "study.db", {"search": {}}) as store:
+        strategy = make_strategy(config, space)
+        budget = make_budget(config, images.classes)
+        Study(space, strategy, SerialEvaluator(trial), store, budget, config.seed, limits).run(candidates)
+        told = sorted(store.latest().values(), key=lambda evaluation: evaluation.number)
+    return {
+        "strategy": config.strategy,
+        "seed": config.seed,
+        "accuracies": [round(evaluation.accuracy or 0.0, 5) for evaluation in told],
+        "params": [int(evaluation.metrics["params"]) for evaluation in told],
+        "training_seconds": round(sum(evaluation.seconds for evaluation in told), 1),
+        "seconds": round(time.time() - start, 1),
+    }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95 % interval by Student's t."""
+    from scipy.stats import t
+
+    n = len(values)
+    half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else float("nan")
+    return float(np.mean(values)), float(half)
+
+
+def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By strategy: the best accuracy at the end, and the candidates to what evolution has at its end."""
+    best = {(one["strategy"], one["seed"]): np.maximum.accumulate(one["accuracies"]) for one in searches}
+    goals = [curve[-1] for (strategy, _), curve in best.items() if strategy == "evolution"]
+    goal = float(np.mean(goals)) if goals else float("nan")
+    table: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(one["strategy"] for one in searches):
+        curves = [curve for (strategy, _), curve in best.items() if strategy == name]
+        reached = [int(np.argmax(curve >= goal)) + 1 if curve[-1] >= goal else len(curve) for curve in curves]
+        table[name] = {
+            "seeds": len(curves),
+            "best": interval([float(curve[-1]) for curve in curves]),
+            "best_by_candidates": {n: float(np.mean([c[n - 1] for c in curves])) for n in (10, 20, 30, 40, 50, 60)}
+            if all(len(c) >= 60 for c in curves)
+            else {},
+            "candidates_to_evolutions_end": interval([float(n) for n in reached]),
+            "seeds_that_got_there": sum(bool(curve[-1] >= goal) for curve in curves),
+            "seconds_of_training": float(np.mean([o["training_seconds"] for o in searches if o["strategy"] == name])),
+        }
+    return table
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="digits", help="a data source as for `nanonas search`")
+    parser.add_argument("--label", help="what the data are called in the result; by default the source")
+    parser.add_argument("--train-images", type=int, help="by default all")
+    parser.add_argument("--valid-share", type=float, default=0.2, help="of the training images, to judge by")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--max-macs", type=int)
+    parser.add_argument("--candidates", type=int, default=60)
+    parser.add_argument("--population", type=int, default=15)
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="searches at once, one core each")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    base = SearchConfig(
+        data=given.data,
+        space="layers",
+        train_images=given.train_images,
+        valid_share=given.valid_share,
+        epochs=given.epochs,
+        stop_epoch=0,
+        batch_size=given.batch_size,
+        max_macs=given.max_macs,
+        population=given.population,
+        lag=1,
+    )
+    label = given.label or given.data
+    results: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    settings = {
+        name: getattr(given, name) for name in ("epochs", "batch_size", "max_macs", "candidates", "population")
+    } | {"train_images": given.train_images, "valid_share": given.valid_share}
+    entry = results.setdefault(label, {"settings": settings, "searches": [], **surroundings()})
+    if entry["settings"] != settings:
+        raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take another --out")
+    done = {(one["strategy"], one["seed"]) for one in entry["searches"]}
+    todo = [(name, seed) for seed in range(given.seeds) for name in given.strategies if (name, seed) not in done]
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        futures = [
+            pool.submit(searched, dataclasses.replace(base, strategy=name, seed=seed), given.candidates)
+            for name, seed in todo
+        ]
+        for future in as_completed(futures):
+            entry["searches"].append(future.result())
+            entry["searches"].sort(key=lambda one: (one["strategy"], one["seed"]))
+            entry["compared"] = compared(entry["searches"])
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            one = future.result()
+            print(
+                f"{one['strategy']} {one['seed']}: {max(one['accuracies']):.4f} in {one['seconds']:.0f} s", flush=True
+            )
+    print(f"\n{label}, {given.candidates} candidates")
+    for name, row in entry["compared"].items():
+        best, reach = row["best"], row["candidates_to_evolutions_end"]
+        print(
+            f"  {name:<10} best {best[0]:.4f} ± {best[1]:.4f}   candidates to evolution's end {reach[0]:.1f} ± "
+            f"{reach[1]:.1f} ({row['seeds_that_got_there']} of {row['seeds']} seeds)"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
