@@ -1,8 +1,9 @@
-"""`python -m nanonas` runs a search; with a verb it is the command `nanonas`."""
+"""`python -m nanonas`, alone or with a search's flags, runs a search; else it is the command `nanonas`."""
 
 import sys
 
-from nanonas.cli import VERBS, main
+from nanonas.cli import main
 
 arguments = sys.argv[1:]
-raise SystemExit(main(arguments if arguments and arguments[0] in VERBS else ["search", *arguments]))
+flags = not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"))
+raise SystemExit(main(["search", *arguments] if flags else arguments))

@@ -40,7 +40,7 @@ def nano_nas(
             and size.
         population_size: networks in a generation, 2 or more.
         generations: 1 or more.
-        space: "nano" or "layers".
+        space: "nano", "layers" or "nasbench201".
         epochs: passes over the training images for each network.
         train_images: how many images, evenly over the classes, an epoch has at most; None for all.
         data: "digits", "cifar10", "cifar100", a folder of images, an .npz, or parquet.

@@ -178,15 +178,17 @@ class Bench:
         return {name: sorted(done, key=lambda trace: trace.seed) for name, done in traces.items()}
 
     def _show(self, scores: Sequence[Score], queries: int) -> None:
-        grid = Grid(box=None, title=f"queries until the best network ({queries}: never); regret in % of accuracy")
-        for name in ("strategy", "queries, 95 %", "median", "found", "valid.", "test regret, 95 %"):
+        grid = Grid(
+            box=None, title=f"queries until the best network (never counts as {queries}); regret in percentage points"
+        )
+        for name in ("strategy", "queries, 95 %", "median", "found", "validation regret", "test regret, 95 %"):
             grid.add_column(name, no_wrap=True)
         for score in scores:
             to = score.queries_to_optimum
             found = self.seeds - to["censored"]
             grid.add_row(
                 score.strategy,
-                f"{to['mean']:.1f} [{to['low']:.0f}, {to['high']:.0f}]",
+                f"{to['mean']:.1f} [{to['low']:.0f}, {to['high']:.0f}]" if found else f"> {queries}",
                 f"{to['median']:.0f}" if 2 * found > self.seeds else f"> {queries}",
                 f"{found}/{self.seeds}",
                 f"{100 * score.by_query['validation'].mean[-1]:.2f}",

@@ -86,7 +86,7 @@ class SearchConfig:
     crossover_rate: Share = 0.5
     """Share of children with two parents (evolution and nsga2 only)."""
     screens: str = "aging"
-    """The strategy whose proposals are screened: any that has one objective (screened only)."""
+    """The strategy whose proposals are screened: aging, evolution, local or random (screened only)."""
     predictor: str = "gaussian"
     """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees, needs scikit-learn) or
     lstm (screened only)."""
@@ -94,8 +94,8 @@ class SearchConfig:
     """How promising a guess is: ucb (confidence bound), ei (expected improvement) or thompson (a draw) (screened
     only)."""
     warm_pool: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Random networks that are scored without training before the search; the first generation is the best of them.
-    0 = none, it is random."""
+    """Random networks that are scored without training before the search; three quarters of the first generation (of
+    screened: of the first five) are the best of them. 0 = none, it is random."""
     lag: Count | None = None
     """How many candidates may be in flight before a steady-state strategy waits; by default twice the workers at the
     first start. Part of the identity: the same lag gives the same run with any number of workers."""
@@ -179,25 +179,19 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
         config: Config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
+    screenable = [name for name, make in STRATEGIES.items() if make is not _screened and name not in MULTI_OBJECTIVE]
     for key, value, known in (
         ("space", config.search.space, list(SPACES)),
         ("strategy", config.search.strategy, list(STRATEGIES)),
-        ("screens", config.search.screens, list(STRATEGIES)),
+        ("screens", config.search.screens, screenable),
         ("predictor", config.search.predictor, list(PREDICTORS)),
     ):
         if value not in known:
-            raise ConfigError(f"{where}: search.{key} is {value!r}, which is unknown (--{key}){nearest(value, known)}")
-    if wrong := _wrong_screens(config.search) or _wrong_objectives(config.search):
+            what = "cannot be screened" if value in STRATEGIES else "is unknown"
+            raise ConfigError(f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}")
+    if wrong := _wrong_objectives(config.search):
         raise ConfigError(f"{where}: {wrong}")
     return config
-
-
-def _wrong_screens(config: SearchConfig) -> str | None:
-    """What is wrong with the strategy that is screened, as the end of a sentence."""
-    screened = [name for name, make in STRATEGIES.items() if make is not _screened and name not in MULTI_OBJECTIVE]
-    if config.screens in screened:
-        return None
-    return f"search.screens is {config.screens!r} (--screens), which cannot be screened; take {', '.join(screened)}"
 
 
 def _wrong_objectives(config: SearchConfig) -> str | None:
@@ -235,7 +229,8 @@ def _sentence(error: ValidationError, where: str) -> str:
 
 def _expected(message: str) -> str:
     """pydantic's "Input should be …" as the end of a sentence."""
-    return (message[0].lower() + message[1:]).replace("input should", "must", 1)
+    said = (message[0].lower() + message[1:]).replace("input should", "must", 1)
+    return said.replace("be a valid tuple", "be a list, such as [accuracy, params]")
 
 
 def _flag(path: list[str]) -> str:
@@ -370,7 +365,7 @@ def _screened(c: SearchConfig, space: SearchSpace) -> Strategy:
         predictor,
         reads=entry.reads,
         acquisition=c.acquisition,
-        allowed=lambda genome: limits.excess(space.decode(genome)) <= 1,
+        allowed=None if limits == Limits() else lambda genome: limits.excess(space.decode(genome)) <= 1,
     )
 
 
@@ -391,7 +386,7 @@ def _ensemble(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
 def _lstm(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
     from nanonas.predictors.lstm import LSTM
 
-    return partial(LSTM, seed=c.seed)
+    return partial(LSTM, seed=c.seed, warm=True)
 
 
 @dataclass(frozen=True)
@@ -448,7 +443,7 @@ def make_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
         return strategy
     from nanonas.strategies.warm import WarmStart
 
-    first = getattr(strategy, "opening", config.population)  # what is random in the strategy itself
+    first = getattr(strategy, "opening", config.population)  # of a screened search: what comes before the predictor
     return WarmStart(strategy, space, pool=config.warm_pool, first=first)
 
 

@@ -219,12 +219,12 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ),
         (
             "search: {screens: nsga2}",
-            "{path}: search.screens is 'nsga2' (--screens), which cannot be screened; take random, evolution, aging, "
-            "local",
+            "{path}: search.screens is 'nsga2', which cannot be screened (--screens); known are random, evolution, "
+            "aging, local",
         ),
         (
             "search: {screens: screened}",
-            "{path}: search.screens is 'screened' (--screens), which cannot be screened; take random, evolution, "
+            "{path}: search.screens is 'screened', which cannot be screened (--screens); known are random, evolution, "
             "aging, local",
         ),
         ("search: {acquisition: pi}", None),

@@ -246,6 +246,8 @@ class Study:
             candidate = Candidate(number, proposal, network.key, asked_after=self._told)
             if _identity(candidate) not in self._seen:
                 return candidate
+            if not candidate.trained and draw >= _REDRAWS:
+                return candidate  # a pool may be larger than the space; to be scored twice costs little
         raise Exhausted(self._what_is_exhausted(too_large, smallest))
 
     def _what_is_exhausted(self, too_large: int, smallest: Network | None) -> str:
@@ -288,8 +290,11 @@ class Study:
         By number, so that it does not depend on who was faster; looked at only when one of them arrives, so that
         whoever has removed the reason, or does not mind, can resume the run.
         """
-        first = [self._latest.get(n) for n in range(_HOPELESS)]
-        if number >= _HOPELESS or not all(e is not None and e.state is State.FAILED for e in first):
+        numbers = [candidate.number for candidate in self._candidates if candidate.trained][:_HOPELESS]
+        first = [self._latest.get(n) for n in numbers]
+        if number not in numbers or len(numbers) < _HOPELESS:
+            return
+        if not all(e is not None and e.state is State.FAILED for e in first):
             return
         reasons = [e.reason or "" for e in first if e is not None]
         if len({re.sub(r"\d+", "", reason) for reason in reasons}) == 1:  # numbers and bytes may differ

@@ -57,7 +57,9 @@ def _read_npz(path: Path) -> Table:
             raise ValueError(f"its format is {about['format']!r} of the space {about['space']!r}")
         space = NanoSpace(tuple(about["input_shape"]), about["classes"], **about["options"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        said = f"it lacks {error.args[0]!r}" if isinstance(error, KeyError) else error
+        said = (
+            f"it lacks {str(error.args[0]).split()[0]!r}" if isinstance(error, KeyError) else error
+        )  # numpy adds words
         raise DataError(f"{str(path)!r} is no table of make_table.py ({said}); make it again") from None
     for name, dimensions in _ARRAYS.items():
         if arrays[name].ndim != dimensions or len(arrays[name]) != len(arrays["genomes"]):
@@ -106,8 +108,8 @@ def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
         raise DataError(f"{str(path)!r} is parquet, which needs pyarrow: pip install 'nanonas[parquet]'") from None
     try:
         file = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{str(path)!r} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+    except (OSError, pyarrow.ArrowException):
+        raise DataError(f"{str(path)!r} is damaged or no parquet: get it again, or give another table") from None
     if "arch" not in file.column_names:
         raise DataError(f"{str(path)!r} has no column 'arch' with the cells as official strings; add it")
     real: dict[str, Floats] = {}

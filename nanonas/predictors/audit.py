@@ -24,6 +24,11 @@ class Correlation:
     high: float
     n: int  # pairs of a prediction and a measurement
 
+    @property
+    def worthless(self) -> bool:
+        """Whether enough has been seen to say so, and it was no better than chance."""
+        return self.n >= 10 and self.tau <= 0
+
     def __str__(self) -> str:
         return f"τ {self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}] of {self.n}"
 
@@ -77,16 +82,7 @@ def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Corr
         for name, score in {**scored.get(candidate.key, {}), **free}.items():
             if np.isfinite(score):
                 pairs.setdefault(name, []).append((-score, _outcome(evaluation, objective)))
-    return _correlations(pairs)
-
-
-def aside(told: Sequence[Told]) -> bool:
-    """Whether the last two predicted candidates, in number order, were not chosen for it, but an earlier one was.
-
-    One alone is the predictor's audit, and before the first it is only learning.
-    """
-    chosen = [c.proposal.predicted.chosen for c, _ in told if c.proposal.predicted is not None]
-    return any(chosen) and not any(chosen[-2:])
+    return _correlations({name: some[-10 * WINDOW :] for name, some in pairs.items()})
 
 
 def _outcome(evaluation: Evaluation, objective: Objective) -> float:

@@ -139,7 +139,7 @@ class GaussianProcess:
     def _measured(self, features: Floats) -> Floats:
         """For each feature the median distance, in its group, of up to 300 of the networks; 1 where all are equal."""
         units = np.ones(features.shape[1])
-        some = features[:: max(1, len(features) // 300)]
+        some = features[:: max(1, -(-len(features) // 300))]
         for group in self._slices(features.shape[1]):
             squares = _squares(some[:, group], some[:, group])[np.triu_indices(len(some), 1)]
             apart = squares[squares > 1e-12]

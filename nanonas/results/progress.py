@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from nanonas.core import Candidate, Evaluation, Objective, State
 from nanonas.engine.study import Progress
-from nanonas.predictors.audit import aside, audited
+from nanonas.predictors.audit import audited
 from nanonas.results.text import count, duration
 
 
@@ -114,8 +114,8 @@ class SearchProgress(_Panel):
     def _trust(self) -> list[str]:
         """How the predictions come out, by predictor."""
         told = [self._predicted[number] for number in sorted(self._predicted)]
-        stands = " (aside)" if aside(told) else ""
-        return [f"{name} {correlation}{stands}" for name, correlation in audited(told, Objective()).items()]
+        found = audited(told, Objective()).items()
+        return [f"{name} {correlation}{' (aside)' if correlation.worthless else ''}" for name, correlation in found]
 
     def _share(self) -> float:
         shares = [0.0]

@@ -38,7 +38,8 @@ def by_query(lines: Sequence[Floats], queries: int) -> Curve:
 
 def by_second(lines: Sequence[Floats], elapsed: Sequence[Floats]) -> Curve:
     """Regret at 100 moments, from when every run has its first answer until the first run ends."""
-    moments = np.linspace(max(times[0] for times in elapsed), min(times[-1] for times in elapsed), _MOMENTS)
+    start, end = max(times[0] for times in elapsed), min(times[-1] for times in elapsed)
+    moments = np.linspace(min(start, end), end, _MOMENTS)
     held = [
         line[np.maximum(0, np.searchsorted(times, moments, side="right") - 1)]
         for line, times in zip(lines, elapsed, strict=True)

@@ -27,8 +27,11 @@ def summary(store: RunStore) -> str:
     apart = f"; {len(scored)} scored" if scored else ""
     busy = sum(evaluation.seconds for evaluation in evaluations)
     ended = [event for event in store.events() if event.kind in ("ended", "interrupted", "given up")]
+    strategy = search["strategy"]
+    if strategy == "screened":
+        strategy = f"{search['screens']} screened by {search['predictor']} ({search['acquisition']})"
     lines = [
-        f"{search['strategy']} over the space {search['space']!r} on {search['data']}, seed {search['seed']}, "
+        f"{strategy} over the space {search['space']!r} on {search['data']}, seed {search['seed']}, "
         f"{search['epochs']} epochs a candidate in {search['precision']}",
         f"{len(evaluations) - len(scored)} candidates: {said}{apart}; {duration(busy)} of training in all",
     ]

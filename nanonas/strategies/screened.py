@@ -24,7 +24,6 @@ from nanonas.core import (
     SearchSpace,
     State,
     Strategy,
-    rng_for,
 )
 from nanonas.errors import ConfigError
 from nanonas.predictors.audit import Correlation, audited
@@ -36,6 +35,7 @@ Told = tuple[Candidate, Evaluation]
 Acquisition = Literal["ucb", "ei", "thompson"]
 
 _LEAST = 4  # trained networks that a predictor can learn from
+_MUTANTS = 5  # their streams are apart from every candidate's
 _ENUMERABLE = 20_000  # genomes of a space that are all scored
 _AT_ONCE = 1_000_000  # pairs of a scored and a trained network: what the predictor compares for one candidate
 
@@ -115,6 +115,9 @@ class Screened:
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         self._told.append((candidate, evaluation))
+        predicted = candidate.proposal.predicted
+        if candidate.number < self.opening or (predicted is not None and predicted.chosen):
+            candidate = replace(candidate, asked_after=0)  # to the wrapped strategy no answer to what it knew
         self.strategy.tell(candidate, evaluation)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
@@ -147,8 +150,7 @@ class Screened:
     @property
     def aside(self) -> bool:
         """Whether the predictions so far were no better than chance."""
-        trust = self.trust
-        return trust is not None and trust.n >= 10 and trust.tau <= 0
+        return self.trust is not None and self.trust.worthless
 
     # --- what is scored -----------------------------------------------------------------------------------------------
 
@@ -183,16 +185,17 @@ class Screened:
         return options, self._stacked(rows)
 
     def _everything(self) -> tuple[list[Proposal], Floats] | None:
-        """The whole space, where it is small enough to enumerate."""
+        """The whole space within the limits, each network once, where it is small enough to enumerate."""
         if "everything" not in self._cache:
             genomes = getattr(self.space, "genomes", None)
             some = [] if genomes is None else list(islice(genomes(), _ENUMERABLE + 1))
             self._cache["everything"] = None
             if 0 < len(some) <= _ENUMERABLE:
-                rows = self._stacked([self._row(genome) for genome in some])
-                _, distinct = np.unique(rows.reshape(len(rows), -1), axis=0, return_index=True)
-                distinct.sort()  # what the predictor cannot tell apart is scored once; mostly it is one network
-                self._cache["everything"] = [Proposal(some[n]) for n in distinct], rows[distinct]
+                distinct = {self._key(genome): genome for genome in reversed(some)}.values()
+                fitting = [genome for genome in distinct if self.allowed is None or self.allowed(genome)]
+                rows = [self._row(genome) for genome in fitting]
+                if fitting:
+                    self._cache["everything"] = [Proposal(genome) for genome in fitting], self._stacked(rows)
         found: tuple[list[Proposal], Floats] | None = self._cache["everything"]
         return found
 
@@ -213,7 +216,8 @@ class Screened:
         trained = sum(parent.number in candidate.proposal.parents for candidate, _ in self._told)
         children, rows = self._cache.setdefault(("children", parent.number), ([], []))
         while len(children) < self.mutants + 2 * trained:
-            genome = self.space.mutate(parent.proposal.genome, rng_for(parent.number, len(children)))
+            rng = np.random.default_rng([parent.number, len(children), _MUTANTS])
+            genome = self.space.mutate(parent.proposal.genome, rng)
             children.append(Proposal(genome, (parent.number,)))
             rows.append(self._row(genome))
         wanted = self.mutants + 2 * trained
@@ -223,7 +227,8 @@ class Screened:
 
     def _losses(self, told: Sequence[Told]) -> Floats:
         """Of n candidates, shape (n,); infinite where nothing was measured."""
-        losses = np.array([self.objective.loss(evaluation) for _, evaluation in told])
+        void = (State.FAILED, State.INFEASIBLE)
+        losses = np.array([np.inf if e.state in void else self.objective.loss(e) for _, e in told])
         pruned = [n for n, (_, evaluation) in enumerate(told) if evaluation.state is State.PRUNED]
         if not pruned or self.objective.name != "accuracy":
             return losses
@@ -237,7 +242,7 @@ class Screened:
 
     def _fitted(self, losses: Floats, pending: Sequence[Candidate]) -> _Model:
         """The predictor, with all that was told, and what is pending as it was expected."""
-        key = len(losses), tuple(candidate.number for candidate in pending)
+        key = len(losses), tuple(pending)
         if self._cache.get("model", (None,))[0] != key:
             rows = self._cache.setdefault("told", [])
             rows += [self._row(candidate.proposal.genome) for candidate, _ in self._told[len(rows) :]]

@@ -294,7 +294,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no table of make_table.py"):
         read_table(cut)
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and nothing more")
-    with pytest.raises(DataError, match="cannot be read as parquet"):
+    with pytest.raises(DataError, match="is damaged or no parquet"):
         read_table(tmp_path / "cut.parquet")
 
 

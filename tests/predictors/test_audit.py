@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from nanonas.core import Budget, Candidate, Evaluation, Floats, Objective, Prediction, Proposal, State
-from nanonas.predictors.audit import Told, aside, audited, audited_scores, kendall
+from nanonas.predictors.audit import Told, audited, audited_scores, kendall
 
 TRAINED, SCORED = Budget(3), Budget(0)
 
@@ -112,23 +112,6 @@ def test_only_the_last_count() -> None:
     means = np.where(np.arange(60) < 40, accuracies, -accuracies)  # the reverse at first
     assert audited(predictions(means, accuracies), Objective(), window=20)["stub"].tau == pytest.approx(1)
     assert audited(predictions(means, accuracies), Objective(), window=60)["stub"].tau < 0
-
-
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [
-        ([], False),
-        ([False] * 8, False),  # it is only learning
-        ([False, False, True, True], False),
-        ([True, True, False], False),  # the audit
-        ([True, True, False, True], False),
-        ([True, False, False], True),
-        ([True, False, False, None], True),  # not predicted: says nothing
-    ],
-)
-def test_aside_is_when_the_last_two_were_not_chosen(chosen: list[bool | None], expected: bool) -> None:
-    some = [None if one is None else Prediction(0.0, 1.0, "stub", one) for one in chosen]
-    assert aside([told(n, 0.5, prediction) for n, prediction in enumerate(some)]) == expected
 
 
 # --- zero-cost scores -------------------------------------------------------------------------------------------------

@@ -447,7 +447,9 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
     for place in (8, 23):
         expected = audited(told[: place + 1], Objective())["knowing"]
         assert f" · knowing {expected}" in said[place]
-    assert ["(aside)" in line for line in said] == [place >= 15 for place in range(24)]
+    aside = [audited(told[: place + 1], Objective()).get("knowing") for place in range(24)]
+    assert ["(aside)" in line for line in said] == [found is not None and found.worthless for found in aside]
+    assert "(aside)" in said[-1]
     later = SearchProgress(Console(file=io.StringIO()), 60, None, None, heard=told[:-1])
     later.show(seen[-1])
     assert f" · knowing {audited(told, Objective())['knowing']} (aside)" in later._line()

@@ -23,6 +23,7 @@ from nanonas.results.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.evolution import Evolution
+from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.warm import WarmStart, mean_ranks
 
 SPACE = NanoSpace((1, 8, 8), 3, channels=2, length=8)
@@ -252,3 +253,24 @@ def test_a_summary_and_a_progress_count_what_is_scored_apart(tmp_path: Path) -> 
         progress.show(one)
     assert f"{12 + POOL - pool - len(failed)} done" in progress._line()
     assert progress.seconds_left() == 0
+
+
+def test_local_search_starts_from_the_best_of_the_first_generation() -> None:
+    local = LocalSearch(SPACE)
+    strategy = WarmStart(local, SPACE, pool=12, first=6)
+    accuracies = [0.5, 0.9, 0.3, 0.4, 0.2, 0.1]
+    for number in range(18):
+        candidate = Candidate(number, strategy.ask(number, rng_for(0, number), []), str(number), asked_after=number)
+        metrics = {"naswot": float(number)} if number < 12 else {"accuracy": accuracies[number - 12]}
+        strategy.tell(candidate, Evaluation(number, State.COMPLETE, {"params": 1.0, "macs": 1.0, **metrics}))
+    (parent,) = strategy.ask(18, rng_for(0, 18), []).parents
+    assert parent == 13
+
+
+def test_a_pool_larger_than_the_space_ends_nothing(tmp_path: Path) -> None:
+    space = NanoSpace((1, 8, 8), 3, channels=1, length=2)  # 64 networks
+    strategy = WarmStart(AgingEvolution(space, population_size=4), space, pool=80, first=4)
+    with RunStore.begin(tmp_path / "study.db", {}) as store:
+        end = Study(space, strategy, SerialEvaluator(score), store, Budget(1)).run(10)
+        assert end.why is Why.EVALUATIONS
+        assert sum(candidate.trained for candidate in store.candidates()) == 10
