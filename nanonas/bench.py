@@ -160,7 +160,7 @@ class Bench:
             "hardware": f"{cores()} cores of {processor()}",
             "strategies": {score.strategy: score.values() for score in scores},
         }
-        self._write(result, scores, f"{table.name}, {objective}, {self.seeds} seeds")
+        self._write(result, scores, f"{table.name}, {objective}, {self.seeds} seeds, 95 % bands")
         return result
 
     def _traces(self, table: Table, jobs: Sequence[Job]) -> dict[str, list[Trace]]:
@@ -178,10 +178,8 @@ class Bench:
         return {name: sorted(done, key=lambda trace: trace.seed) for name, done in traces.items()}
 
     def _show(self, scores: Sequence[Score], queries: int) -> None:
-        grid = Grid(
-            box=None, title=f"queries until the best network (never counts as {queries}); regret in percentage points"
-        )
-        for name in ("strategy", "queries, 95 %", "median", "found", "validation regret", "test regret, 95 %"):
+        grid = Grid(box=None, title=f"queries until the best network (never: {queries}); regret in percentage points")
+        for name in ("strategy", "queries, 95 %", "median", "found", "valid.", "test, 95 %"):
             grid.add_column(name, no_wrap=True)
         for score in scores:
             to = score.queries_to_optimum
