@@ -19,7 +19,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,13 +29,11 @@ import numpy as np
 from throughput import surroundings
 
 from nanonas.bench import Job
-from nanonas.config import SearchConfig, make_space, make_strategy
+from nanonas.config import PREDICTORS, SearchConfig, make_space, make_strategy
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, rng_for
 from nanonas.engine.table import Table
 from nanonas.engine.table_files import read_table
-from nanonas.predictors.ensemble import Ensemble
-from nanonas.predictors.gaussian import GaussianProcess
-from nanonas.predictors.lstm import LSTM, padded
+from nanonas.predictors.lstm import padded
 
 RESULT = Path(__file__).parent / "results" / "nasbench201.json"
 OBJECTIVES = ("val_acc_200ep", "val_acc_200ep_trial", "val_acc_12ep")
@@ -116,14 +114,9 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
     classes = np.asarray(table.columns.get("isomorphism_class", keys))
     features = np.array([space.encode(genome) for genome in table.genomes])
     tokens = padded([space.tokens(genome) for genome in table.genomes])
-    rng = np.random.default_rng(0)
-    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
+    read = {"features": features, "tokens": tokens}
+    known = {name: (PREDICTORS[name].make(SearchConfig(), space), PREDICTORS[name].reads) for name in given.predictors}
     params = np.array([space.decode(genome).params for genome in table.genomes], dtype=np.float64)
-    known: dict[str, Callable[[], tuple[Any, np.ndarray]]] = {
-        "gaussian": lambda: (GaussianProcess(space.groups, reference), features),
-        "ensemble": lambda: (Ensemble(), features),
-        "lstm": lambda: (LSTM(), tokens),
-    }
     left_out = {"the table's classes": (classes,), "classes and networks": (classes, keys)}
     taus: dict[str, dict[str, dict[int, list[float]]]] = {
         name: {how: {n: [] for n in given.cells} for how in left_out} for name in (*given.predictors, "parameters")
@@ -132,10 +125,10 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
         for n in given.cells:
             learnt = np.random.default_rng([draw, n]).choice(len(table.genomes), n, replace=False)
             worth = {"parameters": params}
-            for name in given.predictors:
-                predictor, read = known[name]()
-                predictor.fit(read[learnt], -valid[learnt])
-                worth[name] = -predictor.predict(read)[0]
+            for name, (make, reads) in known.items():
+                predictor = make()
+                predictor.fit(read[reads][learnt], -valid[learnt])
+                worth[name] = -predictor.predict(read[reads])[0]
             for how, kinds in left_out.items():
                 others = ~np.logical_or.reduce([np.isin(kind, kind[learnt]) for kind in kinds])
                 for name, value in worth.items():

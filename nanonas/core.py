@@ -109,6 +109,10 @@ class Evaluation:
         return self.metrics.get("accuracy")
 
 
+Told = tuple[Candidate, Evaluation]
+"""What a strategy hears of: a candidate and what became of it."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """A metric to get the best of."""

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Floats, Objective, State
-
-Told = tuple[Candidate, Evaluation]
+from nanonas.core import Evaluation, Floats, Objective, State, Told
 
 WINDOW = 100  # of the last candidates that were predicted and then trained
 FREE = ("params", "macs")  # scores that every network has

@@ -36,6 +36,17 @@ def integers(genome: Sequence[int]) -> Genome:
     return tuple(map(int, genome))
 
 
+def check_options(space: str, genome: Genome, names: Sequence[str]) -> None:
+    """Raises `GenomeError` unless each number of the genome is a position in `names`, the options of the space."""
+    for position, number in enumerate(genome):
+        if not 0 <= number < len(names):
+            table = ", ".join(f"{n} {name}" for n, name in enumerate(names))
+            raise GenomeError(
+                f"position {position} of a genome of the space {space!r} must be 0 to {len(names) - 1} ({table}), "
+                f"but is {number}."
+            )
+
+
 def draw(weights: Sequence[float], rng: np.random.Generator) -> int:
     """An index, with a probability in proportion to its weight."""
     # ten times as fast as rng.choice(len(weights), p=weights), and weights need not sum to 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.spaces.choices import check_problem, integers
+from nanonas.spaces.choices import check_options, check_problem, integers
 from nanonas.spaces.features import GROUPS, features
 from nanonas.spaces.network import Draft, Network
 
@@ -146,13 +146,7 @@ class NanoSpace:
             raise GenomeError(
                 f"a genome of the space 'nano' must have 2 operations or more, one a layer, but has {len(genome)}."
             )
-        for position, number in enumerate(genome):
-            if not 0 <= number < len(NAMES):
-                table = ", ".join(f"{n} {name}" for n, name in enumerate(NAMES))
-                raise GenomeError(
-                    f"position {position} of a genome of the space 'nano' must be 0 to {len(NAMES) - 1} ({table}), "
-                    f"but is {number}."
-                )
+        check_options("nano", genome, NAMES)
         return genome
 
 

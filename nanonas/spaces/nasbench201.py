@@ -25,7 +25,7 @@ import numpy as np
 
 from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.spaces.choices import check_problem, integers
+from nanonas.spaces.choices import check_options, check_problem, integers
 from nanonas.spaces.nano import conv_norm, relu
 from nanonas.spaces.network import Draft, Network
 
@@ -165,13 +165,7 @@ def _checked(genome: Sequence[int]) -> Genome:
         raise GenomeError(
             f"a genome of the space 'nasbench201' must have 6 operations, one an edge, but has {len(genome)}."
         )
-    for position, number in enumerate(genome):
-        if not 0 <= number < len(NAMES):
-            table = ", ".join(f"{n} {name}" for n, name in enumerate(NAMES))
-            raise GenomeError(
-                f"position {position} of a genome of the space 'nasbench201' must be 0 to {len(NAMES) - 1} ({table}), "
-                f"but is {number}."
-            )
+    check_options("nasbench201", genome, NAMES)
     return genome
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, SearchSpace, State
+from nanonas.core import Candidate, Evaluation, Objective, Proposal, SearchSpace, State, Told
 from nanonas.errors import ConfigError
-
-Told = tuple[Candidate, Evaluation]
 
 
 @dataclass

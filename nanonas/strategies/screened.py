@@ -24,6 +24,7 @@ from nanonas.core import (
     SearchSpace,
     State,
     Strategy,
+    Told,
 )
 from nanonas.errors import ConfigError
 from nanonas.predictors.audit import Correlation, audited
@@ -31,7 +32,6 @@ from nanonas.predictors.curves import CurveModel
 from nanonas.predictors.lstm import padded
 from nanonas.predictors.scores import NormalScores
 
-Told = tuple[Candidate, Evaluation]
 Acquisition = Literal["ucb", "ei", "thompson"]
 
 _LEAST = 4  # trained networks that a predictor can learn from
