@@ -63,7 +63,7 @@ def crowding(losses: Floats, ranks: Integers) -> Floats:
     distances = np.zeros(len(losses))
     if len(losses) == 0:
         return distances
-    first = np.sort(np.unique(losses, axis=0, return_index=True)[1])
+    first = np.unique(losses, axis=0, return_index=True)[1]  # by value: ties don't depend on the order of rows
     rank, sums = ranks[first], np.zeros(len(first))
     for column in losses[first].T:
         order = np.lexsort((column, rank))  # front after front, each ascending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -86,6 +87,14 @@ def test_crowding_does_not_depend_on_the_order_of_rows(losses: Floats, seed: int
     order = np.random.default_rng(seed).permutation(len(losses))
     rank = ranks(losses)
     assert crowding(losses[order], rank[order]) == pytest.approx(crowding(losses, rank)[order])
+
+
+def test_ties_at_the_end_of_an_objective_do_not_depend_on_the_order_of_rows() -> None:
+    losses = np.array([[2, 2, 2], [2, 3, -2], [2, 1.5, 3]])  # the first objective is the same for all
+    rank = ranks(losses)
+    for order in itertools.permutations(range(3)):
+        again = losses[list(order)]
+        assert crowding(again, rank[list(order)]).tolist() == crowding(losses, rank)[list(order)].tolist()
 
 
 def test_copies_have_no_room_of_their_own() -> None:
