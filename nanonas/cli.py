@@ -37,6 +37,16 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Says what a search will take here: time, memory, disk. Times three networks; takes what search takes."""
+
+    config: Path | None = None
+    """A YAML file with any of the values below; flags win over it. See configs/."""
+    search: OmitArgPrefixes[SearchConfig] = field(default_factory=SearchConfig)
+    run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
 class Resume:
     """Goes on with a run that was interrupted, or extends one that has ended."""
 
@@ -128,14 +138,20 @@ class Spaces:
 
 def search(arguments: Sequence[str]) -> None:
     """nanonas search"""
-    given = _config_file(arguments)
-    defaults = Config() if given is None else read_yaml(given)
-    parsed = _parse(Search, "search", arguments, Search(given, defaults.search, defaults.run))
-    config = validated(to_values(Config(parsed.search, parsed.run)), "the command line")
+    config = _configured(Search, "search", arguments)
 
     from nanonas import runs
 
     _report(runs.begin(config))
+
+
+def plan(arguments: Sequence[str]) -> None:
+    """nanonas plan"""
+    config = _configured(Plan, "plan", arguments)
+
+    from nanonas import plan
+
+    Console().print(plan.in_words(plan.plan(config)))
 
 
 def resume(arguments: Sequence[str]) -> None:
@@ -262,6 +278,7 @@ def spaces(arguments: Sequence[str]) -> None:
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "search": (search, Search),
+    "plan": (plan, Plan),
     "resume": (resume, Resume),
     "train": (train, Train),
     "compare": (compare, Compare),
@@ -383,6 +400,14 @@ def _parse(cls: type[Any], verb: str, arguments: Sequence[str], default: Any = N
         if end.code in (0, None):
             raise
         raise ConfigError(_sentence(complaint.getvalue())) from None
+
+
+def _configured(cls: type[Search] | type[Plan], verb: str, arguments: Sequence[str]) -> Config:
+    """The configuration of a new search, from --config and flags."""
+    given = _config_file(arguments)
+    defaults = Config() if given is None else read_yaml(given)
+    parsed = _parse(cls, verb, arguments, cls(given, defaults.search, defaults.run))
+    return validated(to_values(Config(parsed.search, parsed.run)), "the command line")
 
 
 def _sentence(box: str) -> str:

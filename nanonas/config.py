@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +24,7 @@ from nanonas.core import Budget, Objective, Predictor, SearchSpace, Shape, Strat
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nanonas.training.cost import Costs
     from nanonas.training.data import DataSpec, Images
     from nanonas.training.train import Recipe
 
@@ -72,13 +73,20 @@ class SearchConfig:
     """No network with more parameters is trained."""
     max_macs: Count | None = None
     """No network with more multiply-accumulates an image is trained."""
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """No network that takes longer for one image is trained; measured on the worker, in float32, on a CPU with one
+    thread. A measurement comes from outside: it is stored and read back, but another run of this configuration
+    measures anew and can come out otherwise."""
+    max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    """No network that needs more memory, in MiB, to answer for one image is trained: weights and feature maps in
+    float32, counted; measured on CUDA."""
 
     strategy: str = "evolution"
     """What to try next: evolution (generational), aging (regularized evolution), local (local search), nsga2 (several
     objectives), screened (another one, with a predictor that chooses among its proposals) or random."""
     objectives: tuple[str, ...] = ()
-    """What to get the best of: accuracy alone, or (nsga2 only) with params, macs or both; by default accuracy, and for
-    nsga2 accuracy and params."""
+    """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency and memory; by
+    default accuracy, and for nsga2 accuracy and params. Latency and memory are as for their limits."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 30
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -96,6 +104,25 @@ class SearchConfig:
     warm_pool: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Random networks that are scored without training before the search; three quarters of the first generation (of
     screened: of the first five) are the best of them. 0 = none, it is random."""
+    halving: Annotated[int, Field(ge=0, le=100)] = 0
+    """Successive halving: all candidates train for little, the best one of so many goes on for more; 0 = all train for
+    all epochs."""
+    rungs: Annotated[int, Field(ge=2, le=20)] = 3
+    """Budgets of successive halving, each `halving` times as long as the one below, up to `epochs`."""
+    rung_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training images that the lowest rung of successive halving trains on; it grows from rung to rung."""
+    rung_image_size: Annotated[int, Field(ge=8)] | None = None
+    """Height and width of images on the lowest rung of successive halving; by default as on the others."""
+    inherit: bool = False
+    """Children begin with their parents' weights, as far as they fit."""
+    inherit_epochs: Count | None = None
+    """Epochs of a child that inherits; by default half of the others', rounded up; successive halving has its own."""
+    inherit_audit: Share = 0.1
+    """Share of the children that inherit that are trained from scratch, too: it shows what inheriting does to the
+    ranking."""
+    finalists: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How many of the best are trained from scratch when a search with inheritance ends; the best of them is its
+    result."""
     lag: Count | None = None
     """How many candidates may be in flight before a steady-state strategy waits; by default twice the workers at the
     first start. Part of the identity: the same lag gives the same run with any number of workers."""
@@ -189,6 +216,8 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
         if value not in known:
             what = "cannot be screened" if value in STRATEGIES else "is unknown"
             raise ConfigError(f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}")
+    if config.search.halving == 1:
+        raise ConfigError(f"{where}: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)")
     if wrong := _wrong_objectives(config.search):
         raise ConfigError(f"{where}: {wrong}")
     return config
@@ -428,6 +457,8 @@ OBJECTIVES: dict[str, Objective] = {
     "accuracy": Objective("accuracy"),
     "params": Objective("params", maximize=False),
     "macs": Objective("macs", maximize=False),
+    "latency": Objective("latency", maximize=False),  # ms an image
+    "memory": Objective("memory", maximize=False),  # MiB
 }
 
 
@@ -439,18 +470,54 @@ def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> Search
 def make_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
     """The configured strategy over `space`."""
     strategy = STRATEGIES[config.strategy](config, space)
-    if config.warm_pool == 0:
-        return strategy
-    from nanonas.strategies.warm import WarmStart
+    first = 0
+    if config.warm_pool > 0:
+        from nanonas.strategies.warm import WarmStart
 
-    first = getattr(strategy, "opening", config.population)  # of a screened search: what comes before the predictor
-    return WarmStart(strategy, space, pool=config.warm_pool, first=first)
+        first = getattr(strategy, "opening", config.population)  # of a screened search: what comes before the predictor
+        strategy = WarmStart(strategy, space, pool=config.warm_pool, first=first)
+    if config.inherit:
+        from nanonas.strategies.inheriting import Inheriting
+
+        strategy = Inheriting(strategy, make_heirs_budget(config, space.classes), config.inherit_audit)
+    if config.halving:
+        from nanonas.strategies.halving import Halving
+
+        rungs = make_rungs(config, space)
+        objectives, opening = make_objectives(config), config.warm_pool + first
+        strategy = Halving(strategy, rungs, config.halving, objectives, config.lag or 1, opening)
+    return strategy
+
+
+def make_rungs(config: SearchConfig, space: SearchSpace) -> tuple[Budget, ...]:
+    """The budgets of successive halving, the smallest first; without it the one that all have."""
+    from nanonas.strategies.halving import ladder
+
+    top = make_budget(config, space.classes)
+    if not config.halving:
+        return (top,)
+    side = min(space.input_shape[1:])
+    return ladder(top, config.halving, config.rungs, config.rung_share, config.rung_image_size, side)
+
+
+def make_heirs_budget(config: SearchConfig, classes: int) -> Budget:
+    """What a candidate may train that begins with its parents' weights."""
+    epochs = config.inherit_epochs or -(-config.epochs // 2)
+    return make_budget(replace(config, epochs=epochs), classes)
 
 
 def make_objectives(config: SearchConfig) -> tuple[Objective, ...]:
     """The configured objectives, or the strategy's own where none are."""
     default = ("accuracy", "params") if config.strategy in MULTI_OBJECTIVE else ("accuracy",)
     return tuple(OBJECTIVES[name] for name in config.objectives or default)
+
+
+def make_costs(config: SearchConfig) -> Costs:
+    """What workers measure of a candidate before they train it, and its limits."""
+    from nanonas.training.cost import Costs
+
+    names = {objective.name for objective in make_objectives(config)}
+    return Costs("latency" in names, "memory" in names, config.max_latency_ms, config.max_memory_mb)
 
 
 def make_budget(config: SearchConfig, classes: int) -> Budget:

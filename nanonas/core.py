@@ -42,6 +42,9 @@ class Budget:
     epochs: int  # passes over the training images; 0: the candidate is only scored, see training/scores.py
     stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
     stop_below: float = 0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
+    begin: int = 0  # how many of the epochs the candidate that this one resumes has done already
+    share: float = 1.0  # of the training images, in (0, 1]
+    image_size: int | None = None  # pixels a side that images are shrunk to; None: as they are
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Proposal:
     parents: tuple[int, ...] = ()  # numbers of the candidates it was bred from
     budget: Budget | None = None  # None: the study's own
     predicted: Prediction | None = None  # None: nobody was asked
+    resumes: int | None = None  # number of the candidate, of the same genome, whose training goes on
+    inherits: tuple[int, ...] = ()  # numbers of the candidates whose weights it begins with, as far as they fit
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,11 @@ class Candidate:
     def trained(self) -> bool:
         """Whether it is to be trained, and not only scored."""
         return self.proposal.budget is None or self.proposal.budget.epochs > 0
+
+    @property
+    def identity(self) -> tuple[str, Budget | None, bool]:
+        """What must not be tried twice: a network, under one budget, with or without inherited weights."""
+        return self.key, self.proposal.budget, bool(self.proposal.inherits)
 
 
 @dataclass(frozen=True)

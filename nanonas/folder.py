@@ -4,8 +4,9 @@ outputs/best_genome.json      of the newest run
 outputs/NAME/
     config.yaml               as resolved
     study.db                  every candidate, evaluation and event
-    weights/NUMBER.safetensors  of the best candidates
+    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone on with
     best_genome.json  log.txt
+    finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
     front/NUMBER.json         with several objectives: the genomes of the best trade-offs
     final/                    the winner, trained for good: model.safetensors, genome.json, result.json
 """
@@ -58,6 +59,10 @@ class RunFolder:
     @property
     def final(self) -> Path:
         return self.path / "final"
+
+    @property
+    def finalists(self) -> Path:
+        return self.path / "finalists"
 
     @property
     def log(self) -> Path:
@@ -196,7 +201,8 @@ def best_module(folder: RunFolder) -> NetworkModule:
         RunError: none is evaluated yet, or its weights are gone.
     """
     genome = best_genome(folder)
-    return _module(genome, folder.weights / f"{genome.known.get('candidate')}.safetensors")
+    weights = genome.known.get("weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors")
+    return _module(genome, folder.path / str(weights))
 
 
 def trained_module(source: Path) -> NetworkModule:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +22,7 @@ from nanonas.config import (
     RunConfig,
     load_images,
     make_budget,
+    make_costs,
     make_data,
     make_objectives,
     make_recipe,
@@ -32,22 +33,25 @@ from nanonas.config import (
     to_yaml,
     validated,
 )
-from nanonas.core import Candidate, Evaluation, Objective, SearchSpace, Strategy
+from nanonas.core import Candidate, Evaluation, SearchSpace, State, Strategy
 from nanonas.engine.store import RunStore
-from nanonas.engine.study import End, Limits, Progress, Study, Why, ranking
+from nanonas.engine.study import End, Limits, Progress, Study, Why
 from nanonas.engine.workers import WorkerPool
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
+from nanonas.finalists import finalists, train_finalists
 from nanonas.folder import RunFolder, find, read_config, search_seconds
 from nanonas.genome import GenomeFile, read_genome, space_options
+from nanonas.keeper import Keeper, evaluated, write_best
 from nanonas.results.progress import SearchProgress, TrainingProgress
-from nanonas.results.text import count, duration
-from nanonas.strategies.pareto import front_of
+from nanonas.results.text import costs, duration
 from nanonas.winner import train
 
 if TYPE_CHECKING:
     from nanonas.training.data import Images
     from nanonas.training.final import FinalResult
+
+FINALS_SHARE = 0.15  # of the search's time, for the finalists
 
 
 def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -214,17 +218,25 @@ class Session:
             run = self.config.run
             self.trains_winner = final and (run.final_share > 0 if run.time else run.final_epochs > 0)
             best, evaluation, end = self._search(store, folder)
+            if self.has_finals:
+                best, evaluation = self._finals(store, folder) or (best, evaluation)
             logger.info("search ended: {}; best is #{} with {}", end.message, best.number, evaluation.accuracy)
             result = self._train_winner(store, folder) if self.trains_winner else None
             return Outcome(folder, best, evaluation, self.space, end, result)
+
+    def _deadline(self) -> float | None:
+        """When the search and what belongs to it has to end; what comes then is the winner's."""
+        total = budget_seconds(self.config.run)
+        kept = self.config.run.final_share if self.trains_winner else 0.0
+        return None if total is None else self.start + total * (1 - kept)
 
     # --- searching ----------------------------------------------------------------------------------------------------
 
     def _search(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation, End]:
         search, run = self.config.search, self.config.run
-        total = budget_seconds(run)
-        kept = run.final_share if self.trains_winner else 0.0
-        deadline = None if total is None else self.start + total * (1 - kept)
+        deadline = self._deadline()
+        if deadline is not None and self.has_finals:
+            deadline -= FINALS_SHARE * (deadline - self.start)
         ends = [event.details.get("why") for event in store.events() if event.kind == "ended"]
         if deadline is not None and ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
             deadline = time.time()  # the search has had its time; what is left is the winner's
@@ -233,7 +245,8 @@ class Session:
             generations = 100  # else nothing would end it
         folder.weights.mkdir(exist_ok=True)
         heard = evaluated(store)
-        keeper = Keeper(folder, self.genome_file, run.keep_weights, heard, make_objectives(search))
+        kept = None if search.inherit or search.halving else run.keep_weights
+        keeper = Keeper(folder, self.genome_file, kept, heard, make_objectives(search))
         wanted = self._evaluations(run.evaluations, generations)
         live = SearchProgress(self.console, wanted, deadline, generations, heard)
         pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
@@ -256,6 +269,9 @@ class Session:
             end = study.run(run.evaluations, generations, deadline, observe)
             found = study.best()
         if found is None:
+            over = [e.reason for e in store.latest().values() if e.state is State.INFEASIBLE]
+            if over:
+                raise RunError(f"no candidate met the limits ({end.message}); of the last one {over[-1]}: raise it")
             raise RunError(
                 f"no candidate got far enough to be judged ({end.message}); give it more time with `nanonas resume "
                 f"{folder.path} --time …`, or see {folder.log}"
@@ -285,6 +301,7 @@ class Session:
                 search.seed,
                 device,
                 weights=folder.weights,
+                costs=make_costs(search),
             )
             for device in slots(self.device, workers)
         ]
@@ -300,6 +317,38 @@ class Session:
             self.config.search.data,
             {"candidate": candidate.number, **known},
         )
+
+    # --- the finalists ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_finals(self) -> bool:
+        """Whether the best are trained from scratch at the end: where inherited weights have ordered them."""
+        return self.config.search.inherit and self.config.search.finalists > 0
+
+    def _finals(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation] | None:
+        """Trains the best few from scratch and returns the best of them; None where the time was up before."""
+        search, run = self.config.search, self.config.run
+        chosen = finalists(evaluated(store), search.finalists)
+        self.console.print(f"\nthe best {len(chosen)} are trained from scratch", highlight=False)
+        measured = replace(make_costs(search), max_latency_ms=None, max_memory_mb=None)  # they have met the limits
+        trials = [replace(trial, weights=folder.finalists, costs=measured) for trial in self.trials(folder)]
+        folder.finalists.mkdir(exist_ok=True)
+        with WorkerPool(trials, hang_seconds=run.hang_seconds, log=folder.log, notice=store.event) as pool:
+            results = train_finalists(
+                chosen, make_budget(search, self.images.classes), pool, store, self._deadline(), self._say_finalist
+            )
+        if not results:
+            return None
+        best, evaluation = results[0]
+        known = {**evaluation.metrics, "weights": f"{folder.finalists.name}/{best.number}.safetensors"}
+        write_best(folder, self.genome_file(best, known))
+        return best, evaluation
+
+    def _say_finalist(self, candidate: Candidate, inherited: Evaluation, scratch: Evaluation) -> None:
+        came_to = f"{scratch.accuracy:.1%}" if scratch.accuracy is not None else f"{scratch.reason}"
+        before = f"[dim]({inherited.accuracy:.1%} in the search)[/dim]"
+        line = f"  #{candidate.number}  [bold]{came_to}[/bold] from scratch  {before}"
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     # --- the winner ---------------------------------------------------------------------------------------------------
 
@@ -320,71 +369,6 @@ class Session:
             )
         logger.info("final training: {}", result)
         return result
-
-
-class Keeper:
-    """Keeps best_genome.json and front/ up to date, and the weights of the best candidates and of the front only.
-
-    Args:
-        describe: a candidate and what is known of it, as a genome file.
-        number: of how many of the best the weights stay.
-        heard: what earlier sessions evaluated.
-        objectives: of the front; fewer than two have none.
-    """
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        describe: Callable[[Candidate, Mapping[str, Any]], GenomeFile],
-        number: int,
-        heard: Iterable[tuple[Candidate, Evaluation]] = (),
-        objectives: Sequence[Objective] = (),
-    ) -> None:
-        self.folder, self.describe, self.number = folder, describe, number
-        self.objectives = objectives if len(objectives) > 1 else ()
-        self.front: list[Evaluation] = []  # the most accurate first
-        self._heard = {candidate.number: (candidate, evaluation) for candidate, evaluation in heard}
-        self._written: Evaluation | None = None  # what best_genome.json says
-        self._update()
-
-    def hear(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        """Hears of an evaluation. A later one of the same candidate replaces the earlier."""
-        self._heard[candidate.number] = (candidate, evaluation)
-        self._update()
-
-    def _update(self) -> None:
-        ranks = ranking(evaluation for _, evaluation in self._heard.values())
-        if self.objectives:
-            self._update_front(front_of(ranks, self.objectives))
-        kept = {member.number for member in self.front}
-        for worse in (evaluation for evaluation in ranks[self.number :] if evaluation.number not in kept):
-            (self.folder.weights / f"{worse.number}.safetensors").unlink(missing_ok=True)
-        if ranks and ranks[0] != self._written:
-            self._written = ranks[0]
-            file = self._file(ranks[0])
-            file.write(self.folder.best_genome)
-            if find(self.folder.path.parent) == self.folder:
-                file.write(self.folder.path.parent / "best_genome.json")
-
-    def _update_front(self, members: list[Evaluation]) -> None:
-        self.folder.front.mkdir(exist_ok=True)
-        names = {f"{member.number}.json" for member in members}
-        for path in self.folder.front.glob("*.json"):
-            if path.stem.isdigit() and path.name not in names:
-                path.unlink()
-        for member in members:
-            if member not in self.front:
-                self._file(member).write(self.folder.front / f"{member.number}.json")
-        self.front = members
-
-    def _file(self, evaluation: Evaluation) -> GenomeFile:
-        return self.describe(self._heard[evaluation.number][0], dict(evaluation.metrics))
-
-
-def evaluated(store: RunStore) -> list[tuple[Candidate, Evaluation]]:
-    """The candidates that have an evaluation, with their latest, by number."""
-    latest = store.latest()
-    return [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]
 
 
 @contextlib.contextmanager
@@ -417,13 +401,12 @@ def _logged(folder: RunFolder) -> Iterator[None]:
 
 def _log_evaluation(candidate: Candidate, evaluation: Evaluation) -> None:
     accuracy = "" if evaluation.accuracy is None else f" {evaluation.accuracy:.4f}"
-    cost = f"{count(evaluation.metrics['params'])} parameters, {count(evaluation.metrics['macs'])} MACs"
     logger.debug(
         "#{} {}{}, {}, {}{}",
         candidate.number,
         evaluation.state.value if candidate.trained else f"only scored, {evaluation.state.value}",
         accuracy,
-        cost,
+        costs(evaluation.metrics),
         duration(evaluation.seconds),
         f": {evaluation.reason}" if evaluation.reason else "",
     )

@@ -32,6 +32,7 @@ from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.errors import RunError
 from nanonas.genome import GenomeFile, read_genome
+from nanonas.keeper import Keeper
 from nanonas.spaces.reference import REFERENCES
 from nanonas.training import final
 
@@ -238,7 +239,7 @@ def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(tm
         named = {"candidate": candidate.number, **known}
         return GenomeFile("nano", candidate.proposal.genome, (1, 8, 8), ("a", "b"), options, "digits", named)
 
-    keeper = runs.Keeper(folder, describe, 2)
+    keeper = Keeper(folder, describe, 2)
     for number, state, accuracy in (
         (0, State.COMPLETE, 0.5),
         (1, State.CUT, 0.9),

@@ -51,6 +51,8 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "skip_rate": 0.0,
     "max_params": 1000,
     "max_macs": 2000,
+    "max_latency_ms": 5.0,
+    "max_memory_mb": 64.0,
     "strategy": "aging",
     "objectives": ("accuracy",),
     "population": 7,
@@ -60,6 +62,14 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "predictor": "lstm",
     "acquisition": "ei",
     "warm_pool": 12,
+    "halving": 3,
+    "rungs": 2,
+    "rung_share": 0.5,
+    "rung_image_size": 12,
+    "inherit": True,
+    "inherit_epochs": 1,
+    "inherit_audit": 0.2,
+    "finalists": 2,
     "lag": 3,
     "seed": 9,
     "epochs": 2,
@@ -96,9 +106,12 @@ def other() -> Config:
     return Config(SearchConfig(**chosen["search"]), RunConfig(**chosen["run"]))
 
 
-def words(value: Any) -> list[str]:
-    """A value as the words behind its flag."""
-    return list(value) if isinstance(value, tuple) else [str(value)]
+def flags(name: str) -> list[str]:
+    """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
+    value, flag = OTHER[name], "--" + name.replace("_", "-")
+    if name == "inherit":
+        return [flag]
+    return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
 
 
 def parsed(*flags: str) -> Config:
@@ -127,15 +140,13 @@ def test_yaml_and_plain_values_keep_every_value(config: Config, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_value_is_a_flag_of_its_own_name(name: str) -> None:
-    value, flag = OTHER[name], name.replace("_", "-")
     values = to_values(Config())
-    values["search" if name in NAMES["search"] else "run"][name] = value
-    assert to_values(parsed(f"--{flag}", *words(value))) == to_values(validated(values))
+    values["search" if name in NAMES["search"] else "run"][name] = OTHER[name]
+    assert to_values(parsed(*flags(name))) == to_values(validated(values))
 
 
 def test_all_flags_at_once() -> None:
-    flags = [word for name, value in OTHER.items() for word in ("--" + name.replace("_", "-"), *words(value))]
-    assert parsed(*flags) == other()
+    assert parsed(*(word for name in OTHER for word in flags(name))) == other()
 
 
 def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ FLOORS = [
     ["config"],
     ["genome"],
     ["folder", "winner"],
-    ["runs", "yardsticks"],
-    ["compare", "bench"],
+    ["keeper", "finalists", "yardsticks"],
+    ["runs"],
+    ["compare", "bench", "plan"],
     ["api"],
     [""],  # the package itself: its public names
     ["cli"],

@@ -18,8 +18,8 @@ from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.folder import RunFolder, find, trained_module
 from nanonas.genome import GenomeFile, read_genome
+from nanonas.keeper import Keeper
 from nanonas.results.text import count
-from nanonas.runs import Keeper
 from nanonas.training import final
 
 TINY = (

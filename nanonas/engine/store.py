@@ -429,12 +429,15 @@ def _text(text: str | None) -> str | None:
 
 
 def _proposal(fields: dict[str, Any]) -> Proposal:
-    budget, predicted = fields["budget"], fields.get("predicted")  # what was stored before there were predictions
+    """What an earlier version did not know of has its default."""
+    budget, predicted = fields["budget"], fields.get("predicted")
     return Proposal(
         tuple(fields["genome"]),
         tuple(fields["parents"]),
         None if budget is None else Budget(**budget),
         None if predicted is None else Prediction(**predicted),
+        fields.get("resumes"),
+        tuple(fields.get("inherits", ())),
     )
 
 

@@ -108,7 +108,7 @@ class Study:
     def __post_init__(self) -> None:
         self._candidates = self.store.candidates()
         self._latest = self.store.latest()
-        self._seen = {_identity(candidate) for candidate in self._candidates}
+        self._seen = {candidate.identity for candidate in self._candidates}
         self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
 
     def run(
@@ -222,7 +222,7 @@ class Study:
         candidate = self._breed(number)
         self.store.asked(candidate)
         self._candidates.append(candidate)
-        self._seen.add(_identity(candidate))
+        self._seen.add(candidate.identity)
         if not candidate.trained:
             self._scored.append(number)
         return candidate
@@ -244,7 +244,7 @@ class Study:
                 continue
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(number, proposal, network.key, asked_after=self._told)
-            if _identity(candidate) not in self._seen:
+            if candidate.identity not in self._seen:
                 return candidate
             if not candidate.trained and draw >= _REDRAWS:
                 return candidate  # a pool may be larger than the space; to be scored twice costs little
@@ -306,7 +306,8 @@ class Study:
 def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """Complete, pruned and cut evaluations with an accuracy, best first; of equals the one with the lowest number.
 
-    Where a candidate has several evaluations, the last one counts.
+    Those that were measured on shrunk images come after all others. Where a candidate has several evaluations, the last
+    one counts.
     """
     usable = (State.COMPLETE, State.PRUNED, State.CUT)
     latest = {evaluation.number: evaluation for evaluation in evaluations}
@@ -315,7 +316,8 @@ def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
         for evaluation in latest.values()
         if evaluation.state in usable and evaluation.accuracy is not None and math.isfinite(evaluation.accuracy)
     ]
-    return [evaluation for _, evaluation in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))]
+    scored.sort(key=lambda pair: ("image_size" in pair[1].metrics, -pair[0], pair[1].number))
+    return [evaluation for _, evaluation in scored]
 
 
 @dataclass(frozen=True)
@@ -340,8 +342,3 @@ class _Goal:
 def _past_deadline(given_up: int = 0) -> End:
     lost = f"; {given_up} candidates did not stop in time and were given up" if given_up else ""
     return End(Why.DEADLINE, f"the time is over{lost}")
-
-
-def _identity(candidate: Candidate) -> tuple[str, Budget | None]:
-    """What must not be tried twice."""
-    return candidate.key, candidate.proposal.budget

@@ -83,6 +83,43 @@ def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Corr
     return _correlations({name: some[-10 * WINDOW :] for name, some in pairs.items()})
 
 
+@dataclass(frozen=True)
+class HeadStart:
+    """Children that began with inherited weights, against the same networks from scratch."""
+
+    mean: float  # of the children's accuracies minus those from scratch
+    error: float  # standard error of that
+    correlation: Correlation  # of the two
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:+.1f} ± {100 * self.error:.1f} points, {self.correlation}"
+
+
+def head_start(told: Sequence[Told]) -> HeadStart | None:
+    """What inheriting did to accuracies and to their order, by the twins of `strategies.inheriting`; from 3 of them on.
+
+    A twin is the network of its only parent again, without inherited weights; both must have been trained to the end.
+    """
+    heirs = {
+        candidate.number: (candidate.key, evaluation.accuracy)
+        for candidate, evaluation in told
+        if candidate.proposal.inherits and evaluation.state is State.COMPLETE
+    }
+    pairs: list[tuple[float, float]] = []
+    for candidate, evaluation in told:
+        proposal = candidate.proposal
+        if proposal.inherits or proposal.resumes is not None or len(proposal.parents) != 1:
+            continue
+        key, inherited = heirs.get(proposal.parents[0], ("", None))
+        if key == candidate.key and evaluation.state is State.COMPLETE and inherited is not None:
+            pairs.append((inherited, evaluation.accuracy or 0.0))
+    if len(pairs) < 3:
+        return None
+    children, scratch = np.array(pairs).T
+    gain = children - scratch
+    return HeadStart(float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5), kendall(children, scratch))
+
+
 def _outcome(evaluation: Evaluation, objective: Objective) -> float:
     return objective.loss(evaluation) if evaluation.state is State.COMPLETE else np.inf
 

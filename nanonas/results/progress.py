@@ -17,7 +17,7 @@ from typing_extensions import Self
 from nanonas.core import Candidate, Evaluation, Objective, State
 from nanonas.engine.study import Progress
 from nanonas.predictors.audit import audited
-from nanonas.results.text import count, duration
+from nanonas.results.text import costs, duration
 
 
 class _Panel(abc.ABC):
@@ -140,7 +140,8 @@ class SearchProgress(_Panel):
             *([f"{self.scored} scored"] if self.scored else []),
             f"{s[State.COMPLETE]} done",
             f"{s[State.PRUNED]} pruned",
-            f"{s[State.FAILED] + s[State.INFEASIBLE]} failed",
+            f"{s[State.FAILED]} failed",
+            *([f"{s[State.INFEASIBLE]} over a limit"] if s[State.INFEASIBLE] else []),
             f"best {best.accuracy:.1%}" if best else "no result yet",
             *([f"front of {self.front}"] if self.front else []),
             *self._trust(),
@@ -186,5 +187,5 @@ def best_line(candidate: Candidate, evaluation: Evaluation) -> str:
     """One line about a new best."""
     parents = candidate.proposal.parents
     bred = f"from {' and '.join(f'#{p}' for p in parents)}" if parents else "random"
-    cost = f"{count(evaluation.metrics['params'])} parameters, {count(evaluation.metrics['macs'])} MACs"
-    return f"[bold]{evaluation.accuracy:.1%}[/bold]  #{candidate.number}  {cost}  [dim]({bred})[/dim]"
+    accuracy = f"[bold]{evaluation.accuracy:.1%}[/bold]"
+    return f"{accuracy}  #{candidate.number}  {costs(evaluation.metrics)}  [dim]({bred})[/dim]"

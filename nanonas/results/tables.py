@@ -13,7 +13,7 @@ from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.predictors.audit import audited, audited_scores
-from nanonas.results.text import count, duration
+from nanonas.results.text import count, duration, mebibytes, milliseconds
 from nanonas.strategies.pareto import front_of
 
 
@@ -63,7 +63,12 @@ def audit_table(store: RunStore) -> Table:
 
 
 def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
-    table = Table("#", "accuracy", "parameters", "MACs", "state", "epochs", "parents", box=None)
+    measured = {
+        name: words
+        for name, words in (("latency", milliseconds), ("memory", mebibytes))
+        if any(name in evaluation.metrics for evaluation in evaluations)
+    }
+    table = Table("#", "accuracy", "parameters", "MACs", *measured, "state", "epochs", "parents", box=None)
     candidates = store.candidates()
     for evaluation in evaluations:
         parents = candidates[evaluation.number].proposal.parents
@@ -72,6 +77,7 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
             f"{evaluation.accuracy:.2%}",
             count(evaluation.metrics["params"]),
             count(evaluation.metrics["macs"]),
+            *(words(evaluation.metrics[m]) if m in evaluation.metrics else "–" for m, words in measured.items()),
             evaluation.state.value,
             str(len(evaluation.curve)),
             " ".join(f"#{p}" for p in parents) or "–",

@@ -114,8 +114,10 @@ class Screened:
         return self.strategy.generation(number)
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        self._told.append((candidate, evaluation))
         predicted = candidate.proposal.predicted
+        if candidate.proposal.resumes is not None:  # somebody else's prediction, of what goes on
+            candidate, predicted = replace(candidate, proposal=replace(candidate.proposal, predicted=None)), None
+        self._told.append((candidate, evaluation))
         if candidate.number < self.opening or (predicted is not None and predicted.chosen):
             candidate = replace(candidate, asked_after=0)  # to the wrapped strategy no answer to what it knew
         self.strategy.tell(candidate, evaluation)
@@ -200,13 +202,16 @@ class Screened:
         return found
 
     def _elite(self) -> list[Candidate]:
-        """The best networks so far, best first."""
+        """The best networks so far, each once, best first."""
         usable = [
             (self.objective.loss(evaluation), candidate.number, candidate)
             for candidate, evaluation in self._told
             if evaluation.state is State.COMPLETE
         ]
-        return [candidate for *_, candidate in heapq.nsmallest(self.elite, usable, key=lambda one: one[:2])]
+        best: dict[str, Candidate] = {}
+        for *_, candidate in heapq.nsmallest(3 * self.elite, usable, key=lambda one: one[:2]):
+            best.setdefault(candidate.key, candidate)
+        return list(best.values())[: self.elite]
 
     def _children(self, parent: Candidate) -> tuple[list[Proposal], list[Any]]:
         """Mutants of one network, one edit away mostly: the same whenever it is asked, so that they are read once.
@@ -229,6 +234,10 @@ class Screened:
         """Of n candidates, shape (n,); infinite where nothing was measured."""
         void = (State.FAILED, State.INFEASIBLE)
         losses = np.array([np.inf if e.state in void else self.objective.loss(e) for _, e in told])
+        for n in reversed(range(len(told))):  # what went on is known by what it has become
+            resumes = told[n][0].proposal.resumes
+            if resumes is not None and np.isfinite(losses[n]):
+                losses[resumes] = losses[n]  # a strategy hears of every number
         pruned = [n for n, (_, evaluation) in enumerate(told) if evaluation.state is State.PRUNED]
         if not pruned or self.objective.name != "accuracy":
             return losses

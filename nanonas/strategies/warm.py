@@ -71,7 +71,7 @@ class WarmStart:
         chosen = self._chosen() if own < self.first else []
         if own < len(chosen):
             return Proposal(chosen[own].proposal.genome, (chosen[own].number,), asked.budget)
-        return replace(asked, parents=tuple(parent + self.pool for parent in asked.parents))
+        return _renumbered(asked, self.pool)
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         if candidate.number >= self.pool:
@@ -93,14 +93,24 @@ class WarmStart:
     def _own(self, candidate: Candidate) -> Candidate:
         """A trained candidate as the strategy numbers it; to the strategy those of the pool are nobody's parents."""
         own = candidate.number - self.pool
-        parents = tuple(parent - self.pool for parent in candidate.proposal.parents if parent >= self.pool)
         return replace(
             candidate,
             number=own,
-            proposal=replace(candidate.proposal, parents=parents),
+            proposal=_renumbered(candidate.proposal, -self.pool),
             # the first generation is one beginning, however late its last was asked for
             asked_after=max(0, candidate.asked_after - self.pool) if own >= self.first else 0,
         )
+
+
+def _renumbered(proposal: Proposal, by: int) -> Proposal:
+    """The proposal with all numbers in it moved; those that would be below 0 are left out."""
+    resumes = proposal.resumes
+    return replace(
+        proposal,
+        parents=tuple(parent + by for parent in proposal.parents if parent + by >= 0),
+        resumes=None if resumes is None or resumes + by < 0 else resumes + by,
+        inherits=tuple(parent + by for parent in proposal.inherits if parent + by >= 0),
+    )
 
 
 def mean_ranks(values: Floats) -> Floats:

@@ -64,10 +64,15 @@ class Training:
     Args:
         module: trained where it is; moved to the pictures' device.
         epochs: the length of the learning rate's cycle. May be lowered between epochs: the rest of the cycle shrinks.
+        pieces: in how many a batch is taken through the network, so that less of it is in memory at once. Gradients
+            add up to those of the whole, but batch norms see the pieces; none is smaller than two images.
     """
 
-    def __init__(self, module: nn.Module, pictures: Pictures, recipe: Recipe, epochs: int, seed: int) -> None:
+    def __init__(
+        self, module: nn.Module, pictures: Pictures, recipe: Recipe, epochs: int, seed: int, pieces: int = 1
+    ) -> None:
         self.device = pictures.x.device
+        self.pieces = pieces
         self.module = module.to(self.device)
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
         self.epoch = 0  # how many are done
@@ -100,15 +105,21 @@ class Training:
 
     def _step(self, batch: Tensor, draw: torch.Generator) -> Tensor:
         x, y = self._gather(batch, draw)
-        with autocast(self.device, self.recipe.precision):
-            logits = self.module(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
+        pieces = max(1, min(self.pieces, len(y) // 2))
+        total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for images, labels in zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True):
+            with autocast(self.device, self.recipe.precision):
+                logits = self.module(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            if pieces > 1:
+                loss = loss * (len(labels) / len(y))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
         if self.recipe.clip_norm > 0:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
-        return loss.detach()
+        return total
 
     def _gather(self, batch: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of augmented, normalised images and its labels, on the device."""

@@ -1,30 +1,38 @@
-"""All that happens to one candidate on a worker: decode, build, train under its budget and stop rule, keep weights.
+"""All that happens to one candidate on a worker: decode, build, inherit, train under its budget, keep weights.
 
 One with a budget of 0 epochs is only scored.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
-from nanonas.errors import RunError
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
+from nanonas.engine.serial import reason_for
+from nanonas.errors import ConfigError, RunError
 from nanonas.files import replacing
+from nanonas.spaces.network import Network
 from nanonas.training.augment import normalise
 from nanonas.training.build import build_module
-from nanonas.training.data import DataSpec, pictures
+from nanonas.training.cost import Costs
+from nanonas.training.data import DataSpec, pictures, shrunk
 from nanonas.training.device import prepare
+from nanonas.training.inherit import Parent, inherit
 from nanonas.training.scores import IMAGES, scores
 from nanonas.training.train import Pictures, Recipe, Training, accuracy, part
+
+WARM_LR = 0.5  # the peak learning rate of a training that begins with others' weights, relative to the recipe's
 
 
 @dataclass(frozen=True)
@@ -41,42 +49,90 @@ class Trial:
     device: str = "cpu"
     threads: int = 1
     weights: Path | None = None  # the folder for NUMBER.safetensors
+    costs: Costs = field(default_factory=Costs)  # measured before a training, of the network for images as they are
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
         prepare(self.threads)
-        train, valid = _on_device(self.data, self.device)
-        seed = training_seed(self.seed, candidate.number)
-        network = self.space.decode(candidate.proposal.genome)
-        try:
-            if not candidate.trained:
-                found = scores(network, *_minibatch(train, self.seed), seed)
-                return Evaluation(candidate.number, State.COMPLETE, found, seconds=time.perf_counter() - start)
-            module = build_module(network, seed)
-            state, curve, reason = self._train(candidate, module, train, valid, pulse, seed)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()  # what this process keeps, its neighbours on the same GPU cannot have
-            raise
-        metrics = {"accuracy": curve[-1].accuracy} if curve and state is not State.FAILED else {}
-        if self.weights is not None and metrics:
-            try:
-                save_weights(module, self.weights / f"{candidate.number}.safetensors")
-            except RunError as error:
-                reason = str(error)  # the accuracy is measured all the same
-        return Evaluation(candidate.number, state, metrics, curve, time.perf_counter() - start, reason)
-
-    def _train(
-        self, candidate: Candidate, module: nn.Module, train: Pictures, valid: Pictures, pulse: Pulse, seed: int
-    ) -> tuple[State, tuple[Epoch, ...], str | None]:
         budget = candidate.proposal.budget
         assert budget is not None  # the study fills it in
-        training = Training(module, train, self.recipe, budget.epochs, seed)
+        seed = training_seed(self.seed, candidate.number)
+        train, valid = _on_device(self.data, budget.image_size, self.device)
+        network = seen_at(self.space, budget.image_size).decode(candidate.proposal.genome)
+        if not candidate.trained:
+            found = scores(network, *_minibatch(train, self.seed), seed)
+            return Evaluation(candidate.number, State.COMPLETE, found, seconds=time.perf_counter() - start)
+        measured = self.costs.measure(self.space.decode(candidate.proposal.genome), self.device)
+        if candidate.proposal.resumes is None and (excess := self.costs.excess(measured)):
+            spent = time.perf_counter() - start
+            return Evaluation(candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=excess)
+        train = part(train, budget.share, self.seed)
+        for pieces in (1, 2):
+            try:
+                begun = self._begun(candidate, network, train, seed)
+                trained = self._train(begun, budget, train, valid, pulse, seed, pieces)
+                break
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not reason_for(error).startswith("out of memory"):
+                    raise
+                del begun  # its memory is needed
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()  # what this process keeps, its neighbours on the same GPU cannot have
+                if pieces == 2:
+                    raise
+        state, curve, reason = trained
+        metrics = measured | begun.metrics | ({"pieces": 2.0} if pieces == 2 else {})
+        if curve and state is not State.FAILED:
+            metrics["accuracy"] = curve[-1].accuracy
+            if budget.image_size is not None:
+                metrics["image_size"] = float(budget.image_size)
+            if self.weights is not None:
+                about = {"genome": json.dumps(candidate.proposal.genome), "image_size": str(budget.image_size or "")}
+                try:
+                    save_weights(begun.module, self.weights / f"{candidate.number}.safetensors", about)
+                except RunError as error:
+                    reason = str(error)  # the accuracy is measured all the same
+        reason = reason or begun.lacks
+        return Evaluation(candidate.number, state, metrics, curve, time.perf_counter() - start, reason)
+
+    def _begun(self, candidate: Candidate, network: Network, train: Pictures, seed: int) -> _Begun:
+        """The candidate's module as its training begins: fresh, or with others' weights as far as they fit."""
+        module = build_module(network, seed).to(self.device)
+        proposal = candidate.proposal
+        wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
+        if not wanted:
+            return _Begun(module)
+        try:
+            parents = [self._parent(number) for number in wanted]
+        except RunError as error:
+            return _Begun(module, lacks=f"begun from scratch, for {error}")
+        images, _ = _minibatch(train, self.seed)
+        found = inherit(module, parents, images)
+        metrics = {"inherited_tensors": float(found.tensors), "inherited_share": found.share}
+        return _Begun(module, metrics, warm=True, resumed=proposal.resumes is not None)
+
+    def _parent(self, number: int) -> Parent:
+        """An earlier candidate's network, as it was trained, and its weights. Raises `RunError`."""
+        if self.weights is None:
+            raise RunError(f"there is no folder with the weights of #{number}")
+        tensors, about = read_weights(self.weights / f"{number}.safetensors")
+        size = int(about["image_size"]) if about.get("image_size") else None
+        genome = tuple(json.loads(about["genome"]))
+        return Parent(seen_at(self.space, size).decode(genome), tensors)
+
+    def _train(
+        self, begun: _Begun, budget: Budget, train: Pictures, valid: Pictures, pulse: Pulse, seed: int, pieces: int
+    ) -> tuple[State, tuple[Epoch, ...], str | None]:
+        epochs = budget.epochs - (budget.begin if begun.resumed else 0)
+        recipe = replace(self.recipe, lr=WARM_LR * self.recipe.lr) if begun.warm else self.recipe
+        training = Training(begun.module, train, recipe, epochs, seed, pieces)
         curve: list[Epoch] = []
-        while training.epoch < budget.epochs:
+        while training.epoch < epochs:
             loss = training.run_epoch(pulse)
-            epoch = Epoch(math.nan if loss is None else loss, accuracy(module, valid, self.recipe.precision, pulse))
+            right = accuracy(begun.module, valid, recipe.precision, pulse)
+            epoch = Epoch(math.nan if loss is None else loss, right)
             curve.append(epoch)
-            done = f"after epoch {training.epoch} of {budget.epochs}"
+            done = f"after epoch {training.epoch} of {epochs}"
             if loss is None:
                 return State.CUT, tuple(curve), f"the time was up {done}"
             if not math.isfinite(loss):
@@ -87,10 +143,41 @@ class Trial:
         return State.COMPLETE, tuple(curve), None
 
 
-@lru_cache(maxsize=1)
-def _on_device(data: DataSpec, device: str) -> tuple[Pictures, Pictures]:
+@dataclass(frozen=True)
+class _Begun:
+    """A module that is about to be trained."""
+
+    module: nn.Module
+    metrics: dict[str, float] = field(default_factory=dict)  # what it has inherited
+    warm: bool = False  # whether it has
+    resumed: bool = False  # whether it goes on with a training of its own network
+    lacks: str | None = None  # why it has inherited nothing, where it should have
+
+
+def seen_at(space: SearchSpace, image_size: int | None) -> SearchSpace:
+    """The space for images shrunk to `image_size` pixels a side; None: as they are.
+
+    Raises:
+        ConfigError: the space is nobody's dataclass with an `input_shape`, so it knows one size only.
+    """
+    if image_size is None:
+        return space
+    try:
+        return replace(space, input_shape=(space.input_shape[0], image_size, image_size))  # type: ignore[type-var]
+    except TypeError:
+        raise ConfigError(
+            f"the space {space.name!r} cannot be seen at {image_size} pixels, for it is no dataclass with an "
+            "input_shape; leave the image size of the rungs out"
+        ) from None
+
+
+@lru_cache(maxsize=4)  # the sizes that rungs have
+def _on_device(data: DataSpec, image_size: int | None, device: str) -> tuple[Pictures, Pictures]:
     """The images to train on and to judge by; they stay for the life of the process."""
-    return pictures(data, device)
+    if image_size is None:
+        return pictures(data, device)
+    train, valid = _on_device(data, None, device)
+    return shrunk(train, image_size), shrunk(valid, image_size)
 
 
 def _minibatch(train: Pictures, seed: int) -> tuple[Tensor, Tensor]:
@@ -100,11 +187,21 @@ def _minibatch(train: Pictures, seed: int) -> tuple[Tensor, Tensor]:
     return normalise(some.x[rows], some.mean, some.std), some.y[rows]
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Writes a module's tensors as safetensors. Raises `RunError` when it cannot."""
+def save_weights(module: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Writes a module's tensors as safetensors, with words about them. Raises `RunError` when it cannot."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with replacing(path) as part:
-        part.write_bytes(save(tensors))  # save_file has errors of its own for a full disk
+        part.write_bytes(save(tensors, dict(about or {})))  # save_file has errors of its own for a full disk
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, and the words about them, that `save_weights` wrote. Raises `RunError` when they cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, RuntimeError, SafetensorError) as error:
+        said = str(error).splitlines()[0]
+        raise RunError(f"the weights {str(path)!r} cannot be read: {said}; train the network again") from None
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -113,8 +210,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         RunError: no such file, a damaged one, or one of another network.
     """
+    tensors, _ = read_weights(path)
     try:
-        module.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
         said = str(error).splitlines()[0]
-        raise RunError(f"the weights {str(path)!r} cannot be read: {said}; train the network again") from None
+        raise RunError(f"the weights {str(path)!r} are of another network: {said}; train the network again") from None

@@ -1,0 +1,82 @@
+"""Children that begin with their parents' weights and train for less, and a few twins that show what this does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import floor
+
+import numpy as np
+
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, Strategy
+from nanonas.errors import ConfigError
+
+_REDRAWS = 20  # of a child that was tried before: with other parents it would count as something new
+
+
+@dataclass
+class Inheriting:
+    """Another strategy, whose children inherit the weights of those parents that have some.
+
+    Which they are is known from what was told alone, so the same children inherit the same weights in every run. After
+    every so-many-th child that was trained to its end comes its twin: the same network, from scratch, under the study's
+    own budget, with the child as its parent. `predictors.audit.head_start` reads from the pairs what inheritance does
+    to the ranking. Inherited weights in an evolution: Real et al. 2017, https://arxiv.org/abs/1703.01041.
+
+    Args:
+        strategy: whose children they are, one that was told nothing yet.
+        budget: of a child that inherits; None: the study's own.
+        audit_share: the share of those children that get a twin, in [0, 1].
+
+    Raises:
+        ConfigError: `audit_share` is out of its range.
+    """
+
+    strategy: Strategy
+    budget: Budget | None = None
+    audit_share: float = 0.1
+    _weights: set[int] = field(default_factory=set, repr=False)  # numbers of those that have some
+    _known: set[Genome] = field(default_factory=set, repr=False)
+    _heirs: int = 0  # that were trained to their end
+    _twinless: list[Candidate] = field(default_factory=list, repr=False)  # heirs that are to have a twin, and have none
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.audit_share <= 1:
+            raise ConfigError(f"audit_share must lie in [0, 1], but is {self.audit_share}")
+
+    def needs(self, number: int) -> int:
+        return self.strategy.needs(number)
+
+    def generation(self, number: int) -> int:
+        return self.strategy.generation(number)
+
+    def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        asked = {candidate.proposal.parents for candidate in pending if not candidate.proposal.inherits}
+        for heir in self._twinless:
+            if (heir.number,) not in asked:
+                return Proposal(heir.proposal.genome, (heir.number,))
+        known = {*self._known, *(candidate.proposal.genome for candidate in pending)}
+        own = self.strategy.ask(number, rng, pending)
+        for _ in range(_REDRAWS):
+            if own.genome not in known or self._untrained(own):
+                break
+            own = self.strategy.ask(number, rng, pending)
+        heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
+        return replace(own, budget=self.budget, inherits=heritage) if heritage and not self._untrained(own) else own
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+        proposal = candidate.proposal
+        self._known.add(proposal.genome)
+        if evaluation.state in (State.COMPLETE, State.PRUNED) and evaluation.accuracy is not None:
+            self._weights.add(candidate.number)
+        if proposal.inherits and evaluation.state is State.COMPLETE:
+            self._heirs += 1
+            if floor(self._heirs * self.audit_share) > floor((self._heirs - 1) * self.audit_share):
+                self._twinless.append(candidate)
+        elif not proposal.inherits and proposal.resumes is None:
+            self._twinless = [heir for heir in self._twinless if proposal.parents != (heir.number,)]
+        self.strategy.tell(candidate, evaluation)
+
+    @staticmethod
+    def _untrained(proposal: Proposal) -> bool:
+        return proposal.budget is not None and proposal.budget.epochs == 0

@@ -1,0 +1,203 @@
+"""Successive halving: who is promoted, by brute force; and that a run is the same however it is cut and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Objective, Proposal, State, Strategy, rng_for
+from nanonas.errors import ConfigError
+from nanonas.spaces.nano import NanoSpace
+from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.evolution import Evolution
+from nanonas.strategies.halving import Halving, ladder
+from nanonas.strategies.nsga2 import NSGA2
+from nanonas.strategies.random import RandomSearch
+
+SPACE = NanoSpace((1, 8, 8), 3, channels=2, length=8)
+RUNGS = ladder(Budget(9), eta=3, number=3)
+BOTH = (Objective(), Objective("params", maximize=False))
+
+Told = tuple[Candidate, Evaluation]
+
+
+def promise(candidate: Candidate) -> float:
+    """The accuracy that a genome is heading for."""
+    return 0.2 + 0.6 * float(np.random.default_rng([7, *candidate.proposal.genome]).random())
+
+
+def measured(candidate: Candidate) -> Evaluation:
+    """A little noise on the lower rungs; each eleventh candidate fails."""
+    budget = candidate.proposal.budget
+    assert budget is not None
+    if candidate.number % 11 == 7:
+        return Evaluation(candidate.number, State.FAILED, reason="bad luck")
+    noise = np.random.default_rng(candidate.number).normal(0, 0.1 / budget.epochs)
+    final = promise(candidate) * (0.6 + 0.4 * budget.epochs / 9) + noise
+    curve = tuple(Epoch(2 - final, final) for _ in range(budget.begin, budget.epochs))
+    metrics = {"accuracy": final, "params": float(sum(candidate.proposal.genome))}
+    return Evaluation(candidate.number, State.COMPLETE, metrics, curve)
+
+
+def driven(
+    strategy: Strategy, total: int, measure: Callable[[Candidate], Evaluation] = measured
+) -> tuple[list[Candidate], list[Evaluation], list[int]]:
+    """Candidates, evaluations, and how many were told when each was asked."""
+    asked: list[Candidate] = []
+    told: list[Told] = []
+    counts: list[int] = []
+    for number in range(total):
+        while len(told) < strategy.needs(number):
+            told.append((asked[len(told)], measure(asked[len(told)])))
+            strategy.tell(*told[-1])
+        proposal = strategy.ask(number, rng_for(0, number), asked[len(told) :])
+        asked.append(Candidate(number, proposal, str(proposal.genome), len(told)))
+        counts.append(len(told))
+    return asked, [measure(candidate) for candidate in asked], counts
+
+
+def wrapped(lag: int = 4) -> dict[str, Strategy]:
+    return {
+        "random": RandomSearch(SPACE, 9),
+        "aging": AgingEvolution(SPACE, population_size=9, lag=lag),
+        "evolution": Evolution(SPACE, population_size=9),
+        "nsga2": NSGA2(SPACE, BOTH, population_size=9, lag=lag),
+    }
+
+
+def promotable(asked: Sequence[Candidate], evaluations: Sequence[Evaluation], told: int) -> list[tuple[int, int]]:
+    """(rung, number) of all that deserve to be promoted after `told` evaluations, by the definition; one objective."""
+    found = []
+    for rung in range(len(RUNGS) - 1):
+        here = [c for c in asked[:told] if c.proposal.budget == RUNGS[rung]]
+        above = {c.key for c in asked if c.proposal.budget == RUNGS[rung + 1]}
+        complete = [c for c in here if evaluations[c.number].state is State.COMPLETE]
+        best = sorted(complete, key=lambda c: -(evaluations[c.number].accuracy or 0.0))[: len(here) // 3]
+        found += [(rung, c.number) for c in best if c.key not in above]
+    return found
+
+
+@pytest.mark.parametrize("name", ["random", "aging", "evolution"])
+def test_the_best_third_of_each_rung_is_promoted_as_soon_as_it_is_told(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Halving, "_trusts", lambda self, rung: False)
+    asked, evaluations, told = driven(Halving(wrapped()[name], RUNGS, lag=4), 120)
+    for candidate, count in zip(asked, told, strict=True):
+        deserving = promotable(asked[: candidate.number], evaluations, count)
+        if candidate.proposal.resumes is None:
+            assert not deserving
+            assert candidate.proposal.budget == RUNGS[0]
+        else:
+            rung = max(rung for rung, _ in deserving)  # the highest first
+            assert (rung, candidate.proposal.resumes) in deserving
+            assert candidate.proposal.budget == RUNGS[rung + 1]
+            assert candidate.proposal.parents == (candidate.proposal.resumes,)
+            assert candidate.proposal.genome == asked[candidate.proposal.resumes].proposal.genome
+    assert {c.proposal.budget for c in asked} == set(RUNGS)
+
+
+def test_with_several_objectives_the_front_of_a_rung_is_promoted() -> None:
+    strategy = Halving(wrapped()["nsga2"], RUNGS[:2], objectives=BOTH)
+    asked, evaluations, _ = driven(strategy, 90)
+    promoted = {c.proposal.resumes for c in asked if c.proposal.resumes is not None}
+    complete = [c for c in asked[:60] if evaluations[c.number].state is State.COMPLETE]
+    small = min(complete, key=lambda c: evaluations[c.number].metrics["params"])
+    assert any(asked[number].key == small.key for number in promoted)  # the least accurate of sizes is on the front
+    accurate = max(
+        (c for c in asked[:60] if c.proposal.budget == RUNGS[0] and evaluations[c.number].accuracy),
+        key=lambda c: evaluations[c.number].accuracy or 0.0,
+    )
+    assert any(asked[number].key == accurate.key for number in promoted)
+
+
+def test_what_failed_or_was_pruned_takes_a_place_and_is_not_promoted() -> None:
+    def pruned(candidate: Candidate) -> Evaluation:
+        evaluation = measured(candidate)
+        return Evaluation(candidate.number, State.PRUNED, {"accuracy": 0.99}, evaluation.curve, reason="by its rule")
+
+    asked, _, _ = driven(Halving(wrapped()["random"], RUNGS), 30, pruned)
+    assert all(candidate.proposal.resumes is None for candidate in asked)
+
+
+def test_the_predictor_decides_once_it_has_ordered_the_promotions_better() -> None:
+    """Networks with a low training loss overtake: the first rung's accuracy says nothing, its loss says all."""
+
+    def overtaking(candidate: Candidate) -> Evaluation:
+        budget = candidate.proposal.budget
+        assert budget is not None
+        early = float(np.random.default_rng([1, *candidate.proposal.genome]).uniform(0.2, 0.3))
+        late = promise(candidate)
+        accuracy = early if budget == RUNGS[0] else late
+        return Evaluation(
+            candidate.number,
+            State.COMPLETE,
+            {"accuracy": accuracy},
+            tuple(Epoch(2 - late, accuracy) for _ in range(budget.begin, budget.epochs)),
+        )
+
+    strategy = Halving(wrapped()["random"], RUNGS[:2])
+    asked, evaluations, _ = driven(strategy, 300, overtaking)
+    promotions = [c for c in asked if c.proposal.resumes is not None]
+    chosen = [c for c in promotions if c.proposal.predicted is not None and c.proposal.predicted.chosen]
+    assert not any(c in chosen for c in promotions[:10])
+    assert len(chosen) > 20
+    blind = [evaluations[c.number].accuracy or 0.0 for c in promotions if c not in chosen]
+    seeing = [evaluations[c.number].accuracy or 0.0 for c in chosen]
+    assert np.mean(seeing) > np.mean(blind) + 0.1
+
+
+def test_the_wrapped_strategy_hears_exactly_what_it_needs_and_is_told_what_is_pending() -> None:
+    class Listening(Evolution):
+        heard = 0
+
+        def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+            assert self.heard == self.needs(number)
+            assert [candidate.number for candidate in pending] == list(range(self.heard, number))
+            return super().ask(number, rng, pending)
+
+        def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+            assert candidate.number == self.heard
+            self.heard += 1
+            super().tell(candidate, evaluation)
+
+    for lag in (1, 3, 20):
+        asked, _, told = driven(Halving(Listening(SPACE, population_size=9), RUNGS, lag=lag), 100)
+        assert max(number - count for number, count in enumerate(told)) == min(lag - 1, 8)
+        assert any(candidate.proposal.resumes is not None for candidate in asked)
+
+
+def test_candidates_that_are_only_scored_are_left_alone() -> None:
+    class Scores(RandomSearch):
+        def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+            return Proposal(self.space.sample(rng), budget=Budget(0))
+
+    proposal = Halving(Scores(SPACE, 9), RUNGS).ask(0, rng_for(0, 0), ())
+    assert proposal.budget == Budget(0)
+
+
+def test_a_ladder_climbs_to_the_whole_budget() -> None:
+    rungs = ladder(Budget(9, stop_epoch=2, stop_below=0.3), 3, 3, first_share=0.25, first_image_size=16, side=32)
+    assert [(rung.begin, rung.epochs) for rung in rungs] == [(0, 1), (1, 3), (3, 9)]
+    assert [rung.share for rung in rungs] == [0.25, 0.5, 1.0]
+    assert [rung.image_size for rung in rungs] == [16, 23, None]
+    assert all(rung.stop_epoch == 0 for rung in rungs)  # one epoch is over before the rule is looked at
+    assert ladder(Budget(27, 2, 0.3), 3, 2)[0] == Budget(9, 2, 0.3)
+    assert [rung.epochs for rung in ladder(Budget(4), 2, 9)] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ladder(Budget(1), 3, 3), "make one; raise --epochs"),
+        (lambda: ladder(Budget(9), 3, 3, first_image_size=64, side=32), "32 pixels a side at most"),
+        (lambda: Halving(RandomSearch(SPACE, 3), RUNGS[:1]), "two rungs"),
+        (lambda: Halving(RandomSearch(SPACE, 3), (RUNGS[0], RUNGS[2])), "begins where the one below ends"),
+        (lambda: Halving(RandomSearch(SPACE, 3), RUNGS, eta=1), "2 or more"),
+    ],
+)
+def test_what_makes_no_ladder_is_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()

@@ -1,0 +1,84 @@
+"""Who inherits what, and who gets a twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_halving import RUNGS, SPACE, driven, measured, wrapped
+
+from nanonas.core import Budget, Candidate, Evaluation, State
+from nanonas.errors import ConfigError
+from nanonas.predictors.audit import head_start
+from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.halving import Halving
+from nanonas.strategies.inheriting import Inheriting
+
+HALF = Budget(3)
+
+
+def scored(candidate: Candidate) -> Evaluation:
+    """As `measured`, whatever the budget: those that inherit are a tenth better."""
+    budget = candidate.proposal.budget or Budget(9)
+    full = Candidate(
+        candidate.number, type(candidate.proposal)(candidate.proposal.genome, budget=budget), candidate.key
+    )
+    evaluation = measured(full)
+    if evaluation.state is State.COMPLETE and candidate.proposal.inherits:
+        metrics = {**evaluation.metrics, "accuracy": evaluation.metrics["accuracy"] + 0.1}
+        return Evaluation(candidate.number, State.COMPLETE, metrics, evaluation.curve)
+    return evaluation
+
+
+@pytest.mark.parametrize("name", ["aging", "evolution", "nsga2"])
+def test_children_inherit_from_all_parents_that_have_weights(name: str) -> None:
+    asked, evaluations, told = driven(Inheriting(wrapped()[name], HALF, audit_share=0.0), 80, scored)
+    heirs = 0
+    for candidate, count in zip(asked, told, strict=True):
+        proposal = candidate.proposal
+        trained = {e.number for e in evaluations[:count] if e.accuracy is not None}
+        assert set(proposal.inherits) == {parent for parent in proposal.parents if parent in trained}
+        assert proposal.budget == (HALF if proposal.inherits else None)
+        heirs += bool(proposal.inherits)
+    assert heirs > 30
+
+
+def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
+    asked, evaluations, _ = driven(Inheriting(AgingEvolution(SPACE, population_size=9, lag=4), HALF, 0.25), 120, scored)
+    heirs = [c for c in asked[:110] if c.proposal.inherits and evaluations[c.number].state is State.COMPLETE]
+    twins = [c for c in asked if len(c.proposal.parents) == 1 and c.key == asked[c.proposal.parents[0]].key]
+    early = [c.proposal.parents[0] for c in twins if c.proposal.parents[0] < 110]  # their twins have all been asked for
+    assert early == [heir.number for heir in heirs[3::4]][: len(early)]
+    assert len(early) >= len(heirs) // 4 - 1
+    assert all(not c.proposal.inherits and c.proposal.budget is None for c in twins)
+    told = list(zip(asked, evaluations, strict=True))
+    bias = head_start(told)
+    assert bias is not None
+    assert bias.correlation.n == sum(evaluations[c.number].state is State.COMPLETE for c in twins)
+    gains = [
+        evaluations[c.proposal.parents[0]].metrics["accuracy"] - evaluations[c.number].metrics["accuracy"]
+        for c in twins
+        if evaluations[c.number].state is State.COMPLETE
+    ]
+    assert bias.mean == pytest.approx(np.mean(gains))
+    assert bias.error == pytest.approx(np.std(gains, ddof=1) / len(gains) ** 0.5)
+
+
+def test_no_share_has_no_twins_and_no_bias_to_report() -> None:
+    asked, evaluations, _ = driven(Inheriting(wrapped()["aging"], HALF, 0.0), 60, scored)
+    assert len({c.key for c in asked}) == len(asked)
+    assert head_start(list(zip(asked, evaluations, strict=True))) is None
+
+
+def test_on_the_rungs_of_halving_heirs_and_twins_begin_alike() -> None:
+    asked, _, _ = driven(Halving(Inheriting(wrapped()["aging"], HALF, 0.25), RUNGS), 150, scored)
+    fresh = [c for c in asked if c.proposal.resumes is None]
+    twins = [c for c in fresh if len(c.proposal.parents) == 1 and c.key == asked[c.proposal.parents[0]].key]
+    assert twins
+    assert any(c.proposal.inherits for c in fresh)
+    assert all(c.proposal.budget == RUNGS[0] for c in fresh)
+    assert len({c.identity for c in asked}) == len(asked)
+
+
+def test_a_share_beyond_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"audit_share must lie in \[0, 1\], but is 2"):
+        Inheriting(wrapped()["random"], None, 2)

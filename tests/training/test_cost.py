@@ -1,0 +1,259 @@
+"""Latency and memory, against PyTorch's own account of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nanonas.core import Budget, Candidate, Proposal, SearchSpace, State
+from nanonas.spaces.layers import LayersSpace
+from nanonas.spaces.nano import NanoSpace
+from nanonas.spaces.nasbench201 import NASBench201Space
+from nanonas.spaces.network import Draft, Network
+from nanonas.spaces.reference import REFERENCES
+from nanonas.training import cost, trial
+from nanonas.training.build import NetworkModule, build_module
+from nanonas.training.cost import (
+    MIB,
+    Costs,
+    latency,
+    latency_ms,
+    median_interval,
+    peak_memory,
+    training_memory,
+)
+from nanonas.training.data import DataSpec
+from nanonas.training.train import Recipe
+from nanonas.training.trial import Trial
+
+SHAPE, CLASSES = (3, 12, 12), 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+# --- latency ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [*range(6, 40), 500, 3000])
+def test_the_medians_interval_is_the_narrowest_of_its_kind_that_keeps_95_percent(n: int) -> None:
+    values = np.random.default_rng(n).permutation(n).astype(float)
+    median, low, high = median_interval(values.tolist())
+    assert median == np.median(values)
+    assert low == n - 1 - high  # as many values beyond it on both sides: `low` of them
+    assert 1 - 2 * binom.cdf(low, n, 0.5) >= 0.95 - 1e-9
+    assert 1 - 2 * binom.cdf(low + 1, n, 0.5) < 0.95
+
+
+def test_too_few_values_for_an_interval_have_all_that_they_span() -> None:
+    assert median_interval([3.0]) == (3.0, 3.0, 3.0)
+    assert median_interval([2.0, 9.0, 1.0, 4.0]) == (3.0, 1.0, 9.0)
+
+
+def test_latency_is_of_warm_passes_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Size, bool]] = []
+    ticks = {"now": 0.0}
+
+    class Slow(nn.Module):
+        """Takes a second the first five times, then 1 ms, 2 ms, 3 ms, …"""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append((x.shape, self.training))
+            ticks["now"] += 1.0 if len(seen) <= 5 else 0.001 * (len(seen) - 5)
+            return x
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: ticks["now"])
+    measured = latency(Slow().train(), (3, 8, 6), "cpu", batch_size=4, seconds=0.0)
+    assert seen == [(torch.Size((4, 3, 8, 6)), False)] * 15
+    assert measured.n == 10
+    assert (measured.median, measured.low, measured.high) == pytest.approx((5.5, 2.0, 9.0))
+    assert str(measured) == "5.5 ms (2 to 9)"
+    seen.clear()
+    assert latency_ms(Slow(), (3, 8, 6), "cpu", seconds=0.0) == pytest.approx(5.5)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+class Account(TorchDispatchMode):
+    """The largest sum of floating tensors that were made within it and were alive at once."""
+
+    def __init__(self, *held: torch.Tensor) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.largest = 0
+        for tensor in held:
+            self._add(tensor)
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        if tensor.is_floating_point() and place not in self.alive and storage.nbytes():
+            self.alive[place] = storage.nbytes()
+            weakref.finalize(storage, self.alive.pop, place, None)
+        self.largest = max(self.largest, sum(self.alive.values()))
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor)
+        return out
+
+
+def branching() -> Network:
+    """Three branches of different widths, joined in several ways; a dropout; an activation that may not overwrite."""
+    draft = Draft(SHAPE, CLASSES)
+    stem = draft.add("conv", "input", filters=8, kernel=3, stride=1, groups=1, bias=True)
+    ways = [draft.add("act", draft.add("norm", stem), kind=kind) for kind in ("relu", "silu", "leaky_relu")]
+    total = draft.add("add", *ways, stem)
+    joined = draft.add("dropout", draft.add("concat", total, ways[0]), rate=0.3)
+    pooled = draft.add("avgpool", draft.add("add", joined), kernel=3, stride=2)
+    wide = draft.add("conv", pooled, filters=64, kernel=1, stride=1, groups=1, bias=False)
+    wide = draft.add("act", wide, kind="gelu")
+    vector = draft.add("globalpool", draft.add("zero", wide))
+    return draft.finish(draft.add("dense", vector, units=CLASSES))
+
+
+def networks() -> Iterator[Network]:
+    yield branching()
+    for reference in ("resnet20", "baseline"):
+        yield REFERENCES[reference](SHAPE, CLASSES)
+    rng = np.random.default_rng(0)
+    spaces: tuple[SearchSpace, ...] = (
+        NanoSpace(SHAPE, CLASSES, channels=6, length=5),
+        LayersSpace(SHAPE, CLASSES),
+        NASBench201Space(SHAPE, CLASSES),
+    )
+    for space in spaces:
+        yield from (space.decode(space.sample(rng)) for _ in range(6))
+
+
+def test_counted_memory_is_what_pytorch_makes_and_lets_go() -> None:
+    for network in networks():
+        module = build_module(network, seed=0).eval()
+        x = torch.zeros(1, *SHAPE).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), Account(x) as account:
+            module(x)
+        stored = sum(t.numel() * 4 for t in module.state_dict().values() if t.is_floating_point())
+        assert peak_memory(module) == (stored + account.largest) / MIB, network
+
+
+def test_memory_is_the_same_whatever_the_module_is_used_for() -> None:
+    module = build_module(branching(), seed=0).train()
+    before = peak_memory(module)
+    module(torch.zeros(4, *SHAPE)).sum().backward()  # type: ignore[no-untyped-call]
+    assert peak_memory(module.eval()) == before
+    assert module.network.params * 4 / MIB < before
+
+
+def chain() -> NetworkModule:
+    draft = Draft((1, 8, 8), CLASSES)
+    x = draft.add("conv", "input", filters=6, kernel=3, stride=2, groups=1, bias=False)
+    x = draft.add("act", draft.add("norm", x), kind="relu")
+    return build_module(draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0)
+
+
+@pytest.mark.parametrize("batch", [2, 7])
+def test_training_memory_is_what_backward_needs(batch: int) -> None:
+    module = chain()
+    weights = 4 * (3 * 3 * 6 + 2 * 6 + 6 * CLASSES + CLASSES)
+    statistics = 4 * 2 * 6
+    maps = 4 * batch * 6 * 4 * 4  # the convolution's; that of norm and ReLU, one overwrites the other's
+    kept = 4 * batch * 64 + 2 * maps + 4 * 2 * 6 + 4 * batch * 6  # image, maps, the batch's statistics, pooled
+    loss = 4 * batch * CLASSES + 8 * batch + 4  # log-probabilities, labels, and their number
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    assert MIB * training_memory(module, batch) == pytest.approx(3 * weights + statistics + kept + loss, abs=1)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+
+
+def test_training_memory_grows_with_the_batch_and_shrinks_with_mixed_precision() -> None:
+    module = build_module(REFERENCES["resnet20"](SHAPE, CLASSES), seed=0)
+    once, twice, thrice = (training_memory(module, batch) for batch in (4, 8, 12))
+    assert thrice - twice == pytest.approx(twice - once)
+    assert training_memory(module, 32, "bfloat16") < 0.8 * training_memory(module, 32)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="measures on CUDA")
+def test_measured_memory_on_cuda_is_at_least_the_counted_one() -> None:
+    module = build_module(REFERENCES["resnet20"]((3, 64, 64), CLASSES), seed=0)
+    assert 0.95 * peak_memory(module) < peak_memory(module, "cuda:0") < 20 * peak_memory(module)
+    assert peak_memory(module, "cuda:0") == peak_memory(module, "cuda:0")
+    assert next(module.parameters()).device.type == "cpu"
+
+
+# --- before a training ------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, names = branching(), {"latency", "latency_low", "latency_high"}
+    quick = cost.latency
+    monkeypatch.setattr(cost, "latency", lambda *args: quick(*args, seconds=0.0))
+    assert Costs().measure(network, "cpu") == {}
+    assert Costs(memory=True).measure(network, "cpu") == {"memory": peak_memory(build_module(network))}
+    assert set(Costs(max_memory_mb=1.0).measure(network, "cpu")) == {"memory"}
+    assert set(Costs(latency=True).measure(network, "cpu")) == names
+    found = Costs(max_latency_ms=1.0, memory=True).measure(network, "cpu")
+    assert set(found) == {*names, "memory"}
+    assert 0 < found["latency_low"] <= found["latency"] <= found["latency_high"]
+
+
+def test_the_sentence_about_a_limit_has_value_limit_and_flag() -> None:
+    found = {"latency": 3.4567, "memory": 0.5}
+    assert Costs(True, True).excess(found) is None
+    assert Costs(max_latency_ms=3.4567, max_memory_mb=0.5).excess(found) is None
+    assert Costs(max_latency_ms=3).excess(found) == (
+        "the latency of 3.457 ms is above the limit of 3 ms (--max-latency-ms)"
+    )
+    assert Costs(max_memory_mb=0.25).excess(found) == (
+        "the memory of 0.5 MiB is above the limit of 0.25 MiB (--max-memory-mb)"
+    )
+
+
+def tried(costs: Costs, **proposal: Any) -> Any:
+    space = NanoSpace((1, 8, 8), CLASSES, channels=4, length=2)
+    measure = Trial(space, DataSpec("digits", train_images=40), Recipe(), seed=0, costs=costs)
+    genome = space.sample(np.random.default_rng(1))
+    budget = Budget(1, image_size=proposal.pop("image_size", None))
+    return measure(Candidate(0, Proposal(genome, budget=budget, **proposal), "key"), lambda: True)
+
+
+def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: object) -> None:
+        raise AssertionError("trained all the same")
+
+    monkeypatch.setattr(trial, "Training", never)
+    evaluation = tried(Costs(max_memory_mb=0.001))
+    assert evaluation.state is State.INFEASIBLE
+    assert evaluation.metrics.keys() == {"memory"}
+    assert evaluation.curve == ()
+    assert evaluation.reason.endswith("is above the limit of 0.001 MiB (--max-memory-mb)")
+
+
+def test_what_meets_the_limits_is_trained_and_keeps_what_was_measured() -> None:
+    plain = tried(Costs())
+    measured = tried(Costs(max_memory_mb=100.0))
+    assert measured.state is State.COMPLETE
+    assert measured.metrics["accuracy"] == plain.metrics["accuracy"]  # to measure changes nothing
+    assert measured.metrics.keys() - plain.metrics.keys() == {"memory"}
+    shrunk = tried(Costs(memory=True), image_size=4)
+    assert shrunk.metrics["memory"] == measured.metrics["memory"]  # of images as they are
+
+
+def test_a_training_that_goes_on_has_met_its_limits_before() -> None:
+    evaluation = tried(replace(Costs(memory=True), max_memory_mb=0.001), resumes=7)
+    assert evaluation.state is State.COMPLETE
+    assert evaluation.metrics["memory"] > 0.001
