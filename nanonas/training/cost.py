@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanonas.core import Shape
-from nanonas.spaces.network import Network, Node
-from nanonas.training.build import NetworkModule, build_module
+from nanonas.spaces.network import Network
+from nanonas.training.build import Add, NetworkModule, Step, build_module
 from nanonas.training.device import synchronize
 from nanonas.training.train import autocast
 
@@ -112,27 +112,29 @@ def _largest_alive(module: NetworkModule) -> int:
 
     A map is let go after its last use; the image never, for whoever handed it over still holds it.
     """
-    network = module.network
-    home = {"input": "input"}  # in which node's memory an output lies
-    for node in network.nodes:
-        home[node.name] = home[node.inputs[0]] if _needs_no_memory(module, node) else node.name
-    last_use = {home[name]: place for place, node in enumerate(network.nodes) for name in node.inputs}
-    last_use["input"] = len(network.nodes)
-    alive, largest = {"input": math.prod(network.input_shape)}, 0
-    for place, node in enumerate(network.nodes):
-        size = math.prod(node.shape)
-        if home[node.name] == node.name:
-            alive[node.name] = size
-        partial = size if node.op == "add" and len(node.inputs) > 2 else 0  # the sum of all inputs but the last
+    operations = {node.name: node.op for node in module.network.nodes}
+    home = {"input": "input"}  # in which step's memory an output lies
+    for step in module.steps:
+        home[step.output] = home[step.inputs[0]] if _needs_no_memory(module, step) else step.output
+    last_use = {home[name]: place for place, step in enumerate(module.steps) for name in step.inputs}
+    last_use["input"] = len(module.steps)
+    alive, largest = {"input": math.prod(module.network.input_shape)}, 0
+    for place, step in enumerate(module.steps):
+        size = math.prod(step.shape)
+        if home[step.output] == step.output:
+            alive[step.output] = size
+        adds = operations[step.module] == "add" and len(step.inputs) > 2
+        partial = size if adds else 0  # the sum of all inputs but the last
         largest = max(largest, sum(alive.values()) + partial)
         alive = {name: size for name, size in alive.items() if last_use.get(name, place) > place}
     return largest
 
 
-def _needs_no_memory(module: NetworkModule, node: Node) -> bool:
-    """Whether a node's output is its input, as it is or overwritten."""
-    alone = node.op == "dropout" or (node.op == "add" and len(node.inputs) == 1)
-    return alone or bool(getattr(module.get_submodule(node.name), "inplace", False))
+def _needs_no_memory(module: NetworkModule, step: Step) -> bool:
+    """Whether a step's output is its input, as it is or overwritten."""
+    own = module.get_submodule(step.module)
+    alone = isinstance(own, (nn.Dropout, Add)) and len(step.inputs) == 1
+    return alone or bool(getattr(own, "inplace", False))
 
 
 @torch.inference_mode()

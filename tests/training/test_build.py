@@ -146,7 +146,7 @@ def test_without_a_seed_the_weights_come_from_the_global_generator() -> None:
     assert all(torch.equal(tensor, build_module(network, seed=5).state_dict()[n]) for n, tensor in drawn.items())
 
 
-def everything(module: NetworkModule, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def everything(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Logits, the gradient with respect to the images, and those of the weights."""
     x = x.clone().requires_grad_()
     torch.manual_seed(0)  # dropout
@@ -220,7 +220,52 @@ def test_each_operation_runs_once_a_forward_pass() -> None:
         for part in names:
             part.register_forward_hook(lambda part, inputs, output, note=note: note(part))
         module(torch.randn(2, *SHAPE))
-        assert calls == [node.name for node in network.nodes]
+        assert calls == [step.module for step in module.steps]
+        assert sorted(calls) == sorted(node.name for node in network.nodes)
+
+
+class InOrder(nn.Module):
+    """A network's nodes in their own order, with the modules of a `NetworkModule`."""
+
+    def __init__(self, module: NetworkModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = {"input": x}
+        for node in self.module.network.nodes:
+            features[node.name] = self.module.get_submodule(node.name)(*(features[name] for name in node.inputs))
+        return features[node.name]
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (3, 1)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_pool_that_comes_before_its_activation_changes_no_result(
+    kind: str, kernel: int, stride: int, shared: bool
+) -> None:
+    draft = Draft(SHAPE, CLASSES)
+    x = draft.add("conv", "input", filters=6, kernel=3, stride=1, groups=1, bias=False)
+    active = draft.add("act", draft.add("norm", x), kind=kind, name="active")
+    y = draft.add("maxpool", active, kernel=kernel, stride=stride, name="pool")
+    if shared:
+        y = draft.add("concat", draft.add("globalpool", y), draft.add("globalpool", active))
+    else:
+        y = draft.add("globalpool", draft.add("conv", y, filters=5, kernel=3, stride=1, groups=1, bias=False))
+    network = draft.finish(draft.add("dense", y, units=CLASSES))
+    module = build_module(network, seed=0)
+    plain = copy.deepcopy(module)
+    for part in plain.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = False
+    order = [step.module for step in module.steps]
+    turned = stride > 1 and kind in ("relu", "leaky_relu") and not shared
+    assert (order.index("pool") < order.index("active")) == turned
+    x = torch.randn(4, *SHAPE)
+    ours, theirs = everything(module, x), everything(InOrder(plain), x)
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    assert all(torch.equal(ours[2][name], theirs[2][f"module.{name}"]) for name in ours[2])
 
 
 def test_weights_are_drawn_after_he_and_laid_out_channels_last() -> None:

@@ -123,7 +123,8 @@ def branching() -> Network:
     joined = draft.add("dropout", draft.add("concat", total, ways[0]), rate=0.3)
     pooled = draft.add("avgpool", draft.add("add", joined), kernel=3, stride=2)
     wide = draft.add("conv", pooled, filters=64, kernel=1, stride=1, groups=1, bias=False)
-    wide = draft.add("act", wide, kind="gelu")
+    wide = draft.add("act", draft.add("norm", draft.add("act", wide, kind="gelu")), kind="relu")
+    wide = draft.add("maxpool", wide, kernel=2, stride=2)
     vector = draft.add("globalpool", draft.add("zero", wide))
     return draft.finish(draft.add("dense", vector, units=CLASSES))
 

@@ -1,0 +1,262 @@
+"""Candidates per hour at equal ranking: cheap ways to judge networks, against training each of them from scratch.
+
+Random networks of a space are each trained for long (`full`, what the others are to foretell), for E epochs from
+scratch (`scratch`, with another seed: what everybody does), and in ways that cost less: on smaller images, for fewer
+epochs, and by successive halving, where most of them stay on the lowest rung. A way is judged by Kendall's tau of its
+order of the networks with the order of `full`, and by the CPU seconds that a candidate takes.
+
+    python benchmarks/fidelity.py --data cifar10
+    python benchmarks/fidelity.py --data cifar10 --space nano
+
+takes about an hour of CPU for 120 networks. Networks that were measured already are not measured again, so a benchmark
+that was interrupted goes on. The intervals of differences are by a paired bootstrap over the networks. The test set is
+never opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from loguru import logger
+from throughput import surroundings
+
+from nanonas.config import SearchConfig, make_data, make_recipe, make_rungs, make_space
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Proposal, SearchSpace, State, rng_for
+from nanonas.engine.study import Limits
+from nanonas.predictors.audit import kendall
+from nanonas.predictors.gaussian import GaussianProcess
+from nanonas.strategies.halving import Halving
+from nanonas.training.device import resolve_precision
+from nanonas.training.trial import Trial
+
+RESULT = Path(__file__).parent / "results" / "fidelity.json"
+DRAWS = 2000  # of the bootstrap
+FULL, SCRATCH = "full", "scratch"
+
+
+def ways(config: SearchConfig, space: SearchSpace) -> dict[str, tuple[Budget, ...]]:
+    """What each network is trained for: budgets, each of which goes on with the one before."""
+    epochs, side = config.epochs, min(space.input_shape[1:])
+    halved = {
+        "halving 4, 2 rungs, small images": replace(config, halving=4, rungs=2, rung_image_size=side // 2),
+        "halving 3, 3 rungs, small images": replace(config, halving=3, rungs=3, rung_image_size=side // 2),
+    }
+    return {
+        FULL: (Budget(2 * epochs),),
+        SCRATCH: (Budget(epochs),),
+        "a quarter of the epochs": (Budget(epochs // 4),),
+        "small images": (Budget(epochs, image_size=side // 2),),
+        "small images, half the epochs": (Budget(epochs // 2, image_size=side // 2),),
+        **{name: make_rungs(changed, space) for name, changed in halved.items()},
+    }
+
+
+def drawn(space: SearchSpace, config: SearchConfig, number: int) -> list[tuple[int, ...]]:
+    """Random networks within the limits, each once."""
+    rng, limits = rng_for(config.seed, 0), Limits(config.max_params, config.max_macs)
+    found: dict[str, tuple[int, ...]] = {}
+    while len(found) < number:
+        genome = space.sample(rng)
+        network = space.decode(genome)
+        if limits.excess(network) <= 1:
+            found.setdefault(network.key, genome)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One network, trained in all ways, in one process with one thread."""
+
+    config: SearchConfig
+    number: int
+    genome: tuple[int, ...]
+
+    def __call__(self) -> dict[str, Any]:
+        logger.remove()
+        torch.set_num_threads(1)
+        images = make_data(self.config).load()
+        space = make_space(self.config, images.input_shape, images.classes)
+        recipe = make_recipe(self.config, images, "cpu")
+        network = space.decode(self.genome)
+        found: dict[str, Any] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Trial(space, make_data(self.config), recipe, self.config.seed, weights=Path(folder))
+            for place, (name, budgets) in enumerate(ways(self.config, space).items()):
+                found[name] = []
+                for rung, budget in enumerate(budgets):
+                    number = 1000 * self.number + 10 * place + rung  # its seed, and where its weights are
+                    proposal = Proposal(self.genome, budget=budget, resumes=number - 1 if rung else None)
+                    start = time.process_time()
+                    evaluation = trial(Candidate(number, proposal, network.key), lambda: True)
+                    spent = time.process_time() - start
+                    curve = [[round(epoch.train_loss, 4), round(epoch.accuracy, 5)] for epoch in evaluation.curve]
+                    found[name].append({"state": evaluation.state.value, "curve": curve, "cpu": round(spent, 2)})
+        counts = {"params": network.params, "macs": network.macs}
+        return {"number": self.number, "genome": list(self.genome), **counts, "ways": found}
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def outcomes(networks: Sequence[Mapping[str, Any]], name: str, rung: int = 0) -> Floats:
+    """The last validation accuracy of each network; 0 where its training failed. Shape (n,)."""
+    rows = [network["ways"][name][rung] for network in networks]
+    return np.array([row["curve"][-1][1] if row["curve"] and row["state"] == "complete" else 0.0 for row in rows])
+
+
+def seconds(networks: Sequence[Mapping[str, Any]], name: str, rung: int = 0) -> Floats:
+    """CPU seconds of each network's training, validation included. Shape (n,)."""
+    return np.array([network["ways"][name][rung]["cpu"] for network in networks])
+
+
+@dataclass
+class Listed:
+    """A strategy that proposes given networks one after the other."""
+
+    genomes: Sequence[tuple[int, ...]]
+    _next: int = 0
+
+    def needs(self, number: int) -> int:
+        return number
+
+    def generation(self, number: int) -> int:
+        return 0
+
+    def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        return Proposal(self.genomes[min(self._next, len(self.genomes) - 1)])
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+        self._next += candidate.proposal.resumes is None
+
+
+def halved(networks: Sequence[Mapping[str, Any]], name: str, rungs: Sequence[Budget], eta: int) -> tuple[Floats, float]:
+    """What successive halving knows of each network when all have been on the lowest rung, and its CPU seconds.
+
+    The score is the rung that a network got to and its accuracy there. The real strategy decides who is promoted.
+    """
+    genomes = [tuple(network["genome"]) for network in networks]
+    places = {genome: place for place, genome in enumerate(genomes)}
+    strategy = Halving(Listed(genomes), rungs, eta)
+    scores, spent = np.zeros(len(networks)), 0.0
+    for number in range(10 * len(networks)):
+        proposal = strategy.ask(number, rng_for(0, number), [])
+        assert proposal.budget is not None
+        place, rung = places[proposal.genome], list(rungs).index(proposal.budget)
+        if rung == 0 and scores[place]:
+            break  # all have been there, and nobody is left to be promoted
+        row = networks[place]["ways"][name][rung]
+        curve = tuple(Epoch(*point) for point in row["curve"])
+        accuracy = curve[-1].accuracy if curve else 0.0
+        evaluation = Evaluation(number, State(row["state"]), {"accuracy": accuracy}, curve)
+        strategy.tell(Candidate(number, proposal, str(place)), evaluation)
+        scores[place] = rung + max(1e-6, accuracy)
+        spent += row["cpu"]
+    return scores, spent
+
+
+def smoothed(networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: SearchSpace, values: Floats) -> Floats:
+    """What the default predictor makes of measured accuracies: a network is judged by those like it, too."""
+    rng = np.random.default_rng(0)
+    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
+    features = np.array([space.encode(tuple(network["genome"])) for network in networks])
+    predictor = GaussianProcess(space.groups, reference)
+    predictor.fit(features, -values)
+    return -predictor.predict(features)[0]
+
+
+def judged(networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: SearchSpace) -> dict[str, Any]:
+    """By way: tau with `full`, CPU seconds a candidate, and both against `scratch`, with 95 % intervals."""
+    full = outcomes(networks, FULL)
+    scores: dict[str, Floats] = {}
+    costs: dict[str, float] = {}
+    for name, budgets in ways(config, space).items():
+        if name == FULL:
+            continue
+        if len(budgets) == 1:
+            scores[name], costs[name] = outcomes(networks, name), float(seconds(networks, name).mean())
+            other = f"{name}, and the predictor"
+            scores[other], costs[other] = smoothed(networks, config, space, scores[name]), costs[name]
+        else:
+            scores[name], spent = halved(networks, name, budgets, int(name.split()[1].rstrip(",")))
+            costs[name] = spent / len(networks)
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(len(networks), size=len(networks)) for _ in range(DRAWS)]
+    taus = {name: np.array([kendall(-s[d], -full[d]).tau for d in draws]) for name, s in scores.items()}
+    base = float(seconds(networks, SCRATCH).mean())
+    table: dict[str, Any] = {}
+    for name, score in scores.items():
+        low, high = np.quantile(taus[name] - taus[SCRATCH], [0.025, 0.975])
+        table[name] = {
+            "tau": round(kendall(-score, -full).tau, 4),
+            "against_scratch": round(kendall(-score, -full).tau - kendall(-scores[SCRATCH], -full).tau, 4),
+            "interval": [round(float(low), 4), round(float(high), 4)],
+            "cpu_seconds": round(costs[name], 2),
+            "candidates_per_hour_and_core": round(3600 / costs[name], 1),
+            "times_as_many": round(base / costs[name], 2),
+        }
+    return table
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="cifar10", help="a data source as for `nanonas search`")
+    parser.add_argument("--label", help="what this is called in the result; by default the space and the source")
+    parser.add_argument("--space", default="layers")
+    parser.add_argument("--channels", type=int, default=16, help="nano only")
+    parser.add_argument("--train-images", type=int, default=5000)
+    parser.add_argument("--valid-share", type=float, default=0.05, help="of the training images, to judge by")
+    parser.add_argument("--epochs", type=int, default=8, help="of `scratch`; `full` has twice as many")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--max-macs", type=int, default=3_000_000)
+    parser.add_argument("--networks", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="networks at once, one core each")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    names = ("space", "channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
+    settings = {name: getattr(given, name) for name in names}
+    config = SearchConfig(data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings)
+    images = make_data(config).load()
+    space = make_space(config, images.input_shape, images.classes)
+    label = given.label or f"{given.space}, {given.data}"
+    results: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    command = shlex.join(["python", "benchmarks/fidelity.py", *arguments])
+    entry = results.setdefault(label, {"command": command, **surroundings(), "settings": settings, "networks": []})
+    if entry["settings"] != settings:
+        raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take another --label")
+    done = {network["number"] for network in entry["networks"]}
+    todo = [pair for pair in enumerate(drawn(space, config, given.networks)) if pair[0] not in done]
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(Measurement(config, number, genome)) for number, genome in todo]
+        for future in as_completed(futures):
+            entry["networks"].append(future.result())
+            entry["networks"].sort(key=lambda one: one["number"])
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            print(f"{len(entry['networks'])} of {given.networks}", flush=True)
+    entry["judged"] = judged(entry["networks"], config, space)
+    given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{label}: {len(entry['networks'])} networks")
+    for name, row in entry["judged"].items():
+        low, high = row["interval"]
+        print(
+            f"  {name:<48} tau {row['tau']:.3f}  {row['against_scratch']:+.3f} [{low:+.3f}, {high:+.3f}]  "
+            f"{row['cpu_seconds']:6.1f} s  {row['times_as_many']:.2f} ×"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
