@@ -151,6 +151,8 @@ class SearchConfig:
     """The gradient's norm is cut to this; 0 = never."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training: bfloat16 is mixed precision; auto takes it where the hardware is faster with it."""
+    deterministic: bool = False
+    """On CUDA, kernels that add in a fixed order, so that the same run has the same numbers; slower. CPUs always do."""
 
 
 @dataclass(frozen=True)
@@ -570,4 +572,5 @@ def make_recipe(config: SearchConfig, images: Images, device: str) -> Recipe:
         config.clip_norm,
         augment,
         resolve_precision(config.precision, device),
+        config.deterministic,
     )

@@ -83,6 +83,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "label_smoothing": 0.0,
     "clip_norm": 0.0,
     "precision": "float32",
+    "deterministic": True,
     "time": "90s",
     "evaluations": 40,
     "generations": 4,
@@ -109,7 +110,7 @@ def other() -> Config:
 def flags(name: str) -> list[str]:
     """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
-    if name == "inherit":
+    if name in ("inherit", "deterministic"):
         return [flag]
     return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -91,6 +92,18 @@ def prepare(threads: int) -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def fix_order(deterministic: bool) -> None:
+    """Whether CUDA's kernels are to add in a fixed order, which is slower and has equal numbers in every run.
+
+    Where PyTorch has no such kernel it warns. Its matrix products ask for an environment variable before their first
+    use, https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic and torch.cuda.is_available(), warn_only=True)
 
 
 def synchronize(device: str) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nanonas.core import Pulse
 from nanonas.training.augment import Augment, normalise
+from nanonas.training.device import fix_order
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Recipe:
     clip_norm: float = 2.0  # the gradient's norm is cut to this: a random chain without batch norm survives its peak
     augment: Augment = field(default_factory=Augment)
     precision: str = "float32"  # or "bfloat16": mixed precision by autocast
+    deterministic: bool = False  # CUDA's kernels that add in a fixed order; those of CPUs always do
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Training:
         self.module = module.to(self.device)
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
         self.epoch = 0  # how many are done
+        fix_order(recipe.deterministic)
         # an epoch; batches differ by at most one image, and have two at least: batch norm cannot train on one
         self.steps = max(1, min(round(len(pictures) / recipe.batch_size), len(pictures) // 2))
         decayed = [p for p in module.parameters() if p.ndim > 1]
@@ -85,6 +88,7 @@ class Training:
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
+            fused=self.device.type == "cuda" or None,  # one kernel a step; on CPUs it is no faster
         )
 
     def run_epoch(self, pulse: Pulse) -> float | None:

@@ -11,7 +11,30 @@ from torch import nn
 from nanonas.errors import ConfigError, DeviceError
 from nanonas.training import cost, device
 from nanonas.training.cost import latency_ms
-from nanonas.training.device import cores, default_workers, prepare, resolve_device, resolve_precision, slots
+from nanonas.training.device import (
+    cores,
+    default_workers,
+    fix_order,
+    prepare,
+    resolve_device,
+    resolve_precision,
+    slots,
+)
+
+
+def test_a_fixed_order_is_asked_of_pytorch_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: asked.append(mode))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    fix_order(False)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    fix_order(True)
+    assert asked == [False, True]
+    assert torch.backends.cudnn.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    fix_order(False)
+    assert not torch.backends.cudnn.deterministic
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int, mps: bool = False) -> None:
