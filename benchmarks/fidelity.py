@@ -34,7 +34,7 @@ from loguru import logger
 from throughput import surroundings
 
 from nanonas.config import SearchConfig, make_data, make_recipe, make_rungs, make_space
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Proposal, SearchSpace, State, rng_for
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Proposal, SearchSpace, State, rng_for
 from nanonas.engine.study import Limits
 from nanonas.predictors.audit import kendall
 from nanonas.predictors.gaussian import GaussianProcess
@@ -44,30 +44,31 @@ from nanonas.training.trial import Trial
 
 RESULT = Path(__file__).parent / "results" / "fidelity.json"
 DRAWS = 2000  # of the bootstrap
-FULL, SCRATCH = "full", "scratch"
+FULL, SCRATCH, HALVED, LOWEST = "full", "scratch", "successive halving", "the lowest rung of halving"
 
 
-def ways(config: SearchConfig, space: SearchSpace) -> dict[str, tuple[Budget, ...]]:
-    """What each network is trained for: budgets, each of which goes on with the one before."""
-    epochs, side = config.epochs, min(space.input_shape[1:])
-    halved = {
-        "halving 4, 2 rungs, small images": replace(config, halving=4, rungs=2, rung_image_size=side // 2),
-        "halving 3, 3 rungs, small images": replace(config, halving=3, rungs=3, rung_image_size=side // 2),
-    }
+def ways(config: SearchConfig, space: SearchSpace) -> dict[str, Budget]:
+    """What each network is trained for."""
+    epochs, small = config.epochs, min(space.input_shape[1:]) // 2
     return {
-        FULL: (Budget(2 * epochs),),
-        SCRATCH: (Budget(epochs),),
-        "a quarter of the epochs": (Budget(epochs // 4),),
-        "small images": (Budget(epochs, image_size=side // 2),),
-        "small images, half the epochs": (Budget(epochs // 2, image_size=side // 2),),
-        **{name: make_rungs(changed, space) for name, changed in halved.items()},
+        FULL: Budget(2 * epochs),
+        SCRATCH: Budget(epochs),
+        "a quarter of the epochs": Budget(epochs // 4),
+        "small images": Budget(epochs, image_size=small),
+        "small images, half the epochs": Budget(epochs // 2, image_size=small),
+        LOWEST: make_rungs(halving(config, space), space)[0],
     }
 
 
-def drawn(space: SearchSpace, config: SearchConfig, number: int) -> list[tuple[int, ...]]:
+def halving(config: SearchConfig, space: SearchSpace) -> SearchConfig:
+    """Successive halving: two rungs, small images on the lower one; one of four is promoted."""
+    return replace(config, halving=4, rungs=2, rung_image_size=min(space.input_shape[1:]) // 2)
+
+
+def drawn(space: SearchSpace, config: SearchConfig, number: int) -> list[Genome]:
     """Random networks within the limits, each once."""
     rng, limits = rng_for(config.seed, 0), Limits(config.max_params, config.max_macs)
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, Genome] = {}
     while len(found) < number:
         genome = space.sample(rng)
         network = space.decode(genome)
@@ -78,32 +79,34 @@ def drawn(space: SearchSpace, config: SearchConfig, number: int) -> list[tuple[i
 
 @dataclass(frozen=True)
 class Measurement:
-    """One network, trained in all ways, in one process with one thread."""
+    """One network, trained in one process with one thread: in all ways, or on all rungs of successive halving."""
 
     config: SearchConfig
     number: int
-    genome: tuple[int, ...]
+    genome: Genome
+    promoted: bool
 
     def __call__(self) -> dict[str, Any]:
         logger.remove()
         torch.set_num_threads(1)
         images = make_data(self.config).load()
         space = make_space(self.config, images.input_shape, images.classes)
-        recipe = make_recipe(self.config, images, "cpu")
-        network = space.decode(self.genome)
+        network, recipe = space.decode(self.genome), make_recipe(self.config, images, "cpu")
         found: dict[str, Any] = {}
         with tempfile.TemporaryDirectory() as folder:
             trial = Trial(space, make_data(self.config), recipe, self.config.seed, weights=Path(folder))
-            for place, (name, budgets) in enumerate(ways(self.config, space).items()):
-                found[name] = []
-                for rung, budget in enumerate(budgets):
-                    number = 1000 * self.number + 10 * place + rung  # its seed, and where its weights are
-                    proposal = Proposal(self.genome, budget=budget, resumes=number - 1 if rung else None)
-                    start = time.process_time()
-                    evaluation = trial(Candidate(number, proposal, network.key), lambda: True)
-                    spent = time.process_time() - start
-                    curve = [[round(epoch.train_loss, 4), round(epoch.accuracy, 5)] for epoch in evaluation.curve]
-                    found[name].append({"state": evaluation.state.value, "curve": curve, "cpu": round(spent, 2)})
+            known = ways(self.config, space)
+            todo = list(known.items())
+            if self.promoted:
+                todo = [*todo[-1:], (HALVED, make_rungs(halving(self.config, space), space)[1])]
+            for name, budget in todo:
+                number = 10 * self.number + (list(known).index(name) if name in known else len(known))
+                proposal = Proposal(self.genome, budget=budget, resumes=number - 1 if name == HALVED else None)
+                start = time.process_time()
+                evaluation = trial(Candidate(number, proposal, network.key), lambda: True)
+                curve = [[round(epoch.train_loss, 4), round(epoch.accuracy, 5)] for epoch in evaluation.curve]
+                spent = round(time.process_time() - start, 2)
+                found[name] = {"state": evaluation.state.value, "curve": curve, "cpu": spent}
         counts = {"params": network.params, "macs": network.macs}
         return {"number": self.number, "genome": list(self.genome), **counts, "ways": found}
 
@@ -111,22 +114,22 @@ class Measurement:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-def outcomes(networks: Sequence[Mapping[str, Any]], name: str, rung: int = 0) -> Floats:
+def outcomes(networks: Sequence[Mapping[str, Any]], name: str) -> Floats:
     """The last validation accuracy of each network; 0 where its training failed. Shape (n,)."""
-    rows = [network["ways"][name][rung] for network in networks]
+    rows = [network["ways"][name] for network in networks]
     return np.array([row["curve"][-1][1] if row["curve"] and row["state"] == "complete" else 0.0 for row in rows])
 
 
-def seconds(networks: Sequence[Mapping[str, Any]], name: str, rung: int = 0) -> Floats:
+def seconds(networks: Sequence[Mapping[str, Any]], name: str) -> Floats:
     """CPU seconds of each network's training, validation included. Shape (n,)."""
-    return np.array([network["ways"][name][rung]["cpu"] for network in networks])
+    return np.array([network["ways"][name]["cpu"] for network in networks])
 
 
 @dataclass
 class Listed:
     """A strategy that proposes given networks one after the other."""
 
-    genomes: Sequence[tuple[int, ...]]
+    genomes: Sequence[Genome]
     _next: int = 0
 
     def needs(self, number: int) -> int:
@@ -142,7 +145,11 @@ class Listed:
         self._next += candidate.proposal.resumes is None
 
 
-def halved(networks: Sequence[Mapping[str, Any]], name: str, rungs: Sequence[Budget], eta: int) -> tuple[Floats, float]:
+class Unknown(Exception):
+    """A network is promoted and has not been trained on the upper rung yet: its place."""
+
+
+def halved(networks: Sequence[Mapping[str, Any]], rungs: Sequence[Budget], eta: int) -> tuple[Floats, float]:
     """What successive halving knows of each network when all have been on the lowest rung, and its CPU seconds.
 
     The score is the rung that a network got to and its accuracy there. The real strategy decides who is promoted.
@@ -151,13 +158,14 @@ def halved(networks: Sequence[Mapping[str, Any]], name: str, rungs: Sequence[Bud
     places = {genome: place for place, genome in enumerate(genomes)}
     strategy = Halving(Listed(genomes), rungs, eta)
     scores, spent = np.zeros(len(networks)), 0.0
-    for number in range(10 * len(networks)):
+    for number in range(2 * len(networks)):
         proposal = strategy.ask(number, rng_for(0, number), [])
-        assert proposal.budget is not None
-        place, rung = places[proposal.genome], list(rungs).index(proposal.budget)
+        place, rung = places[proposal.genome], 0 if proposal.resumes is None else 1
         if rung == 0 and scores[place]:
             break  # all have been there, and nobody is left to be promoted
-        row = networks[place]["ways"][name][rung]
+        row = networks[place]["ways"].get((LOWEST, HALVED)[rung])
+        if row is None:
+            raise Unknown(place)
         curve = tuple(Epoch(*point) for point in row["curve"])
         accuracy = curve[-1].accuracy if curve else 0.0
         evaluation = Evaluation(number, State(row["state"]), {"accuracy": accuracy}, curve)
@@ -167,7 +175,7 @@ def halved(networks: Sequence[Mapping[str, Any]], name: str, rungs: Sequence[Bud
     return scores, spent
 
 
-def smoothed(networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: SearchSpace, values: Floats) -> Floats:
+def smoothed(networks: Sequence[Mapping[str, Any]], space: SearchSpace, values: Floats) -> Floats:
     """What the default predictor makes of measured accuracies: a network is judged by those like it, too."""
     rng = np.random.default_rng(0)
     reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
@@ -182,16 +190,14 @@ def judged(networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: S
     full = outcomes(networks, FULL)
     scores: dict[str, Floats] = {}
     costs: dict[str, float] = {}
-    for name, budgets in ways(config, space).items():
-        if name == FULL:
-            continue
-        if len(budgets) == 1:
+    for name in ways(config, space):
+        if name != FULL:
             scores[name], costs[name] = outcomes(networks, name), float(seconds(networks, name).mean())
             other = f"{name}, and the predictor"
-            scores[other], costs[other] = smoothed(networks, config, space, scores[name]), costs[name]
-        else:
-            scores[name], spent = halved(networks, name, budgets, int(name.split()[1].rstrip(",")))
-            costs[name] = spent / len(networks)
+            scores[other], costs[other] = smoothed(networks, space, scores[name]), costs[name]
+    changed = halving(config, space)
+    scores[HALVED], spent = halved(networks, make_rungs(changed, space), changed.halving)
+    costs[HALVED] = spent / len(networks)
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(networks), size=len(networks)) for _ in range(DRAWS)]
     taus = {name: np.array([kendall(-s[d], -full[d]).tau for d in draws]) for name, s in scores.items()}
@@ -237,18 +243,34 @@ def main(arguments: Sequence[str]) -> None:
     entry = results.setdefault(label, {"command": command, **surroundings(), "settings": settings, "networks": []})
     if entry["settings"] != settings:
         raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take another --label")
-    done = {network["number"] for network in entry["networks"]}
-    todo = [pair for pair in enumerate(drawn(space, config, given.networks)) if pair[0] not in done]
+    networks: list[dict[str, Any]] = entry["networks"]
+    done = {network["number"] for network in networks}
+    genomes = list(enumerate(drawn(space, config, given.networks)))
+
+    def keep() -> None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(Measurement(config, number, genome)) for number, genome in todo]
-        for future in as_completed(futures):
-            entry["networks"].append(future.result())
-            entry["networks"].sort(key=lambda one: one["number"])
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            print(f"{len(entry['networks'])} of {given.networks}", flush=True)
+        todo = [pool.submit(Measurement(config, n, genome, promoted=False)) for n, genome in genomes if n not in done]
+        for future in as_completed(todo):
+            networks.append(future.result())
+            networks.sort(key=lambda one: int(one["number"]))
+            keep()
+            print(f"{len(networks)} of {given.networks}", flush=True)
+        changed = halving(config, space)
+        while True:
+            try:
+                halved(networks, make_rungs(changed, space), changed.halving)
+                break
+            except Unknown as unknown:
+                network = networks[unknown.args[0]]
+                print(f"promoted: {network['number']}", flush=True)
+                measurement = Measurement(config, network["number"], tuple(network["genome"]), promoted=True)
+                network["ways"][HALVED] = pool.submit(measurement).result()["ways"][HALVED]
+                keep()
     entry["judged"] = judged(entry["networks"], config, space)
-    given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    keep()
     print(f"\n{label}: {len(entry['networks'])} networks")
     for name, row in entry["judged"].items():
         low, high = row["interval"]
