@@ -2,6 +2,7 @@
 
     python benchmarks/nasbench201.py search --table cifar10.parquet   # queries to the best network
     python benchmarks/nasbench201.py rank --table cifar10.parquet     # Kendall's tau of the predictors
+    python benchmarks/nasbench201.py speed --table cifar10.parquet    # evaluations a second, store included
     python benchmarks/nasbench201.py cost                             # of the brain itself; needs no table
 
 Networks that compute the same count once; the lowest index answers for all of them, and a tie at the top counts either
@@ -145,6 +146,25 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
     return {"draws": given.draws, "tau by what is left out": figures}
 
 
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def speed(given: argparse.Namespace) -> dict[str, Any]:
+    """Evaluations a CPU second of plain evolution: what a longer search takes beyond one of 1,000, on one core."""
+    table, found = _table(given.table), dict[str, Any]()
+    for strategy in ("evolution", "aging"):
+        spent = {
+            queries: [Job(strategy, seed, queries, 30, OBJECTIVES[0]).run(table).cpu_seconds for seed in range(5)]
+            for queries in (1000, 1300)
+        }
+        rates = [300 / (longer - shorter) for shorter, longer in zip(spent[1000], spent[1300], strict=True)]
+        found[strategy] = {"evaluations_per_second": summary(rates), "to_1000": summary(spent[1000])}
+        print(
+            f"{strategy:<10} {np.median(rates):6.0f} evaluations a second with a history of 1,000 to 1,300", flush=True
+        )
+    return found
+
+
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
@@ -180,8 +200,8 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["search", "rank", "cost"])
-    parser.add_argument("--table", type=Path, help="NAS-Bench-201 as parquet, for search and rank")
+    parser.add_argument("what", choices=["search", "rank", "speed", "cost"])
+    parser.add_argument("--table", type=Path, help="NAS-Bench-201 as parquet, for all but cost")
     parser.add_argument("--strategies", nargs="+", default=["screened"])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
     parser.add_argument("--seeds", type=int, default=200)
@@ -200,7 +220,7 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(f"{given.what} needs --table, NAS-Bench-201 as a parquet file; see benchmarks/README.md")
     about = {"command": shlex.join(["python", "benchmarks/nasbench201.py", *arguments]), **surroundings()}
     start = time.time()
-    figures = {"search": search, "rank": rank, "cost": cost}[given.what](given)
+    figures = {"search": search, "rank": rank, "speed": speed, "cost": cost}[given.what](given)
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     results[given.what] = {**about, "minutes": round((time.time() - start) / 60, 1), "figures": figures}
     given.out.parent.mkdir(parents=True, exist_ok=True)

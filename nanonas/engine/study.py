@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from nanonas.core import (
     Budget,
@@ -109,6 +110,7 @@ class Study:
         self._candidates = self.store.candidates()
         self._latest = self.store.latest()
         self._seen = {candidate.identity for candidate in self._candidates}
+        self._keys = {candidate.proposal.genome: candidate.key for candidate in self._candidates}
         self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
 
     def run(
@@ -223,6 +225,7 @@ class Study:
         self.store.asked(candidate)
         self._candidates.append(candidate)
         self._seen.add(candidate.identity)
+        self._keys[candidate.proposal.genome] = candidate.key
         if not candidate.trained:
             self._scored.append(number)
         return candidate
@@ -237,13 +240,16 @@ class Study:
             else:
                 asked = Proposal(self.space.sample(rng), budget=asked.budget)
             genome = tuple(int(gene) for gene in asked.genome)
+            proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
+            candidate = Candidate(number, proposal, self._keys.get(genome, ""), asked_after=self._told)
+            if candidate.trained and candidate.identity in self._seen:
+                continue  # without drawing it
             network = self.space.decode(genome)
             if self.limits.excess(network) > 1:
                 too_large += 1
                 smallest = min(smallest or network, network, key=self.limits.excess)
                 continue
-            proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
-            candidate = Candidate(number, proposal, network.key, asked_after=self._told)
+            candidate = replace(candidate, key=network.key)
             if candidate.identity not in self._seen:
                 return candidate
             if not candidate.trained and draw >= _REDRAWS:
@@ -290,7 +296,7 @@ class Study:
         By number, so that it does not depend on who was faster; looked at only when one of them arrives, so that
         whoever has removed the reason, or does not mind, can resume the run.
         """
-        numbers = [candidate.number for candidate in self._candidates if candidate.trained][:_HOPELESS]
+        numbers = [c.number for c in islice((c for c in self._candidates if c.trained), _HOPELESS)]
         first = [self._latest.get(n) for n in numbers]
         if number not in numbers or len(numbers) < _HOPELESS:
             return

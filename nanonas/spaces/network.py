@@ -13,7 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from nanonas.core import Shape
 
@@ -170,6 +170,12 @@ class Network:
         return _digest(hashes[self.nodes[-1].name] + "".join(sorted(hashes.values())))
 
 
+@lru_cache(maxsize=10_000)
+def _shape(op: str, shapes: tuple[Shape, ...], attributes: tuple[tuple[str, Attribute], ...]) -> Shape:
+    """Of an operation's output. Raises ValueError; searches draw the same operations over and over."""
+    return OPS[op].shape(shapes, dict(attributes))
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -203,8 +209,8 @@ class Draft:
         name = name or f"{op}{self._counts[op] + 1}"
         if name in self._nodes or name == "input":
             raise ValueError(f"there is a node {name!r} already")
-        shape = OPS[op].shape(shapes, attributes)
-        self._nodes[name] = Node(name, op, inputs, tuple(sorted(attributes.items())), shape, shapes)
+        said = tuple(sorted(attributes.items()))
+        self._nodes[name] = Node(name, op, inputs, said, _shape(op, shapes, said), shapes)
         self._counts[op] += 1
         return name
 
