@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Pulse, SearchSpace, State, training_seed
+from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, Shape, State, training_seed
 from nanonas.engine.serial import reason_for
 from nanonas.errors import ConfigError, RunError
 from nanonas.files import replacing
@@ -66,21 +66,18 @@ class Trial:
         if candidate.proposal.resumes is None and (excess := self.costs.excess(measured)):
             spent = time.perf_counter() - start
             return Evaluation(candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=excess)
+        torch.set_num_threads(self.threads)  # a measurement of latency leaves it at 1
         train = part(train, budget.share, self.seed)
         for pieces in (1, 2):
             try:
-                begun = self._begun(candidate, network, train, seed)
-                trained = self._train(begun, budget, train, valid, pulse, seed, pieces)
+                begun, state, curve, reason = self._train(candidate, network, train, valid, pulse, seed, pieces)
                 break
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not reason_for(error).startswith("out of memory"):
+            except (MemoryError, RuntimeError) as error:  # PyTorch has its own of the latter, on CPUs that very one
+                if pieces == 2 or not reason_for(error).startswith("out of memory"):
                     raise
-                del begun  # its memory is needed
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()  # what this process keeps, its neighbours on the same GPU cannot have
-                if pieces == 2:
-                    raise
-        state, curve, reason = trained
+            if torch.cuda.is_available():
+                # what this process keeps, its neighbours on the same GPU cannot have; here, for the error held it
+                torch.cuda.empty_cache()
         metrics = measured | begun.metrics | ({"pieces": 2.0} if pieces == 2 else {})
         if curve and state is not State.FAILED:
             metrics["accuracy"] = curve[-1].accuracy
@@ -102,12 +99,11 @@ class Trial:
         wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
         if not wanted:
             return _Begun(module)
-        try:
-            parents = [self._parent(number) for number in wanted]
-        except RunError as error:
-            return _Begun(module, lacks=f"begun from scratch, for {error}")
         images, _ = _minibatch(train, self.seed)
-        found = inherit(module, parents, images)
+        try:
+            found = inherit(module, [self._parent(number) for number in wanted], images)
+        except RunError as error:  # before anything is written into the module
+            return _Begun(module, lacks=f"begun from scratch, for {error}")
         metrics = {"inherited_tensors": float(found.tensors), "inherited_share": found.share}
         return _Begun(module, metrics, warm=True, resumed=proposal.resumes is not None)
 
@@ -115,16 +111,31 @@ class Trial:
         """An earlier candidate's network, as it was trained, and its weights. Raises `RunError`."""
         if self.weights is None:
             raise RunError(f"there is no folder with the weights of #{number}")
-        tensors, about = read_weights(self.weights / f"{number}.safetensors")
+        path = self.weights / f"{number}.safetensors"
+        tensors, about = read_weights(path)
+        if "genome" not in about:
+            raise RunError(f"the weights {str(path)!r} do not say whose they are; train the network again")
         size = int(about["image_size"]) if about.get("image_size") else None
         genome = tuple(json.loads(about["genome"]))
         return Parent(seen_at(self.space, size).decode(genome), tensors)
 
     def _train(
-        self, begun: _Begun, budget: Budget, train: Pictures, valid: Pictures, pulse: Pulse, seed: int, pieces: int
-    ) -> tuple[State, tuple[Epoch, ...], str | None]:
+        self,
+        candidate: Candidate,
+        network: Network,
+        train: Pictures,
+        valid: Pictures,
+        pulse: Pulse,
+        seed: int,
+        pieces: int,
+    ) -> tuple[_Begun, State, tuple[Epoch, ...], str | None]:
+        budget = candidate.proposal.budget
+        assert budget is not None
+        begun = self._begun(candidate, network, train, seed)
         epochs = budget.epochs - (budget.begin if begun.resumed else 0)
-        recipe = replace(self.recipe, lr=WARM_LR * self.recipe.lr) if begun.warm else self.recipe
+        recipe = recipe_at(self.recipe, self.space.input_shape, budget.image_size)
+        if begun.warm:
+            recipe = replace(recipe, lr=WARM_LR * recipe.lr)
         training = Training(begun.module, train, recipe, epochs, seed, pieces)
         curve: list[Epoch] = []
         while training.epoch < epochs:
@@ -134,13 +145,13 @@ class Trial:
             curve.append(epoch)
             done = f"after epoch {training.epoch} of {epochs}"
             if loss is None:
-                return State.CUT, tuple(curve), f"the time was up {done}"
+                return begun, State.CUT, tuple(curve), f"the time was up {done}"
             if not math.isfinite(loss):
-                return State.FAILED, tuple(curve), f"training diverged: the loss is {loss} {done}"
+                return begun, State.FAILED, tuple(curve), f"training diverged: the loss is {loss} {done}"
             if training.epoch == budget.stop_epoch and epoch.accuracy < budget.stop_below:
                 below = f"accuracy {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
-                return State.PRUNED, tuple(curve), f"{below} {done}"
-        return State.COMPLETE, tuple(curve), None
+                return begun, State.PRUNED, tuple(curve), f"{below} {done}"
+        return begun, State.COMPLETE, tuple(curve), None
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,15 @@ def seen_at(space: SearchSpace, image_size: int | None) -> SearchSpace:
             f"the space {space.name!r} cannot be seen at {image_size} pixels, for it is no dataclass with an "
             "input_shape; leave the image size of the rungs out"
         ) from None
+
+
+def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:
+    """The recipe for images shrunk to `image_size` pixels a side: crops and cutouts shrink with them."""
+    if image_size is None:
+        return recipe
+    scale, augment = image_size / min(input_shape[1:]), recipe.augment
+    crop = min(round(scale * augment.crop), image_size - 1)
+    return replace(recipe, augment=replace(augment, crop=crop, cutout=round(scale * augment.cutout)))
 
 
 @lru_cache(maxsize=4)  # the sizes that rungs have

@@ -202,6 +202,39 @@ def test_a_gradient_is_cut_to_its_norm(few: Pictures) -> None:
     assert gradient(free * 2) == pytest.approx(free)
 
 
+def without_norms() -> Network:
+    draft, x = Draft(SHAPE, CLASSES), "input"
+    for filters in (8, 16):
+        x = draft.add("conv", x, filters=filters, kernel=3, stride=2, groups=1, bias=True)
+        x = draft.add("act", x, kind="leaky_relu")
+    return draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES))
+
+
+@pytest.mark.parametrize("images", [2, 3, 4, 5, 101])
+@pytest.mark.parametrize("pieces", [2, 3, 8])
+def test_a_batch_in_pieces_is_the_whole_batch_for_networks_without_norms(
+    few: Pictures, images: int, pieces: int
+) -> None:
+    assert few.rows is not None
+    pictures = replace(few, rows=few.rows[:images])
+    whole, parted = (
+        Training(build_module(without_norms(), seed=0), pictures, replace(RECIPE, batch_size=51), 2, 0, number)
+        for number in (1, pieces)
+    )
+    seen: list[int] = []
+    parted.module.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    for _ in range(2):  # momentum, too
+        assert parted.run_epoch(go_on) == pytest.approx(whole.run_epoch(go_on), rel=1e-5)
+    for ours, theirs in zip(parted.module.parameters(), whole.module.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+    assert min(seen) >= 2  # batch norm cannot train on one
+    assert sum(seen) == 2 * images
+    assert len(seen) == 2 * sum(
+        min(pieces, len(batch) // 2) for batch in torch.arange(images).tensor_split(whole.steps)
+    )
+
+
 def test_accuracy_is_the_share_of_hits(digits: tuple[Pictures, Pictures]) -> None:
     _, valid = digits
     assert valid.rows is not None

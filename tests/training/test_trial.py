@@ -1,0 +1,357 @@
+"""One candidate under the budgets of others: inherited weights, resumed trainings, less data, too little memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, training_seed
+from nanonas.engine.serial import attempt
+from nanonas.errors import ConfigError
+from nanonas.spaces.nano import NanoSpace
+from nanonas.training import trial as trials
+from nanonas.training.augment import Augment
+from nanonas.training.build import build_module
+from nanonas.training.cost import Costs
+from nanonas.training.data import DataSpec, pictures
+from nanonas.training.device import prepare
+from nanonas.training.train import Pictures, Recipe, Training, accuracy
+from nanonas.training.trial import WARM_LR, Trial, load_weights, read_weights, recipe_at, save_weights, seen_at
+
+SPACE = NanoSpace((1, 16, 16), 10, channels=4, length=4)
+DIGITS = DataSpec("digits", 16, train_images=200, seed=3)
+RECIPE = Recipe(batch_size=50, augment=Augment(crop=2))
+PARENT: Genome = (0, 3, 4, 0)
+CHILD: Genome = (0, 3, 2, 0)
+
+
+def go_on() -> bool:
+    return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    prepare(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trial(weights: Path | None = None, **options: object) -> Trial:
+    return Trial(SPACE, DIGITS, RECIPE, seed=0, weights=weights, **options)  # type: ignore[arg-type]
+
+
+def candidate(
+    number: int, genome: Genome, budget: Budget, inherits: tuple[int, ...] = (), resumes: int | None = None
+) -> Candidate:
+    parents = inherits if resumes is None else (resumes,)
+    return Candidate(number, Proposal(genome, parents, budget, None, resumes, inherits), "key")
+
+
+def trained(folder: Path, number: int, genome: Genome = PARENT, budget: Budget | None = None) -> Evaluation:
+    """An earlier candidate, whose weights are in the folder afterwards."""
+    evaluation = trial(folder)(candidate(number, genome, budget or Budget(2)), go_on)
+    assert evaluation.state is State.COMPLETE
+    return evaluation
+
+
+def first_step(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Training, dict[str, Tensor]]]:
+    """Each training that begins from here on, with the tensors that it begins with."""
+    begun: list[tuple[Training, dict[str, Tensor]]] = []
+    plain = Training.run_epoch
+
+    def run_epoch(self: Training, pulse: Callable[[], bool]) -> float | None:
+        if self.epoch == 0:
+            begun.append((self, {name: tensor.clone() for name, tensor in self.module.state_dict().items()}))
+        return plain(self, pulse)
+
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    return begun
+
+
+# --- inherited weights ------------------------------------------------------------------------------------------------
+
+
+def test_a_child_begins_with_what_its_parent_has_and_says_how_much_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path, 3)
+    begun = first_step(monkeypatch)
+    evaluation = trial(tmp_path)(candidate(5, CHILD, Budget(1), inherits=(3,)), go_on)
+    assert (evaluation.state, evaluation.reason) == (State.COMPLETE, None)
+    [(training, tensors)] = begun
+    parents, _ = read_weights(tmp_path / "3.safetensors")
+    assert torch.equal(last(tensors), last(parents))
+    assert 0.5 < evaluation.metrics["inherited_share"] < 1  # all but a separable convolution, where a pool was
+    assert 0 < evaluation.metrics["inherited_tensors"] < len(tensors)
+    assert training.recipe.lr == WARM_LR * RECIPE.lr
+    again = trial(tmp_path)(candidate(5, CHILD, Budget(1), inherits=(3,)), go_on)
+    assert (again.metrics, again.curve) == (evaluation.metrics, evaluation.curve)
+    assert trial()(candidate(5, CHILD, Budget(1)), go_on).curve != evaluation.curve
+
+
+def last(tensors: dict[str, Tensor]) -> Tensor:
+    """The classifier's weight: the only one with two dimensions."""
+    [found] = [tensor for tensor in tensors.values() if tensor.ndim == 2]
+    return found
+
+
+def test_the_same_network_begins_with_all_of_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path, 3)
+    begun = first_step(monkeypatch)
+    evaluation = trial(tmp_path)(candidate(5, PARENT, Budget(1), inherits=(3,)), go_on)
+    parents, _ = read_weights(tmp_path / "3.safetensors")
+    assert begun[0][1].keys() == parents.keys()
+    assert all(torch.equal(tensor, parents[name]) for name, tensor in begun[0][1].items())
+    assert evaluation.metrics["inherited_share"] == 1.0
+    assert evaluation.metrics["inherited_tensors"] == len(parents)
+
+
+def damaged(folder: Path) -> str:
+    path = folder / "3.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    return "cannot be read"
+
+
+def nobodys(folder: Path) -> str:
+    save_weights(build_module(SPACE.decode(PARENT)), folder / "3.safetensors")
+    return "do not say whose they are"
+
+
+def anothers(folder: Path) -> str:
+    about = {"genome": json.dumps(PARENT), "image_size": ""}
+    save_weights(build_module(SPACE.decode(CHILD)), folder / "3.safetensors", about)
+    return "where its network has the shape"
+
+
+def missing(folder: Path) -> str:
+    (folder / "3.safetensors").unlink()
+    return "cannot be read"
+
+
+@pytest.mark.parametrize("spoil", [missing, damaged, nobodys, anothers])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_without_its_parents_weights_it_is_trained_from_scratch_and_says_why(
+    tmp_path: Path, spoil: Callable[[Path], str], resumed: bool
+) -> None:
+    trained(tmp_path, 3)
+    said = spoil(tmp_path)
+    budget = Budget(3, begin=2)
+    wanted = candidate(5, PARENT, budget, resumes=3) if resumed else candidate(5, PARENT, Budget(3), inherits=(3,))
+    evaluation = trial(tmp_path)(wanted, go_on)
+    scratch = trial()(candidate(5, PARENT, Budget(3)), go_on)
+    assert (evaluation.state, evaluation.curve) == (State.COMPLETE, scratch.curve)  # all three epochs
+    assert evaluation.reason is not None
+    assert evaluation.reason.startswith("begun from scratch, for ")
+    assert said in evaluation.reason
+    assert "\n" not in evaluation.reason
+    assert not any(name.startswith("inherited") for name in evaluation.metrics)
+
+
+def test_without_a_folder_nothing_is_inherited() -> None:
+    evaluation = trial()(candidate(5, PARENT, Budget(1), inherits=(3,)), go_on)
+    assert evaluation.reason == "begun from scratch, for there is no folder with the weights of #3"
+
+
+# --- trainings that go on ---------------------------------------------------------------------------------------------
+
+
+def test_what_goes_on_trains_for_the_epochs_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path, 3, budget=Budget(2))
+    before = (tmp_path / "3.safetensors").read_bytes()
+    begun = first_step(monkeypatch)
+    evaluation = trial(tmp_path)(candidate(5, PARENT, Budget(5, begin=2), resumes=3), go_on)
+    [(training, tensors)] = begun
+    parents, _ = read_weights(tmp_path / "3.safetensors")
+    assert all(torch.equal(tensor, parents[name]) for name, tensor in tensors.items())
+    assert (training.epochs, training.recipe.lr) == (3, WARM_LR * RECIPE.lr)
+    assert len(evaluation.curve) == 3
+    assert evaluation.metrics["inherited_share"] == 1.0
+    assert (tmp_path / "3.safetensors").read_bytes() == before  # somebody else may go on with it, too
+    module = build_module(SPACE.decode(PARENT))
+    load_weights(module, tmp_path / "5.safetensors")
+    assert accuracy(module, pictures(DIGITS, "cpu")[1]) == evaluation.accuracy
+
+
+def test_what_goes_on_at_another_size_of_images_keeps_all_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms measure anew what is no longer the same; convolutions and the classifier are as they were."""
+    trained(tmp_path, 3, budget=Budget(1, image_size=8))
+    begun = first_step(monkeypatch)
+    evaluation = trial(tmp_path)(candidate(5, PARENT, Budget(2, begin=1, image_size=12), resumes=3), go_on)
+    parents, about = read_weights(tmp_path / "3.safetensors")
+    assert about["image_size"] == "8"
+    weights = {name: tensor for name, tensor in begun[0][1].items() if tensor.ndim > 1}
+    assert weights
+    assert all(torch.equal(tensor, parents[name]) for name, tensor in weights.items())
+    assert evaluation.metrics["inherited_share"] == 1.0
+    assert evaluation.metrics["image_size"] == 12
+
+
+def test_a_limit_is_for_those_that_begin_and_not_for_those_that_go_on(tmp_path: Path) -> None:
+    costs = Costs(max_memory_mb=1e-6)
+    trained(tmp_path, 3)
+    over = trial(tmp_path, costs=costs)(candidate(4, PARENT, Budget(2)), go_on)
+    assert (over.state, over.curve, over.accuracy) == (State.INFEASIBLE, (), None)
+    assert over.reason is not None
+    assert "above the limit of 1e-06 MiB (--max-memory-mb)" in over.reason
+    assert over.metrics.keys() == {"memory"}
+    assert not (tmp_path / "4.safetensors").exists()
+    on = trial(tmp_path, costs=costs)(candidate(5, PARENT, Budget(3, begin=2), resumes=3), go_on)
+    assert (on.state, on.metrics["memory"]) == (State.COMPLETE, over.metrics["memory"])
+
+
+def test_a_measured_latency_leaves_the_training_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    plain = Training.run_epoch
+
+    def run_epoch(self: Training, pulse: Callable[[], bool]) -> float | None:
+        threads.append(torch.get_num_threads())
+        return plain(self, pulse)
+
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    evaluation = trial(threads=2, costs=Costs(latency=True))(candidate(5, PARENT, Budget(1)), go_on)
+    torch.set_num_threads(1)
+    assert evaluation.metrics["latency_low"] <= evaluation.metrics["latency"] <= evaluation.metrics["latency_high"]
+    assert threads == [2]
+
+
+# --- less data --------------------------------------------------------------------------------------------------------
+
+
+def test_shrunk_images_are_trained_on_and_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = first_step(monkeypatch)
+    evaluation = trial()(candidate(5, PARENT, Budget(1, image_size=8)), go_on)
+    [(training, _)] = begun
+    assert training.pictures.x.shape[2:] == (8, 8)
+    assert len(training.pictures) == 200
+    assert training.recipe.augment.crop == 1  # half the pixels of half as many
+    assert evaluation.metrics["image_size"] == 8
+    valid = trials._on_device(DIGITS, 8, "cpu")[1]
+    assert accuracy(training.module, valid) == evaluation.accuracy
+    assert "image_size" not in trial()(candidate(5, PARENT, Budget(1)), go_on).metrics
+
+
+def test_a_share_of_the_images_is_a_part_of_every_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = first_step(monkeypatch)
+    for number, share in enumerate((0.1, 0.5, 1.0)):
+        trial()(candidate(number, PARENT, Budget(1, share=share)), go_on)
+    rows = [set(training.pictures.rows.tolist()) for training, _ in begun if training.pictures.rows is not None]
+    assert [len(some) for some in rows] == [20, 100, 200]
+    assert rows[0] < rows[1] < rows[2]
+
+
+@pytest.mark.parametrize(("crop", "cutout", "size"), [(4, 16, 16), (31, 32, 8), (1, 0, 31), (0, 5, 24)])
+def test_crops_and_cutouts_shrink_with_the_images(crop: int, cutout: int, size: int) -> None:
+    recipe = replace(RECIPE, augment=Augment(crop, True, cutout))
+    found = recipe_at(recipe, (3, 32, 32), size)
+    assert found.augment.crop == pytest.approx(crop * size / 32, abs=0.8)
+    assert found.augment.cutout == pytest.approx(cutout * size / 32, abs=0.5)
+    images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    assert found.augment(images, None, torch.Generator()).shape == images.shape
+    assert replace(found, augment=recipe.augment) == recipe
+    assert recipe_at(recipe, (3, 32, 32), None) == recipe
+
+
+def test_a_space_of_one_size_says_so() -> None:
+    class Fixed:
+        name = "fixed"
+        input_shape = (1, 16, 16)
+
+    assert seen_at(SPACE, 8) == NanoSpace((1, 8, 8), 10, channels=4, length=4)
+    assert seen_at(SPACE, None) is SPACE
+    with pytest.raises(ConfigError, match="the space 'fixed' cannot be seen at 8 pixels"):
+        seen_at(Fixed(), 8)  # type: ignore[arg-type]
+
+
+# --- too little memory ------------------------------------------------------------------------------------------------
+
+EXHAUSTED = {
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "python": MemoryError(),
+}
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str, times: int) -> list[int]:
+    """Lets a training, or the inheriting before it, run out of memory; hears in how many pieces trainings begin."""
+    pieces: list[int] = []
+    left = iter(range(times))
+
+    def fail() -> None:
+        if next(left, None) is not None:
+            raise error
+
+    plain, inherits = Training._step, trials.inherit
+
+    def step(self: Training, batch: Tensor, draw: torch.Generator) -> Tensor:
+        pieces.append(self.pieces)
+        if where == "step" and len(pieces) % 3 == 0:
+            fail()
+        return plain(self, batch, draw)
+
+    def inherit(*arguments: object) -> object:
+        if where == "inherit":
+            fail()
+        return inherits(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(trials, "inherit", inherit)
+    return pieces
+
+
+@pytest.mark.parametrize("kind", EXHAUSTED)
+@pytest.mark.parametrize("where", ["step", "inherit"])
+def test_what_does_not_fit_is_begun_again_in_two_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str
+) -> None:
+    trained(tmp_path, 3)
+    pieces = short_of_memory(monkeypatch, EXHAUSTED[kind], where, times=1)
+    wanted = candidate(5, CHILD, Budget(2), inherits=(3,))
+    evaluation = attempt(trial(tmp_path), wanted, go_on)
+    assert (evaluation.state, evaluation.reason) == (State.COMPLETE, None)
+    assert evaluation.metrics["pieces"] == 2
+    assert len(evaluation.curve) == 2
+    assert evaluation.metrics["inherited_share"] > 0.5
+    assert pieces == ([1] * 3 if where == "step" else []) + [2] * 8  # from its first epoch on
+    module = build_module(SPACE.decode(CHILD), training_seed(0, 5))
+    load_weights(module, tmp_path / "5.safetensors")
+    assert accuracy(module, pictures(DIGITS, "cpu")[1]) == evaluation.accuracy
+
+
+@pytest.mark.parametrize("kind", EXHAUSTED)
+@pytest.mark.parametrize("where", ["step", "inherit"])
+def test_what_does_not_fit_in_two_pieces_either_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str
+) -> None:
+    trained(tmp_path, 3)
+    short_of_memory(monkeypatch, EXHAUSTED[kind], where, times=2)
+    evaluation = attempt(trial(tmp_path), candidate(5, CHILD, Budget(2), inherits=(3,)), go_on)
+    assert (evaluation.state, evaluation.accuracy) == (State.FAILED, None)
+    assert evaluation.reason is not None
+    assert evaluation.reason.startswith("out of memory (")
+    assert not (tmp_path / "5.safetensors").exists()
+
+
+def test_another_error_is_no_reason_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = short_of_memory(monkeypatch, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "step", times=1)
+    evaluation = attempt(trial(), candidate(5, CHILD, Budget(2)), go_on)
+    assert evaluation.reason == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
+    assert pieces == [1, 1, 1]
+
+
+def test_what_fits_says_nothing_of_pieces() -> None:
+    assert trial()(candidate(5, CHILD, Budget(1)), go_on).metrics.keys() == {"accuracy"}
+
+
+def test_the_images_of_a_candidate_are_shared_by_all_of_a_process() -> None:
+    full: tuple[Pictures, Pictures] = trials._on_device(DIGITS, None, "cpu")
+    assert trials._on_device(DIGITS, None, "cpu")[0] is full[0]
+    assert trials._on_device(DIGITS, 8, "cpu")[0] is trials._on_device(DIGITS, 8, "cpu")[0]
