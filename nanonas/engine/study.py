@@ -238,7 +238,8 @@ class Study:
             if draw < _REDRAWS:
                 asked = self.strategy.ask(number, rng, pending)
             else:
-                asked = Proposal(self.space.sample(rng), budget=asked.budget)
+                # whoever inherits may have a shorter budget for it
+                asked = Proposal(self.space.sample(rng), budget=asked.budget, inherits=asked.inherits)
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(number, proposal, self._keys.get(genome, ""), asked_after=self._told)

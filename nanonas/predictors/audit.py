@@ -69,12 +69,13 @@ def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Corr
     """For each score, by name, how the networks that have it came out when they were trained; 3 at the least.
 
     More is better, so 1 means that the highest score did best. Parameters and MACs are everybody's; other scores are
-    those of candidates that were only scored, of the same network. Failed and pruned candidates count as in `audited`.
+    those of candidates that were only scored, of the same network. Failed and pruned candidates count as in `audited`;
+    those that went on with an earlier training don't, for they were picked by its outcome, and trained for longer.
     """
     scored = {candidate.key: evaluation.metrics for candidate, evaluation in told if not candidate.trained}
     pairs: dict[str, list[tuple[float, float]]] = {}
     for candidate, evaluation in told:
-        if not candidate.trained or evaluation.state is State.CUT:
+        if not candidate.trained or candidate.proposal.resumes is not None or evaluation.state is State.CUT:
             continue
         free = {name: evaluation.metrics[name] for name in FREE if name in evaluation.metrics}
         for name, score in {**scored.get(candidate.key, {}), **free}.items():

@@ -71,7 +71,9 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
     table = Table("#", "accuracy", "parameters", "MACs", *measured, "state", "epochs", "parents", box=None)
     candidates = store.candidates()
     for evaluation in evaluations:
-        parents = candidates[evaluation.number].proposal.parents
+        proposal = candidates[evaluation.number].proposal
+        resumed = proposal.resumes is not None and "inherited_share" in evaluation.metrics
+        before = proposal.budget.begin if resumed and proposal.budget is not None else 0
         table.add_row(
             str(evaluation.number),
             f"{evaluation.accuracy:.2%}",
@@ -79,8 +81,8 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
             count(evaluation.metrics["macs"]),
             *(words(evaluation.metrics[m]) if m in evaluation.metrics else "–" for m, words in measured.items()),
             evaluation.state.value,
-            str(len(evaluation.curve)),
-            " ".join(f"#{p}" for p in parents) or "–",
+            str(before + len(evaluation.curve)),
+            " ".join(f"#{p}" for p in proposal.parents) or "–",
         )
     return table
 

@@ -38,7 +38,7 @@ class Evolution:
     parents_share: float = 0.25
     tournament_size: int = 3
     crossover_rate: float = 0.5
-    _elite: list[Told] = field(default_factory=list, repr=False)  # best first
+    _elite: list[Told] = field(default_factory=list, repr=False)  # best first, each network once
     _last: list[Told] = field(default_factory=list, repr=False)  # the generation heard last, failures left out
     _heard: int = 0
 
@@ -88,7 +88,10 @@ class Evolution:
         self._heard += 1
         if evaluation.state not in (State.FAILED, State.INFEASIBLE):
             self._last.append((candidate, evaluation))
-            self._elite = self._sorted([*self._elite, (candidate, evaluation)])[: self.elite_size]
+            best: dict[str, Told] = {}  # a network may be there again, trained for longer or from scratch
+            for one in self._sorted([*self._elite, (candidate, evaluation)]):
+                best.setdefault(one[0].key, one)
+            self._elite = list(best.values())[: self.elite_size]
 
     def _sorted(self, told: Iterable[Told]) -> list[Told]:
         """Best first, the older first among equals."""

@@ -25,7 +25,6 @@ from nanonas.predictors.curves import Curve, CurveModel
 from nanonas.strategies.pareto import crowding, losses_of, ranks
 
 _EARNED = 10  # promotions that must have come out before the predictor may decide the next ones
-_NAME = "curve"
 
 
 @dataclass
@@ -132,7 +131,8 @@ class Halving:
                     candidate.proposal.genome,
                     (candidate.number,),
                     above,
-                    Prediction(-mean, std, _NAME, chosen=self._trusts(rung)),
+                    # named after its rung: only what was trained alike can be compared
+                    Prediction(-mean, std, f"curve to epoch {above.epochs}", chosen=self._trusts(rung)),
                     resumes=candidate.number,
                 )
         return None

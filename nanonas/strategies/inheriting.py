@@ -20,7 +20,8 @@ class Inheriting:
 
     Which they are is known from what was told alone, so the same children inherit the same weights in every run. After
     every so-many-th child that was trained to its end comes its twin: the same network, from scratch, under the study's
-    own budget, with the child as its parent. `predictors.audit.head_start` reads from the pairs what inheritance does
+    own budget, with the child as its parent; but not where another genome of that network was trained from scratch
+    before, for a study takes nothing twice. `predictors.audit.head_start` reads from the pairs what inheritance does
     to the ranking. Inherited weights in an evolution: Real et al. 2017, https://arxiv.org/abs/1703.01041.
 
     Args:
@@ -36,7 +37,8 @@ class Inheriting:
     budget: Budget | None = None
     audit_share: float = 0.1
     _weights: set[int] = field(default_factory=set, repr=False)  # numbers of those that have some
-    _known: set[Genome] = field(default_factory=set, repr=False)
+    _known: set[Genome] = field(default_factory=set, repr=False)  # that were trained
+    _scratch: set[str] = field(default_factory=set, repr=False)  # networks that were trained from scratch, by key
     _heirs: int = 0  # that were trained to their end
     _twinless: list[Candidate] = field(default_factory=list, repr=False)  # heirs that are to have a twin, and have none
 
@@ -51,32 +53,40 @@ class Inheriting:
         return self.strategy.generation(number)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        asked = {candidate.proposal.parents for candidate in pending if not candidate.proposal.inherits}
+        asked = {candidate.key for candidate in pending if _from_scratch(candidate)}
         for heir in self._twinless:
-            if (heir.number,) not in asked:
+            if heir.key not in asked:
                 return Proposal(heir.proposal.genome, (heir.number,))
-        known = {*self._known, *(candidate.proposal.genome for candidate in pending)}
+        known = {*self._known, *(candidate.proposal.genome for candidate in pending if candidate.trained)}
         own = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
-            if own.genome not in known or self._untrained(own):
+            if own.genome not in known or _untrained(own):
                 break
             own = self.strategy.ask(number, rng, pending)
         heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
-        return replace(own, budget=self.budget, inherits=heritage) if heritage and not self._untrained(own) else own
+        return replace(own, budget=self.budget, inherits=heritage) if heritage and not _untrained(own) else own
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         proposal = candidate.proposal
-        self._known.add(proposal.genome)
+        if candidate.trained:
+            self._known.add(proposal.genome)
         if evaluation.state in (State.COMPLETE, State.PRUNED) and evaluation.accuracy is not None:
             self._weights.add(candidate.number)
         if proposal.inherits and evaluation.state is State.COMPLETE:
             self._heirs += 1
-            if floor(self._heirs * self.audit_share) > floor((self._heirs - 1) * self.audit_share):
+            chosen = floor(self._heirs * self.audit_share) > floor((self._heirs - 1) * self.audit_share)
+            if chosen and candidate.key not in self._scratch:
                 self._twinless.append(candidate)
-        elif not proposal.inherits and proposal.resumes is None:
-            self._twinless = [heir for heir in self._twinless if proposal.parents != (heir.number,)]
+        if _from_scratch(candidate):
+            self._scratch.add(candidate.key)
+            self._twinless = [heir for heir in self._twinless if heir.key != candidate.key]
         self.strategy.tell(candidate, evaluation)
 
-    @staticmethod
-    def _untrained(proposal: Proposal) -> bool:
-        return proposal.budget is not None and proposal.budget.epochs == 0
+
+def _untrained(proposal: Proposal) -> bool:
+    return proposal.budget is not None and proposal.budget.epochs == 0
+
+
+def _from_scratch(candidate: Candidate) -> bool:
+    """Whether its training begins with nobody's weights."""
+    return candidate.trained and not candidate.proposal.inherits and candidate.proposal.resumes is None

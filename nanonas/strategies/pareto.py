@@ -42,8 +42,10 @@ def front(losses: Floats) -> NDArray[np.bool_]:
 def front_of(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> list[Evaluation]:
     """The evaluations that none of the others dominates, in the order in which they came.
 
-    What was pruned is among them only where everything was: else guesses of tiny networks would be.
+    What was pruned is among them only where everything was: else guesses of tiny networks would be. So it is with what
+    was measured on shrunk images, whose accuracies say nothing beside the others'.
     """
+    evaluations = [evaluation for evaluation in evaluations if "image_size" not in evaluation.metrics] or evaluations
     evaluations = [evaluation for evaluation in evaluations if evaluation.state is not State.PRUNED] or evaluations
     members = front(losses_of(evaluations, objectives))
     return [evaluation for evaluation, member in zip(evaluations, members, strict=True) if member]

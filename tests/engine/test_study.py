@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +220,24 @@ def test_a_strategy_that_repeats_itself_gets_random_genomes(tmp_path: Path) -> N
         assert others[0].proposal.genome == SPACE.sample(rng_for(7, 1))
 
 
+def test_what_is_drawn_instead_of_a_child_inherits_as_it_would_have(tmp_path: Path) -> None:
+    """Whoever inherits may have a shorter budget, which is none for a training from scratch."""
+
+    @dataclass
+    class Stubborn(RandomSearch):
+        def ask(self, number: int, rng: np.random.Generator, pending: object) -> Proposal:
+            if number == 0:
+                return Proposal((1, 1, 1, 1))
+            return Proposal((2, 1, 1, 1), (0,), replace(BUDGET, epochs=1), inherits=(0,))
+
+    made = run(tmp_path / "s.db", Stubborn(SPACE), SerialEvaluator(ones), total=5)
+    with RunStore.read(made.store.path) as store:
+        proposals = [candidate.proposal for candidate in store.candidates()]
+    assert [proposal.inherits for proposal in proposals] == [()] + [(0,)] * 4
+    assert [proposal.budget for proposal in proposals] == [BUDGET] + [replace(BUDGET, epochs=1)] * 4
+    assert len({proposal.genome for proposal in proposals}) == 5
+
+
 def test_what_the_deadline_cuts_is_kept_not_told_and_trained_again(tmp_path: Path) -> None:
     strategy = SteadyBest(SPACE, lag=3)
     made = study(tmp_path / "d.db", strategy, SerialEvaluator(UntilDeadline(quick=4)))
@@ -331,6 +349,8 @@ def test_ranking() -> None:
         scored(6, State.CUT, 0.6),
     ]
     assert [e.number for e in ranking(evaluations)] == [6, 2, 5, 1]
+    shrunk = Evaluation(7, State.COMPLETE, {"accuracy": 0.95, "image_size": 8.0})
+    assert [e.number for e in ranking([*evaluations, shrunk])] == [6, 2, 5, 1, 7]
 
 
 def test_the_store_keeps_the_budget_of_the_study(tmp_path: Path) -> None:

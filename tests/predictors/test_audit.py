@@ -129,6 +129,15 @@ def test_scores_are_matched_with_what_the_same_network_reached_later() -> None:
     assert (found["macs"].tau, found["macs"].low, found["macs"].high) == (0, -1, 1)
 
 
+def test_scores_say_nothing_of_trainings_that_went_on() -> None:
+    every = [told(n, n / 10, params=float(n), macs=1.0) for n in range(4)]
+    on = told(4, 0.99, params=0.0, macs=1.0, key="0")
+    proposal = Proposal((0,), (0,), Budget(6, begin=3), resumes=0)
+    every.append((Candidate(4, proposal, "0"), on[1]))
+    found = audited_scores(every, Objective())["params"]
+    assert (found.tau, found.n) == (pytest.approx(1), 4)
+
+
 def test_scores_count_failures_as_the_worst_and_need_three_trained_networks() -> None:
     some = [told(n, n / 10, params=n) for n in range(4)]
     some[3] = told(3, None, state=State.FAILED, params=3)  # the largest failed

@@ -95,6 +95,8 @@ def test_the_best_third_of_each_rung_is_promoted_as_soon_as_it_is_told(
             assert (rung, candidate.proposal.resumes) in deserving
             assert candidate.proposal.budget == RUNGS[rung + 1]
             assert candidate.proposal.parents == (candidate.proposal.resumes,)
+            assert candidate.proposal.predicted is not None
+            assert candidate.proposal.predicted.by == f"curve to epoch {RUNGS[rung + 1].epochs}"
             assert candidate.proposal.genome == asked[candidate.proposal.resumes].proposal.genome
     assert {c.proposal.budget for c in asked} == set(RUNGS)
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_halving import RUNGS, SPACE, driven, measured, wrapped
 
-from nanonas.core import Budget, Candidate, Evaluation, State
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Shape, State, Strategy
+from nanonas.engine.serial import SerialEvaluator
+from nanonas.engine.store import RunStore
+from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.predictors.audit import head_start
+from nanonas.spaces.nano import NanoSpace
+from nanonas.spaces.network import Network
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.halving import Halving
 from nanonas.strategies.inheriting import Inheriting
+from nanonas.strategies.warm import WarmStart
 
 HALF = Budget(3)
 
@@ -82,3 +92,65 @@ def test_on_the_rungs_of_halving_heirs_and_twins_begin_alike() -> None:
 def test_a_share_beyond_one_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"audit_share must lie in \[0, 1\], but is 2"):
         Inheriting(wrapped()["random"], None, 2)
+
+
+@dataclass(frozen=True)
+class Twofold:
+    """The nano space with a gene more that has no effect: two genomes a network."""
+
+    nano: NanoSpace = replace(SPACE, length=2)  # noqa: RUF009 - frozen, too
+    name: str = "twofold"
+    input_shape: Shape = SPACE.input_shape
+    classes: int = SPACE.classes
+
+    def sample(self, rng: np.random.Generator) -> Genome:
+        return (*self.nano.sample(rng), int(rng.integers(2)))
+
+    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        return (*self.nano.mutate(genome[:-1], rng), int(rng.integers(2)))
+
+    def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
+        return (*self.nano.crossover(a[:-1], b[:-1], rng), b[-1])
+
+    def decode(self, genome: Genome) -> Network:
+        return self.nano.decode(genome[:-1])
+
+
+@pytest.mark.parametrize("halving", [False, True])
+def test_a_network_that_was_trained_from_scratch_already_gets_no_twin_and_stops_nobody(
+    tmp_path: Path, halving: bool
+) -> None:
+    space = Twofold()
+    strategy: Strategy = Inheriting(AgingEvolution(space, population_size=9, lag=3), HALF, 0.5)  # type: ignore[arg-type]
+    if halving:
+        strategy = Halving(strategy, RUNGS, lag=3)
+    with RunStore.begin(tmp_path / "study.db", {}) as store:
+        evaluator = SerialEvaluator(lambda candidate, pulse: scored(candidate), slots=3)
+        Study(space, strategy, evaluator, store, Budget(9)).run(evaluations=45)  # type: ignore[arg-type]
+        asked = [candidate for candidate in store.candidates() if candidate.proposal.resumes is None]
+    assert all(c.proposal.parents for c in asked if c.number >= 9)  # bred, and not drawn because nothing else was left
+    twins = [c for c in asked if c.proposal.parents and not c.proposal.inherits]
+    assert len(twins) > 4
+    scratch = [c.key for c in asked if not c.proposal.inherits]
+    assert len(set(scratch)) == len(scratch)
+
+
+def test_a_genome_that_was_only_scored_is_as_good_as_new() -> None:
+    """The first of a warm start is a genome of the pool: to ask for it again would change nothing."""
+    warm = WarmStart(wrapped()["aging"], SPACE, pool=30, first=9)
+    strategy, asked = Inheriting(warm), list[int]()
+
+    def counted(number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        asked.append(number)
+        return WarmStart.ask(warm, number, rng, pending)
+
+    warm.ask = counted  # type: ignore[method-assign]
+
+    def measure(candidate: Candidate) -> Evaluation:
+        if not candidate.trained:
+            return Evaluation(candidate.number, State.COMPLETE, {"naswot": float(candidate.number)})
+        return scored(candidate)
+
+    candidates, _, _ = driven(strategy, 39, measure)
+    assert all(c.trained for c in candidates[30:])
+    assert asked == list(range(39))

@@ -153,6 +153,14 @@ def test_what_was_pruned_is_on_the_front_only_where_everything_was() -> None:
     assert front_of([guess], BOTH) == [guess]
 
 
+def test_what_was_measured_on_shrunk_images_is_on_the_front_only_where_everything_was() -> None:
+    small = Evaluation(0, State.COMPLETE, {"params": 1, "accuracy": 0.9, "image_size": 8.0})
+    whole, pruned = evaluation(1, 0.5, 5), evaluation(2, 0.6, 2, State.PRUNED)
+    assert front_of([small, whole, pruned], BOTH) == [whole]
+    assert front_of([small, pruned], BOTH) == [pruned]
+    assert front_of([small], BOTH) == [small]
+
+
 def test_nanonas_starts_without_moocore() -> None:
     code = (
         "import nanonas, nanonas.cli, nanonas.runs, nanonas.strategies.nsga2, sys; sys.exit('moocore' in sys.modules)"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from math import comb, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from screened_toys import screened
 from nanonas.core import (
     Budget,
     Candidate,
+    Epoch,
     Evaluation,
     Objective,
     Proposal,
@@ -33,6 +35,8 @@ from nanonas.spaces.layers import LayersSpace
 from nanonas.spaces.nano import NAMES, NanoSpace
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.evolution import Evolution
+from nanonas.strategies.halving import Halving, ladder
+from nanonas.strategies.inheriting import Inheriting
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.nsga2 import NSGA2
 from nanonas.strategies.random import RandomSearch
@@ -71,6 +75,20 @@ STRATEGIES |= {
     "warm screened": lambda space: WarmStart(screened(space=space, lag=2), space, pool=9, first=6),
     "warm, more places than pool": lambda space: WarmStart(Evolution(space, population_size=9), space, pool=4, first=9),
 }
+RUNGS = ladder(Budget(9), eta=3, number=3)
+STRATEGIES |= {
+    "halving aging": lambda space: Halving(AgingEvolution(space, population_size=6, lag=4), RUNGS, lag=4),
+    "halving evolution, lag 2": lambda space: Halving(Evolution(space, population_size=6), RUNGS, eta=2, lag=2),
+    "halving nsga2": lambda space: Halving(NSGA2(space, BOTH, population_size=6), RUNGS, objectives=BOTH),
+    "inheriting evolution": lambda space: Inheriting(Evolution(space, population_size=6), Budget(4), 0.5),
+    "inheriting local": lambda space: Inheriting(LocalSearch(space, population_size=6, lag=4), None, 1.0),
+    "halving inheriting warm screened": lambda space: Halving(
+        Inheriting(WarmStart(screened(space=space, lag=2), space, pool=9, first=6), Budget(4), 0.5),
+        RUNGS,
+        lag=3,
+        opening=15,
+    ),
+}
 SPACES: dict[str, SearchSpace] = {"nano": NANO, "layers": LAYERS}
 FACTORIES = {
     f"{strategy}, {space}": (lambda make=make, over=over: make(over))
@@ -93,7 +111,9 @@ def measured(candidate: Candidate) -> Evaluation:
         return Evaluation(number, State.FAILED, reason="bad luck")
     state = State.PRUNED if number % 7 == 2 else State.COMPLETE
     accuracy, params = np.random.default_rng(number).random(2).tolist()
-    return Evaluation(number, state, {"accuracy": accuracy, "params": params})
+    if candidate.proposal.budget == Budget(0):  # a warm start's pool
+        return Evaluation(number, state, {"params": params})
+    return Evaluation(number, state, {"accuracy": accuracy, "params": params}, (Epoch(1.0, accuracy),))
 
 
 def failing(candidate: Candidate) -> Evaluation:
@@ -102,8 +122,16 @@ def failing(candidate: Candidate) -> Evaluation:
 
 def opens(strategy: Strategy, told: list[Told]) -> bool:
     """Whether a screened search has heard of no training: then it takes the largest of some random networks."""
-    wrapped, pool = (strategy.strategy, strategy.pool) if isinstance(strategy, WarmStart) else (strategy, 0)
+    wrapped, pool = strategy, 0
+    while isinstance(wrapped, (Halving, Inheriting, WarmStart)):
+        wrapped, pool = wrapped.strategy, getattr(wrapped, "pool", pool)
     return isinstance(wrapped, Screened) and len(told) <= pool
+
+
+def space_of(strategy: Any) -> SearchSpace:
+    """Its own, or that of the strategy it wraps."""
+    space: SearchSpace = strategy.space if hasattr(strategy, "space") else space_of(strategy.strategy)
+    return space
 
 
 def driven(
@@ -168,7 +196,7 @@ def test_proposals_are_genomes_of_the_space_and_parents_were_told_and_did_not_fa
 ) -> None:
     strategy = make()
     for candidate, told in driven(strategy, 40):
-        strategy.space.decode(candidate.proposal.genome)  # type: ignore[attr-defined]
+        space_of(strategy).decode(candidate.proposal.genome)
         alive = {c.number for c, evaluation in told if evaluation.state is not State.FAILED}
         assert set(candidate.proposal.parents) <= alive
         assert len(set(candidate.proposal.parents)) == len(candidate.proposal.parents)
@@ -179,9 +207,9 @@ def test_when_everything_fails_a_strategy_goes_on_at_random(make: Callable[[], S
     for candidate, told in driven(strategy, 40, failing):
         if opens(strategy, told):
             continue
-        space = strategy.space  # type: ignore[attr-defined]
-        budget = candidate.proposal.budget  # a warm start's pool has its own
-        assert candidate.proposal == Proposal(space.sample(rng_for(0, candidate.number)), budget=budget)
+        budget = candidate.proposal.budget  # a warm start's pool has its own, and halving
+        genome = space_of(strategy).sample(rng_for(0, candidate.number))
+        assert candidate.proposal == Proposal(genome, budget=budget)
 
 
 # --- generational evolution ------------------------------------------------------------------------------------------
@@ -253,6 +281,15 @@ def test_a_child_of_one_parent_differs_from_it_by_a_mutation() -> None:
         genome = genomes[candidate.number] = candidate.proposal.genome
         for parent in candidate.proposal.parents:
             assert sum(a != b for a, b in zip(genome, genomes[parent], strict=True)) == 1
+
+
+def test_the_elite_has_each_network_once() -> None:
+    strategy = Evolution(NANO, population_size=30, elite_size=3)
+    for number in range(30):
+        genome = NANO.sample(rng_for(0, max(3, number)))  # 0 to 3 are one network: 0.9, 0.8, 0.7, 0.6
+        evaluation = Evaluation(number, State.COMPLETE, {"accuracy": 0.9 - 0.01 * number})
+        strategy.tell(Candidate(number, Proposal(genome), str(genome)), evaluation)
+    assert [candidate.number for candidate, _ in strategy._elite] == [0, 4, 5]
 
 
 # --- aging evolution --------------------------------------------------------------------------------------------------
