@@ -220,6 +220,11 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
             raise ConfigError(f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}")
     if config.search.halving == 1:
         raise ConfigError(f"{where}: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)")
+    if config.search.inherit and config.search.strategy == "random":
+        raise ConfigError(
+            f"{where}: search.inherit is on (--inherit), but the strategy 'random' has no children that could inherit; "
+            "take another --strategy"
+        )
     if wrong := _wrong_objectives(config.search):
         raise ConfigError(f"{where}: {wrong}")
     return config

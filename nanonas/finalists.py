@@ -10,6 +10,7 @@ from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 
 _EVENT = "finalists"
+_COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
 
 
 def finalists(told: Sequence[Told], number: int) -> list[Told]:
@@ -32,7 +33,8 @@ def train_finalists(
 ) -> list[Told]:
     """Trains networks from scratch and returns those that were trained to the end, the best first.
 
-    What came out is an event of the run; finalists that an earlier session has trained are not trained again.
+    What came out is an event of the run. Finalists that an earlier session has trained are not trained again; nor are
+    those that the search itself has trained so, for the same seed would come to the same.
 
     Args:
         budget: of each of them.
@@ -48,6 +50,10 @@ def train_finalists(
         for candidate, evaluation in chosen
         if candidate.number in known
     }
+    for candidate, evaluation in chosen:
+        if candidate.number not in trained and from_scratch(candidate, evaluation, budget):
+            trained[candidate.number] = evaluation
+            store.event(_EVENT, {"number": candidate.number, "accuracy": evaluation.accuracy})
     for candidate, _ in chosen:
         if candidate.number not in trained:
             scratch = Proposal(candidate.proposal.genome, (candidate.number,), budget)
@@ -65,6 +71,13 @@ def train_finalists(
     return [(by_number[evaluation.number][0], evaluation) for evaluation in ranking(trained.values())]
 
 
+def from_scratch(candidate: Candidate, evaluation: Evaluation, budget: Budget) -> bool:
+    """Whether a search has trained a candidate as a finalist is trained."""
+    proposal = candidate.proposal
+    begun = not proposal.inherits and proposal.resumes is None and proposal.budget == budget
+    return begun and evaluation.state is State.COMPLETE
+
+
 def accuracies(store: RunStore) -> dict[int, float]:
     """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by number."""
     return {int(e.details["number"]): float(e.details["accuracy"]) for e in store.events() if e.kind == _EVENT}
@@ -72,4 +85,4 @@ def accuracies(store: RunStore) -> dict[int, float]:
 
 def _counts(evaluation: Evaluation) -> dict[str, float]:
     """What a network is, however it is trained."""
-    return {name: evaluation.metrics[name] for name in ("params", "macs") if name in evaluation.metrics}
+    return {name: evaluation.metrics[name] for name in _COSTS if name in evaluation.metrics}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 from rich.console import Console
+from rich.markup import escape
 
 from nanonas.config import (
     Config,
@@ -39,7 +40,7 @@ from nanonas.engine.study import End, Limits, Progress, Study, Why
 from nanonas.engine.workers import WorkerPool
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
-from nanonas.finalists import finalists, train_finalists
+from nanonas.finalists import finalists, from_scratch, train_finalists
 from nanonas.folder import RunFolder, find, read_config, search_seconds
 from nanonas.genome import GenomeFile, read_genome, space_options
 from nanonas.keeper import Keeper, evaluated, write_best
@@ -328,26 +329,27 @@ class Session:
     def _finals(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation] | None:
         """Trains the best few from scratch and returns the best of them; None where the time was up before."""
         search, run = self.config.search, self.config.run
-        chosen = finalists(evaluated(store), search.finalists)
+        chosen, budget = finalists(evaluated(store), search.finalists), make_budget(search, self.images.classes)
         self.console.print(f"\nthe best {len(chosen)} are trained from scratch", highlight=False)
         measured = replace(make_costs(search), max_latency_ms=None, max_memory_mb=None)  # they have met the limits
         trials = [replace(trial, weights=folder.finalists, costs=measured) for trial in self.trials(folder)]
         folder.finalists.mkdir(exist_ok=True)
         with WorkerPool(trials, hang_seconds=run.hang_seconds, log=folder.log, notice=store.event) as pool:
-            results = train_finalists(
-                chosen, make_budget(search, self.images.classes), pool, store, self._deadline(), self._say_finalist
-            )
+            results = train_finalists(chosen, budget, pool, store, self._deadline(), self._say_finalist)
         if not results:
             return None
         best, evaluation = results[0]
-        known = {**evaluation.metrics, "weights": f"{folder.finalists.name}/{best.number}.safetensors"}
+        own = any(candidate == best and from_scratch(candidate, was, budget) for candidate, was in chosen)
+        place = folder.weights if own else folder.finalists
+        known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}
         write_best(folder, self.genome_file(best, known))
         return best, evaluation
 
     def _say_finalist(self, candidate: Candidate, inherited: Evaluation, scratch: Evaluation) -> None:
-        came_to = f"{scratch.accuracy:.1%}" if scratch.accuracy is not None else f"{scratch.reason}"
+        whole = scratch.state is State.COMPLETE and scratch.accuracy is not None
+        came_to = f"{scratch.accuracy:.1%}" if whole else f"{scratch.reason}"
         before = f"[dim]({inherited.accuracy:.1%} in the search)[/dim]"
-        line = f"  #{candidate.number}  [bold]{came_to}[/bold] from scratch  {before}"
+        line = f"  #{candidate.number}  [bold]{escape(came_to)}[/bold]{' from scratch' if whole else ''}  {before}"
         self.console.print(line, highlight=False, soft_wrap=True)
 
     # --- the winner ---------------------------------------------------------------------------------------------------

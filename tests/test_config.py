@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,58 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "aging, local",
         ),
         ("search: {acquisition: pi}", None),
+        (
+            "search: {halving: 1}",
+            "{path}: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)",
+        ),
+        (
+            "search: {halving: -1}",
+            "{path}: search.halving is -1, but must be greater than or equal to 0 (--halving)",
+        ),
+        ("search: {rungs: 1}", "{path}: search.rungs is 1, but must be greater than or equal to 2 (--rungs)"),
+        (
+            "search: {rung_share: 0}",
+            "{path}: search.rung_share is 0, but must be greater than 0 (--rung-share)",
+        ),
+        (
+            "search: {rung_share: 1.5}",
+            "{path}: search.rung_share is 1.5, but must be less than or equal to 1 (--rung-share)",
+        ),
+        (
+            "search: {rung_image_size: 7}",
+            "{path}: search.rung_image_size is 7, but must be greater than or equal to 8 (--rung-image-size)",
+        ),
+        (
+            "search: {inherit: 2}",
+            "{path}: search.inherit is 2, but must be a valid boolean, unable to interpret input (--inherit)",
+        ),
+        (
+            "search: {inherit: true, strategy: random}",
+            "{path}: search.inherit is on (--inherit), but the strategy 'random' has no children that could inherit; "
+            "take another --strategy",
+        ),
+        (
+            "search: {inherit_epochs: 0}",
+            "{path}: search.inherit_epochs is 0, but must be greater than or equal to 1 (--inherit-epochs)",
+        ),
+        (
+            "search: {inherit_audit: 1.1}",
+            "{path}: search.inherit_audit is 1.1, but must be less than or equal to 1 (--inherit-audit)",
+        ),
+        (
+            "search: {finalists: -1}",
+            "{path}: search.finalists is -1, but must be greater than or equal to 0 (--finalists)",
+        ),
+        (
+            "search: {max_latency_ms: 0}",
+            "{path}: search.max_latency_ms is 0, but must be greater than 0 (--max-latency-ms)",
+        ),
+        (
+            "search: {max_memory_mb: -1}",
+            "{path}: search.max_memory_mb is -1, but must be greater than 0 (--max-memory-mb)",
+        ),
+        ("search: {max_memory_mb: .nan}", None),
+        ("search: {max_latency_ms: much}", None),
         ("[1, 2]", "{path} must hold 'search:' and 'run:' with keys below them, but holds [1, 2]"),
         ("words", "{path} must hold 'search:' and 'run:' with keys below them, but holds 'words'"),
     ],
@@ -347,6 +400,40 @@ def test_settings_reach_what_is_made() -> None:
     assert (nsga2.population_size, nsga2.crossover_rate, nsga2.lag) == (9, 0.1, 4)
     random: Any = make_strategy(SearchConfig(strategy="random", population=9), nano)
     assert random.population_size == 9
+
+
+def test_halving_is_around_inheriting_is_around_a_warm_start() -> None:
+    nano = make_space(SearchConfig(space="nano"), (1, 16, 16), 3)
+    config = SearchConfig(
+        strategy="screened",
+        lag=7,
+        warm_pool=40,
+        epochs=8,
+        inherit=True,
+        inherit_epochs=3,
+        inherit_audit=0.2,
+        halving=2,
+        rungs=3,
+        rung_share=0.25,
+        rung_image_size=8,
+        stop_epoch=1,
+    )
+    halving: Any = make_strategy(config, nano)
+    stop = 1 / 3 + config.stop_margin
+    assert halving.rungs == (
+        Budget(2, 1, stop, share=0.25, image_size=8),
+        Budget(4, begin=2, share=0.5, image_size=11),
+        Budget(8, begin=4),
+    )
+    assert (halving.eta, halving.lag, halving.opening) == (2, 7, 40 + 5)
+    inheriting = halving.strategy
+    assert (inheriting.budget, inheriting.audit_share) == (Budget(3, 1, stop), 0.2)
+    assert (inheriting.strategy.pool, inheriting.strategy.first) == (40, 5)
+    assert inheriting.strategy.strategy.acquisition == "ucb"
+    plain: Any = make_strategy(replace(config, warm_pool=0, halving=0, inherit_epochs=None, epochs=5), nano)
+    assert plain.budget == Budget(3, 1, stop)  # half of them, rounded up
+    several: Any = make_strategy(replace(config, strategy="nsga2", objectives=("accuracy", "macs")), nano)
+    assert [objective.name for objective in several.objectives] == ["accuracy", "macs"]
 
 
 @pytest.mark.parametrize(
