@@ -227,8 +227,9 @@ class _Planner:
         kinds, shares = self._kinds()
         means = [seconds.mean() for seconds in map(self._seconds, kinds)]
         final_epoch = self.timed[1].epoch_seconds * len(images.x_train) / len(parts.train)
-        final_epochs, final_seconds = self._final(final_epoch)
         candidates, search_seconds = self._searched(self._durations())
+        finalists_seconds = self._finalists_seconds(candidates, search_seconds)
+        final_epochs, final_seconds = self._final(final_epoch, search_seconds + finalists_seconds)
         found = Plan(
             networks=self.timed,
             limits=str(self.limits),
@@ -244,7 +245,7 @@ class _Planner:
             candidates=candidates,
             search_seconds=search_seconds,
             large=self._searched(self._durations(large=True)),
-            finalists_seconds=self._finalists_seconds(),
+            finalists_seconds=finalists_seconds,
             final_epochs=final_epochs,
             final_seconds=final_seconds,
             memory=len(self.trials) * max(timed.worker_memory for timed in self.timed),
@@ -349,21 +350,24 @@ class _Planner:
                 ends.append(start + took)
         return ends
 
-    def _finalists_seconds(self) -> float:
-        """With inheritance: the best few from scratch; all of their time, where there is --time."""
+    def _finalists_seconds(self, candidates: int, search_seconds: float) -> float:
+        """With inheritance: the best few from scratch; where there is --time, in what the search leaves of theirs."""
         if not self.session.has_finals:
             return 0.0
-        if self.deadline is not None:
-            return self.deadline / (1 - FINALS_SHARE) * FINALS_SHARE
         each = float(self._seconds(make_budget(self.search, self.space.classes)).mean())
-        return each * math.ceil(self.search.finalists / len(self.trials))
+        seconds = each * math.ceil(min(candidates, self.search.finalists) / len(self.trials))
+        total = budget_seconds(self.run)
+        return seconds if total is None else min(seconds, total * (1 - self.run.final_share) - search_seconds)
 
-    def _final(self, epoch_seconds: float) -> tuple[int, float]:
-        """Epochs and seconds of the winner's training, of a network of middle size at a worker's speed."""
+    def _final(self, epoch_seconds: float, before: float) -> tuple[int, float]:
+        """Epochs and seconds of the winner's training, of a network of middle size at a worker's speed.
+
+        With --time it takes all that is left, which is more than its share where the search ends early.
+        """
         total = budget_seconds(self.run)
         if total is None:
             return self.run.final_epochs, self.run.final_epochs * epoch_seconds
-        left = total * self.run.final_share
+        left = total - before if self.run.final_share > 0 else 0.0
         return int(left / epoch_seconds), left
 
     # --- what it needs ------------------------------------------------------------------------------------------------
@@ -396,7 +400,8 @@ class _Planner:
                     f"none of the timed networks meets --max-{name} {limit:g}, the best has {min(values):.3g}: "
                     f"--max-{name} {_up(value):g} lets about half of them in"
                 )
-        if self.search.strategy != "random" and self.strategy.generation(found.candidates + self.search.warm_pool) < 2:
+        generation = self.strategy.generation(found.candidates + self.search.warm_pool)
+        if self.search.strategy != "random" and generation < 2 and found.candidates < _MOST:
             said.append(self._longer_search(found.candidates))
         if found.machine_memory is not None and found.memory > 0.9 * found.machine_memory:
             fitting = max(1, int(found.workers * 0.9 * found.machine_memory / found.memory))

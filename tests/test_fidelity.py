@@ -1,4 +1,4 @@
-"""Whole runs with everything on that makes candidates cheaper: a scored pool, inherited weights, rungs of shrunk images.
+"""Whole runs with all that makes candidates cheaper: a scored pool, inherited weights, rungs of shrunk images.
 
 Most of them are measured in this process, in the order in which workers of different speed would be done; one has real
 workers, which are killed. The oracle is the run of one worker that nothing interrupts.
@@ -115,7 +115,7 @@ def content(run: Path) -> list[object]:
     with RunStore.read(run / "study.db") as store:
         latest = store.latest()
         told = [replace(latest[number], seconds=0.0) for number in sorted(latest)]
-        from_scratch = {number: came_to for number, came_to in accuracies(store).items()}
+        from_scratch = accuracies(store)
         best = read_genome(run / "best_genome.json")
         return [*store.candidates(), *told, best.genome, best.known, from_scratch[best.known["candidate"]]]
 
@@ -309,6 +309,21 @@ def test_finalists_of_an_earlier_session_are_not_trained_again(
         assert {path.name: path.stat().st_mtime_ns for path in (run / "finalists").iterdir()} == first
     said = capsys.readouterr().out
     assert "from scratch" in said
+
+
+@pytest.mark.parametrize("seed", [0, 1])  # an heir is the best, and one from scratch
+def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(tmp_path: Path, seed: int) -> None:
+    run = search(tmp_path, "run", f"--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9 --seed {seed}")
+    with RunStore.read(run / "study.db") as store:
+        told = evaluated(store)
+        heirs = {candidate.number for candidate, _ in finalists(told, 9) if candidate.proposal.inherits}
+        from_scratch = accuracies(store)
+    assert {int(path.stem) for path in (run / "finalists").iterdir()} == heirs
+    assert from_scratch.keys() > heirs
+    best = read_genome(run / "best_genome.json")
+    number, valid = best.known["candidate"], pictures(make_data(read_yaml(run / "config.yaml").search), "cpu")[1]
+    assert best.known["weights"] == f"{'finalists' if number in heirs else 'weights'}/{number}.safetensors"
+    assert accuracy(nanonas.load(run), valid) == best.known["accuracy"] == max(from_scratch.values())
 
 
 def test_without_finalists_the_best_is_that_of_the_search(tmp_path: Path) -> None:
