@@ -298,9 +298,10 @@ def test_show_counts_the_epochs_of_all_that_went_before(
 def test_finalists_of_an_earlier_session_are_not_trained_again(
     tmp_path: Path, here: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = search(tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 2")
+    run = search(tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9")
     before = content(run)
     first = {path.name: path.stat().st_mtime_ns for path in (run / "finalists").iterdir()}
+    assert first
     capsys.readouterr()
     for more in ([], ["--evaluations", "8"]):
         here(cut_after=-1)  # whatever is trained is cut

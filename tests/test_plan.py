@@ -224,6 +224,22 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     assert imagined.epochs == pytest.approx(np.mean(epochs), rel=near)
 
 
+def test_a_candidate_takes_its_epochs_of_its_share_of_its_pixels(machine: Machine) -> None:
+    found = planner(config(image_size=16, halving=3, epochs=9))
+    training, validation = machine.epoch_seconds, 0.1 * machine.epoch_seconds
+    middle = found.genomes[round(0.5 * (len(found.genomes) - 1))]
+    place = [found.space.decode(genome).macs for genome in found.genomes].index(found.space.decode(middle).macs)
+    for budget, epochs, pixels in (
+        (Budget(9), 9, 1.0),
+        (Budget(9, begin=3), 6, 1.0),
+        (Budget(4, share=0.25), 4, 1.0),
+        (Budget(2, image_size=8), 2, 0.25),
+        (Budget(5, begin=4, share=0.5, image_size=12), 1, 0.5625),
+    ):
+        expected = epochs * pixels * (budget.share * training + validation)
+        assert found._seconds(budget)[place] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("inherit", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.4])
 def test_the_whole_time_is_planned_and_what_a_search_leaves_is_the_winners(

@@ -191,7 +191,7 @@ def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Rec
     return replace(recipe, augment=replace(augment, crop=crop, cutout=round(scale * augment.cutout)))
 
 
-@lru_cache(maxsize=4)  # the sizes that rungs have
+@lru_cache(maxsize=8)  # the sizes that rungs have
 def _on_device(data: DataSpec, image_size: int | None, device: str) -> tuple[Pictures, Pictures]:
     """The images to train on and to judge by; they stay for the life of the process."""
     if image_size is None:
