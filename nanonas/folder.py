@@ -180,7 +180,7 @@ def best_genome(run: RunFolder) -> GenomeFile:
 
 
 def search_seconds(run: RunFolder) -> float:
-    """Wall-clock seconds that a run's search took, over all its sessions."""
+    """Wall-clock seconds that a run's search took, over all its sessions; its finalists are a part of it."""
     with RunStore.read(run.store) as store:
         moments = [(event.time, event.kind) for event in store.events()]
         moments = sorted([*moments, *((arrival, "") for arrival in store.arrival_times())])
@@ -189,7 +189,7 @@ def search_seconds(run: RunFolder) -> float:
         if kind == "started":
             total += last - begun if begun is not None else 0.0  # that session was killed after its last sign of life
             begun = last = moment
-        elif begun is not None and kind in ("ended", "interrupted", "given up", ""):
+        elif begun is not None and kind in ("ended", "interrupted", "given up", "finalists", ""):
             last = moment
     return total + (last - begun if begun is not None else 0.0)
 

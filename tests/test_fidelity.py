@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.errors import RunError
 from nanonas.finalists import accuracies, finalists
-from nanonas.folder import RunFolder, best_module
+from nanonas.folder import RunFolder, best_module, search_seconds
 from nanonas.genome import read_genome
 from nanonas.keeper import evaluated
 from nanonas.training.data import pictures
@@ -252,6 +253,23 @@ def test_all_weights_stay_where_somebody_may_inherit_or_go_on(whole: Callable[[s
         with_accuracy = {e.number for e in store.evaluations() if e.accuracy is not None}
     assert {int(number) for number in weights(whole("aging"))} == with_accuracy
     assert len(with_accuracy) == TOTAL
+
+
+@pytest.mark.parametrize(("flags", "all_stay"), [("--inherit", True), ("--halving 2 --rungs 2", True), ("", False)])
+def test_either_of_both_is_a_reason_to_keep_weights(tmp_path: Path, flags: str, all_stay: bool) -> None:
+    run = search(tmp_path, "run", f"--strategy aging --epochs 2 --evaluations 5 --finalists 0 {flags}")
+    assert len(weights(run)) == (5 if all_stay else 1)
+
+
+def test_the_time_of_finalists_is_the_searchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed among its finalists, and is gone on with, has so much less of --time."""
+    clock = iter([1000.0, 1005.0, 1007.0, 1009.0, 1030.0])
+    folder = RunFolder(tmp_path / "run")
+    with RunStore.begin(folder.store, {}) as store:
+        monkeypatch.setattr("nanonas.engine.store.time", SimpleNamespace(time=lambda: next(clock)))
+        for kind in ("started", "ended", "finalists", "finalists", "test set opened"):
+            store.event(kind)
+    assert search_seconds(folder) == 9.0
 
 
 def test_the_front_has_nothing_that_was_measured_on_shrunk_images(whole: Callable[[str], Path]) -> None:
