@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from loguru import logger
@@ -126,6 +126,18 @@ class Show:
     """A run's folder, a folder of runs (its newest), or a genome's JSON file."""
     top: int = 5
     """How many of the best networks."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Asks a search that goes on to pause, to resume, to ban or allow an operation, or to try a genome."""
+
+    folder: Positional[Path]
+    """The run's folder; a folder of runs means its newest."""
+    what: Positional[Literal["pause", "resume", "ban", "allow", "plant"]]
+    """pause begins no further network, resume goes on; the others take one more word."""
+    word: Positional[str | None] = None
+    """ban and allow: an operation, such as conv5x5; plant: a genome's JSON file, or its numbers, such as 0,1,2,3."""
 
 
 @dataclass(frozen=True)
@@ -261,11 +273,35 @@ def show(arguments: Sequence[str]) -> None:
         _say_final(console, result, source.run.final)
 
 
+def control(arguments: Sequence[str]) -> None:
+    """nanonas control"""
+    given = _parse(Control, "control", arguments)
+
+    from nanonas.control import ask, genome_in, genome_of
+    from nanonas.engine.requests import ALLOW, BAN, PLANT, Request
+    from nanonas.folder import find, read_config
+    from nanonas.genome import read_genome
+
+    run, word = find(given.folder), given.word
+    if (word is None) != (given.what not in (BAN, ALLOW, PLANT)):
+        takes = "takes one more word" if word is None else f"takes no further word, but was given {word!r}"
+        raise ConfigError(f"control {given.what} {takes}; see `nanonas control --help`")
+    if given.what == PLANT:
+        search = read_config(run).search
+        named = Path(word).suffix == ".json"
+        genome = genome_of(read_genome(Path(word)), search) if named else genome_in(word, search)
+        request = Request(PLANT, genome=genome)
+    else:
+        request = Request(given.what, operation=word)
+    Console().print(ask(run, request), markup=False, highlight=False, soft_wrap=True)
+
+
 def spaces(arguments: Sequence[str]) -> None:
     """nanonas spaces"""
     _parse(Spaces, "spaces", arguments)
 
     from nanonas.config import SPACES
+    from nanonas.spaces.operations import known_operations
 
     console = Console()
     for name, entry in SPACES.items():
@@ -274,6 +310,8 @@ def spaces(arguments: Sequence[str]) -> None:
         console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
         for decision, options in getattr(space, "options", dict)().items():
             console.print(f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True)
+        names = ", ".join(known_operations(space))
+        console.print(f"  [dim]to ban: {names}[/dim]", highlight=False, soft_wrap=True)
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
@@ -284,6 +322,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "compare": (compare, Compare),
     "bench": (bench, Bench),
     "show": (show, Show),
+    "control": (control, Control),
     "spaces": (spaces, Spaces),
 }
 

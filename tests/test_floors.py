@@ -26,7 +26,7 @@ FLOORS = [
     ["config"],
     ["genome"],
     ["folder", "winner"],
-    ["keeper", "finalists", "yardsticks"],
+    ["control", "keeper", "finalists", "yardsticks"],
     ["runs"],
     ["compare", "bench", "plan"],
     ["api"],

@@ -111,6 +111,21 @@ class RunStore:
                 raise RunError(f"{path} was written by an older nanonas: resume it once to bring it up to date")
         return store
 
+    @staticmethod
+    def in_use(path: Path) -> bool:
+        """Whether a process writes the run at `path` now: whether its search is going on, or its winner trains."""
+        try:
+            descriptor = os.open(_lock_file(path), os.O_RDONLY)
+        except OSError:
+            return False  # there never was a writer, or it is none of our business
+        try:
+            _look(descriptor)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     @property
     def config(self) -> dict[str, Any]:
         """The configuration that the run was begun with."""
@@ -332,13 +347,13 @@ def _lock(path: Path) -> int:
     A file of its own: SQLite's locks on the database would be lost with any other descriptor of it that is closed.
     """
     try:
-        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise RunError(
             f"{path.parent} cannot be written: {error.strerror}; get write permission, or choose another folder"
         ) from error
     try:
-        _take(descriptor)
+        _take_patiently(descriptor)
     except OSError as error:
         writer = os.read(descriptor, 20).decode(errors="replace")
         os.close(descriptor)
@@ -350,6 +365,19 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _take_patiently(descriptor: int) -> None:
+    """Takes the lock, also from under the nose of somebody who only looks whether it is taken."""
+    try:
+        _take(descriptor)
+    except OSError:
+        time.sleep(0.05)
+        _take(descriptor)
+
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -358,11 +386,16 @@ if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
 
+    _look = _take
+
 else:
     import fcntl
 
     def _take(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _look(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 _SENTENCES = {  # what SQLite's message contains: what to tell
@@ -438,6 +471,7 @@ def _proposal(fields: dict[str, Any]) -> Proposal:
         None if predicted is None else Prediction(**predicted),
         fields.get("resumes"),
         tuple(fields.get("inherits", ())),
+        fields.get("planted", False),
     )
 
 

@@ -140,9 +140,12 @@ sys.stdin.read()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:  # type: ignore[call-overload]
         assert writer.stdout.readline() == b"begun\n"
+        assert RunStore.in_use(path)
         with pytest.raises(RunError, match=rf"being written by another process \(pid {writer.pid}\)"):
             RunStore.resume(path)
         writer.kill()
+    assert not RunStore.in_use(path)
+    assert not RunStore.in_use(path.parent / "nothing.db")
     with RunStore.resume(path), pytest.raises(RunError, match="another process"):
         RunStore.resume(path)
 
