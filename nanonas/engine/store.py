@@ -167,16 +167,23 @@ class RunStore:
         """Commits something that came from outside. `details` must be JSON-able."""
         self._insert("event", None, time.time(), kind, _json(dict(details or {})))
 
-    def candidates(self) -> list[Candidate]:
-        """All that were asked, by number."""
-        rows = self._rows("SELECT number, key, proposal, asked_after FROM candidate ORDER BY number")
+    def candidates(self, since: int = 0) -> list[Candidate]:
+        """All that were asked, by number; without the first `since`, for who has them already."""
+        rows = self._rows(
+            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY number", since
+        )
         with _decoded(self.path):
             return [Candidate(n, _proposal(json.loads(p)), key, after) for n, key, p, after in rows]
 
-    def evaluations(self) -> list[Evaluation]:
-        """All that arrived, in the order of their arrival. A number may come again after a `State.CUT`."""
+    def evaluations(self, since: int = 0) -> list[Evaluation]:
+        """All that arrived, in the order of their arrival. A number may come again after a `State.CUT`.
+
+        Without the first `since`.
+        """
         rows = self._rows(
-            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation ORDER BY seq"
+            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation WHERE seq > ? "
+            "ORDER BY seq",  # which has no gaps: nothing is ever deleted
+            since,
         )
         with _decoded(self.path):
             return [
@@ -189,13 +196,13 @@ class RunStore:
         latest = {evaluation.number: evaluation for evaluation in self.evaluations()}
         return {number: latest[number] for number in sorted(latest)}
 
-    def arrival_times(self) -> list[float]:
+    def arrival_times(self, since: int = 0) -> list[float]:
         """When each of `evaluations` arrived, in seconds since 1970."""
-        return [float(at) for (at,) in self._rows("SELECT time FROM evaluation ORDER BY seq")]
+        return [float(at) for (at,) in self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)]
 
-    def events(self) -> list[Event]:
-        """All events, in the order in which they were stored."""
-        rows = self._rows("SELECT time, kind, details FROM event ORDER BY seq")
+    def events(self, since: int = 0) -> list[Event]:
+        """All events, in the order in which they were stored; without the first `since`."""
+        rows = self._rows("SELECT time, kind, details FROM event WHERE seq > ? ORDER BY seq", since)
         with _decoded(self.path):
             return [Event(at, kind, json.loads(details)) for at, kind, details in rows]
 
@@ -210,9 +217,9 @@ class RunStore:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with _explained(self.path):
-            return self._db.execute(query).fetchall()
+            return self._db.execute(query, values).fetchall()
 
     def _insert(self, table: str, *values: object) -> None:
         with _explained(self.path):

@@ -150,6 +150,17 @@ sys.stdin.read()
         RunStore.resume(path)
 
 
+def test_who_has_read_the_beginning_reads_the_rest(store: RunStore) -> None:
+    for number in range(6):
+        store.asked(candidate(number))
+        store.arrived(Evaluation(number, State.CUT))
+        store.arrived(Evaluation(number, State.COMPLETE, seconds=float(number)))
+        store.event("something", {"number": number})
+    for read in (store.candidates, store.evaluations, store.arrival_times, store.events):
+        for since in (0, 1, 5, 6, 12, 13):
+            assert read(since) == read()[since:]  # type: ignore[operator]
+
+
 def test_beginning_where_a_run_is(store: RunStore, path: Path) -> None:
     store.close()
     with pytest.raises(RunError, match=r"there is a run in .* already: resume it, or choose another folder"):
