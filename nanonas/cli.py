@@ -129,6 +129,18 @@ class Show:
 
 
 @dataclass(frozen=True)
+class Dashboard:
+    """Shows a run in the browser, live while its search goes on, and steers it. Ctrl-C ends the page alone."""
+
+    folder: Positional[Path] = Path("outputs")
+    """The run's folder; a folder of runs means its newest."""
+    port: int = 8050
+    """Where it listens; 0: any port that is free."""
+    host: str = "127.0.0.1"
+    """The address it listens at. With another one than 127.0.0.1, whoever can reach it can see and steer the run."""
+
+
+@dataclass(frozen=True)
 class Control:
     """Asks a search that goes on to pause, to resume, to ban or allow an operation, or to try a genome."""
 
@@ -273,6 +285,25 @@ def show(arguments: Sequence[str]) -> None:
         _say_final(console, result, source.run.final)
 
 
+def dashboard(arguments: Sequence[str]) -> None:
+    """nanonas dashboard"""
+    given = _parse(Dashboard, "dashboard", arguments)
+    if not 0 <= given.port <= 65_535:
+        raise ConfigError(f"--port must lie in [0, 65535], but is {given.port}")
+
+    from nanonas.dashboard import serve
+    from nanonas.folder import find
+
+    console = Console()
+    run = find(given.folder)
+    console.print(
+        f"{escape(str(run.path))}, live; Ctrl-C ends the page, not the search", highlight=False, soft_wrap=True
+    )
+    serve(
+        run, given.host, given.port, lambda words: console.print(words, markup=False, highlight=False, soft_wrap=True)
+    )
+
+
 def control(arguments: Sequence[str]) -> None:
     """nanonas control"""
     given = _parse(Control, "control", arguments)
@@ -322,6 +353,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "compare": (compare, Compare),
     "bench": (bench, Bench),
     "show": (show, Show),
+    "dashboard": (dashboard, Dashboard),
     "control": (control, Control),
     "spaces": (spaces, Spaces),
 }
@@ -364,7 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["Give it images and a budget; get back a small, accurate CNN.", ""]
-    lines += [f"  nanonas {name:<8} {(cls.__doc__ or '').splitlines()[0]}" for name, (_, cls) in VERBS.items()]
+    lines += [f"  nanonas {name:<9} {(cls.__doc__ or '').splitlines()[0]}" for name, (_, cls) in VERBS.items()]
     return "\n".join([*lines, "", "`nanonas VERB --help` lists what a verb can be told."])
 
 

@@ -13,13 +13,13 @@ run finds follows from its configuration, its seed and its events; a resumed run
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nanonas.core import Genome, SearchSpace
 from nanonas.engine.requests import ALLOW, BAN, PAUSE, PLANT, RESUME, Inbox, Request
-from nanonas.engine.store import RunStore
+from nanonas.engine.store import Event, RunStore
 from nanonas.errors import InvalidInput
 from nanonas.spaces.operations import known_operations, operations
 
@@ -166,3 +166,27 @@ def copy_requests(source: RunStore, target: RunStore) -> None:
     for event in source.events():
         if event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME):
             target.event(TAKEN, event.details)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the requests of a run amount to after its last event, for whoever looks on."""
+
+    paused: bool = False
+    banned: tuple[str, ...] = ()
+
+
+def standing(events: Iterable[Event]) -> Standing:
+    """What requests amount to, from the events of a run, in order."""
+    paused, banned = False, dict[str, None]()
+    for event in events:
+        if event.kind in ("started", "ended", "interrupted", "given up"):
+            paused = False
+        elif event.kind == TAKEN:
+            what, operation = event.details["what"], event.details.get("operation")
+            paused = what == PAUSE or (paused and what != RESUME)
+            if what == BAN:
+                banned[str(operation)] = None
+            elif what == ALLOW:
+                banned.pop(str(operation), None)
+    return Standing(paused, tuple(banned))
