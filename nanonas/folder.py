@@ -6,6 +6,7 @@ outputs/NAME/
     study.db                  every candidate, evaluation and event
     weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone on with
     best_genome.json  log.txt
+    report.html  figures/*.png  what was found, see nanonas.report
     finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
     front/NUMBER.json         with several objectives: the genomes of the best trade-offs
     final/                    the winner, trained for good: model.safetensors, genome.json, result.json

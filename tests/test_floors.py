@@ -26,7 +26,7 @@ FLOORS = [
     ["config"],
     ["genome"],
     ["folder", "winner"],
-    ["keeper", "finalists", "yardsticks"],
+    ["keeper", "finalists", "yardsticks", "report"],
     ["runs"],
     ["compare", "bench", "plan"],
     ["api"],
