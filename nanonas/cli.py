@@ -153,6 +153,18 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Writes what a run has found as one page that opens anywhere, report.html, and its figures as PNG."""
+
+    source: Positional[Path] = Path("outputs")
+    """A run's folder, or a folder of runs (its newest)."""
+    out: Path | None = None
+    """The folder for report.html and figures/; by default the run's own."""
+    png: bool = True
+    """Draw the PNG figures, too, where matplotlib is installed."""
+
+
+@dataclass(frozen=True)
 class Spaces:
     """Lists the search spaces and what they are made of."""
 
@@ -262,6 +274,7 @@ def show(arguments: Sequence[str]) -> None:
 
     from nanonas.engine.store import RunStore
     from nanonas.folder import open_source
+    from nanonas.report import read_record
     from nanonas.results import tables
     from nanonas.training.final import read_result
 
@@ -271,6 +284,8 @@ def show(arguments: Sequence[str]) -> None:
         with RunStore.read(source.run.store) as store:
             console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
             console.print(tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True)
+            console.print(tables.fitness(read_record(source.run)))
+            console.print()
             console.print(tables.best_table(store, given.top))
             if (audit := tables.audit_table(store)).row_count:
                 console.print(
@@ -281,6 +296,7 @@ def show(arguments: Sequence[str]) -> None:
         _say_front(console, source.run)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
+    console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     if source.run is not None and (result := read_result(source.run.final)):
         _say_final(console, result, source.run.final)
 
@@ -327,6 +343,23 @@ def control(arguments: Sequence[str]) -> None:
     Console().print(ask(run, request), markup=False, highlight=False, soft_wrap=True)
 
 
+def report(arguments: Sequence[str]) -> None:
+    """nanonas report"""
+    given = _parse(Report, "report", arguments)
+
+    from nanonas.folder import find
+    from nanonas.report import write_report
+
+    written = write_report(find(given.source), given.out, given.png)
+    console = Console()
+    console.print(str(written.page), markup=False, highlight=False, soft_wrap=True)
+    if written.pictures:
+        said = f"{written.pictures[0].parent}: {len(written.pictures)} figures"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    elif given.png:
+        console.print("the figures as PNG need matplotlib: pip install 'nanonas\\[plots]'", highlight=False)
+
+
 def spaces(arguments: Sequence[str]) -> None:
     """nanonas spaces"""
     _parse(Spaces, "spaces", arguments)
@@ -355,6 +388,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "show": (show, Show),
     "dashboard": (dashboard, Dashboard),
     "control": (control, Control),
+    "report": (report, Report),
     "spaces": (spaces, Spaces),
 }
 
@@ -404,6 +438,7 @@ def _help() -> str:
 
 
 def _report(outcome: Outcome) -> None:
+    from nanonas.report import write_at_end
     from nanonas.results import tables
     from nanonas.results.progress import best_line
 
@@ -415,7 +450,11 @@ def _report(outcome: Outcome) -> None:
     _say_front(console, outcome.folder)
     if outcome.final is not None:
         _say_final(console, outcome.final, outcome.folder.final)
+    page = write_at_end(outcome.folder)
     console.print(f"\nkept in {run}; next:", highlight=False, soft_wrap=True)
+    if page is not None:
+        said = f"  [bold]{escape(str(page))}[/bold]  [dim]what was found, how, and whether to believe it[/dim]"
+        console.print(said, highlight=False, soft_wrap=True)
     for command, what in (
         (f"nanonas show {run}", "what was found"),
         (f"nanonas train {run} --epochs 100", "train it longer"),

@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.config import make_strategy
 from nanonas.control import genome_in
 from nanonas.core import Evaluation
 from nanonas.engine.controls import REFUSED, TAKEN, in_words, standing
@@ -26,9 +25,9 @@ from nanonas.engine.requests import PLANT, Request, RequestFiles
 from nanonas.engine.store import Event, RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.folder import RunFolder, read_config
-from nanonas.report import read_record
+from nanonas.report import generations, read_record
 from nanonas.results.guard import Guard
-from nanonas.results.record import Entry, Record, searching
+from nanonas.results.record import Entry, searching
 from nanonas.results.view import SESSION, Asked, View
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Live:
 
     def _begin(self) -> None:
         self._record = read_record(self.run)
-        self._generation = _generation(self.run, self._record)
+        self._generation = generations(read_config(self.run).search, self._record.space)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
         self._times: list[float] = []
@@ -174,14 +173,6 @@ def make_server(live: Live, host: str, port: int) -> BaseWSGIServer:
 def _require_dash() -> None:
     if importlib.util.find_spec("dash") is None:
         raise ConfigError("nanonas dashboard needs dash: pip install 'nanonas[dashboard]'")
-
-
-def _generation(run: RunFolder, record: Record) -> Callable[[int], int]:
-    """The generation of each number, as the run's strategy says."""
-    search = read_config(run).search
-    if search.strategy == "screened":  # its generations are those of what is screened, which is quicker to make
-        search = replace(search, strategy=search.screens)
-    return make_strategy(search, record.space).generation
 
 
 def _asked(event: Event) -> Asked:

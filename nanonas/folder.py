@@ -7,6 +7,7 @@ outputs/NAME/
     weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone on with
     best_genome.json  log.txt
     requests/*.json           what people have asked for and the search has not heard of yet
+    report.html  figures/*.png  what was found, see nanonas.report
     finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
     front/NUMBER.json         with several objectives: the genomes of the best trade-offs
     final/                    the winner, trained for good: model.safetensors, genome.json, result.json
@@ -23,11 +24,10 @@ from loguru import logger
 
 from nanonas.config import Config, SearchConfig, load_images, read_yaml, validated
 from nanonas.core import Shape
-from nanonas.engine.controls import TAKEN
-from nanonas.engine.requests import PAUSE, RESUME
 from nanonas.engine.store import RunStore
 from nanonas.errors import GenomeError, RunError
 from nanonas.genome import GenomeFile, read_genome
+from nanonas.results.record import searching
 
 if TYPE_CHECKING:
     from nanonas.training.build import NetworkModule
@@ -189,22 +189,7 @@ def best_genome(run: RunFolder) -> GenomeFile:
 def search_seconds(run: RunFolder) -> float:
     """Wall-clock seconds that a run's search took, over all its sessions, its pauses left out."""
     with RunStore.read(run.store) as store:
-        moments = [
-            (event.time, event.details.get("what") if event.kind == TAKEN else event.kind) for event in store.events()
-        ]
-        moments = sorted(
-            [*moments, *((arrival, "") for arrival in store.arrival_times())], key=lambda moment: moment[0]
-        )
-    total, begun, last, paused = 0.0, None, 0.0, False
-    for moment, kind in moments:
-        if kind == "started":
-            total += last - begun if begun is not None else 0.0  # that session was killed after its last sign of life
-            begun, last, paused = moment, moment, False
-        elif begun is not None and kind in ("ended", "interrupted", "given up", "", PAUSE, RESUME):
-            if paused:
-                begun += moment - last
-            last, paused = moment, kind == PAUSE or (paused and kind != RESUME)
-    return total + (last - begun if begun is not None else 0.0)
+        return searching(store.events(), store.arrival_times())[1]
 
 
 def best_module(folder: RunFolder) -> NetworkModule:

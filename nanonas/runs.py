@@ -49,6 +49,7 @@ from nanonas.keeper import Keeper, evaluated, write_best
 from nanonas.results.progress import SearchProgress, TrainingProgress
 from nanonas.results.text import costs, duration
 from nanonas.spaces.operations import Bans
+from nanonas.training.machine import described
 from nanonas.winner import train
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event("images", {"fingerprint": session.images.fingerprint})
+            store.event("images", session.noted())
             if repeated is not None:
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)
@@ -214,6 +215,20 @@ class Session:
         make_recipe(search, self.images, self.device)
         _ = self.strategy
 
+    def noted(self) -> dict[str, Any]:
+        """What a run's store keeps of its images, so that it can be read without them."""
+        from nanonas.training.data import split
+
+        search, images = self.config.search, self.images
+        parts = split(images, search.seed, search.valid_share, search.train_images)
+        return {
+            "fingerprint": images.fingerprint,
+            "input_shape": list(images.input_shape),
+            "class_names": list(images.class_names),
+            "train": len(parts.train),
+            "valid": len(parts.valid),
+        }
+
     def check_images(self, store: RunStore, folder: RunFolder) -> None:
         """Raises `RunError` when the images are others than those that the run was begun with."""
         begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
@@ -227,6 +242,7 @@ class Session:
         """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
         with _logged(folder), _resumable(folder):
             logger.info("{} with {}", folder.path, self.config)
+            store.event("machine", described())
             run = self.config.run
             self.trains_winner = final and (run.final_share > 0 if run.time else run.final_epochs > 0)
             best, evaluation, end = self._search(store, folder)

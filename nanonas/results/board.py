@@ -20,8 +20,9 @@ from flask import Response, request
 
 from nanonas.errors import NanonasError
 from nanonas.results import architecture, figures, series
+from nanonas.results.edits import in_words
 from nanonas.results.guard import HEADER, HEADERS, Guard, policy
-from nanonas.results.lineage import ancestors, in_words, step
+from nanonas.results.lineage import ancestors, step
 from nanonas.results.page import facts
 from nanonas.results.record import Record
 from nanonas.results.sheet import Sheet
@@ -104,7 +105,7 @@ def _layout(view: View) -> Part:
                     _section("control", "Steer it", _controls(record)),
                     _section("fitness", "How the search goes", [_axis(), _figure("fitness")]),
                     _section("best", "The best networks", [html.Div(id="best-table")]),
-                    _section("tree", "Evolution", [_figure("tree"), html.Div(id="node", **{"aria-live": "polite"})]),
+                    _section("tree", "Evolution", [_figure("tree"), *_candidate()]),
                     _section("fronts", "Trade-offs", fronts),
                     html.Div(_section("trust", "The predictor", [_figure("trust")]), id="trust-part", hidden=True),
                     _section("lost", "Pruned and failed", [html.Div(id="lost-table")]),
@@ -127,6 +128,12 @@ def _figure(key: str) -> Part:
 
 
 _EMPTY = {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "height": 380}
+
+
+def _candidate() -> list[Part]:
+    """A place for one candidate, and a field that asks for it by its number."""
+    field = dcc.Input(id="field", type="number", min=0, step=1, debounce=True, inputMode="numeric", className="field")
+    return [html.Label(["candidate # ", field]), html.Div(id="node")]
 
 
 def _axis() -> Part:
@@ -375,7 +382,10 @@ def recent(found: figures.Figure, winner: Sequence[int]) -> figures.Figure:
     for edges in (first, second):
         _keep(edges, np.flatnonzero(np.repeat(edges.x[1::3] >= number - _DOTS, 3)))
     _keep(nodes, np.array(sorted({*winner, *range(number - _DOTS, number)})))
+    places = nodes.y[-_DOTS:]
+    room = 0.03 * (places.max() - places.min()) + 1
     found.plot.update_xaxes(range=[number - 1.03 * _DOTS, number + 0.03 * _DOTS])
+    found.plot.update_yaxes(range=[places.max() + room, places.min() - room], autorange=False)
     words = (
         f"Drawn are the last {_DOTS:,} of {number:,}, and those on the way to the winner: drag to see its beginning. "
     )
@@ -387,11 +397,8 @@ def _keep(trace: Any, places: Any) -> None:
     trace.x, trace.y = trace.x[places], trace.y[places]
     for holder in (trace, trace.marker):
         for name in ("text", "customdata", "symbol", "size", "color"):
-            values = holder[name] if name in holder else None
-            if isinstance(values, (tuple, list)):
-                holder[name] = [values[place] for place in places]
-            elif isinstance(values, np.ndarray):
-                holder[name] = values[places]
+            if name in holder and isinstance(holder[name], (tuple, list, np.ndarray)):
+                holder[name] = [holder[name][place] for place in places]
 
 
 _LYING = {"orientation": "h", "y": -0.16, "yanchor": "top", "len": 1}  # a scale below the picture
@@ -404,11 +411,14 @@ def _open(app: Dash, look: Callable[[], View]) -> None:
     @app.callback(
         Output("number", "data"),
         Input("tree-plot", "clickData"),
+        Input("field", "value"),
         Input({"open": ALL, "from": ALL}, "n_clicks"),
         prevent_initial_call=True,
     )
-    def choose(click: dict[str, Any] | None, clicks: list[int | None]) -> Any:
+    def choose(click: dict[str, Any] | None, typed: int | None, clicks: list[int | None]) -> Any:
         asked = ctx.triggered_id
+        if asked == "field":
+            return no_update if typed is None else typed
         if isinstance(asked, dict):
             return int(asked["open"]) if any(one["value"] for one in ctx.triggered) else no_update
         number = click["points"][0].get("customdata") if click else None
