@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from loguru import logger
@@ -129,6 +129,42 @@ class Show:
 
 
 @dataclass(frozen=True)
+class Dashboard:
+    """Shows a run in the browser, live while its search goes on, and steers it. Ctrl-C ends the page alone."""
+
+    folder: Positional[Path] = Path("outputs")
+    """The run's folder; a folder of runs means its newest."""
+    port: int = 8050
+    """Where it listens; 0: any port that is free."""
+    host: str = "127.0.0.1"
+    """The address it listens at. With another one than 127.0.0.1, whoever can reach it can see and steer the run."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Asks a search that goes on to pause, to resume, to ban or allow an operation, or to try a genome."""
+
+    folder: Positional[Path]
+    """The run's folder; a folder of runs means its newest."""
+    what: Positional[Literal["pause", "resume", "ban", "allow", "plant"]]
+    """pause begins no further network, resume goes on; the others take one more word."""
+    word: Positional[str | None] = None
+    """ban and allow: an operation, such as conv5x5; plant: a genome's JSON file, or its numbers, such as 0,1,2,3."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Writes what a run has found as one page that opens anywhere, report.html, and its figures as PNG."""
+
+    source: Positional[Path] = Path("outputs")
+    """A run's folder, or a folder of runs (its newest)."""
+    out: Path | None = None
+    """The folder for report.html and figures/; by default the run's own."""
+    png: bool = True
+    """Draw the PNG figures, too, where matplotlib is installed."""
+
+
+@dataclass(frozen=True)
 class Spaces:
     """Lists the search spaces and what they are made of."""
 
@@ -238,6 +274,7 @@ def show(arguments: Sequence[str]) -> None:
 
     from nanonas.engine.store import RunStore
     from nanonas.folder import open_source
+    from nanonas.report import read_record
     from nanonas.results import tables
     from nanonas.training.final import read_result
 
@@ -247,6 +284,8 @@ def show(arguments: Sequence[str]) -> None:
         with RunStore.read(source.run.store) as store:
             console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
             console.print(tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True)
+            console.print(tables.fitness(read_record(source.run)))
+            console.print()
             console.print(tables.best_table(store, given.top))
             if (audit := tables.audit_table(store)).row_count:
                 console.print(
@@ -257,8 +296,68 @@ def show(arguments: Sequence[str]) -> None:
         _say_front(console, source.run)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
+    console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     if source.run is not None and (result := read_result(source.run.final)):
         _say_final(console, result, source.run.final)
+
+
+def dashboard(arguments: Sequence[str]) -> None:
+    """nanonas dashboard"""
+    given = _parse(Dashboard, "dashboard", arguments)
+    if not 0 <= given.port <= 65_535:
+        raise ConfigError(f"--port must lie in [0, 65535], but is {given.port}")
+
+    from nanonas.dashboard import serve
+    from nanonas.folder import find
+
+    console = Console()
+    run = find(given.folder)
+    console.print(
+        f"{escape(str(run.path))}, live; Ctrl-C ends the page, not the search", highlight=False, soft_wrap=True
+    )
+    serve(
+        run, given.host, given.port, lambda words: console.print(words, markup=False, highlight=False, soft_wrap=True)
+    )
+
+
+def control(arguments: Sequence[str]) -> None:
+    """nanonas control"""
+    given = _parse(Control, "control", arguments)
+
+    from nanonas.control import ask, genome_in, genome_of
+    from nanonas.engine.requests import ALLOW, BAN, PLANT, Request
+    from nanonas.folder import find, read_config
+    from nanonas.genome import read_genome
+
+    run, word = find(given.folder), given.word
+    if (word is None) != (given.what not in (BAN, ALLOW, PLANT)):
+        takes = "takes one more word" if word is None else f"takes no further word, but was given {word!r}"
+        raise ConfigError(f"control {given.what} {takes}; see `nanonas control --help`")
+    if given.what == PLANT:
+        search = read_config(run).search
+        named = Path(word).suffix == ".json"
+        genome = genome_of(read_genome(Path(word)), search) if named else genome_in(word, search)
+        request = Request(PLANT, genome=genome)
+    else:
+        request = Request(given.what, operation=word)
+    Console().print(ask(run, request), markup=False, highlight=False, soft_wrap=True)
+
+
+def report(arguments: Sequence[str]) -> None:
+    """nanonas report"""
+    given = _parse(Report, "report", arguments)
+
+    from nanonas.folder import find
+    from nanonas.report import write_report
+
+    written = write_report(find(given.source), given.out, given.png)
+    console = Console()
+    console.print(str(written.page), markup=False, highlight=False, soft_wrap=True)
+    if written.pictures:
+        said = f"{written.pictures[0].parent}: {len(written.pictures)} figures"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    elif given.png:
+        console.print("the figures as PNG need matplotlib: pip install 'nanonas\\[plots]'", highlight=False)
 
 
 def spaces(arguments: Sequence[str]) -> None:
@@ -266,6 +365,7 @@ def spaces(arguments: Sequence[str]) -> None:
     _parse(Spaces, "spaces", arguments)
 
     from nanonas.config import SPACES
+    from nanonas.spaces.operations import known_operations
 
     console = Console()
     for name, entry in SPACES.items():
@@ -274,6 +374,8 @@ def spaces(arguments: Sequence[str]) -> None:
         console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
         for decision, options in getattr(space, "options", dict)().items():
             console.print(f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True)
+        names = ", ".join(known_operations(space))
+        console.print(f"  [dim]to ban: {names}[/dim]", highlight=False, soft_wrap=True)
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
@@ -284,6 +386,9 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
     "compare": (compare, Compare),
     "bench": (bench, Bench),
     "show": (show, Show),
+    "dashboard": (dashboard, Dashboard),
+    "control": (control, Control),
+    "report": (report, Report),
     "spaces": (spaces, Spaces),
 }
 
@@ -325,7 +430,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["Give it images and a budget; get back a small, accurate CNN.", ""]
-    lines += [f"  nanonas {name:<8} {(cls.__doc__ or '').splitlines()[0]}" for name, (_, cls) in VERBS.items()]
+    lines += [f"  nanonas {name:<9} {(cls.__doc__ or '').splitlines()[0]}" for name, (_, cls) in VERBS.items()]
     return "\n".join([*lines, "", "`nanonas VERB --help` lists what a verb can be told."])
 
 
@@ -333,6 +438,7 @@ def _help() -> str:
 
 
 def _report(outcome: Outcome) -> None:
+    from nanonas.report import write_at_end
     from nanonas.results import tables
     from nanonas.results.progress import best_line
 
@@ -344,7 +450,11 @@ def _report(outcome: Outcome) -> None:
     _say_front(console, outcome.folder)
     if outcome.final is not None:
         _say_final(console, outcome.final, outcome.folder.final)
+    page = write_at_end(outcome.folder)
     console.print(f"\nkept in {run}; next:", highlight=False, soft_wrap=True)
+    if page is not None:
+        said = f"  [bold]{escape(str(page))}[/bold]  [dim]what was found, how, and whether to believe it[/dim]"
+        console.print(said, highlight=False, soft_wrap=True)
     for command, what in (
         (f"nanonas show {run}", "what was found"),
         (f"nanonas train {run} --epochs 100", "train it longer"),

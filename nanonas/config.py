@@ -20,7 +20,7 @@ import yaml
 from pydantic import ConfigDict as Settings
 from pydantic import Field, TypeAdapter, ValidationError
 
-from nanonas.core import Budget, Objective, Predictor, SearchSpace, Shape, Strategy
+from nanonas.core import Budget, Genome, Objective, Predictor, SearchSpace, Shape, Strategy
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ class RunConfig:
     """The folder that runs are kept in."""
     name: str | None = None
     """The run's folder in it; by default the time of its start and the data's name."""
+    requests_of: Path | None = None
+    """Another run, whose bans and planted genomes are made again for the same numbers: so it is repeated exactly."""
 
 
 @dataclass(frozen=True)
@@ -474,9 +476,11 @@ def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> Search
     return SPACES[config.space].make(config, input_shape, classes)
 
 
-def make_strategy(config: SearchConfig, space: SearchSpace) -> Strategy:
-    """The configured strategy over `space`."""
+def make_strategy(config: SearchConfig, space: SearchSpace, banned: Callable[[Genome], bool] | None = None) -> Strategy:
+    """The configured strategy over `space`. `banned` is handed to a strategy that searches for the best of many."""
     strategy = STRATEGIES[config.strategy](config, space)
+    if hasattr(strategy, "banned"):
+        strategy.banned = banned
     first = 0
     if config.warm_pool > 0:
         from nanonas.strategies.warm import WarmStart

@@ -67,6 +67,7 @@ class Proposal:
     predicted: Prediction | None = None  # None: nobody was asked
     resumes: int | None = None  # number of the candidate, of the same genome, whose training goes on
     inherits: tuple[int, ...] = ()  # numbers of the candidates whose weights it begins with, as far as they fit
+    planted: bool = False  # asked for by a person, in the place of what the strategy would have tried
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Candidate:
     number: int  # 0-based, dense, unique in the run
     proposal: Proposal  # with its budget filled in
     key: str  # `Network.key`: the same key, the same network
-    asked_after: int = 0  # how many evaluations the strategy had heard of
+    asked_after: int = 0  # how many evaluations the strategy had heard of; 0 for what it was not asked for
 
     @property
     def trained(self) -> bool:

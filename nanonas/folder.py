@@ -6,6 +6,8 @@ outputs/NAME/
     study.db                  every candidate, evaluation and event
     weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone on with
     best_genome.json  log.txt
+    requests/*.json           what people have asked for and the search has not heard of yet
+    report.html  figures/*.png  what was found, see nanonas.report
     finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
     front/NUMBER.json         with several objectives: the genomes of the best trade-offs
     final/                    the winner, trained for good: model.safetensors, genome.json, result.json
@@ -25,6 +27,7 @@ from nanonas.core import Shape
 from nanonas.engine.store import RunStore
 from nanonas.errors import GenomeError, RunError
 from nanonas.genome import GenomeFile, read_genome
+from nanonas.results.record import searching
 
 if TYPE_CHECKING:
     from nanonas.training.build import NetworkModule
@@ -65,6 +68,10 @@ class RunFolder:
         return self.path / "finalists"
 
     @property
+    def requests(self) -> Path:
+        return self.path / "requests"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -72,7 +79,7 @@ class RunFolder:
         """Removes the files of a run that came to nothing, and the folder if nothing else is in it."""
         for path in (*self.path.glob("study.db*"), self.path / ".study.db.lock", self.config, self.log):
             path.unlink(missing_ok=True)
-        for folder in (self.weights, self.path):
+        for folder in (self.weights, self.requests, self.path):
             with contextlib.suppress(OSError):  # not there, or not empty
                 folder.rmdir()
 
@@ -180,18 +187,9 @@ def best_genome(run: RunFolder) -> GenomeFile:
 
 
 def search_seconds(run: RunFolder) -> float:
-    """Wall-clock seconds that a run's search took, over all its sessions; its finalists are a part of it."""
+    """Wall-clock seconds that a run's search took, over all its sessions, its pauses left out."""
     with RunStore.read(run.store) as store:
-        moments = [(event.time, event.kind) for event in store.events()]
-        moments = sorted([*moments, *((arrival, "") for arrival in store.arrival_times())])
-    total, begun, last = 0.0, None, 0.0
-    for moment, kind in moments:
-        if kind == "started":
-            total += last - begun if begun is not None else 0.0  # that session was killed after its last sign of life
-            begun = last = moment
-        elif begun is not None and kind in ("ended", "interrupted", "given up", "finalists", ""):
-            last = moment
-    return total + (last - begun if begun is not None else 0.0)
+        return searching(store.events(), store.arrival_times())[1]
 
 
 def best_module(folder: RunFolder) -> NetworkModule:

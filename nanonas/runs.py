@@ -27,6 +27,7 @@ from nanonas.config import (
     make_data,
     make_objectives,
     make_recipe,
+    make_rungs,
     make_space,
     make_strategy,
     seconds,
@@ -35,6 +36,8 @@ from nanonas.config import (
     validated,
 )
 from nanonas.core import Candidate, Evaluation, SearchSpace, State, Strategy
+from nanonas.engine.controls import copy_requests
+from nanonas.engine.requests import RequestFiles
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import End, Limits, Progress, Study, Why
 from nanonas.engine.workers import WorkerPool
@@ -46,6 +49,8 @@ from nanonas.genome import GenomeFile, read_genome, space_options
 from nanonas.keeper import Keeper, evaluated, write_best
 from nanonas.results.progress import SearchProgress, TrainingProgress
 from nanonas.results.text import costs, duration
+from nanonas.spaces.operations import Bans
+from nanonas.training.machine import described
 from nanonas.winner import train
 
 if TYPE_CHECKING:
@@ -87,6 +92,7 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     """
     start = time.time()
     budget_seconds(config.run)
+    repeated = None if config.run.requests_of is None else find(config.run.requests_of)
     config = resolved(config)
     session = Session(config, quiet=quiet, start=start)
     session.check()
@@ -94,7 +100,10 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event("images", {"fingerprint": session.images.fingerprint})
+            store.event("images", session.noted())
+            if repeated is not None:
+                with RunStore.read(repeated.store) as other:
+                    copy_requests(other, store)
             return session.carry_on(store, folder, final)
     except Exhausted:  # before a single candidate: nothing is worth keeping
         folder.remove()
@@ -191,8 +200,12 @@ class Session:
         return make_space(self.config.search, self.images.input_shape, self.images.classes)
 
     @cached_property
+    def bans(self) -> Bans:
+        return Bans(self.space)
+
+    @cached_property
     def strategy(self) -> Strategy:
-        return make_strategy(self.config.search, self.space)
+        return make_strategy(self.config.search, self.space, self.bans)
 
     def check(self) -> None:
         """Raises what is wrong with the images, their split, the space or the strategy, before anything is made."""
@@ -202,6 +215,20 @@ class Session:
         split(self.images, search.seed, search.valid_share, search.train_images)
         make_recipe(search, self.images, self.device)
         _ = self.strategy
+
+    def noted(self) -> dict[str, Any]:
+        """What a run's store keeps of its images, so that it can be read without them."""
+        from nanonas.training.data import split
+
+        search, images = self.config.search, self.images
+        parts = split(images, search.seed, search.valid_share, search.train_images)
+        return {
+            "fingerprint": images.fingerprint,
+            "input_shape": list(images.input_shape),
+            "class_names": list(images.class_names),
+            "train": len(parts.train),
+            "valid": len(parts.valid),
+        }
 
     def check_images(self, store: RunStore, folder: RunFolder) -> None:
         """Raises `RunError` when the images are others than those that the run was begun with."""
@@ -216,6 +243,7 @@ class Session:
         """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
         with _logged(folder), _resumable(folder):
             logger.info("{} with {}", folder.path, self.config)
+            store.event("machine", described())
             run = self.config.run
             self.trains_winner = final and (run.final_share > 0 if run.time else run.final_epochs > 0)
             best, evaluation, end = self._search(store, folder)
@@ -258,16 +286,14 @@ class Session:
                 live.show(progress, keeper.front)
                 _log_evaluation(progress.candidate, progress.evaluation)
 
-            study = Study(
-                self.space,
-                self.strategy,
-                pool,
-                store,
-                make_budget(search, self.images.classes),
-                search.seed,
-                Limits(search.max_params, search.max_macs),
-            )
-            end = study.run(run.evaluations, generations, deadline, observe)
+            def answered(sentence: str) -> None:
+                self.console.print(f"  {sentence}", highlight=False, soft_wrap=True, markup=False)
+                logger.info("request: {}", sentence)
+
+            study = self._study(store, folder, pool)
+            live.follow(study)
+            end = study.run(run.evaluations, generations, deadline, observe, answered)
+            self.start += study.paused_seconds  # a budget of time does not run while the search is paused
             found = study.best()
         if found is None:
             over = [e.reason for e in store.latest().values() if e.state is State.INFEASIBLE]
@@ -278,6 +304,21 @@ class Session:
                 f"{folder.path} --time …`, or see {folder.log}"
             )
         return *found, end
+
+    def _study(self, store: RunStore, folder: RunFolder, pool: WorkerPool) -> Study:
+        search = self.config.search
+        return Study(
+            self.space,
+            self.strategy,
+            pool,
+            store,
+            make_budget(search, self.images.classes),
+            search.seed,
+            Limits(search.max_params, search.max_macs),
+            inbox=RequestFiles(folder.requests),
+            planted_budget=make_rungs(search, self.space)[0],
+            bans=self.bans,
+        )
 
     def _evaluations(self, evaluations: int | None, generations: int | None) -> int | None:
         """How many trained candidates the search ends after, by either budget."""

@@ -96,6 +96,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "keep_weights": 2,
     "out": Path("elsewhere"),
     "name": "mine",
+    "requests_of": Path("earlier"),
 }
 NAMES = {
     "search": [field.name for field in dataclasses.fields(SearchConfig)],

@@ -111,6 +111,21 @@ class RunStore:
                 raise RunError(f"{path} was written by an older nanonas: resume it once to bring it up to date")
         return store
 
+    @staticmethod
+    def in_use(path: Path) -> bool:
+        """Whether a process writes the run at `path` now: whether its search is going on, or its winner trains."""
+        try:
+            descriptor = os.open(_lock_file(path), os.O_RDONLY)
+        except OSError:
+            return False  # there never was a writer, or it is none of our business
+        try:
+            _look(descriptor)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     @property
     def config(self) -> dict[str, Any]:
         """The configuration that the run was begun with."""
@@ -152,16 +167,23 @@ class RunStore:
         """Commits something that came from outside. `details` must be JSON-able."""
         self._insert("event", None, time.time(), kind, _json(dict(details or {})))
 
-    def candidates(self) -> list[Candidate]:
-        """All that were asked, by number."""
-        rows = self._rows("SELECT number, key, proposal, asked_after FROM candidate ORDER BY number")
+    def candidates(self, since: int = 0) -> list[Candidate]:
+        """All that were asked, by number; without the first `since`, for who has them already."""
+        rows = self._rows(
+            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY number", since
+        )
         with _decoded(self.path):
             return [Candidate(n, _proposal(json.loads(p)), key, after) for n, key, p, after in rows]
 
-    def evaluations(self) -> list[Evaluation]:
-        """All that arrived, in the order of their arrival. A number may come again after a `State.CUT`."""
+    def evaluations(self, since: int = 0) -> list[Evaluation]:
+        """All that arrived, in the order of their arrival. A number may come again after a `State.CUT`.
+
+        Without the first `since`.
+        """
         rows = self._rows(
-            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation ORDER BY seq"
+            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation WHERE seq > ? "
+            "ORDER BY seq",  # which has no gaps: nothing is ever deleted
+            since,
         )
         with _decoded(self.path):
             return [
@@ -174,13 +196,13 @@ class RunStore:
         latest = {evaluation.number: evaluation for evaluation in self.evaluations()}
         return {number: latest[number] for number in sorted(latest)}
 
-    def arrival_times(self) -> list[float]:
+    def arrival_times(self, since: int = 0) -> list[float]:
         """When each of `evaluations` arrived, in seconds since 1970."""
-        return [float(at) for (at,) in self._rows("SELECT time FROM evaluation ORDER BY seq")]
+        return [float(at) for (at,) in self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)]
 
-    def events(self) -> list[Event]:
-        """All events, in the order in which they were stored."""
-        rows = self._rows("SELECT time, kind, details FROM event ORDER BY seq")
+    def events(self, since: int = 0) -> list[Event]:
+        """All events, in the order in which they were stored; without the first `since`."""
+        rows = self._rows("SELECT time, kind, details FROM event WHERE seq > ? ORDER BY seq", since)
         with _decoded(self.path):
             return [Event(at, kind, json.loads(details)) for at, kind, details in rows]
 
@@ -195,9 +217,9 @@ class RunStore:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with _explained(self.path):
-            return self._db.execute(query).fetchall()
+            return self._db.execute(query, values).fetchall()
 
     def _insert(self, table: str, *values: object) -> None:
         with _explained(self.path):
@@ -332,13 +354,13 @@ def _lock(path: Path) -> int:
     A file of its own: SQLite's locks on the database would be lost with any other descriptor of it that is closed.
     """
     try:
-        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise RunError(
             f"{path.parent} cannot be written: {error.strerror}; get write permission, or choose another folder"
         ) from error
     try:
-        _take(descriptor)
+        _take_patiently(descriptor)
     except OSError as error:
         writer = os.read(descriptor, 20).decode(errors="replace")
         os.close(descriptor)
@@ -350,6 +372,19 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _take_patiently(descriptor: int) -> None:
+    """Takes the lock, also from under the nose of somebody who only looks whether it is taken."""
+    try:
+        _take(descriptor)
+    except OSError:
+        time.sleep(0.05)
+        _take(descriptor)
+
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -358,11 +393,16 @@ if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
 
+    _look = _take
+
 else:
     import fcntl
 
     def _take(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _look(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 _SENTENCES = {  # what SQLite's message contains: what to tell
@@ -438,6 +478,7 @@ def _proposal(fields: dict[str, Any]) -> Proposal:
         None if predicted is None else Prediction(**predicted),
         fields.get("resumes"),
         tuple(fields.get("inherits", ())),
+        fields.get("planted", False),
     )
 
 

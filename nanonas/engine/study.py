@@ -2,7 +2,8 @@
 
 Candidate `n` is bred after exactly the first `strategy.needs(n)` evaluations were told, in number order. So what a
 run finds follows from its strategy and its seed alone: not from how many workers there are, which of them was faster,
-or how often the run was interrupted. A deadline decides only where the sequence is cut, never what is in it.
+or how often the run was interrupted. A deadline decides only where the sequence is cut, never what is in it. What
+people ask of it on the way is recorded with the first number that it applies to, before that candidate is bred.
 """
 
 from __future__ import annotations
@@ -22,18 +23,24 @@ from nanonas.core import (
     Candidate,
     Evaluation,
     Evaluator,
+    Genome,
     Proposal,
     SearchSpace,
     State,
     Strategy,
     rng_for,
 )
+from nanonas.engine.controls import Controls
+from nanonas.engine.requests import Inbox
 from nanonas.engine.store import RunStore
-from nanonas.errors import ConfigError, Exhausted, RunError
+from nanonas.errors import ConfigError, Exhausted, InvalidInput, RunError
 from nanonas.spaces.network import Network
+from nanonas.spaces.operations import Bans
 
 _REDRAWS = 20  # times a strategy may come up with what cannot be taken; then random genomes are drawn
+_REDRAWS_UNDER_BANS = 200  # parents that use what is banned have few children that do not
 _RANDOM_DRAWS = 10_000
+_POLL = 0.5  # seconds within which a request is heard
 _HOPELESS = 10  # first candidates that all fail for one reason end a run: nobody wants a thousand of them
 
 
@@ -104,6 +111,9 @@ class Study:
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
     grace: float = 60.0  # seconds after the deadline within which what runs may still arrive
+    inbox: Inbox | None = None  # where requests come from while it runs
+    planted_budget: Budget | None = None  # of a genome that somebody plants; None: `budget`
+    bans: Bans | None = None  # one that the strategy reads too, if it does
     _told: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +122,9 @@ class Study:
         self._seen = {candidate.identity for candidate in self._candidates}
         self._keys = {candidate.proposal.genome: candidate.key for candidate in self._candidates}
         self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
+        planted = sum(candidate.proposal.planted for candidate in self._candidates)
+        self._controls = Controls(self.store, self.space, self._require_plantable, self.inbox, planted)
+        self._bans = self.bans or Bans(self.space)
 
     def run(
         self,
@@ -119,6 +132,7 @@ class Study:
         generations: int | None = None,
         deadline: float | None = None,
         observe: Callable[[Progress], None] | None = None,
+        answered: Callable[[str], None] | None = None,
     ) -> End:
         """Goes on until the first of the budgets is spent; without one, until the space is exhausted.
 
@@ -127,17 +141,20 @@ class Study:
                 candidates that are only scored come on top.
             generations: the strategy's generations 0 … generations - 1 are evaluated, counting likewise.
             deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated and stored as CUT.
+                While somebody has paused the search it moves on with the clock.
             observe: called after each evaluation was stored.
+            answered: hears a sentence about each request, after it was recorded.
 
         Raises:
             Exhausted: not one candidate could be found; the message holds the network that was nearest to the limits.
             RunError: candidates 0 … 9 all failed for the same reason, or the store could not be written.
             KeyboardInterrupt: Ctrl-C; the evaluator is closed and the store can be resumed.
         """
-        goal = _Goal(evaluations, generations, deadline)
+        goal = _Goal(evaluations, generations, deadline, self._controls)
+        self._controls.begin()
         self.store.event("started", {"evaluations": evaluations, "generations": generations, "deadline": deadline})
         try:
-            end = self._loop(goal, observe)
+            end = self._loop(goal, observe, answered or (lambda sentence: None))
         except BaseException as error:
             self.evaluator.close()
             if isinstance(error, KeyboardInterrupt):
@@ -153,26 +170,43 @@ class Study:
         ranked = ranking(self._latest.values())
         return (self._candidates[ranked[0].number], ranked[0]) if ranked else None
 
-    def _loop(self, goal: _Goal, observe: Callable[[Progress], None] | None) -> End:
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has paused the search."""
+        return self._controls.paused
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long `run` was paused, the last time that it was called."""
+        return self._controls.paused_seconds
+
+    def _loop(self, goal: _Goal, observe: Callable[[Progress], None] | None, answered: Callable[[str], None]) -> End:
         waiting = deque(c for c in self._candidates if not self._evaluated(c.number) and self._wanted(c.number, goal))
         running: set[int] = set()
         end: End | None = None
         while True:
+            for sentence in self._controls.hear(len(self._candidates)):
+                answered(sentence)
             end = end or self._fill(waiting, running, goal)
             if not running:
-                if end is None:
+                if end is not None:
+                    return end
+                if not self._controls.paused:
                     raise RunError(f"{self.strategy!r} needs evaluations of candidates that it was not asked for yet")
-                return end
-            evaluation = self.evaluator.result(goal.patience(self.grace))
+                time.sleep(_POLL)
+                continue
+            evaluation = self.evaluator.result(goal.patience(self.grace, polls=self.inbox is not None))
             if evaluation is None:
-                if time.time() < (goal.deadline or math.inf) + self.grace:
+                if time.time() < goal.end + self.grace:
                     continue
                 self.evaluator.close()
                 self.store.event("given up", {"numbers": sorted(running)})
                 return _past_deadline(len(running))
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
-            if evaluation.state is State.CUT:
+            if evaluation.state is State.CUT and self._controls.paused_seconds and time.time() < goal.end:
+                waiting.append(self._candidates[evaluation.number])  # the deadline that it knew of has moved on
+            elif evaluation.state is State.CUT:
                 end = _past_deadline()
             if observe is not None:
                 observe(self._progress(evaluation, len(running)))
@@ -182,8 +216,10 @@ class Study:
         """Submits candidates while slots are free. Returns why there will be no more; None when there may be."""
         while len(running) < self.evaluator.slots:
             number = len(self._candidates)
-            if goal.deadline is not None and time.time() >= goal.deadline:
+            if time.time() >= goal.end:
                 return _past_deadline()
+            if self._controls.paused and (waiting or self._wanted(number, goal)):
+                return None
             if waiting:
                 candidate = waiting.popleft()  # asked in an earlier session, and lost or cut there
             elif not self._wanted(number, goal):
@@ -195,7 +231,7 @@ class Study:
                     candidate = self._ask(number)
                 except Exhausted as exhausted:
                     return End(Why.EXHAUSTED, str(exhausted))
-            self.evaluator.submit(candidate, goal.deadline)
+            self.evaluator.submit(candidate, None if goal.deadline is None else goal.end)
             running.add(candidate.number)
         return None
 
@@ -228,44 +264,85 @@ class Study:
         self._keys[candidate.proposal.genome] = candidate.key
         if not candidate.trained:
             self._scored.append(number)
+        if candidate.proposal.planted:
+            self._controls.planted()
         return candidate
 
     def _breed(self, number: int) -> Candidate:
-        """The next candidate: within the limits, and not tried before under the same budget."""
+        """The next candidate: within the limits, without what is banned, and not tried before under the same budget."""
         rng, pending = rng_for(self.seed, number), self._candidates[self._told :]
-        too_large, smallest = 0, None
-        for draw in range(_REDRAWS + _RANDOM_DRAWS):
-            if draw < _REDRAWS:
+        self._bans.operations = self._controls.banned(number)
+        redraws = _REDRAWS_UNDER_BANS if self._bans.operations else _REDRAWS
+        refused = _Refused()
+        for draw in range(redraws + _RANDOM_DRAWS):
+            if draw < redraws:
                 asked = self.strategy.ask(number, rng, pending)
             else:
                 # whoever inherits may have a shorter budget for it
                 asked = Proposal(self.space.sample(rng), budget=asked.budget, inherits=asked.inherits)
+            planted = self._controls.plant(number)
+            if planted is not None and (asked.budget is None or asked.budget.epochs > 0):
+                return self._planted(number, planted)
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(number, proposal, self._keys.get(genome, ""), asked_after=self._told)
-            if candidate.trained and candidate.identity in self._seen:
+            if candidate.trained and candidate.identity in self._seen and not self._bans.operations:
                 continue  # without drawing it
             network = self.space.decode(genome)
             if self.limits.excess(network) > 1:
-                too_large += 1
-                smallest = min(smallest or network, network, key=self.limits.excess)
+                refused.too_large += 1
+                refused.smallest = min(refused.smallest or network, network, key=self.limits.excess)
+                continue
+            if self._bans(genome):
+                refused.banned += 1
                 continue
             candidate = replace(candidate, key=network.key)
             if candidate.identity not in self._seen:
                 return candidate
-            if not candidate.trained and draw >= _REDRAWS:
+            if not candidate.trained and draw >= redraws:
                 return candidate  # a pool may be larger than the space; to be scored twice costs little
-        raise Exhausted(self._what_is_exhausted(too_large, smallest))
+        raise Exhausted(self._what_is_exhausted(redraws + _RANDOM_DRAWS, refused))
 
-    def _what_is_exhausted(self, too_large: int, smallest: Network | None) -> str:
-        draws, tried = _REDRAWS + _RANDOM_DRAWS, len(self._candidates)
+    def _planted(self, number: int, genome: Genome) -> Candidate:
+        """What somebody has planted, as a candidate. The strategy hears of it as of something that it never asked for.
+
+        It takes the place of a proposal that would be trained: one that is only scored, in a pool, would lose it.
+        """
+        proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
+        return Candidate(number, proposal, self.space.decode(genome).key, asked_after=0)
+
+    def _require_plantable(self, genome: Genome) -> None:
+        """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a candidate already."""
+        network = self.space.decode(genome)
+        if self.limits.excess(network) > 1:
+            raise InvalidInput(
+                f"the network has {network.params:,} parameters and {network.macs:,} MACs, but the limits are "
+                f"{self.limits}; plant a smaller one"
+            )
+        wanted = Candidate(len(self._candidates), self._planted(0, genome).proposal, network.key)
+        if wanted.identity in self._seen:
+            same = next(c.number for c in self._candidates if c.identity == wanted.identity)
+            raise InvalidInput(f"this network is candidate #{same} already; nothing is trained twice")
+
+    def _what_is_exhausted(self, draws: int, refused: _Refused) -> str:
+        tried = len(self._candidates)
+        rest = f"among the {tried:,} candidates asked before"
+        too_large, banned, smallest = refused.too_large, refused.banned, refused.smallest
+        if banned:
+            names = ", ".join(sorted(self._bans.operations))
+            over = f", {too_large:,} exceed {self.limits}" if too_large else ""
+            rest = f", and the others are {rest}" if too_large + banned < draws else ""
+            return (
+                f"what is not banned is exhausted: {banned:,} of {draws:,} draws from the space {self.space.name!r} "
+                f"use {names}{over}{rest}; allow an operation again, or choose a larger space"
+            )
         if smallest is None:
             return (
-                f"the space {self.space.name!r} is exhausted: all of {draws:,} draws are among the {tried:,} "
-                "candidates asked before; choose a larger space for a longer search"
+                f"the space {self.space.name!r} is exhausted: all of {draws:,} draws are {rest}; choose a larger space "
+                "for a longer search"
             )
         found = f"{too_large:,} of {draws:,} draws from the space {self.space.name!r} exceed {self.limits}"
-        rest = f", and the others are among the {tried:,} candidates asked before" if too_large < draws else ""
+        rest = f", and the others are {rest}" if too_large < draws else ""
         return (
             f"the limits are exhausted: {found}{rest}; the smallest network beyond them has {smallest.params:,} "
             f"parameters and {smallest.macs:,} MACs, so raise the limits or choose another space"
@@ -327,6 +404,15 @@ def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     return [evaluation for _, evaluation in scored]
 
 
+@dataclass
+class _Refused:
+    """Why draws were not taken."""
+
+    too_large: int = 0
+    banned: int = 0
+    smallest: Network | None = None  # of those that are too large
+
+
 @dataclass(frozen=True)
 class _Goal:
     """The budgets of one call of `run`."""
@@ -334,10 +420,19 @@ class _Goal:
     evaluations: int | None
     generations: int | None
     deadline: float | None
+    controls: Controls
 
-    def patience(self, grace: float) -> float | None:
+    @property
+    def end(self) -> float:
+        """The deadline as it is now, after the pauses; infinite where there is none."""
+        return math.inf if self.deadline is None else self.deadline + self.controls.paused_seconds
+
+    def patience(self, grace: float, polls: bool) -> float | None:
         """Seconds to wait for what runs."""
-        return None if self.deadline is None else max(0.0, self.deadline + grace - time.time())
+        left = max(0.0, self.end + grace - time.time())
+        if polls:
+            left = min(left, _POLL)
+        return None if left == math.inf else left
 
     def reached(self, trained: int) -> End:
         """Why no more candidates are wanted after so many that are trained."""

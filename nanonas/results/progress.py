@@ -15,7 +15,7 @@ from rich.text import Text
 from typing_extensions import Self
 
 from nanonas.core import Candidate, Evaluation, Objective, State
-from nanonas.engine.study import Progress
+from nanonas.engine.study import Progress, Study
 from nanonas.predictors.audit import audited
 from nanonas.results.text import costs, duration
 
@@ -79,8 +79,18 @@ class SearchProgress(_Panel):
         self.scored = 0  # and not trained, in this session
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
+        self._study: Study | None = None
         self._predicted = {told[0].number: told for told in heard if told[0].proposal.predicted is not None}
         super().__init__(console)  # last: it asks for the first line at once
+
+    def follow(self, study: Study) -> None:
+        """The search that it shows may be paused, and its deadline moves on then."""
+        self._study = study
+
+    @property
+    def _pause(self) -> float:
+        """Seconds that the search has been paused in this session."""
+        return 0.0 if self._study is None else self._study.paused_seconds
 
     def show(self, progress: Progress, front: Sequence[Evaluation] = ()) -> None:
         """Hears of one more evaluation, and of the front as it is now."""
@@ -100,13 +110,13 @@ class SearchProgress(_Panel):
     @property
     def rate(self) -> float:
         """Evaluations per minute, in this session; scores do not count."""
-        return 60 * self.states.total() / max(1e-9, time.time() - self.start)
+        return 60 * self.states.total() / max(1e-9, time.time() - self.start - self._pause)
 
     def seconds_left(self) -> float | None:
         """Until the search ends, by its deadline or at its speed so far; None where nobody can know."""
         left: list[float] = []
         if self.deadline is not None:
-            left.append(max(0.0, self.deadline - time.time()))
+            left.append(max(0.0, self.deadline + self._pause - time.time()))
         if self.evaluations is not None and self.progress is not None and self.states:
             left.append(60 * max(0, self.evaluations - self.progress.evaluated) / self.rate)
         return min(left, default=None)
@@ -120,7 +130,7 @@ class SearchProgress(_Panel):
     def _share(self) -> float:
         shares = [0.0]
         if self.deadline is not None:
-            shares.append((time.time() - self.start) / max(1e-9, self.deadline - self.start))
+            shares.append((time.time() - self.start - self._pause) / max(1e-9, self.deadline - self.start))
         if self.progress is not None:
             if self.evaluations:
                 shares.append(self.progress.evaluated / self.evaluations)
@@ -131,11 +141,13 @@ class SearchProgress(_Panel):
     def _line(self) -> str:
         left = self.seconds_left()
         time_left = [] if left is None else [f"{duration(left)} left"]
+        pause = ["paused"] if self._study is not None and self._study.paused else []
         if self.progress is None:
-            return " · ".join(["the first networks are training", *time_left])
+            return " · ".join([*(pause or ["the first networks are training"]), *time_left])
         s, best = self.states, self.progress.best
         of = f"/{self.generations}" if self.generations else ""
         words = [
+            *pause,
             f"generation {self.progress.generation + 1}{of}",
             *([f"{self.scored} scored"] if self.scored else []),
             f"{s[State.COMPLETE]} done",

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.predictors.audit import audited, audited_scores
-from nanonas.results.text import count, duration, mebibytes, milliseconds
+from nanonas.results import series
+from nanonas.results.architecture import drawing
+from nanonas.results.record import Record
+from nanonas.results.text import count, duration, mebibytes, milliseconds, percent, sparkline
+from nanonas.spaces.network import Network
 from nanonas.strategies.pareto import front_of
 
 
@@ -85,6 +90,36 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
             " ".join(f"#{p}" for p in proposal.parents) or "–",
         )
     return table
+
+
+def fitness(record: Record) -> Group:
+    """How the search went, as two lines: the best so far and the median of the last ones, and where each led."""
+    found = series.by_minute(record)
+    lines = []
+    for name in ("best so far", "median"):
+        values = found[name]
+        if values:
+            ends = f"{percent(values[0])} → {percent(values[-1])}"
+            lines.append(Text(f"  {name:<12} {sparkline(values, 44)}  {ends}", no_wrap=True, overflow="ellipsis"))
+    return Group(*lines)
+
+
+def architecture_tree(network: Network, title: str) -> Tree:
+    """A network as a tree: its layers, with shapes and parameters, under the size of map that they work on.
+
+    A layer that does not read the one before it, or not only that, says which ones it reads.
+    """
+    found = drawing(network)
+    tree, size, branch = Tree(Text(title)), "", None
+    for place, row in enumerate(found.rows):
+        own = "×".join(map(str, row.shape[1:])) or "vectors"
+        if branch is None or own != size:
+            size, branch = own, tree.add(Text(own, style="dim"))
+        sources = [start for start, end in found.links if end == place]
+        read = f"  ← {', '.join(map(str, sources))}" if sources not in ([place - 1], []) else ""
+        params = count(row.params) if row.params else ""
+        branch.add(Text(f"{place:>2}  {row.words:<32} → {row.shape[0]:>3} {params:>6}{read}".rstrip()))
+    return tree
 
 
 def architecture(space: SearchSpace, genome: Genome) -> Group:

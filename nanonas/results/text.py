@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def count(number: float) -> str:
@@ -44,3 +46,30 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m {whole % 60:02d}s"
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """Values as a line of blocks, lowest to highest: ▁▃▄▆█; of more than `width` the last of each stretch."""
+    if not values:
+        return ""
+    places = range(len(values)) if len(values) <= width else [(n + 1) * len(values) // width - 1 for n in range(width)]
+    shown = [values[place] for place in places]
+    low, high = min(shown), max(shown)
+    return "".join(
+        _BLOCKS[round((len(_BLOCKS) - 1) * (value - low) / (high - low)) if high > low else 0] for value in shown
+    )
+
+
+def percent(share: float) -> str:
+    """A share for people: 98.61 %."""
+    return f"{100 * share:.2f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares for people, in percentage points: +0.69, −1.20."""
+    return signed(100 * difference)
+
+
+def signed(number: float) -> str:
+    """A number with its sign, and the minus that typesetters use: +0.35, −0.12."""
+    return f"{number:+.2f}".replace("-", "−")

@@ -57,6 +57,12 @@ NAMES = tuple(DECISIONS)
 SIZES = tuple(len(options) for options in DECISIONS.values())
 FILTERS = DECISIONS["filters"]
 CONV, MAXPOOL, AVGPOOL, NORM, DROPOUT, DENSE = range(SIZES[0])
+OPERATIONS = (  # what people may ban
+    *(f"conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"]),
+    *(f"sep_conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"][1:]),  # separable, with kernel 1 it is the same
+    *(kind.lower() for kind in map(str, DECISIONS["kind"][1:])),
+    *(f"skip_{join}" for join in DECISIONS["join"]),
+)
 
 # What `sample` believes about networks that train well: weights in the order of the options, for all that is not
 # drawn along the chain. The figures are the habits of hand-made small CNNs, not a fit to any benchmark.
@@ -130,6 +136,19 @@ class LayersSpace:
     def options(self) -> dict[str, tuple[Attribute, ...]]:
         """The decisions of every layer and their options."""
         return dict(DECISIONS)
+
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """What people may ban."""
+        return OPERATIONS
+
+    def operations(self, genome: Sequence[int]) -> frozenset[str]:
+        """Of the layers that have an effect; projections and the classifier do not count. Raises `GenomeError`."""
+        layers = self._layers(genome)
+        _, effects = self._drawn(layers)
+        living = [layer for layer, effect in zip(layers, effects, strict=True) if effect]
+        skips = {f"skip_{layer.join}" for layer in living if layer.skip}
+        return frozenset(skips | {_operation(layer) for layer in living})
 
     def sample(self, rng: np.random.Generator) -> Genome:
         """A random chain that leans towards sensible CNNs: convolutions with norms, wider as the map shrinks."""
@@ -246,6 +265,14 @@ class LayersSpace:
                 drawing.places.append(x)
             drawing.places[-1] = drawing.x
         return drawing.finish(), effects
+
+
+def _operation(layer: Layer) -> str:
+    """The layer's name in `OPERATIONS`."""
+    if layer.kind != "Conv2D":
+        return layer.kind.lower()
+    separable = "sep_" if layer.separable and layer.kernel > 1 else ""
+    return f"{separable}conv{layer.kernel}x{layer.kernel}"
 
 
 @lru_cache(maxsize=512)  # some 10 KB each: `mutate` decodes parent and child, and whoever takes the child decodes again

@@ -90,6 +90,15 @@ class NanoSpace:
         """The decision at every position of a list, and its options in the order of their numbers."""
         return {"operation": NAMES}
 
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """What people may ban."""
+        return NAMES
+
+    def operations(self, genome: Sequence[int]) -> frozenset[str]:
+        """Those in the list; stem and reduction, which all networks have, do not count. Raises `GenomeError`."""
+        return frozenset(NAMES[number] for number in self._checked(genome))
+
     def sample(self, rng: np.random.Generator) -> Genome:
         """`length` operations, each as likely as the others."""
         return tuple(int(number) for number in rng.integers(len(NAMES), size=self.length))

@@ -64,6 +64,15 @@ class NASBench201Space:
         """The decision at every edge, and its options in the order of their numbers."""
         return {"operation": NAMES}
 
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """What people may ban."""
+        return NAMES
+
+    def operations(self, genome: Sequence[int]) -> frozenset[str]:
+        """Those on the edges; a dead edge has `none`. Raises `GenomeError`."""
+        return frozenset(NAMES[number] for number in self.live(genome))
+
     def genomes(self) -> Iterator[Genome]:
         """All 15,625 genomes, in lexicographic order."""
         return product(range(len(NAMES)), repeat=len(EDGES))

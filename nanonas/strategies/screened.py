@@ -72,6 +72,7 @@ class Screened:
         samples: how many random networks are scored.
         audit_every: each so-many-th candidate is the wrapped strategy's own; 0: none.
         allowed: whether a genome is within the limits; None: all are.
+        banned: whether a genome may not be proposed now, which may change from candidate to candidate; None: none is.
 
     Raises:
         ConfigError: `opening` or another number is too small, or the acquisition is unknown.
@@ -92,6 +93,7 @@ class Screened:
     samples: int = 24
     audit_every: int = 20
     allowed: Callable[[Genome], bool] | None = None
+    banned: Callable[[Genome], bool] | None = None
     _told: list[Told] = field(default_factory=list, repr=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)  # nothing that could not be computed again
 
@@ -139,7 +141,7 @@ class Screened:
         taken = {self._key(candidate.proposal.genome) for candidate in (*(c for c, _ in self._told), *pending)}
         for place in np.argsort(values, kind="stable"):
             genome = options[place].genome
-            if self._key(genome) not in taken and (self.allowed is None or self.allowed(genome)):
+            if self._key(genome) not in taken and self._may(genome):
                 option: Proposal = options[place]
                 return replace(option, predicted=model.prediction(features[[place]], chosen=True))
         return replace(own, predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False))
@@ -154,12 +156,18 @@ class Screened:
         """Whether the predictions so far were no better than chance."""
         return self.trust is not None and self.trust.worthless
 
+    def _may(self, genome: Genome) -> bool:
+        """Whether a genome may be proposed now."""
+        if self.banned is not None and self.banned(genome):
+            return False
+        return self.allowed is None or self.allowed(genome)
+
     # --- what is scored -----------------------------------------------------------------------------------------------
 
     def _largest(self, own: Proposal, rng: np.random.Generator) -> Proposal:
         """A random network that is larger than `tournament - 1` others, of those that are allowed."""
         drawn = [own.genome, *(self.space.sample(rng) for _ in range(self.tournament - 1))]
-        fitting = [genome for genome in drawn if self.allowed is None or self.allowed(genome)]
+        fitting = [genome for genome in drawn if self._may(genome)]
         return Proposal(max(fitting or drawn[:1], key=self._size), budget=own.budget)
 
     def _size(self, genome: Genome) -> float:

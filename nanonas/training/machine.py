@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -21,3 +22,17 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def described() -> dict[str, str]:
+    """The machine and the versions that figures depend on, for whoever wants to repeat them."""
+    found = {"hardware": f"{cores()} cores of {processor()}", "system": platform.platform()}
+    found["python"] = platform.python_version()
+    return found | {name: _version(name) for name in ("torch", "numpy")}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # built by hand
+        return "unknown"

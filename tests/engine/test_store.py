@@ -140,11 +140,25 @@ sys.stdin.read()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:  # type: ignore[call-overload]
         assert writer.stdout.readline() == b"begun\n"
+        assert RunStore.in_use(path)
         with pytest.raises(RunError, match=rf"being written by another process \(pid {writer.pid}\)"):
             RunStore.resume(path)
         writer.kill()
+    assert not RunStore.in_use(path)
+    assert not RunStore.in_use(path.parent / "nothing.db")
     with RunStore.resume(path), pytest.raises(RunError, match="another process"):
         RunStore.resume(path)
+
+
+def test_who_has_read_the_beginning_reads_the_rest(store: RunStore) -> None:
+    for number in range(6):
+        store.asked(candidate(number))
+        store.arrived(Evaluation(number, State.CUT))
+        store.arrived(Evaluation(number, State.COMPLETE, seconds=float(number)))
+        store.event("something", {"number": number})
+    for read in (store.candidates, store.evaluations, store.arrival_times, store.events):
+        for since in (0, 1, 5, 6, 12, 13):
+            assert read(since) == read()[since:]  # type: ignore[operator]
 
 
 def test_beginning_where_a_run_is(store: RunStore, path: Path) -> None:

@@ -7,7 +7,7 @@ import pickle
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from nanonas.core import (
     Strategy,
     rng_for,
 )
+from nanonas.engine.requests import Request
 from nanonas.engine.serial import SerialEvaluator
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import Limits, Progress, Study
@@ -50,6 +51,7 @@ from nanonas.predictors.scores import NormalScores
 from nanonas.results import tables
 from nanonas.results.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
+from nanonas.spaces.operations import Bans
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.screened import _ACQUISITIONS, Screened
@@ -544,3 +546,41 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, Any], message: s
 def test_the_worth_is_not_the_same_for_all() -> None:
     features = np.array([NANO.encode(NANO.sample(rng_for(0, number))) for number in range(30)])
     assert np.ptp(worth(features)) > 0.3
+
+
+@dataclass
+class Script:
+    """Requests that come just before the candidate of a number is bred."""
+
+    wishes: dict[int, Request]
+    study: Study | None = None
+    done: set[str] = field(default_factory=set)
+
+    def waiting(self) -> list[tuple[str, Request]]:
+        asked = 0 if self.study is None else len(self.study.store.candidates())
+        return [(str(n), wish) for n, wish in self.wishes.items() if n <= asked and str(n) not in self.done]
+
+    def remove(self, name: str) -> None:
+        self.done.add(name)
+
+
+def test_what_is_banned_is_not_chosen_and_may_be_again_later(tmp_path: Path) -> None:
+    """Without that, the best of all networks would be proposed, refused and proposed again."""
+
+    def found(wishes: dict[int, Request]) -> list[Candidate]:
+        bans, script = Bans(NANO), Script(wishes)
+        with RunStore.begin(tmp_path / f"{len(wishes)}.db", {"search": {}}) as store:
+            strategy, evaluator = screened(Knowing, banned=bans), SerialEvaluator(train)
+            script.study = Study(NANO, strategy, evaluator, store, Budget(3), bans=bans, inbox=script)
+            script.study.run(40)
+            return store.candidates()
+
+    used = Counter(name for candidate in found({})[12:24] for name in NANO.operations(candidate.proposal.genome))
+    ((liked, _),) = used.most_common(1)
+    candidates = found({12: Request("ban", liked), 24: Request("allow", liked)})
+    used_there = [liked in NANO.operations(candidate.proposal.genome) for candidate in candidates]
+    assert any(used_there[:12])
+    assert not any(used_there[12:24])
+    assert any(used_there[24:])
+    chosen = [c.proposal.predicted is not None and c.proposal.predicted.chosen for c in candidates[12:24]]
+    assert sum(chosen) >= 8  # and not drawn at random because everything else was refused

@@ -1,0 +1,112 @@
+"""How long a run's report takes, and how large it is, for 1,000 and 10,000 candidates.
+
+    python benchmarks/report.py
+
+The candidates are those of a real search (aging evolution with inheritance over `layers`, 10 classes of 32×32 pixels),
+but nothing is trained: an accuracy follows from the network's size and depth, with noise. Some are pruned, some fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from nanonas import report
+from nanonas.config import Config, RunConfig, SearchConfig, make_budget, make_space, make_strategy, to_values, to_yaml
+from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State
+from nanonas.engine.serial import SerialEvaluator
+from nanonas.engine.store import RunStore
+from nanonas.engine.study import Study, ranking
+from nanonas.folder import RunFolder
+from nanonas.results.page import render
+from nanonas.training.machine import described
+
+SHAPE, CLASSES = (3, 32, 32), 10
+RESULTS = Path(__file__).parent / "results" / "report.json"
+
+
+class Pretended:
+    """Measures without training."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
+        """An evaluation as a worker might have sent it."""
+        rng, proposal = np.random.default_rng([1, candidate.number]), candidate.proposal
+        if rng.random() < 0.02:
+            raise RuntimeError(f"CUDA error at step {candidate.number}")
+        network = self.space.decode(proposal.genome)
+        good = 1 - 1 / (1 + 0.04 * np.log(network.params) * np.log1p(network.depth)) ** 3
+        final = float(np.clip(good + rng.normal(0, 0.02) + 0.02 * bool(proposal.inherits), 0, 1))
+        assert proposal.budget is not None
+        epochs = proposal.budget.epochs
+        curve = tuple(Epoch(2.0 / (n + 1), final * (1 - 0.5 ** (n + 1))) for n in range(epochs))
+        inherited = {"inherited_share": 0.95, "inherited_tensors": 30.0} if proposal.inherits else {}
+        metrics = {"accuracy": curve[-1].accuracy, **inherited}
+        seconds = float(rng.uniform(3, 9))
+        if rng.random() < 0.03:
+            return Evaluation(candidate.number, State.PRUNED, metrics, curve, seconds, "accuracy 0.11 is below 0.15")
+        return Evaluation(candidate.number, State.COMPLETE, metrics, curve, seconds)
+
+
+def pretend(folder: RunFolder, candidates: int) -> None:
+    """Makes a run's folder."""
+    search = SearchConfig(strategy="aging", population=100, epochs=6, inherit=True, lag=4, precision="float32")
+    config = Config(search, RunConfig(evaluations=candidates))
+    space = make_space(search, SHAPE, CLASSES)
+    with RunStore.begin(folder.store, to_values(config)) as store:
+        folder.config.write_text(to_yaml(config), encoding="utf-8")
+        names = [f"class {n}" for n in range(CLASSES)]
+        store.event("images", {"fingerprint": "none", "input_shape": SHAPE, "class_names": names, "valid": 5000})
+        evaluator = SerialEvaluator(Pretended(space))
+        study = Study(space, make_strategy(search, space), evaluator, store, make_budget(search, CLASSES))
+        study.run(evaluations=candidates)
+
+
+def measure(candidates: int) -> dict[str, float]:
+    """Seconds for each part of a report, and its size."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = RunFolder(Path(path))
+        pretend(folder, candidates)
+        start = time.perf_counter()
+        record = report.read_record(folder)
+        read = time.perf_counter()
+        page = render(record)
+        rendered = time.perf_counter()
+        start_whole = time.perf_counter()
+        written = report.write_report(folder)
+        whole = time.perf_counter() - start_whole
+        assert ranking(evaluation for _, evaluation in record.told)
+        return {
+            "candidates": candidates,
+            "read_seconds": round(read - start, 2),
+            "page_seconds": round(rendered - read, 2),
+            "with_png_seconds": round(whole, 2),
+            "pictures": len(written.pictures),
+            "megabytes": round(len(page.encode()) / 1e6, 2),
+        }
+
+
+def main() -> None:
+    """Measures, prints, and keeps the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    rows = []
+    for candidates in given.candidates:
+        rows.append(measure(candidates))
+        print(rows[-1], flush=True)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    result = {"date": time.strftime("%Y-%m-%d"), "machine": described(), "runs": rows}
+    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""`nanonas control`: what is asked of a run from outside, from the command line to the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nanonas import cli
+from nanonas.config import SearchConfig
+from nanonas.control import genome_in
+from nanonas.engine import store as store_module
+from nanonas.engine.controls import REFUSED, TAKEN
+from nanonas.engine.store import RunStore
+from nanonas.errors import GenomeError
+from nanonas.folder import RunFolder, search_seconds
+
+TINY = "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
+QUICK = f"{TINY} --strategy aging --epochs 1 --workers 1 --final-epochs 0"
+
+
+def search(out: Path, name: str, more: str) -> Path:
+    assert cli.main(["search", *f"{QUICK} --out {out} --name {name} {more}".split()]) == 0
+    return out / name
+
+
+def control(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    code = cli.main(["control", str(run), *words])
+    said = capsys.readouterr()
+    assert code == (2 if said.err else 0)
+    return said.err or said.out
+
+
+def by_number(run: Path) -> list[object]:
+    with RunStore.read(run / "study.db") as store:
+        accuracies = {number: e.accuracy for number, e in store.latest().items()}
+        return [(c, accuracies[c.number]) for c in store.candidates()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three candidates. What is asked of it must be withdrawn, or answered by one test alone."""
+    return search(tmp_path_factory.mktemp("outputs"), "run", "--evaluations 3")
+
+
+def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = f"nobody searches now; it waits until `nanonas resume {run}`"
+    assert control(run, capsys, "ban", "zero").strip() == f"ban zero: {waits}"
+    assert control(run, capsys, "ban", "conv9x9").strip() == f"ban conv9x9: {waits}"
+    assert control(run, capsys, "plant", "0,0,0,1").strip() == f"plant [0, 0, 0, 1]: {waits}"
+    assert len(list((run / "requests").iterdir())) == 3
+    assert cli.main(["resume", str(run), "--evaluations", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "zero is banned from candidate #3 on" in said
+    assert "refused: the space 'nano' has no operation 'conv9x9'; it has conv3x3, conv1x1, " in said
+    assert list((run / "requests").iterdir()) == []
+    with RunStore.read(run / "study.db") as store:
+        found = store.candidates()
+        kinds = [event.kind for event in store.events() if event.kind in (TAKEN, REFUSED)]
+    assert kinds == [TAKEN, REFUSED, TAKEN]
+    assert [c.number for c in found if c.proposal.planted] == [3]
+    assert found[3].proposal.genome == (0, 0, 0, 1)
+    assert all(7 not in c.proposal.genome for c in found[3:])
+    again = search(run.parent, "again", f"--evaluations 8 --workers 2 --requests-of {run}")
+    assert by_number(again) == by_number(run)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pause", "now"], "control pause takes no further word, but was given 'now'"),
+        (["ban"], "control ban takes one more word; see `nanonas control --help`"),
+        (["plant", "nothing.json"], "there is no genome file 'nothing.json'"),
+        (
+            ["plant", "0,x"],
+            "a genome must be a list of whole numbers, such as [0, 1, 2, 3], or a genome's file, but is",
+        ),
+        (["stop"], "stop"),
+    ],
+)
+def test_what_cannot_be_asked(run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in control(run, capsys, *words)
+    assert not (run / "requests").exists() or not list((run / "requests").iterdir())
+
+
+def test_genomes_that_people_write_down(run: Path) -> None:
+    config = SearchConfig(space="nano", channels=3, length=4)
+    contents = (run / "best_genome.json").read_text()
+    assert genome_in("0, 1,2", config) == genome_in("[0,1,2]", config) == (0, 1, 2)
+    assert genome_in(contents, config) == tuple(json.loads(contents)["genome"])
+    other = "the genome is of the space nano with {'channels': 3, 'length': 4}, but this run searches "
+    with pytest.raises(GenomeError, match=f"{other}layers; plant one of its own"):
+        genome_in(contents, SearchConfig(space="layers"))
+    with pytest.raises(GenomeError, match=f"{other}nano with {{'channels': 48, 'length': 6}}; plant"):
+        genome_in(contents, SearchConfig(space="nano"))
+    for wrong in ("", "[]", "{}", "1.5", "true", "[[1]]", "[" * 5000, '{"genome": [1]}'):
+        with pytest.raises(GenomeError, match="a genome must be a list of whole numbers"):
+            genome_in(wrong, config)
+
+
+def test_pauses_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    moments = [
+        *(
+            (0, "started", {}),
+            (10, TAKEN, {"what": "pause"}),
+            (70, TAKEN, {"what": "ban"}),
+            (90, TAKEN, {"what": "resume"}),
+        ),
+        *((95, TAKEN, {"what": "ban"}), (100, TAKEN, {"what": "pause"}), (150, "interrupted", {})),
+        *((1000, "started", {}), (1020, "ended", {})),
+    ]
+    now = [0.0]
+    with RunStore.begin(folder.store, {"search": {}}) as store:
+        monkeypatch.setattr(store_module.time, "time", lambda: now[0])
+        for now[0], kind, details in moments:
+            store.event(kind, details)
+        monkeypatch.undo()
+    assert search_seconds(folder) == 10 + 10 + 20
