@@ -293,6 +293,8 @@ def show(arguments: Sequence[str]) -> None:
                     highlight=False,
                 )
                 console.print(audit)
+            if (said := tables.inheritance(store)) is not None:
+                console.print(f"\n[bold]inheritance[/bold]: {said}", highlight=False, soft_wrap=True)
         _say_front(console, source.run)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
@@ -438,6 +440,7 @@ def _help() -> str:
 
 
 def _report(outcome: Outcome) -> None:
+    from nanonas.engine.store import RunStore
     from nanonas.report import write_at_end
     from nanonas.results import tables
     from nanonas.results.progress import best_line
@@ -447,6 +450,10 @@ def _report(outcome: Outcome) -> None:
     console.print(f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False)
     console.print(f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True)
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
+    with RunStore.read(outcome.folder.store) as store:
+        said = tables.inheritance(store)
+    if said is not None:
+        console.print(f"\n{said}", highlight=False, soft_wrap=True)
     _say_front(console, outcome.folder)
     if outcome.final is not None:
         _say_final(console, outcome.final, outcome.folder.final)

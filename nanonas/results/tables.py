@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State
+from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State, Told
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
-from nanonas.predictors.audit import audited, audited_scores
+from nanonas.predictors.audit import audited, audited_scores, head_start
 from nanonas.results import series
 from nanonas.results.architecture import drawing
 from nanonas.results.record import Record
@@ -60,11 +60,31 @@ def audit_table(store: RunStore) -> Table:
 
     Kendall's τ with its 95 % interval, and of how many; without rows while fewer than 3 were trained.
     """
-    latest, table = store.latest(), Table(box=None, show_header=False)
-    told = [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]
+    table, told = Table(box=None, show_header=False), _told(store)
     for name, correlation in {**audited(told, Objective()), **audited_scores(told, Objective())}.items():
         table.add_row(name, Text(str(correlation)))
     return table
+
+
+def inheritance(store: RunStore) -> str | None:
+    """What the candidates that inherited weights had of them, and what that did; None where none did.
+
+    The head start and Kendall's τ are against the same networks from scratch, where 3 or more had such a twin.
+    """
+    told = _told(store)
+    shares = [e.metrics["inherited_share"] for c, e in told if c.proposal.inherits and "inherited_share" in e.metrics]
+    if not shares:
+        return None
+    said = f"{len(shares)} candidates began with their parents' weights, {sum(shares) / len(shares):.0%} of their own"
+    start = head_start(told)
+    if start is None:
+        return f"{said}; fewer than 3 were trained from scratch, too"
+    return f"{said}; against {start.correlation.n} of them from scratch: {start}"
+
+
+def _told(store: RunStore) -> list[Told]:
+    latest = store.latest()
+    return [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]
 
 
 def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
@@ -73,8 +93,9 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
         for name, words in (("latency", milliseconds), ("memory", mebibytes))
         if any(name in evaluation.metrics for evaluation in evaluations)
     }
-    table = Table("#", "accuracy", "parameters", "MACs", *measured, "state", "epochs", "parents", box=None)
     candidates = store.candidates()
+    heirs = ["inherited"] if any(candidates[evaluation.number].proposal.inherits for evaluation in evaluations) else []
+    table = Table("#", "accuracy", "parameters", "MACs", *measured, "state", "epochs", *heirs, "parents", box=None)
     for evaluation in evaluations:
         proposal = candidates[evaluation.number].proposal
         resumed = proposal.resumes is not None and "inherited_share" in evaluation.metrics
@@ -87,6 +108,7 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
             *(words(evaluation.metrics[m]) if m in evaluation.metrics else "–" for m, words in measured.items()),
             evaluation.state.value,
             str(before + len(evaluation.curve)),
+            *([f"{evaluation.metrics.get('inherited_share', 0):.0%}" if proposal.inherits else "–"] if heirs else []),
             " ".join(f"#{p}" for p in proposal.parents) or "–",
         )
     return table
