@@ -122,26 +122,28 @@ class Halving:
             places = len(told) // self.eta
             if places == 0:
                 continue
-            model = self._model(rung)
-            for candidate, _ in self._ordered(rung, model)[:places]:
+            trusted = self._trusts(rung)
+            ordered = self._ordered(rung, self._model(rung) if trusted else None)
+            for candidate, _ in ordered[:places]:
                 if (rung, candidate.key) in self._promoted or (above, candidate.key) in taken:
                     continue
+                model = self._model(rung)
                 mean, std = model.predict(self._curves[candidate.number], above.epochs)
                 return Proposal(
                     candidate.proposal.genome,
                     (candidate.number,),
                     above,
                     # named after its rung: only what was trained alike can be compared
-                    Prediction(-mean, std, f"curve to epoch {above.epochs}", chosen=self._trusts(rung)),
+                    Prediction(-mean, std, f"curve to epoch {above.epochs}", chosen=trusted),
                     resumes=candidate.number,
                 )
         return None
 
-    def _ordered(self, rung: int, model: CurveModel) -> list[Told]:
-        """Those on a rung that may be promoted, best first; of equals the older."""
+    def _ordered(self, rung: int, model: CurveModel | None) -> list[Told]:
+        """Those on a rung that may be promoted, best first, by what a model expects if there is one."""
         told = [one for one in self._told[rung] if one[1].state is State.COMPLETE and one[1].curve]
         evaluations = [evaluation for _, evaluation in told]
-        if self._trusts(rung):
+        if model is not None:
             epochs = self.rungs[rung + 1].epochs
             expected = [model.predict(self._curves[candidate.number], epochs)[0] for candidate, _ in told]
             evaluations = [
@@ -171,15 +173,19 @@ class Halving:
     def _trusts(self, rung: int) -> bool:
         """Whether the predictions ordered the promotions from a rung better than what was measured on it."""
         below = {candidate.number: evaluation for candidate, evaluation in self._told[rung]}
-        rows: list[tuple[float, float, float]] = []
-        for candidate, evaluation in self._told[rung + 1]:
-            predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
-            if predicted is None or resumes not in below or evaluation.state is not State.COMPLETE:
-                continue
-            rows.append((predicted.mean, _loss(below[resumes]), _loss(evaluation)))
+        promoted = [
+            (candidate.proposal.predicted, below[candidate.proposal.resumes], evaluation)
+            for candidate, evaluation in self._told[rung + 1]
+            if candidate.proposal.resumes in below and evaluation.state is State.COMPLETE
+        ]
+        rows = [
+            (predicted.mean, _loss(before), _loss(after))
+            for predicted, before, after in promoted[-WINDOW:]
+            if predicted is not None
+        ]
         if len(rows) < _EARNED:
             return False
-        by_prediction, by_measurement, outcome = np.array(rows[-WINDOW:]).T
+        by_prediction, by_measurement, outcome = np.array(rows).T
         return kendall(by_prediction, outcome).tau > max(0.0, kendall(by_measurement, outcome).tau)
 
 
