@@ -79,12 +79,16 @@ def drawn(space: SearchSpace, config: SearchConfig, number: int) -> list[Genome]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One network, trained in one process with one thread: in all ways, or on all rungs of successive halving."""
+    """One network, trained in one process with one thread.
+
+    Args:
+        names: the ways that are wanted; for `HALVED` the lowest rung is trained, too.
+    """
 
     config: SearchConfig
     number: int
     genome: Genome
-    promoted: bool
+    names: tuple[str, ...]
 
     def __call__(self) -> dict[str, Any]:
         logger.remove()
@@ -96,10 +100,10 @@ class Measurement:
         with tempfile.TemporaryDirectory() as folder:
             trial = Trial(space, make_data(self.config), recipe, self.config.seed, weights=Path(folder))
             known = ways(self.config, space)
-            todo = list(known.items())
-            if self.promoted:
-                todo = [*todo[-1:], (HALVED, make_rungs(halving(self.config, space), space)[1])]
-            for name, budget in todo:
+            todo = {name: budget for name, budget in known.items() if name in self.names}
+            if HALVED in self.names:
+                todo = {LOWEST: known[LOWEST], HALVED: make_rungs(halving(self.config, space), space)[1]}
+            for name, budget in todo.items():
                 number = 10 * self.number + (list(known).index(name) if name in known else len(known))
                 proposal = Proposal(self.genome, budget=budget, resumes=number - 1 if name == HALVED else None)
                 start = time.process_time()
@@ -232,8 +236,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=2, help="networks at once, one core each")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    names = ("space", "channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
-    settings = {name: getattr(given, name) for name in names}
+    keys = ("space", "channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
+    settings = {key: getattr(given, key) for key in keys}
     config = SearchConfig(data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings)
     images = make_data(config).load()
     space = make_space(config, images.input_shape, images.classes)
@@ -244,20 +248,26 @@ def main(arguments: Sequence[str]) -> None:
     if entry["settings"] != settings:
         raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take another --label")
     networks: list[dict[str, Any]] = entry["networks"]
-    done = {network["number"] for network in networks}
-    genomes = list(enumerate(drawn(space, config, given.networks)))
+    known = {network["number"]: network for network in networks}
+    names = tuple(ways(config, space))
 
     def keep() -> None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
-        todo = [pool.submit(Measurement(config, n, genome, promoted=False)) for n, genome in genomes if n not in done]
-        for future in as_completed(todo):
-            networks.append(future.result())
-            networks.sort(key=lambda one: int(one["number"]))
+        todo = []
+        for number, genome in enumerate(drawn(space, config, given.networks)):
+            lacks = tuple(name for name in names if name not in known.get(number, {"ways": {}})["ways"])
+            if lacks:
+                todo.append(pool.submit(Measurement(config, number, genome, lacks)))
+        for place, future in enumerate(as_completed(todo), 1):
+            found = future.result()
+            network = known.setdefault(found["number"], {**found, "ways": {}})
+            network["ways"].update(found["ways"])
+            networks[:] = sorted(known.values(), key=lambda one: int(one["number"]))
             keep()
-            print(f"{len(networks)} of {given.networks}", flush=True)
+            print(f"{place} of {len(todo)}", flush=True)
         changed = halving(config, space)
         while True:
             try:
@@ -266,7 +276,7 @@ def main(arguments: Sequence[str]) -> None:
             except Unknown as unknown:
                 network = networks[unknown.args[0]]
                 print(f"promoted: {network['number']}", flush=True)
-                measurement = Measurement(config, network["number"], tuple(network["genome"]), promoted=True)
+                measurement = Measurement(config, network["number"], tuple(network["genome"]), (HALVED,))
                 network["ways"][HALVED] = pool.submit(measurement).result()["ways"][HALVED]
                 keep()
     entry["judged"] = judged(entry["networks"], config, space)
