@@ -15,6 +15,7 @@ from nanonas.engine.controls import REFUSED, TAKEN
 from nanonas.engine.store import RunStore
 from nanonas.errors import GenomeError
 from nanonas.folder import RunFolder, search_seconds
+from nanonas.report import read_record
 
 TINY = "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
 QUICK = f"{TINY} --strategy aging --epochs 1 --workers 1 --final-epochs 0"
@@ -65,6 +66,7 @@ def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
     assert [c.number for c in found if c.proposal.planted] == [3]
     assert found[3].proposal.genome == (0, 0, 0, 1)
     assert all(7 not in c.proposal.genome for c in found[3:])
+    assert read_record(RunFolder(run)).command.endswith(f"--requests-of {run}")
     again = search(run.parent, "again", f"--evaluations 8 --workers 2 --requests-of {run}")
     assert by_number(again) == by_number(run)
 

@@ -132,7 +132,7 @@ _EMPTY = {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcol
 
 def _candidate() -> list[Part]:
     """A place for one candidate, and a field that asks for it by its number."""
-    field = dcc.Input(id="field", type="number", min=0, step=1, debounce=True, inputMode="numeric", className="field")
+    field = dcc.Input(id="field", debounce=True, inputMode="numeric", placeholder="number", className="field")
     return [html.Label(["candidate # ", field]), html.Div(id="node")]
 
 
@@ -332,7 +332,7 @@ def _draw(app: Dash, look: Callable[[], View]) -> _Cost:
 
     @app.callback(Output("trust-part", "hidden"), Input("version", "data"))
     def hide(_: str | None) -> bool:
-        return not any(entry.candidate.proposal.predicted is not None for entry in look().record.entries)
+        return len(series.trust(look().record)) == 0
 
     return cost
 
@@ -415,10 +415,10 @@ def _open(app: Dash, look: Callable[[], View]) -> None:
         Input({"open": ALL, "from": ALL}, "n_clicks"),
         prevent_initial_call=True,
     )
-    def choose(click: dict[str, Any] | None, typed: int | None, clicks: list[int | None]) -> Any:
+    def choose(click: dict[str, Any] | None, typed: str | None, clicks: list[int | None]) -> Any:
         asked = ctx.triggered_id
         if asked == "field":
-            return no_update if typed is None else typed
+            return int(typed) if typed and typed.strip().isdecimal() else no_update
         if isinstance(asked, dict):
             return int(asked["open"]) if any(one["value"] for one in ctx.triggered) else no_update
         number = click["points"][0].get("customdata") if click else None

@@ -447,6 +447,11 @@ def test_a_request_reads_back() -> None:
         assert parsed(request.to_values()) == request
 
 
+def test_a_long_genome_is_said_briefly() -> None:
+    assert str(Request("plant", genome=(1,) * 12)) == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"
+    assert str(Request("plant", genome=(1,) * 13)) == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …] of 13 numbers"
+
+
 def test_a_request_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "requests").write_text("a file")
     with pytest.raises(RunError, match="requests' cannot be made"):
