@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -162,49 +163,44 @@ def evolution_tree(record: Record) -> Figure:
     """
     from plotly.graph_objects import Figure as Plot
 
-    entries, places = record.entries, np.array(rows(record))
-    first: list[tuple[int, int]] = []
-    second: list[tuple[int, int]] = []
-    for entry in entries:
-        parents = [parent for parent in entry.candidate.proposal.parents if parent < entry.number]
-        first += [(parent, entry.number) for parent in parents[:1]]
-        second += [(parent, entry.number) for parent in parents[1:]]
+    entries = record.entries
+    bred = any(entry.candidate.proposal.parents for entry in entries)
+    places = np.array(rows(record)) if bred else np.array([100 * (entry.accuracy or 0.0) for entry in entries])
+    pairs = [(parents[:2], entry.number) for entry in entries if (parents := entry.candidate.proposal.parents)]
     way = ancestors(record, record.winner.number) if record.winner is not None else []
-    faint = {"hoverinfo": "skip", "connectgaps": False}
+    thin = {"color": "rgba(128,128,128,0.55)", "width": 1}
+    faint = {"color": "rgba(128,128,128,0.25)", "width": 1, "dash": "dot"}
     traces = [
-        _edges(first, places, "child of", {"color": "rgba(128,128,128,0.55)", "width": 1}, **faint),
-        _edges(
-            second, places, "second parent", {"color": "rgba(128,128,128,0.25)", "width": 1, "dash": "dot"}, **faint
-        ),
-        _edges(
-            list(zip(way[1:], way, strict=False)),
-            places,
-            "way to the winner",
-            {"color": VERMILLION, "width": 3},
-            **faint,
-        ),
+        _edges([(parents[0], number) for parents, number in pairs], places, "child of", thin),
+        _edges([(parents[1], number) for parents, number in pairs if len(parents) > 1], places, "second parent", faint),
+        _edges(list(pairwise(reversed(way))), places, "way to the winner", {"color": VERMILLION, "width": 3}),
         _nodes(record, places),
     ]
     plot = _dressed(Plot(traces), "candidate, in the order in which they were bred", "")
+    plot.update_layout(hovermode="closest", dragmode="pan")
+    if not bred:
+        plot.update_yaxes(title_text="validation accuracy (%)")
+        words = (
+            "Every dot is a network. All are random: none was bred from another. Click a dot, or type a number below."
+        )
+        return Figure("tree", "The candidates", words, plot, series.candidates(record), "every candidate")
     plot.update_yaxes(visible=False, autorange="reversed")
-    height = int(np.clip(4.5 * (places.max() + 1 if len(places) else 1) + 140, 320, 900))
-    plot.update_layout(height=height, hovermode="closest", dragmode="pan")
-    kinds = len(set(family(record)))
+    plot.update_layout(height=int(np.clip(4.5 * (places.max() + 1) + 140, 320, 900)))
     words = (
-        f"Every dot is a network and hangs on the one it was bred from; {kinds:,} random ones began it. The lighter, "
-        "the more accurate; a cross was not trained to its end. The thick line leads from the first ancestor to the "
-        "winner. Click a dot, or type a number below."
+        f"Every dot is a network and hangs on the one it was bred from; {len(set(family(record))):,} random ones began "
+        "it. The lighter, the more accurate; a cross was not trained to its end. The thick line leads from the first "
+        "ancestor to the winner. Click a dot, or type a number below."
     )
     return Figure("tree", "The evolution tree", words, plot, series.candidates(record), "every candidate")
 
 
-def _edges(pairs: Sequence[tuple[int, int]], places: Floats, name: str, line: dict[str, Any], **more: Any) -> Any:
+def _edges(pairs: Sequence[tuple[int, int]], places: Floats, name: str, line: dict[str, Any]) -> Any:
     x: list[float | None] = []
     y: list[float | None] = []
     for parent, child in pairs:
         x += [parent, child, None]
         y += [float(places[parent]), float(places[child]), None]
-    return _scatter(_gapped(x), _gapped(y), name=name, mode="lines", line=line, **more)
+    return _scatter(_gapped(x), _gapped(y), name=name, mode="lines", line=line, hoverinfo="skip", showlegend=bool(x))
 
 
 def _nodes(record: Record, places: Floats) -> Any:
@@ -240,7 +236,7 @@ def edit_credit(record: Record, steps: Sequence[Step]) -> Figure | None:
     found = credit(record, steps)
     if not found:
         return None
-    plot = _intervals(found, "gain over that of the average child (points)")
+    plot = _intervals(found, "points over the average child")
     tried = sum(effect.n for effect in found)
     average = float(np.mean([step.gain for step in steps if step.bred and step.gain is not None]))
     clear = [effect for effect in found if effect.clear]
@@ -264,13 +260,13 @@ def what_mattered(found: Sequence[Effect]) -> Figure | None:
     clear = [effect for effect in found if effect.clear]
     if not clear:
         return None
-    plot = _intervals(sorted(clear, key=lambda effect: -effect.mean), "accuracy at equal training and size (points)")
+    plot = _intervals(sorted(clear, key=lambda effect: -effect.mean), "points of accuracy")
     words = (
         f"{len(found)} questions were asked of {max(effect.n for effect in found):,} networks, and {len(clear)} have "
         "an answer: its interval, which allows for all the questions asked and for relatives being alike, leaves out "
         "zero. They are associations in what this search chose to train, not laws."
     )
-    return Figure("mattered", "What mattered", words, plot, mattered_sheet(found), "all questions, answered or not")
+    return Figure("mattered", "What stands out", words, plot, mattered_sheet(found), "all questions, answered or not")
 
 
 def mattered_sheet(found: Sequence[Effect]) -> Sheet:

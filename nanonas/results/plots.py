@@ -56,9 +56,9 @@ def pictures(record: Record) -> dict[str, Callable[[], Figure]]:
     for other in series.trade_offs(record):
         found[f"pareto-{other}"] = lambda other=other: pareto(record, other)  # type: ignore[misc]
     if earned:
-        found["credit"] = lambda: intervals(earned, "accuracy over that of the average child (points)")
+        found["credit"] = lambda: intervals(earned, "points over the average child")
     if mattered:
-        found["mattered"] = lambda: intervals(mattered, "accuracy at equal training and size (points)")
+        found["mattered"] = lambda: intervals(mattered, "points of accuracy, at equal training and size")
     if len(series.trust(record)):
         found["trust"] = lambda: predictor_trust(record)
     if len(series.twins(record)):
@@ -121,11 +121,14 @@ def learning_curves(record: Record) -> Figure:
 
 
 def evolution_tree(record: Record) -> Figure:
-    """Who came from whom, coloured by accuracy; the thick line leads to the winner."""
+    """Who came from whom, coloured by accuracy; the thick line leads to the winner. All random: accuracies."""
     from matplotlib.collections import LineCollection
 
-    places = rows(record)
-    figure, panel = _figure("candidate, in the order in which they were bred", "")
+    bred = any(entry.candidate.proposal.parents for entry in record.entries)
+    places = rows(record) if bred else [100 * (entry.accuracy or 0.0) for entry in record.entries]
+    figure, panel = _figure(
+        "candidate, in the order in which they were bred", "" if bred else "validation accuracy (%)"
+    )
     pairs = [(e.candidate.proposal.parents[:1], e.number) for e in record.entries]
     lines = [[(p[0], places[p[0]]), (n, places[n])] for p, n in pairs if p and p[0] < n]
     panel.add_collection(LineCollection(lines, colors=GREY, linewidths=0.5, alpha=0.6))
@@ -144,8 +147,9 @@ def evolution_tree(record: Record) -> Figure:
             vmin=float(np.quantile(values, 0.1)), vmax=float(values.max()),
         )  # fmt: skip
         figure.colorbar(dots, ax=panel, label="validation accuracy (%)")
-    panel.set_yticks([])
-    panel.invert_yaxis()
+    if bred:
+        panel.set_yticks([])
+        panel.invert_yaxis()
     return figure
 
 
