@@ -397,8 +397,9 @@ def _keep(trace: Any, places: Any) -> None:
     trace.x, trace.y = trace.x[places], trace.y[places]
     for holder in (trace, trace.marker):
         for name in ("text", "customdata", "symbol", "size", "color"):
-            if name in holder and isinstance(holder[name], (tuple, list, np.ndarray)):
-                holder[name] = [holder[name][place] for place in places]
+            values = getattr(holder, name, None)  # asked for once: plotly looks long for it
+            if isinstance(values, (tuple, list, np.ndarray)):
+                holder[name] = [values[place] for place in places]
 
 
 _LYING = {"orientation": "h", "y": -0.16, "yanchor": "top", "len": 1}  # a scale below the picture
