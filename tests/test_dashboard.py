@@ -26,7 +26,7 @@ from nanonas.report import read_record
 from nanonas.results import board, figures
 from nanonas.results.board import make_app
 from nanonas.results.guard import Guard
-from nanonas.results.lineage import ancestors
+from nanonas.results.lineage import ancestors, step
 from nanonas.results.record import Record
 
 HOST = "127.0.0.1:8050"
@@ -121,6 +121,14 @@ def test_what_goes_on(run: Run, live: Live) -> None:
     view = live.look()
     assert (view.status, view.paused) == ("stopped", False)
     assert len(view.record.entries) == 25
+
+
+def test_a_planted_network_is_not_called_random(run: Run, live: Live) -> None:
+    live.ask("plant", "0, 0, 1, 1, 0, 4")
+    run.go(22)
+    record = live.look().record
+    assert step(record, 20).kind == "planted by a person"
+    assert step(record, 0).kind == "random"
 
 
 def test_a_dashboard_writes_nothing_but_requests(run: Run, client: Any, guard: Guard) -> None:
