@@ -89,9 +89,9 @@ def effects(record: Record) -> list[Effect]:
     roots = family(record)
     families = np.array([roots[entry.number] for entry in entries])
     accuracies = winsorised(np.array([entry.accuracy for entry in entries], dtype=np.float64))
-    decided = [_decided(record.space, entry.genome) for entry in entries]
+    choices = [decided(record.space, entry.genome) for entry in entries]
     questions = [
-        question for question in _questions(decided) if _answerable(question[1], families) and np.ptp(question[1]) > 0
+        question for question in _questions(choices) if _answerable(question[1], families) and np.ptp(question[1]) > 0
     ]
     found = []
     for words, x, size in questions:
@@ -185,7 +185,8 @@ def winsorised(values: Floats) -> Floats:
     return np.maximum(values, np.quantile(values, WINSOR))
 
 
-def _decided(space: SearchSpace, genome: Genome) -> dict[str, Value]:
+def decided(space: SearchSpace, genome: Genome) -> dict[str, Value]:
+    """`decisions` of a genome's network, remembered."""
     try:
         return _remembered(cast(Hashable, space), genome)
     except TypeError:  # somebody's own space that cannot be hashed
