@@ -32,8 +32,7 @@ WINSOR = 0.05  # the worst accuracies count as this quantile of them: one that d
 
 @dataclass(frozen=True)
 class Effect:
-    """What goes with a decision, or came of an edit, in accuracy; the interval holds with all the others of its "
-    "table."""
+    """What goes with a decision, or came of an edit, in accuracy; its interval holds with all others of its table."""
 
     words: str
     mean: float
