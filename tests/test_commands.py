@@ -100,6 +100,7 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
         "weights",
         "best_genome.json",
         "log.txt",
+        "report.html",
         "final",
     }
     assert {path.name for path in (short / "final").iterdir()} == {

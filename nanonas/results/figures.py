@@ -118,7 +118,7 @@ def pareto(record: Record, other: str) -> Figure:
         )
         curve.text = [f"#{number}" for number in some["#"]]
         traces.append(curve)
-    plot = dressed(Plot(traces), f"{name} (fewer is better)", "validation accuracy (%)", readable(y))
+    plot = dressed(Plot(traces), f"{name} (less is better)", "validation accuracy (%)", readable(y))
     if len(x) and x.min() > 0 and x.max() > 20 * x.min():
         plot.update_xaxes(type="log", dtick="D2")
     words = (
@@ -243,8 +243,11 @@ def edit_credit(record: Record, steps: Sequence[Step]) -> Figure | None:
 
 
 def what_mattered(found: Sequence[Effect]) -> Figure | None:
-    """The decisions whose effect the data tell apart from nothing; None where they tell nothing, or not enough is "
-    "there."""
+    """The decisions whose effect the data tell apart from nothing; None where there are none.
+
+    Args:
+        found: as `results.insights.effects`.
+    """
     clear = [effect for effect in found if effect.clear]
     if not clear:
         return None

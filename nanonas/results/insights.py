@@ -32,8 +32,7 @@ WINSOR = 0.05  # the worst accuracies count as this quantile of them: one that d
 
 @dataclass(frozen=True)
 class Effect:
-    """What goes with a decision, or came of an edit, in accuracy; the interval holds with all the others of its "
-    "table."""
+    """What goes with a decision, or came of an edit, in accuracy; its interval holds with all others of its table."""
 
     words: str
     mean: float
@@ -89,9 +88,9 @@ def effects(record: Record) -> list[Effect]:
     roots = family(record)
     families = np.array([roots[entry.number] for entry in entries])
     accuracies = winsorised(np.array([entry.accuracy for entry in entries], dtype=np.float64))
-    decided = [_decided(record.space, entry.genome) for entry in entries]
+    choices = [decided(record.space, entry.genome) for entry in entries]
     questions = [
-        question for question in _questions(decided) if _answerable(question[1], families) and np.ptp(question[1]) > 0
+        question for question in _questions(choices) if _answerable(question[1], families) and np.ptp(question[1]) > 0
     ]
     found = []
     for words, x, size in questions:
@@ -185,7 +184,8 @@ def winsorised(values: Floats) -> Floats:
     return np.maximum(values, np.quantile(values, WINSOR))
 
 
-def _decided(space: SearchSpace, genome: Genome) -> dict[str, Value]:
+def decided(space: SearchSpace, genome: Genome) -> dict[str, Value]:
+    """`decisions` of a genome's network, remembered."""
     try:
         return _remembered(cast(Hashable, space), genome)
     except TypeError:  # somebody's own space that cannot be hashed

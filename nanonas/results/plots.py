@@ -88,7 +88,7 @@ def fitness(record: Record, axis: str) -> Figure:
 def pareto(record: Record, other: str) -> Figure:
     """The front at each quarter of the search."""
     found, name = series.fronts(record, other), series.NAMES[other]
-    figure, panel = _figure(f"{name} (fewer is better)", "validation accuracy (%)")
+    figure, panel = _figure(f"{name} (less is better)", "validation accuracy (%)")
     known = [entry for entry in record.trained if entry.accuracy is not None and entry.metric(other) is not None]
     y = [100 * (entry.accuracy or 0.0) for entry in known]
     panel.plot([entry.metric(other) or 0.0 for entry in known], y, ".", color=GREY, alpha=0.4, markersize=3)

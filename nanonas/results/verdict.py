@@ -131,8 +131,7 @@ def _tested(record: Record) -> Iterator[Finding]:
         yield Finding(
             "open",
             f"The test set was opened {others:,} times for winners{besides}: whoever chooses among them by what came "
-            "out "
-            "there chooses by luck, too.",
+            "out there chooses by luck, too.",
         )
 
 
@@ -148,9 +147,8 @@ def _flattered(record: Record) -> Iterator[Finding]:
         yield Finding(
             "open" if near > 1 else "for",
             f"Validation accuracies come from {judged:,} images, so {percent(best)} is known to ± "
-            f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters. {near:,} different "
-            "networks are within what such "
-            "a measurement can tell apart from the best.",
+            f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters."
+            + (f" So few images cannot tell {near:,} different networks from the best." if near > 1 else ""),
         )
     elif tried > 1:
         yield Finding(
@@ -164,9 +162,8 @@ def _compared(record: Record) -> Iterator[Finding]:
     if found is None:
         yield Finding(
             "open",
-            "Whether the search was worth it is not known: `nanonas compare` trains the winner, ResNet-18, a plain CNN "
-            "and "
-            "random networks alike, and tests each.",
+            "Whether the search was worth it is not known: `nanonas compare` trains the winner, ResNet-18, a plain "
+            "CNN and random networks alike, and tests each.",
         )
         return
     drawn = [row for name, row in rows.items() if name.startswith("random")]
@@ -189,6 +186,7 @@ def _compared(record: Record) -> Iterator[Finding]:
                 if epochs[0] == epochs[1]
                 else f", which had {epochs[1]:.3g} epochs in its time, and not {epochs[0]:.3g}"
             )
+            sign = sign if epochs[0] == epochs[1] else "open"
             yield Finding(sign, f"Against {name}{alike}: {gap}, with {share:.2g} times its parameters.")
 
 
