@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from nanonas.control import genome_in
 from nanonas.core import Evaluation
 from nanonas.engine.controls import REFUSED, TAKEN, in_words, standing
-from nanonas.engine.requests import PLANT, Request, RequestFiles
+from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
 from nanonas.engine.store import Event, RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.folder import RunFolder, read_config
@@ -178,8 +178,9 @@ def _require_dash() -> None:
 def _asked(event: Event) -> Asked:
     if event.kind == TAKEN:
         return Asked(in_words(event.details), "taken", event.time)
-    wish = " ".join(str(event.details[name]) for name in ("what", "operation", "genome") if name in event.details)
-    return Asked(f"{wish or 'a file'}: {event.details['reason']}", "refused", event.time)
+    wish = {name: value for name, value in event.details.items() if name in ("what", "operation", "genome")}
+    said = str(parsed(wish)) if wish else "a file"
+    return Asked(f"{said}: {event.details['reason']}", "refused", event.time)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

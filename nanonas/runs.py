@@ -92,7 +92,7 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     """
     start = time.time()
     budget_seconds(config.run)
-    repeated = None if config.run.requests_of is None else find(config.run.requests_of)
+    repeated = None if config.run.requests_of is None else _repeatable(config.run.requests_of, config)
     config = resolved(config)
     session = Session(config, quiet=quiet, start=start)
     session.check()
@@ -141,6 +141,18 @@ def resume(
         session = Session(config, quiet=quiet, start=start - spent, more_time=more_time)
         session.check_images(store, folder)
         return session.carry_on(store, folder, final)
+
+
+def _repeatable(source: Path, config: Config) -> RunFolder:
+    """The run whose requests are to be made again. Raises `RunError` where there is none, or one over another space."""
+    folder = find(source)
+    search = read_config(folder).search
+    if (search.space, space_options(search)) != (config.search.space, space_options(config.search)):
+        raise RunError(
+            f"--requests-of {source} is a run over the space {search.space} {space_options(search) or ''}, whose "
+            f"genomes are none of {config.search.space} {space_options(config.search) or ''}; repeat its own search"
+        )
+    return folder
 
 
 def budget_seconds(run: RunConfig) -> float | None:

@@ -52,3 +52,26 @@ def test_scores_runs_from_end_to_end(tmp_path: Path) -> None:
     assert layers["scores"]["params"]["tau"] == pytest.approx(
         agreeing / max(1e-12, (ties[0] * ties[1]) ** 0.5), abs=1e-3
     )
+
+
+def test_report_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "report.json"
+    command = [sys.executable, str(BENCHMARKS / "report.py"), "--candidates", "150", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    assert run["candidates"] == 150
+    assert run["pictures"] >= 5
+    assert run["page"]["cpu_seconds"] > 0
+    assert run["megabytes"] < 6
+
+
+def test_dashboard_runs_from_end_to_end(tmp_path: Path) -> None:
+    pytest.importorskip("dash", reason="the dashboard needs dash: pip install 'nanonas[dashboard]'")
+    out = tmp_path / "results" / "dashboard.json"
+    command = [sys.executable, str(BENCHMARKS / "dashboard.py"), "--candidates", "60", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    assert run["candidates"] == 60
+    assert run["update_processor_seconds"] > 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from nanonas import cli
 from nanonas.config import SearchConfig
@@ -15,6 +18,8 @@ from nanonas.engine.controls import REFUSED, TAKEN
 from nanonas.engine.store import RunStore
 from nanonas.errors import GenomeError
 from nanonas.folder import RunFolder, search_seconds
+from nanonas.report import read_record
+from nanonas.results.progress import SearchProgress
 
 TINY = "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
 QUICK = f"{TINY} --strategy aging --epochs 1 --workers 1 --final-epochs 0"
@@ -65,6 +70,7 @@ def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
     assert [c.number for c in found if c.proposal.planted] == [3]
     assert found[3].proposal.genome == (0, 0, 0, 1)
     assert all(7 not in c.proposal.genome for c in found[3:])
+    assert read_record(RunFolder(run)).command.endswith(f"--requests-of {run}")
     again = search(run.parent, "again", f"--evaluations 8 --workers 2 --requests-of {run}")
     assert by_number(again) == by_number(run)
 
@@ -85,6 +91,24 @@ def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
 def test_what_cannot_be_asked(run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said in control(run, capsys, *words)
     assert not (run / "requests").exists() or not list((run / "requests").iterdir())
+
+
+def test_requests_of_another_space_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"search {QUICK} --length 5 --out {run.parent} --name other --requests-of {run}".split()
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"--requests-of {run} is a run over the space nano {{'channels': 3, 'length': 4}}, whose genomes are" in said
+    assert not (run.parent / "other").exists()
+
+
+def test_while_it_is_paused_the_line_says_so_and_the_time_left_stands_still() -> None:
+    class Paused:
+        paused, paused_seconds = True, 50.0
+
+    progress = SearchProgress(Console(file=io.StringIO()), None, time.time() + 10, None)
+    progress.follow(Paused())  # type: ignore[arg-type]
+    assert 59 < (progress.seconds_left() or 0) <= 60
+    assert progress._line() == "paused · 1m 00s left"
 
 
 def test_genomes_that_people_write_down(run: Path) -> None:

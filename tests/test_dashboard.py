@@ -23,10 +23,14 @@ from nanonas.engine.requests import Request, RequestFiles
 from nanonas.engine.store import RunStore
 from nanonas.errors import ConfigError, NanonasError, RunError
 from nanonas.report import read_record
+from nanonas.results import board, figures
 from nanonas.results.board import make_app
 from nanonas.results.guard import Guard
+from nanonas.results.lineage import ancestors, step
+from nanonas.results.record import Record
 
 HOST = "127.0.0.1:8050"
+SCREENS = [(False, False), (True, False), (False, True)]
 OWN = {"Host": HOST, "Origin": f"http://{HOST}"}
 
 
@@ -117,6 +121,14 @@ def test_what_goes_on(run: Run, live: Live) -> None:
     view = live.look()
     assert (view.status, view.paused) == ("stopped", False)
     assert len(view.record.entries) == 25
+
+
+def test_a_planted_network_is_not_called_random(run: Run, live: Live) -> None:
+    live.ask("plant", "0, 0, 1, 1, 0, 4")
+    run.go(22)
+    record = live.look().record
+    assert step(record, 20).kind == "planted by a person"
+    assert step(record, 0).kind == "random"
 
 
 def test_a_dashboard_writes_nothing_but_requests(run: Run, client: Any, guard: Guard) -> None:
@@ -302,6 +314,54 @@ def test_reasons_are_shown_as_text(client: Any, guard: Guard) -> None:
     shown = json.dumps(updated(client, guard, output, outputs, inputs, []))
     assert "out of luck <b>here</b>" in shown  # a value; React makes no markup of it
     assert State.PRUNED.value in shown
+
+
+# --- much to draw -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A run of 2,000."""
+    return Live(begun(tmp_path_factory.mktemp("large") / "run", 2000, length=12).folder).look().record
+
+
+def test_of_many_dots_some_are_drawn(large: Record) -> None:
+    plain, plot = (figures.fitness_by_generation(large).plot for _ in range(2))
+    before, after = plain.data[0], board.thinned(plot).data[0]
+    assert len(before.x) > 1500 == len(after.x) == len(after.y) == len(after.text)
+    assert [after.text[0], after.text[-1]] == [before.text[0], before.text[-1]]
+    assert list(after.y) == [before.y[before.text.index(text)] for text in after.text]
+    assert list(plot.data[-1].y) == list(plain.data[-1].y)  # lines are as they were
+
+
+def test_of_a_large_tree_the_last_are_drawn_with_the_way_to_the_winner(large: Record) -> None:
+    way = ancestors(large, large.winner.number)  # type: ignore[union-attr]
+    whole = figures.evolution_tree(large)
+    found = board.recent(figures.evolution_tree(large), way)
+    first, _, winners, nodes = found.plot.data
+    assert list(nodes.customdata) == sorted({*way, *range(500, 2000)})
+    places = list(nodes.customdata)
+    for name in ("x", "y", "text"):
+        assert list(nodes[name]) == [whole.plot.data[3][name][place] for place in places]
+    for name in ("symbol", "size", "color"):
+        assert list(nodes.marker[name]) == [whole.plot.data[3].marker[name][place] for place in places]
+    assert first.x[1::3].min() >= 500
+    assert len(first.x) % 3 == 0
+    assert len(winners.x) == len(whole.plot.data[2].x)
+    assert found.words.startswith("Drawn are the last 1,500 of 2,000, and those on the way to the winner")
+    assert len(found.plot.to_json()) < 0.9 * len(whole.plot.to_json())
+
+
+def test_a_small_tree_is_drawn_whole(live: Live) -> None:
+    found = figures.evolution_tree(live.look().record)
+    assert board.recent(found, ()) is found
+
+
+def test_colours_and_widths(live: Live) -> None:
+    shown = [board.dressed(figures.evolution_tree(live.look().record).plot, dark, narrow) for dark, narrow in SCREENS]
+    assert [one["layout"]["font"]["color"] for one in shown] == ["#1a1a1a", "#ececec", "#1a1a1a"]
+    assert ["orientation" in one["data"][-1]["marker"]["colorbar"] for one in shown] == [False, False, True]
+    assert shown[0]["data"][-1]["customdata"] == list(range(20))
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -167,6 +167,12 @@ def test_a_click_on_a_network_shows_how_it_differs_from_its_parent(page: Any, ru
     assert f"parent #{child.candidate.proposal.parents[0]}" in " ".join(said.split())
     assert page.locator("#difference li").count() >= 1
     assert page.locator("#node img").evaluate("(image) => image.naturalHeight") > 100
+    page.fill("#field", str(child.number - 1))
+    page.press("#field", "Enter")
+    wait_for(page, f"document.querySelector('#node h3').innerText === '#{child.number - 1}'")
+    page.fill("#field", str(child.number))
+    page.press("#field", "Enter")
+    wait_for(page, f"document.querySelector('#node h3').innerText === '#{child.number}'")
     page.locator("#node button", has_text=f"#{child.candidate.proposal.parents[0]}").first.click()
     wait_for(page, f"document.querySelector('#node h3').innerText === '#{child.candidate.proposal.parents[0]}'")
 

@@ -22,6 +22,7 @@ from nanonas.files import write_text
 
 PAUSE, RESUME, BAN, ALLOW, PLANT = WHATS = ("pause", "resume", "ban", "allow", "plant")
 _LONGEST = 100_000  # bytes of a request; a genome of the largest space has 220 numbers
+_BRIEF = 12  # numbers of a genome that are said
 _NAME = re.compile(r"[0-9a-z-]{1,80}")
 
 
@@ -54,15 +55,20 @@ class Request:
             )
 
     def __str__(self) -> str:
-        return " ".join(str(part) for part in (self.what, self.operation, self._numbers()) if part is not None)
+        genome = None if self.genome is None else briefly(self.genome)
+        return " ".join(part for part in (self.what, self.operation, genome) if part is not None)
 
     def to_values(self) -> dict[str, Any]:
         """JSON-able, without what is not there."""
-        values = {"what": self.what, "operation": self.operation, "genome": self._numbers()}
+        genome = None if self.genome is None else list(self.genome)
+        values = {"what": self.what, "operation": self.operation, "genome": genome}
         return {name: value for name, value in values.items() if value is not None}
 
-    def _numbers(self) -> list[int] | None:
-        return None if self.genome is None else list(self.genome)
+
+def briefly(genome: Sequence[int]) -> str:
+    """A genome as a list, of a long one the beginning."""
+    shown = ", ".join(map(str, genome[:_BRIEF]))
+    return f"[{shown}, …] of {len(genome)} numbers" if len(genome) > _BRIEF else f"[{shown}]"
 
 
 def parsed(values: object) -> Request:

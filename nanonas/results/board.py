@@ -132,8 +132,8 @@ _EMPTY = {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcol
 
 def _candidate() -> list[Part]:
     """A place for one candidate, and a field that asks for it by its number."""
-    field = dcc.Input(id="field", type="number", min=0, step=1, debounce=True, inputMode="numeric", className="field")
-    return [html.Label(["candidate # ", field]), html.Div(id="node")]
+    field = dcc.Input(id="field", debounce=True, inputMode="numeric", placeholder="number", className="field")
+    return [html.Label(["candidate #", field], className="which"), html.Div(id="node")]
 
 
 def _axis() -> Part:
@@ -291,6 +291,7 @@ def _best(record: Record) -> Part:
 
 def _table(sheet: Sheet, opens: str | None = None) -> Part:
     """A table; the numbers in the column `opens` are buttons that open the candidate."""
+    sheet = _filled(sheet)
     right = ["number" if numeric else "" for numeric in sheet.numeric]
     head = html.Tr([html.Th(name, className=side) for name, side in zip(sheet.names, right, strict=True)])
     place = sheet.names.index(opens) if opens else -1
@@ -301,6 +302,13 @@ def _table(sheet: Sheet, opens: str | None = None) -> Part:
             cells[place] = html.Button(f"#{said[place]}", id={"open": int(row[place]), "from": "table"})
         body.append(html.Tr([html.Td(cell, className=side) for cell, side in zip(cells, right, strict=True)]))
     return html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="scroll")
+
+
+def _filled(sheet: Sheet) -> Sheet:
+    """Without columns that hold nothing."""
+    places = [place for place, name in enumerate(sheet.names) if any(value is not None for value in sheet[name])]
+    columns = tuple(sheet.columns[place] for place in places)
+    return Sheet(columns, tuple(tuple(row[place] for place in places) for row in sheet.rows))
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -332,7 +340,7 @@ def _draw(app: Dash, look: Callable[[], View]) -> _Cost:
 
     @app.callback(Output("trust-part", "hidden"), Input("version", "data"))
     def hide(_: str | None) -> bool:
-        return not any(entry.candidate.proposal.predicted is not None for entry in look().record.entries)
+        return len(series.trust(look().record)) == 0
 
     return cost
 
@@ -357,7 +365,9 @@ def dressed(plot: Any, dark: bool = False, narrow: bool = False) -> dict[str, An
     plot.update_yaxes(gridcolor=line, linecolor=line)
     if narrow:
         plot.update_layout(margin={"l": 44, "r": 6}, font_size=11)
-        plot.update_traces(marker_colorbar=_LYING, selector={"name": "network"})
+        if any(trace.name == "network" for trace in plot.data):
+            plot.update_traces(marker_colorbar=_LYING, selector={"name": "network"})
+            plot.update_layout(margin_b=110)
     found: dict[str, Any] = plot.to_dict()
     for own, trace in zip(plot.data, found["data"], strict=True):
         if own.customdata is not None:
@@ -397,11 +407,12 @@ def _keep(trace: Any, places: Any) -> None:
     trace.x, trace.y = trace.x[places], trace.y[places]
     for holder in (trace, trace.marker):
         for name in ("text", "customdata", "symbol", "size", "color"):
-            if name in holder and isinstance(holder[name], (tuple, list, np.ndarray)):
-                holder[name] = [holder[name][place] for place in places]
+            values = getattr(holder, name, None)  # asked for once: plotly looks long for it
+            if isinstance(values, (tuple, list, np.ndarray)):
+                holder[name] = [values[place] for place in places]
 
 
-_LYING = {"orientation": "h", "y": -0.16, "yanchor": "top", "len": 1}  # a scale below the picture
+_LYING = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "len": 1}  # a scale below the picture
 
 
 # --- one candidate ----------------------------------------------------------------------------------------------------
@@ -415,10 +426,10 @@ def _open(app: Dash, look: Callable[[], View]) -> None:
         Input({"open": ALL, "from": ALL}, "n_clicks"),
         prevent_initial_call=True,
     )
-    def choose(click: dict[str, Any] | None, typed: int | None, clicks: list[int | None]) -> Any:
+    def choose(click: dict[str, Any] | None, typed: str | None, clicks: list[int | None]) -> Any:
         asked = ctx.triggered_id
         if asked == "field":
-            return no_update if typed is None else typed
+            return int(typed) if typed and typed.strip().isdecimal() else no_update
         if isinstance(asked, dict):
             return int(asked["open"]) if any(one["value"] for one in ctx.triggered) else no_update
         number = click["points"][0].get("customdata") if click else None

@@ -12,7 +12,13 @@ from nanonas.spaces.align import Alignment, align
 from nanonas.spaces.network import Network, Node
 
 SEVERAL, REWIRED = "several edits", "other connections"
-SIZES = ("filters", "units", "window", "rate", "stride", "kernel")  # attributes that are more or less
+SIZES = ("filters", "units", "window", "dropout rate", "stride", "kernel")  # attributes that are more or less
+NAMES = {  # of attributes, where they would not be understood alone
+    ("act", "kind"): "activation",
+    ("maxpool", "kernel"): "window",
+    ("avgpool", "kernel"): "window",
+    ("dropout", "rate"): "dropout rate",
+}
 LAYERS = {"maxpool": "pool", "avgpool": "pool", "dense": "dense layer", "dropout": "dropout", "zero": "zero"}
 
 
@@ -169,7 +175,7 @@ def _changes(old: _Reading, before: Node, young: _Reading, now: Node) -> list[Ed
     for name, value in now.attributes:
         if name in ("bias", "groups") or value == was.get(name) or (name == "filters" and _depthwise(now)):
             continue
-        label = {"kind": "activation", "kernel": "window" if now.op != "conv" else "kernel"}.get(name, name)
+        label = NAMES.get((now.op, name), name)
         kind = f"other {label}"
         if label in SIZES and name in was:
             larger = float(value) > float(was[name])

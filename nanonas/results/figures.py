@@ -1,14 +1,10 @@
-"""The figures of a run for a page, drawn with plotly; each has the rows that it shows, and says what is to be seen.
-
-Colours are those of Okabe & Ito (2008, https://jfly.uni-koeln.de/color/) and the scale cividis (Nuñez et al. 2018,
-https://doi.org/10.1371/journal.pone.0199239): both are told apart with any colour vision. Text, grid and background are
-left to the page, which may be light or dark.
-"""
+"""The figures of a run for a page, drawn with plotly; each has the rows that it shows, and says what is to be seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +15,20 @@ from nanonas.predictors.audit import head_start
 from nanonas.results import series
 from nanonas.results.insights import Effect, credit
 from nanonas.results.lineage import Step, ancestors, family, rows
+from nanonas.results.plotting import (
+    BLUE,
+    DASHES,
+    GREY,
+    PALETTE,
+    SCALE,
+    VERMILLION,
+    dressed,
+    edges,
+    line,
+    readable,
+    scatter,
+    short,
+)
 from nanonas.results.record import Record
 from nanonas.results.sheet import Column, Sheet, sheet
 from nanonas.results.text import percent, points
@@ -26,18 +36,6 @@ from nanonas.results.text import percent, points
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-)
-PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, YELLOW)
-GREY, SCALE = "#888888", "Cividis"
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 BEST = 10  # networks whose learning curves are drawn
 
 
@@ -84,15 +82,15 @@ def _fitness(found: Sheet, axis: str, x: Floats, every: Sheet) -> Plot:
     band = {"x": at, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": "band"}
     plot = Plot(
         [
-            _scatter(x, 100 * every.floats("accuracy"), text=said, name="a network", mode="markers", marker=dots),
-            Scatter(y=_short(low), showlegend=False, **band),
-            Scatter(y=_short(high), name="middle half", fill="tonexty", fillcolor="rgba(86,180,233,0.3)", **band),
-            _line(at, 100 * found.floats("median"), "median", BLUE),
-            _line(at, 100 * found.floats("best so far"), "best so far", VERMILLION, shape="hv", width=3),
+            scatter(x, 100 * every.floats("accuracy"), text=said, name="a network", mode="markers", marker=dots),
+            Scatter(y=short(low), showlegend=False, **band),
+            Scatter(y=short(high), name="middle half", fill="tonexty", fillcolor="rgba(86,180,233,0.3)", **band),
+            line(at, 100 * found.floats("median"), "median", BLUE),
+            line(at, 100 * found.floats("best so far"), "best so far", VERMILLION, shape="hv", width=3),
         ]
     )
     accuracies = 100 * every.floats("accuracy")
-    return _dressed(plot, axis, "validation accuracy (%)", _readable(accuracies))
+    return dressed(plot, axis, "validation accuracy (%)", readable(accuracies))
 
 
 def pareto(record: Record, other: str) -> Figure:
@@ -105,22 +103,22 @@ def pareto(record: Record, other: str) -> Figure:
     x = np.array([e.metric(other) for e in known], dtype=np.float64)
     y = np.array([100 * (e.accuracy or 0) for e in known], dtype=np.float64)
     traces = [
-        _scatter(x, y, text=said, name="a network", mode="markers", marker={"color": GREY, "size": 4, "opacity": 0.4})
+        scatter(x, y, text=said, name="a network", mode="markers", marker={"color": GREY, "size": 4, "opacity": 0.4})
     ]
     moments = list(dict.fromkeys(found["after"]))
     for place, moment in enumerate(moments):
         some, last = found.where("after", moment), moment == moments[-1]
-        line = _line(
+        curve = line(
             some.floats(name), 100 * some.floats("accuracy"), moment, PALETTE[(3, 1, 4, 0)[place % 4]], shape="hv"
         )
-        line.mode, line.marker.size, line.line.dash = (
+        curve.mode, curve.marker.size, curve.line.dash = (
             "lines+markers",
             8 if last else 5,
             DASHES[len(moments) - 1 - place],
         )
-        line.text = [f"#{number}" for number in some["#"]]
-        traces.append(line)
-    plot = _dressed(Plot(traces), f"{name} (fewer is better)", "validation accuracy (%)", _readable(y))
+        curve.text = [f"#{number}" for number in some["#"]]
+        traces.append(curve)
+    plot = dressed(Plot(traces), f"{name} (less is better)", "validation accuracy (%)", readable(y))
     if len(x) and x.min() > 0 and x.max() > 20 * x.min():
         plot.update_xaxes(type="log", dtick="D2")
     words = (
@@ -141,10 +139,10 @@ def learning_curves(record: Record) -> Figure:
     traces = []
     for place, number in enumerate(dict.fromkeys(found["#"])):
         some = found.where("#", number)
-        line = _line(some.floats("epoch"), 100 * some.floats("accuracy"), f"#{number}", PALETTE[place % len(PALETTE)])
-        line.mode, line.line.dash = "lines+markers", DASHES[place // len(PALETTE)]
-        traces.append(line)
-    plot = _dressed(Plot(traces), "epoch", "validation accuracy (%)")
+        curve = line(some.floats("epoch"), 100 * some.floats("accuracy"), f"#{number}", PALETTE[place % len(PALETTE)])
+        curve.mode, curve.line.dash = "lines+markers", DASHES[place // len(PALETTE)]
+        traces.append(curve)
+    plot = dressed(Plot(traces), "epoch", "validation accuracy (%)")
     plot.update_xaxes(dtick=max(1, round(max(found["epoch"], default=1) / 10)))
     heirs = any(record.entries[number].candidate.proposal.inherits for number in set(found["#"]))
     words = "How the best networks learned in the search. Curves that still rise would have liked more epochs."
@@ -162,49 +160,35 @@ def evolution_tree(record: Record) -> Figure:
     """
     from plotly.graph_objects import Figure as Plot
 
-    entries, places = record.entries, np.array(rows(record))
-    first: list[tuple[int, int]] = []
-    second: list[tuple[int, int]] = []
-    for entry in entries:
-        parents = [parent for parent in entry.candidate.proposal.parents if parent < entry.number]
-        first += [(parent, entry.number) for parent in parents[:1]]
-        second += [(parent, entry.number) for parent in parents[1:]]
+    entries = record.entries
+    bred = any(entry.candidate.proposal.parents for entry in entries)
+    places = np.array(rows(record)) if bred else np.array([100 * (entry.accuracy or 0.0) for entry in entries])
+    pairs = [(parents[:2], entry.number) for entry in entries if (parents := entry.candidate.proposal.parents)]
     way = ancestors(record, record.winner.number) if record.winner is not None else []
-    faint = {"hoverinfo": "skip", "connectgaps": False}
+    thin = {"color": "rgba(128,128,128,0.55)", "width": 1}
+    faint = {"color": "rgba(128,128,128,0.25)", "width": 1, "dash": "dot"}
     traces = [
-        _edges(first, places, "child of", {"color": "rgba(128,128,128,0.55)", "width": 1}, **faint),
-        _edges(
-            second, places, "second parent", {"color": "rgba(128,128,128,0.25)", "width": 1, "dash": "dot"}, **faint
-        ),
-        _edges(
-            list(zip(way[1:], way, strict=False)),
-            places,
-            "way to the winner",
-            {"color": VERMILLION, "width": 3},
-            **faint,
-        ),
+        edges([(parents[0], number) for parents, number in pairs], places, "child of", thin),
+        edges([(parents[1], number) for parents, number in pairs if len(parents) > 1], places, "second parent", faint),
+        edges(list(pairwise(reversed(way))), places, "way to the winner", {"color": VERMILLION, "width": 3}),
         _nodes(record, places),
     ]
-    plot = _dressed(Plot(traces), "candidate, in the order in which they were bred", "")
+    plot = dressed(Plot(traces), "candidate, in the order in which they were bred", "")
+    plot.update_layout(hovermode="closest", dragmode="pan")
+    if not bred:
+        plot.update_yaxes(title_text="validation accuracy (%)")
+        words = (
+            "Every dot is a network. All are random: none was bred from another. Click a dot, or type a number below."
+        )
+        return Figure("tree", "The candidates", words, plot, series.candidates(record), "every candidate")
     plot.update_yaxes(visible=False, autorange="reversed")
-    height = int(np.clip(4.5 * (places.max() + 1 if len(places) else 1) + 140, 320, 900))
-    plot.update_layout(height=height, hovermode="closest", dragmode="pan")
-    kinds = len(set(family(record)))
+    plot.update_layout(height=int(np.clip(4.5 * (places.max() + 1) + 140, 320, 900)))
     words = (
-        f"Every dot is a network and hangs on the one it was bred from; {kinds:,} random ones began it. The lighter, "
-        "the more accurate; a cross was not trained to its end. The thick line leads from the first ancestor to the "
-        "winner. Click a dot, or type a number below."
+        f"Every dot is a network and hangs on the one it was bred from; {len(set(family(record))):,} random ones began "
+        "it. The lighter, the more accurate; a cross was not trained to its end. The thick line leads from the first "
+        "ancestor to the winner. Click a dot, or type a number below."
     )
     return Figure("tree", "The evolution tree", words, plot, series.candidates(record), "every candidate")
-
-
-def _edges(pairs: Sequence[tuple[int, int]], places: Floats, name: str, line: dict[str, Any], **more: Any) -> Any:
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for parent, child in pairs:
-        x += [parent, child, None]
-        y += [float(places[parent]), float(places[child]), None]
-    return _scatter(_gapped(x), _gapped(y), name=name, mode="lines", line=line, **more)
 
 
 def _nodes(record: Record, places: Floats) -> Any:
@@ -214,7 +198,7 @@ def _nodes(record: Record, places: Floats) -> Any:
     winner = record.winner.number if record.winner is not None else -1
     shapes = {"complete": "circle", "scored": "circle-open"}
     small = 8 if len(places) <= 500 else 6 if len(places) <= 2000 else 4
-    return _scatter(
+    return scatter(
         np.arange(float(len(places))),
         places,
         name="network",
@@ -240,7 +224,7 @@ def edit_credit(record: Record, steps: Sequence[Step]) -> Figure | None:
     found = credit(record, steps)
     if not found:
         return None
-    plot = _intervals(found, "gain over that of the average child (points)")
+    plot = _intervals(found, "points over the average child")
     tried = sum(effect.n for effect in found)
     average = float(np.mean([step.gain for step in steps if step.bred and step.gain is not None]))
     clear = [effect for effect in found if effect.clear]
@@ -259,18 +243,21 @@ def edit_credit(record: Record, steps: Sequence[Step]) -> Figure | None:
 
 
 def what_mattered(found: Sequence[Effect]) -> Figure | None:
-    """The decisions whose effect the data tell apart from nothing; None where they tell nothing, or not enough is "
-    "there."""
+    """The decisions whose effect the data tell apart from nothing; None where there are none.
+
+    Args:
+        found: as `results.insights.effects`.
+    """
     clear = [effect for effect in found if effect.clear]
     if not clear:
         return None
-    plot = _intervals(sorted(clear, key=lambda effect: -effect.mean), "accuracy at equal training and size (points)")
+    plot = _intervals(sorted(clear, key=lambda effect: -effect.mean), "points of accuracy")
     words = (
         f"{len(found)} questions were asked of {max(effect.n for effect in found):,} networks, and {len(clear)} have "
         "an answer: its interval, which allows for all the questions asked and for relatives being alike, leaves out "
         "zero. They are associations in what this search chose to train, not laws."
     )
-    return Figure("mattered", "What mattered", words, plot, mattered_sheet(found), "all questions, answered or not")
+    return Figure("mattered", "What stands out", words, plot, mattered_sheet(found), "all questions, answered or not")
 
 
 def mattered_sheet(found: Sequence[Effect]) -> Sheet:
@@ -327,7 +314,7 @@ def _intervals(found: Sequence[Effect], axis: str) -> Plot:
             showlegend=False,
         )
     )
-    plot = _dressed(plot, axis, "")
+    plot = dressed(plot, axis, "")
     plot.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dash"})
     plot.update_layout(height=130 + 18 * len(shown) + 16 * sum(name.count("<br>") + 1 for name in names))
     plot.update_yaxes(automargin=True)
@@ -353,11 +340,11 @@ def predictor_trust(record: Record) -> Figure | None:
             "showlegend": False,
         }
         traces += [
-            Scatter(y=_short(some.floats("low")), **band),
-            Scatter(y=_short(some.floats("high")), fill="tonexty", fillcolor="rgba(86,180,233,0.3)", **band),
-            _line(some.floats("after #"), some.floats("τ"), name, colour),
+            Scatter(y=short(some.floats("low")), **band),
+            Scatter(y=short(some.floats("high")), fill="tonexty", fillcolor="rgba(86,180,233,0.3)", **band),
+            line(some.floats("after #"), some.floats("τ"), name, colour),
         ]
-    plot = _dressed(Plot(traces), "candidate", "Kendall's τ", (-1.0, 1.05))
+    plot = dressed(Plot(traces), "candidate", "Kendall's τ", (-1.0, 1.05))
     plot.add_hline(y=0, line={"color": GREY, "width": 1, "dash": "dash"})
     words = (
         "Before a network was trained, somebody said how good it would be. Kendall's τ of the last 100 such "
@@ -380,8 +367,8 @@ def inheritance(record: Record) -> Figure | None:
     said = [f"#{a} and #{b}" for a, b in zip(found["#"], found["twin #"], strict=True)]
     equal = Scatter(x=ends, y=ends, mode="lines", name="equal", line={"color": GREY, "dash": "dash"}, hoverinfo="skip")
     marker = {"color": BLUE, "size": 9}
-    plot = Plot([equal, _scatter(scratch, heirs, text=said, name="a network", mode="markers", marker=marker)])
-    plot = _dressed(plot, "accuracy from scratch (%)", "accuracy with inherited weights (%)")
+    plot = Plot([equal, scatter(scratch, heirs, text=said, name="a network", mode="markers", marker=marker)])
+    plot = dressed(plot, "accuracy from scratch (%)", "accuracy with inherited weights (%)")
     start = head_start(record.told)
     measured = f" Head start: {str(start).replace('+-', '−')}." if start is not None else ""
     words = (
@@ -390,64 +377,6 @@ def inheritance(record: Record) -> Figure | None:
         f"better, as far as the τ of the two is high, and not what a network is worth by itself.{measured}"
     )
     return Figure("inheritance", "The head start of inherited weights", words, plot, found, "the twins")
-
-
-# --- how they are drawn -----------------------------------------------------------------------------------------------
-
-
-def _scatter(x: Floats, y: Floats, text: Sequence[str] | None = None, **more: Any) -> Any:
-    from plotly.graph_objects import Scatter
-
-    hover = {} if text is None else {"text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return Scatter(x=_short(x), y=_short(y), **hover, **more)
-
-
-def _line(x: Floats, y: Floats, name: str, colour: str, shape: str = "linear", width: float = 2) -> Any:
-    line = {"color": colour, "width": width, "shape": shape}
-    return _scatter(x, y, name=name, mode="lines", line=line, hovertemplate="%{y:.2f}<extra>" + name + "</extra>")
-
-
-def _short(values: Any) -> Any:
-    """In the fewest bytes that show the same: whole numbers as such, others in single precision."""
-    array = np.asarray(values)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int32)
-    return array.astype(np.float32) if array.dtype.kind == "f" else values
-
-
-def _gapped(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _readable(values: Floats) -> tuple[float, float] | None:
-    """A range that the worst tenth of accuracies, in per cent, may leave: else nobody sees the others apart."""
-    known = values[np.isfinite(values)]
-    if len(known) < 10:
-        return None
-    low, high = float(np.quantile(known, 0.1)), float(known.max())
-    room = max(1.0, 0.12 * (high - low))
-    return max(0.0, low - room), min(101.0, high + room)
-
-
-def _dressed(plot: Plot, x: str, y: str, y_range: tuple[float, float] | None = None) -> Plot:
-    """Axes and margins as all figures have them."""
-    plot.update_layout(
-        template="none",
-        xaxis_title_text=x,
-        yaxis_title_text=y,
-        margin={"l": 60, "r": 12, "t": 12, "b": 50},
-        height=380,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"namelength": -1},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-    )
-    plot.update_xaxes(zeroline=False, automargin=True)
-    plot.update_yaxes(zeroline=False, automargin=True)
-    if y_range is not None:
-        plot.update_yaxes(range=list(y_range))
-    return plot
 
 
 def all_figures(record: Record, steps: Sequence[Step], asked: Sequence[Effect]) -> list[Figure]:

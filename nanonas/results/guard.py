@@ -15,6 +15,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import urlsplit
 
 HEADER = "X-CSRFToken"
@@ -70,8 +71,7 @@ class Guard:
         """Whether it is a name of this dashboard. Any address is: rebinding needs a name that can be changed."""
         if self.local:
             return name in (*_LOOPBACK, self.host)
-        own = {"localhost", self.host, socket.gethostname().lower(), socket.getfqdn().lower()}
-        return name in own or _address(name) is not None
+        return name in ("localhost", self.host, *_own_names()) or _address(name) is not None
 
 
 HEADERS = {
@@ -90,6 +90,11 @@ def policy(script_hashes: list[str]) -> str:
         f"default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
         "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
     )
+
+
+@cache  # it may take a look-up
+def _own_names() -> tuple[str, ...]:
+    return socket.gethostname().lower(), socket.getfqdn().lower()
 
 
 def _name(host: str) -> str:

@@ -32,8 +32,7 @@ WINSOR = 0.05  # the worst accuracies count as this quantile of them: one that d
 
 @dataclass(frozen=True)
 class Effect:
-    """What goes with a decision, or came of an edit, in accuracy; the interval holds with all the others of its "
-    "table."""
+    """What goes with a decision, or came of an edit, in accuracy; its interval holds with all others of its table."""
 
     words: str
     mean: float
@@ -89,9 +88,9 @@ def effects(record: Record) -> list[Effect]:
     roots = family(record)
     families = np.array([roots[entry.number] for entry in entries])
     accuracies = winsorised(np.array([entry.accuracy for entry in entries], dtype=np.float64))
-    decided = [_decided(record.space, entry.genome) for entry in entries]
+    choices = [decided(record.space, entry.genome) for entry in entries]
     questions = [
-        question for question in _questions(decided) if _answerable(question[1], families) and np.ptp(question[1]) > 0
+        question for question in _questions(choices) if _answerable(question[1], families) and np.ptp(question[1]) > 0
     ]
     found = []
     for words, x, size in questions:
@@ -128,15 +127,12 @@ def association(y: Floats, x: Floats, clusters: Labels, risk: float) -> tuple[fl
     """
     from scipy.special import stdtrit  # its stats take a second to import
 
-    design = np.column_stack([x, np.ones(len(y))])
-    varies = np.ptp(design, axis=0) > 1e-12
-    varies[[0, -1]] = True
-    design = design[:, varies]
-    n, columns = design.shape
+    design = _independent(x)
     _, places = np.unique(clusters, return_inverse=True)
     groups = int(places.max()) + 1
-    if n <= columns + 1 or groups < 2 or np.linalg.matrix_rank(design) < columns:
+    if design is None or len(y) <= design.shape[1] + 1 or groups < 2:
         return None
+    columns = design.shape[1]
     squares = np.zeros((groups, columns, columns))
     products = np.zeros((groups, columns))
     np.add.at(squares, places, design[:, :, None] * design[:, None, :])
@@ -150,6 +146,21 @@ def association(y: Floats, x: Floats, clusters: Labels, risk: float) -> tuple[fl
     variance = (groups - 1) / groups * float(((without - slope) ** 2).sum())
     half = float(stdtrit(groups - 1, 1 - risk / 2) * variance**0.5)
     return slope, slope - half, slope + half
+
+
+def _independent(x: Floats) -> Floats | None:
+    """The columns and a constant, without those that follow from others; None where the first one does.
+
+    Of children that inherit, say, all train for fewer epochs: it need not be known which of the two it was.
+    """
+    scaled = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
+    kept: list[int] = []
+    for place in [*range(1, x.shape[1]), 0][: x.shape[1]]:
+        if np.linalg.matrix_rank(scaled[:, [*kept, place]], tol=1e-6 * len(x) ** 0.5) > len(kept):
+            kept.append(place)
+    if x.shape[1] and 0 not in kept:
+        return None
+    return np.column_stack([x[:, sorted(kept)], np.ones(len(x))])
 
 
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
@@ -173,7 +184,8 @@ def winsorised(values: Floats) -> Floats:
     return np.maximum(values, np.quantile(values, WINSOR))
 
 
-def _decided(space: SearchSpace, genome: Genome) -> dict[str, Value]:
+def decided(space: SearchSpace, genome: Genome) -> dict[str, Value]:
+    """`decisions` of a genome's network, remembered."""
     try:
         return _remembered(cast(Hashable, space), genome)
     except TypeError:  # somebody's own space that cannot be hashed

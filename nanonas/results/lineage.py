@@ -9,7 +9,7 @@ from nanonas.results.edits import Edit, difference
 from nanonas.results.record import Record
 from nanonas.spaces.network import Node
 
-RANDOM, CROSSED = "random", "crossover"
+RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
 TWIN, RESUMED, POOLED = "the same, from scratch", "trained on", "from the scored pool"
 
 
@@ -42,7 +42,7 @@ def step(record: Record, number: int) -> Step:
     proposal = entry.candidate.proposal
     parent = next((one for one in proposal.parents if one < number), None)
     if parent is None:
-        return Step(number, RANDOM)
+        return Step(number, PLANTED if proposal.planted else RANDOM)
     before = record.entries[parent]
     gain = None if entry.accuracy is None or before.accuracy is None else entry.accuracy - before.accuracy
     if before.candidate.key == entry.candidate.key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,8 +15,8 @@ from nanonas.core import Objective
 from nanonas.predictors.audit import audited_scores
 from nanonas.results import architecture, figures, series
 from nanonas.results.edits import in_words
-from nanonas.results.insights import effects
-from nanonas.results.lineage import Step, family, steps
+from nanonas.results.insights import decided, effects
+from nanonas.results.lineage import Step, family, step
 from nanonas.results.record import Entry, Record
 from nanonas.results.sheet import Column, Sheet, sheet
 from nanonas.results.text import costs, count, duration, percent, signed
@@ -36,7 +36,9 @@ def render(record: Record, config: str = "") -> str:
     from markupsafe import Markup, escape
     from plotly.offline import get_plotlyjs
 
-    own, asked = steps(record), effects(record)
+    own: list[Step] = []
+    shown = details(record, _walked(record, own))
+    asked = effects(record)
     drawn = figures.all_figures(record, own, asked)
     environment = Environment(
         autoescape=True, loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -52,7 +54,7 @@ def render(record: Record, config: str = "") -> str:
         plotly=Markup(get_plotlyjs()),
         figures={figure.key: figure for figure in drawn},
         plots=Markup(_json({figure.key: json.loads(figure.plot.to_json(validate=False)) for figure in drawn})),
-        details=Markup(_json(details(record, own))),
+        details=Markup(_json(shown)),
         cards=cards(record),
         headline=headline(record),
         findings=findings(record),
@@ -71,6 +73,14 @@ def render(record: Record, config: str = "") -> str:
     )
 
 
+def _walked(record: Record, into: list[Step]) -> Iterator[Step]:
+    """How each candidate came about; what else is asked of its network is asked while it is at hand."""
+    for entry in record.entries:
+        into.append(step(record, entry.number))
+        decided(record.space, entry.genome)
+        yield into[-1]
+
+
 @dataclass
 class _Words:
     """Texts that come up again and again, each once."""
@@ -81,7 +91,7 @@ class _Words:
         return self.all.setdefault(text, len(self.all))
 
 
-def details(record: Record, own: Sequence[Step]) -> dict[str, Any]:
+def details(record: Record, own: Iterable[Step]) -> dict[str, Any]:
     """What a click on a node shows, for every candidate, in few bytes: texts are places in "words".
 
     A candidate: the rows of its drawing ("r": words, shape, parameters, family, as one text with tabs), its arcs ("a":
@@ -90,11 +100,12 @@ def details(record: Record, own: Sequence[Step]) -> dict[str, Any]:
     there is to say of it ("f"), and its gain in points ("q").
     """
     words = _Words()
-    candidates = []
-    for step in own:
-        entry, network = record.entries[step.number], record.network(step.number)
+    candidates: list[dict[str, Any]] = []
+    children: dict[int, list[int]] = {}
+    for one in own:
+        entry, network = record.entries[one.number], record.network(one.number)
         drawing = architecture.drawing(network)
-        marks = [architecture.mark(row, step.marks) for row in drawing.rows]
+        marks = [architecture.mark(row, one.marks) for row in drawing.rows]
         joined = {end for start, end in drawing.links if end - start == 1}
         rows = [
             words(
@@ -109,18 +120,16 @@ def details(record: Record, own: Sequence[Step]) -> dict[str, Any]:
                 "b": [place for place in range(1, len(rows)) if place not in joined],
                 "n": [place for place, mark in enumerate(marks) if mark == "new"],
                 "c": [place for place, mark in enumerate(marks) if mark == "changed"],
-                "g": [words(architecture.words(node)) for node in step.gone],
+                "g": [words(architecture.words(node)) for node in one.gone],
                 "p": list(entry.candidate.proposal.parents),
-                "h": words(step.kind),
-                "e": [words(said) for said in in_words(step.edits)],
+                "h": words(one.kind),
+                "e": [words(said) for said in in_words(one.edits)],
                 "f": [words(fact) for fact in facts(record, entry)],
-                **({} if step.gain is None else {"q": round(100 * step.gain, 2)}),
+                **({} if one.gain is None else {"q": round(100 * one.gain, 2)}),
             }
         )
-    children: dict[int, list[int]] = {}
-    for step in own:
-        if step.parent is not None:
-            children.setdefault(step.parent, []).append(step.number)
+        if one.parent is not None:
+            children.setdefault(one.parent, []).append(one.number)
     for parent, numbers in children.items():
         candidates[parent]["k"] = numbers
     size = {"row": architecture.ROW, "gap": architecture.GAP, "lane": architecture.LANE, "width": architecture.WIDTH}

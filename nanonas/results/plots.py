@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from nanonas.errors import ConfigError, RunError
 from nanonas.files import replacing
 from nanonas.results import series
-from nanonas.results.figures import BEST, BLUE, GREY, PALETTE, SCALE, SKY, VERMILLION
+from nanonas.results.figures import BEST
 from nanonas.results.insights import Effect, credit, effects
 from nanonas.results.lineage import ancestors, rows, steps
+from nanonas.results.plotting import BLUE, GREY, PALETTE, SCALE, SKY, VERMILLION, readable
 from nanonas.results.record import Record
 from nanonas.results.sheet import Sheet
 
@@ -56,9 +58,9 @@ def pictures(record: Record) -> dict[str, Callable[[], Figure]]:
     for other in series.trade_offs(record):
         found[f"pareto-{other}"] = lambda other=other: pareto(record, other)  # type: ignore[misc]
     if earned:
-        found["credit"] = lambda: intervals(earned, "accuracy over that of the average child (points)")
+        found["credit"] = lambda: intervals(earned, "points over the average child")
     if mattered:
-        found["mattered"] = lambda: intervals(mattered, "accuracy at equal training and size (points)")
+        found["mattered"] = lambda: intervals(mattered, "points of accuracy")
     if len(series.trust(record)):
         found["trust"] = lambda: predictor_trust(record)
     if len(series.twins(record)):
@@ -77,10 +79,8 @@ def fitness(record: Record, axis: str) -> Figure:
     panel.fill_between(x, low, high, color=SKY, alpha=0.35, label="middle half", linewidth=0)
     panel.plot(x, 100 * found.floats("median"), color=BLUE, label="median")
     panel.step(x, 100 * found.floats("best so far"), where="post", color=VERMILLION, linewidth=2, label="best so far")
-    if len(accuracies) >= 10:
-        bottom, top = np.quantile(accuracies, 0.1), accuracies.max()
-        room = max(1.0, 0.12 * (top - bottom))
-        panel.set_ylim(max(0.0, bottom - room), min(101.0, top + room))
+    if (ends := readable(accuracies)) is not None:
+        panel.set_ylim(*ends)
     panel.legend(loc="lower right")
     return figure
 
@@ -88,7 +88,7 @@ def fitness(record: Record, axis: str) -> Figure:
 def pareto(record: Record, other: str) -> Figure:
     """The front at each quarter of the search."""
     found, name = series.fronts(record, other), series.NAMES[other]
-    figure, panel = _figure(f"{name} (fewer is better)", "validation accuracy (%)")
+    figure, panel = _figure(f"{name} (less is better)", "validation accuracy (%)")
     known = [entry for entry in record.trained if entry.accuracy is not None and entry.metric(other) is not None]
     y = [100 * (entry.accuracy or 0.0) for entry in known]
     panel.plot([entry.metric(other) or 0.0 for entry in known], y, ".", color=GREY, alpha=0.4, markersize=3)
@@ -99,6 +99,8 @@ def pareto(record: Record, other: str) -> Figure:
         colour = PALETTE[(3, 1, 4, 0)[place % 4]]
         values = some.floats(name), 100 * some.floats("accuracy")
         panel.step(*values, where="post", marker="o", markersize=3, linestyle=line, color=colour, label=moment)
+    if (ends := readable(np.array(y))) is not None:
+        panel.set_ylim(*ends)
     if known:
         panel.set_xscale("log")
         panel.legend(loc="lower right", title="after the")
@@ -107,6 +109,8 @@ def pareto(record: Record, other: str) -> Figure:
 
 def learning_curves(record: Record) -> Figure:
     """Accuracy after each epoch, of the best networks."""
+    from matplotlib.ticker import MaxNLocator
+
     found = series.curves(record, BEST)
     figure, panel = _figure("epoch", "validation accuracy (%)")
     for place, number in enumerate(dict.fromkeys(found["#"])):
@@ -115,17 +119,21 @@ def learning_curves(record: Record) -> Figure:
         panel.plot(
             some.floats("epoch"), 100 * some.floats("accuracy"), marker="o", markersize=3, label=f"#{number}", **style
         )
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(found):
         panel.legend(loc="lower right", ncols=2)
     return figure
 
 
 def evolution_tree(record: Record) -> Figure:
-    """Who came from whom, coloured by accuracy; the thick line leads to the winner."""
+    """Who came from whom, coloured by accuracy; the thick line leads to the winner. All random: accuracies."""
     from matplotlib.collections import LineCollection
 
-    places = rows(record)
-    figure, panel = _figure("candidate, in the order in which they were bred", "")
+    bred = any(entry.candidate.proposal.parents for entry in record.entries)
+    places = rows(record) if bred else [100 * (entry.accuracy or 0.0) for entry in record.entries]
+    figure, panel = _figure(
+        "candidate, in the order in which they were bred", "" if bred else "validation accuracy (%)"
+    )
     pairs = [(e.candidate.proposal.parents[:1], e.number) for e in record.entries]
     lines = [[(p[0], places[p[0]]), (n, places[n])] for p, n in pairs if p and p[0] < n]
     panel.add_collection(LineCollection(lines, colors=GREY, linewidths=0.5, alpha=0.6))
@@ -144,8 +152,9 @@ def evolution_tree(record: Record) -> Figure:
             vmin=float(np.quantile(values, 0.1)), vmax=float(values.max()),
         )  # fmt: skip
         figure.colorbar(dots, ax=panel, label="validation accuracy (%)")
-    panel.set_yticks([])
-    panel.invert_yaxis()
+    if bred:
+        panel.set_yticks([])
+        panel.invert_yaxis()
     return figure
 
 
@@ -158,7 +167,7 @@ def intervals(found: Sequence[Effect], axis: str) -> Figure:
         panel.plot([100 * effect.low, 100 * effect.high], [place, place], color=colour, linewidth=1.5)
         face = colour if effect.clear else "white"
         panel.plot([100 * effect.mean], [place], "o", color=colour, markerfacecolor=face)
-    panel.set_yticks(range(len(shown)), [f"{effect.words} ({effect.n:,})" for effect in shown])
+    panel.set_yticks(range(len(shown)), [fill(f"{effect.words} ({effect.n:,})", 30) for effect in shown])
     panel.axvline(0, color=GREY, linestyle="--", linewidth=1)
     return figure
 

@@ -35,7 +35,7 @@ class Entry:
     def genome(self) -> Genome:
         return self.candidate.proposal.genome
 
-    @property
+    @cached_property
     def accuracy(self) -> float | None:
         """On the validation images, in [0, 1]; None where it cannot be compared with the others'."""
         e = self.evaluation

@@ -119,17 +119,20 @@ def _in_the_search(record: Record) -> str:
 
 def _tested(record: Record) -> Iterator[Finding]:
     opened = [str(event.details.get("for", "")) for event in record.events if event.kind == "test set opened"]
+    compared = sum(purpose.startswith("compare") for purpose in opened)
+    others = len(opened) - compared
+    besides = f", and {compared:,} times to compare it with others" if compared else ""
     if record.final is None:
         yield Finding("open", "No test image was looked at yet; validation accuracies choose, so they flatter.")
-    elif len(opened) <= 1:
-        yield Finding(
-            "for", "The test set was opened once, after the search, for the winner alone: its figure is honest."
-        )
+    elif others <= 1:
+        once = f"The test set was opened once for the winner, after the search{besides}"
+        yield Finding("for", f"{once}: nothing was chosen by it, so its figures are honest.")
     else:
-        times = (
-            f"The test set was opened {len(opened)} times ({'; '.join(opened[:6])}{'; …' if len(opened) > 6 else ''})"
+        yield Finding(
+            "open",
+            f"The test set was opened {others:,} times for winners{besides}: whoever chooses among them by what came "
+            "out there chooses by luck, too.",
         )
-        yield Finding("open", f"{times}: whoever chooses by what came out there chooses by luck, too.")
 
 
 def _flattered(record: Record) -> Iterator[Finding]:
@@ -144,9 +147,8 @@ def _flattered(record: Record) -> Iterator[Finding]:
         yield Finding(
             "open" if near > 1 else "for",
             f"Validation accuracies come from {judged:,} images, so {percent(best)} is known to ± "
-            f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters. {near:,} different "
-            "networks are within what such "
-            "a measurement can tell apart from the best.",
+            f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters."
+            + (f" So few images cannot tell {near:,} different networks from the best." if near > 1 else ""),
         )
     elif tried > 1:
         yield Finding(
@@ -160,28 +162,50 @@ def _compared(record: Record) -> Iterator[Finding]:
     if found is None:
         yield Finding(
             "open",
-            "Whether the search was worth it is not known: `nanonas compare` trains the winner, ResNet-18, a plain CNN "
-            "and "
-            "random networks alike, and tests each.",
+            "Whether the search was worth it is not known: `nanonas compare` trains the winner, ResNet-18, a plain "
+            "CNN and random networks alike, and tests each.",
         )
         return
-    own = float(found["test_accuracy"])
-    drawn = [float(row["test_accuracy"]) for name, row in rows.items() if name.startswith("random")]
+    drawn = [row for name, row in rows.items() if name.startswith("random")]
     if drawn:
-        mean = statistics.mean(drawn)
+        mean = statistics.mean(float(row["test_accuracy"]) for row in drawn)
+        best = max(drawn, key=lambda row: float(row["test_accuracy"]))
+        sign, gap = _against(found, best)
         yield Finding(
-            "for" if own > max(drawn) else "against",
-            f"Against {len(drawn)} random networks of the same space, trained alike, the winner is "
-            f"{points(own - mean)} points "
-            f"better than their mean and {points(own - max(drawn))} than the best of them, on test images.",
+            sign,
+            f"Against {len(drawn)} random networks of the same space, trained alike: "
+            f"{points(float(found['test_accuracy']) - mean)} points over their mean, {gap} over the best of them.",
         )
     for name, other in rows.items():
         if name != "found" and not name.startswith("random"):
-            gap, share = own - float(other["test_accuracy"]), found["params"] / max(1, other["params"])
-            yield Finding(
-                "for" if gap >= 0 or share < 0.5 else "against",
-                f"Against {name}, trained alike: {points(gap)} points, with {share:.2g} times its parameters.",
+            sign, gap = _against(found, other)
+            share = found["params"] / max(1, other["params"])
+            epochs = float(found.get("epochs", 1)), float(other.get("epochs", 1))
+            alike = (
+                ""
+                if epochs[0] == epochs[1]
+                else f", which had {epochs[1]:.3g} epochs in its time, and not {epochs[0]:.3g}"
             )
+            sign = sign if epochs[0] == epochs[1] else "open"
+            yield Finding(sign, f"Against {name}{alike}: {gap}, with {share:.2g} times its parameters.")
+
+
+def _against(own: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Literal["for", "against", "open"], str]:
+    """Whether a network's mean test accuracy is above another's by more than their trainings differ anyway."""
+    gap = float(own["test_accuracy"]) - float(other["test_accuracy"])
+    errors = [_error(row) for row in (own, other)]
+    if None in errors:
+        return "open", f"{points(gap)} points, of one training each"
+    noise = Z * sum(error**2 for error in errors if error is not None) ** 0.5
+    if abs(gap) <= noise:
+        return "open", f"{points(gap)} points, no more than trainings differ by (± {100 * noise:.2f})"
+    return "for" if gap > 0 else "against", f"{points(gap)} points"
+
+
+def _error(row: Mapping[str, Any]) -> float | None:
+    """The standard error of a mean over trainings."""
+    trainings = len(row.get("trainings") or ())
+    return None if row.get("spread") is None or trainings < 2 else float(row["spread"]) / trainings**0.5
 
 
 def _learned(record: Record) -> Iterator[Finding]:

@@ -435,6 +435,7 @@ def test_what_nobody_can_read_is_refused_with_a_reason(content: str, reason: str
     assert files.waiting() == []
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_no_request(tmp_path: Path) -> None:
     files = RequestFiles(tmp_path)
     os.mkfifo(tmp_path / "a.json")
@@ -445,6 +446,11 @@ def test_a_pipe_is_no_request(tmp_path: Path) -> None:
 def test_a_request_reads_back() -> None:
     for request in (Request("pause"), Request("ban", "zero"), Request("plant", genome=(1, 2))):
         assert parsed(request.to_values()) == request
+
+
+def test_a_long_genome_is_said_briefly() -> None:
+    assert str(Request("plant", genome=(1,) * 12)) == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"
+    assert str(Request("plant", genome=(1,) * 13)) == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …] of 13 numbers"
 
 
 def test_a_request_that_cannot_be_written(tmp_path: Path) -> None:

@@ -39,9 +39,20 @@ def test_intervals_hold_what_they_promise_for_relatives(alike: float) -> None:
     assert 0.90 <= coverage(20, 10, alike) <= 0.99
 
 
+def test_circumstances_that_follow_from_each_other_do_not_hide_an_effect() -> None:
+    rng = np.random.default_rng(0)
+    x, one = rng.normal(size=80), rng.normal(size=80)
+    y = 2 * x + one + rng.normal(size=80) / 10
+    alone = association(y, np.column_stack([x, one]), np.arange(80), 0.05)
+    assert association(y, np.column_stack([x, one, 3 - 2 * one, np.ones(80)]), np.arange(80), 0.05) == pytest.approx(
+        alone
+    )
+
+
 def test_what_cannot_be_told_is_none() -> None:
     y = np.arange(6.0)
     assert association(y, np.ones((6, 1)), np.arange(6), 0.05) is None  # always so
+    assert association(y, np.column_stack([y, 2 * y]), np.arange(6), 0.05) is None  # as much the other's effect
     assert association(y, np.arange(6.0)[:, None], np.zeros(6, dtype=np.int64), 0.05) is None  # one family
 
 

@@ -164,6 +164,11 @@ def test_it_is_small() -> None:
     assert own / 90 < 3000  # bytes a candidate, the page's own few included
 
 
+def test_where_nobody_was_bred_there_is_no_tree() -> None:
+    found = Reader(page.render(record(entries(10))))
+    assert "none was bred from another" in found.text
+
+
 @pytest.mark.parametrize("number", [0, 1, 3, 12])
 def test_a_run_that_has_hardly_begun(number: int) -> None:
     found = Reader(page.render(record(entries(number))))
