@@ -313,13 +313,11 @@ def dashboard(arguments: Sequence[str]) -> None:
     from nanonas.folder import find
 
     console = Console()
-    run = find(given.folder)
-    console.print(
-        f"{escape(str(run.path))}, live; Ctrl-C ends the page, not the search", highlight=False, soft_wrap=True
-    )
-    serve(
-        run, given.host, given.port, lambda words: console.print(words, markup=False, highlight=False, soft_wrap=True)
-    )
+
+    def say(words: str) -> None:
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    serve(find(given.folder), given.host, given.port, say)
 
 
 def control(arguments: Sequence[str]) -> None:

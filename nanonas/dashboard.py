@@ -144,7 +144,8 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
     live = Live(run)
     server = make_server(live, host, port)
     shown = f"[{host}]" if ":" in host else host
-    say(f"http://{shown}:{server.server_address[1]}")
+    address = f"http://{shown}:{server.server_address[1]}"
+    say(f"{run.path} is at {address} now; Ctrl-C ends the page, not the search")
     if not Guard(host, port).local:
         say(f"whoever can reach {host} can see this run and steer it; without --host only this machine can")
     with contextlib.suppress(KeyboardInterrupt):
