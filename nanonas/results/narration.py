@@ -121,7 +121,7 @@ class _Generation:
 
     def paragraphs(self) -> Iterator[str]:
         yield from (self._pooled(), self._drawn(), self._bred(), self._edited())
-        yield from (self._improved(), self._best(), self._lost(), self._planted())
+        yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
     # --- who is in it -------------------------------------------------------------------------------------------------
@@ -169,6 +169,10 @@ class _Generation:
     def strategy(self) -> str:
         name = str(self.record.search.get("strategy", ""))
         return str(self.record.search.get("screens", "")) if name == "screened" else name
+
+    @property
+    def _several(self) -> bool:
+        return len(self.record.objectives) > 1
 
     def _first_with(self, has: Callable[[Entry], bool]) -> bool:
         """Whether this is the first generation that has such a candidate: then what it means is said once."""
@@ -220,8 +224,8 @@ class _Generation:
         first = self._first_with(self._child)
         shown = _list([*named, *([f"{more} others"] if more else [])])
         words = (
-            f"{_networks(len(self.children), 'child', 'children')} {_were(len(self.children))} bred: {' and '.join(how)}. "
-            f"The parents, with how many children: {shown}."
+            f"{_networks(len(self.children), 'child', 'children')} {_were(len(self.children))} bred: "
+            f"{' and '.join(how)}. The parents, with how many children: {shown}."
         )
         return f"{words} {_CHOICE[self.strategy]}" if first and self.strategy in _CHOICE else words
 
@@ -253,7 +257,10 @@ class _Generation:
             return ""
         better = sum(gain > 0 for gain in gains.values())
         of = f"{better} of {len(gains)}" if better else f"None of {len(gains)}"
-        words = f"{of} came out better than the better of {'their' if len(gains) > 1 else 'its'} parents."
+        crossed = any(len(self.record.entries[number].candidate.proposal.parents) > 1 for number in gains)
+        whose = "their" if len(gains) > 1 else "its"
+        than = f"the better of {whose} parents" if crossed else f"{whose} parent{'s' if len(gains) > 1 else ''}"
+        words = f"{of} came out {'more accurate' if self._several else 'better'} than {than}."
         if better:
             number = max(gains, key=lambda n: (gains[n], -n))
             how = self._difference(number)
@@ -268,6 +275,20 @@ class _Generation:
             )
         return words
 
+    def _level(self) -> str:
+        """The typical network against those that began the search, where they trained alike: what selection is for."""
+        now = [e for e in self.children if e.accuracy is not None]
+        first = [e for e in self.record.trained if e.generation == 0 and e.accuracy is not None]
+        budgets = {entry.candidate.proposal.budget for entry in (*now, *first)}
+        if self.number == 0 or self._several or min(len(now), len(first)) < 3 or len(budgets) > 1:
+            return ""
+        medians = [_median(sorted(e.accuracy for e in some if e.accuracy is not None)) for some in (now, first)]
+        verdict = "so breeding pays, best or not" if medians[0] > medians[1] else "so breeding has not paid yet"
+        return (
+            f"Half of the children are right on more than {percent(medians[0])}, of the first generation half were on "
+            f"more than {percent(medians[1])}: {verdict}."
+        )
+
     def _difference(self, number: int) -> str:
         found = self.steps[number]
         if len(self.record.entries[number].candidate.proposal.parents) > 1:
@@ -276,7 +297,7 @@ class _Generation:
         return f", by {_list(said[:_SHOWN])}" if said and len(said) <= _SHOWN else f", by {len(said)} edits"
 
     def _best(self) -> str:
-        if len(self.record.objectives) > 1:
+        if self._several:
             return self._front()
         if not self.record.ranked:
             return "No network has been judged yet."
@@ -348,9 +369,13 @@ class _Generation:
                 "that promises most."
             )
         trust = audited(self.record.told, Objective()).get(name)
-        return (
-            f"{words} {_trust(trust, 'stands aside, and the strategy chooses by itself until its guesses are better')}"
-        )
+        aside = "stands aside, and the strategy chooses by itself until its guesses are better"
+        return f"{words} {_trust(trust, aside, self._untrusted)}"
+
+    @cached_property
+    def _untrusted(self) -> bool:
+        """Whether nobody has heard before how guesses came out."""
+        return not audited(_with(self.record, self.before).told, Objective())
 
     def _inherited(self) -> str:
         heirs = [entry for entry in self.members if entry.candidate.proposal.inherits]
@@ -371,11 +396,13 @@ class _Generation:
             return (
                 f"{words} What inheriting does to accuracies is not known before three twins have been trained.".strip()
             )
-        gain = f"{signed(100 * start.mean)} ± {100 * start.error:.2f} points"
-        return (
-            f"{words} By the {start.correlation.n} twins so far, an heir's accuracy is {gain} above what it would have "
-            f"from scratch. {_order(start.correlation)}"
-        ).strip()
+        side = "above" if start.mean >= 0 else "below"
+        gain = f"{100 * abs(start.mean):.2f} ± {100 * start.error:.2f} points {side} what it would have from scratch"
+        gain += "" if abs(start.mean) > 2 * start.error else ", which may be nothing"
+        words += (
+            f" By the {start.correlation.n} twins so far, an heir's accuracy is {gain}. {_order(start.correlation)}"
+        )
+        return words.strip()
 
     def _promoted(self) -> str:
         some = [e for e in self.members if e.candidate.proposal.resumes is not None]
@@ -389,7 +416,7 @@ class _Generation:
         for name, trust in audited(self.record.told, Objective()).items():
             if name.startswith(CURVES):
                 words += f" How learning curves go on to epoch {name.removeprefix(CURVES)} was guessed beforehand. "
-                words += _trust(trust, "is not asked")
+                words += _trust(trust, "is not asked", self._untrusted)
         return words
 
 
@@ -421,13 +448,12 @@ def _guessed(entry: Entry) -> bool:
     return predicted is not None and not predicted.by.startswith(CURVES)
 
 
-def _trust(found: Correlation | None, otherwise: str) -> str:
-    """Whether predictions can be trusted."""
+def _trust(found: Correlation | None, otherwise: str, first: bool) -> str:
+    """Whether predictions can be trusted; `first`: what the figure means is said, too."""
     if found is None:
         return "Too few of its guesses have come out to say what they are worth."
-    said = (
-        f"Of the last {found.n} guesses Kendall's τ is {_interval(found)}, where 1 is the right order and 0 is chance"
-    )
+    said = f"Of the last {found.n} guesses Kendall's τ is {_interval(found)}"
+    said += ", where 1 is the right order and 0 is chance" if first else ""
     if found.worthless:
         return f"{said}: worth nothing, so it {otherwise}."
     return f"{said}: better than chance." if found.low > 0 else f"{said}: that can still be luck."
@@ -445,14 +471,15 @@ def _interval(found: Correlation) -> str:
 def _way(record: Record, best: Entry) -> str:
     """How the best came about, from the network that it goes back to."""
     way = ancestors(record, best.number)[::-1]
+    which = "The most accurate" if len(record.objectives) > 1 else "The best"
     if len(way) == 1:
-        return f"The best, #{best.number}, was drawn at random: nothing that was bred is better."
+        return f"{which}, #{best.number}, was drawn at random: nothing that was bred is better."
     said = [f"#{way[0]} ({_accuracy(record.entries[way[0]])})"]
     for number in way[1:]:
         found = step(record, number)
         how = f"{_few(in_words(found.edits))}" if found.bred else found.kind
         said.append(f"#{number} ({how}; {_accuracy(record.entries[number])})")
-    return f"The best, #{best.number}, goes back to #{way[0]}: {' → '.join(said)}."
+    return f"{which}, #{best.number}, goes back to #{way[0]}: {' → '.join(said)}."
 
 
 def _accuracy(entry: Entry) -> str:
