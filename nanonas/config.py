@@ -40,7 +40,7 @@ class SearchConfig:
     __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
 
     data: str = "cifar10"
-    """digits, cifar10, cifar100, a folder of images (root/class/*, or root/{train,val,test}/class/*), an .npz, or
+    """digits, cifar10, cifar100, a folder of images (`root/class/*`, or `root/{train,val,test}/class/*`), an .npz, or
     parquet (a file or a folder)."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
