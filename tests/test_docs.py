@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import re
 import shlex
 import shutil
@@ -44,14 +46,28 @@ def commands() -> list[Any]:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the smallest of runs in it, trained winner included."""
+    """A folder with the smallest of runs in it, trained winner included, and beside it what was said of it."""
     folder = tmp_path_factory.mktemp("docs")
     search = SearchConfig(
         data="digits", space="nano", channels=2, length=2, population=2, epochs=1, train_images=40, precision="float32"
     )
-    out = RunConfig(evaluations=2, final_epochs=1, workers=1, device="cpu", out=folder / "outputs", name="small")
-    begin(Config(search, out), quiet=True)
+    out = RunConfig(
+        evaluations=3, final_epochs=1, workers=1, device="cpu", out=folder / "outputs", name="small", explain=True
+    )
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        begin(Config(search, out))
+    (folder / "said.txt").write_text(said.getvalue(), encoding="utf-8")
     return folder / "outputs"
+
+
+def test_explain_tells_a_real_search(run: Path) -> None:
+    said = (run.parent / "said.txt").read_text(encoding="utf-8")
+    titles = [line for line in said.splitlines() if line.startswith(("Generation", "Looking back"))]
+    assert titles == ["Generation 1", "Generation 2", "Looking back"]
+    assert "  2 networks were drawn at random, for nothing is known yet." in said
+    assert "  1 child was bred: 1 by a change to one parent." in said
+    assert "new best" not in said  # the narrator says so
+    assert "\N{NO-BREAK SPACE}%" in said
 
 
 @pytest.mark.filterwarnings("default")  # other people's, at most
@@ -122,4 +138,5 @@ def test_every_page_is_in_the_sites_navigation() -> None:
 def test_nothing_of_the_site_is_loaded_from_elsewhere() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert "font: false" in site
+    assert "- offline" not in site  # its name notwithstanding
     assert not any("```mermaid" in page.read_text(encoding="utf-8") for page in PAGES)
