@@ -1,6 +1,6 @@
 """Runs everything that docs/tutorial.md shows, and draws its figures.
 
-    python docs/make_figures.py              # about ten minutes on two cores
+    python docs/make_figures.py              # about ten minutes on two cores that do nothing else
     python docs/make_figures.py --only pareto
 
 Searches, and what each command said, are kept in the folder that --runs says: what was run before is not run again. The

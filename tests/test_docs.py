@@ -37,7 +37,7 @@ def commands() -> list[Any]:
     found = []
     for page in PAGES:
         for code in blocks(page, "sh"):
-            for line in code.splitlines():
+            for line in code.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["nanonas"]:
                     found.append(pytest.param(words[1:], id=f"{name(page)}: {' '.join(words)}"[:90]))
