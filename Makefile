@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 INSTALLED := $(VENV)/.installed
 
-.PHONY: search test check format clean
+.PHONY: search test check format docs clean
 
 search: $(INSTALLED)  ## Evolution discovers, trains and saves a CNN on real handwritten digits; about a minute on 2 cores
 	$(RUN)nanonas search --config configs/fast.yaml
@@ -22,6 +22,10 @@ format: $(INSTALLED)
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
 
+docs: $(INSTALLED)  ## The documentation as a site that needs no network: site/index.html
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict
+
 # torch goes first and pinned, so that nothing else picks another build of it.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,4 +34,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -40,7 +40,7 @@ class SearchConfig:
     __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
 
     data: str = "cifar10"
-    """digits, cifar10, cifar100, a folder of images (root/class/*, or root/{train,val,test}/class/*), an .npz, or
+    """digits, cifar10, cifar100, a folder of images (`root/class/*`, or `root/{train,val,test}/class/*`), an .npz, or
     parquet (a file or a folder)."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
@@ -177,6 +177,8 @@ class RunConfig:
     """auto, cpu, cuda, cuda:N or mps."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
+    explain: bool = False
+    """Tell each generation in plain words: what it was bred from, what came of it, what helped, and what to believe."""
     keep_weights: Annotated[int, Field(ge=1)] = 20
     """Of how many of the best candidates the trained weights stay on the disk; those of the front always do."""
     out: Path = Path("outputs")

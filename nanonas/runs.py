@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -47,7 +48,10 @@ from nanonas.finalists import finalists, from_scratch, train_finalists
 from nanonas.folder import RunFolder, find, read_config, search_seconds
 from nanonas.genome import GenomeFile, read_genome, space_options
 from nanonas.keeper import Keeper, evaluated, write_best
+from nanonas.results import record as records
+from nanonas.results.narration import Narrator
 from nanonas.results.progress import SearchProgress, TrainingProgress
+from nanonas.results.record import Entry
 from nanonas.results.text import costs, duration
 from nanonas.spaces.operations import Bans
 from nanonas.training.machine import described
@@ -289,7 +293,8 @@ class Session:
         kept = None if search.inherit or search.halving else run.keep_weights
         keeper = Keeper(folder, self.genome_file, kept, heard, make_objectives(search))
         wanted = self._evaluations(run.evaluations, generations)
-        live = SearchProgress(self.console, wanted, deadline, generations, heard)
+        live = SearchProgress(self.console, wanted, deadline, generations, heard, terse=run.explain)
+        narrator = self._narrator(store, folder) if run.explain else None
         pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
         with pool, live:
 
@@ -297,6 +302,9 @@ class Session:
                 keeper.hear(progress.candidate, progress.evaluation)
                 live.show(progress, keeper.front)
                 _log_evaluation(progress.candidate, progress.evaluation)
+                if narrator is not None:
+                    entry = Entry(progress.candidate, progress.evaluation, progress.generation)
+                    self._tell(narrator.hear(entry))
 
             def answered(sentence: str) -> None:
                 self.console.print(f"  {sentence}", highlight=False, soft_wrap=True, markup=False)
@@ -307,6 +315,8 @@ class Session:
             end = study.run(run.evaluations, generations, deadline, observe, answered)
             self.start += study.paused_seconds  # a budget of time does not run while the search is paused
             found = study.best()
+        if narrator is not None:
+            self._tell(narrator.end())
         if found is None:
             over = [e.reason for e in store.latest().values() if e.state is State.INFEASIBLE]
             if over:
@@ -316,6 +326,21 @@ class Session:
                 f"{folder.path} --time …`, or see {folder.log}"
             )
         return *found, end
+
+    def _narrator(self, store: RunStore, folder: RunFolder) -> Narrator:
+        objectives, generation = make_objectives(self.config.search), self.strategy.generation
+        known = records.read(store, folder.path.name, self.space, generation, objectives=objectives)
+        return Narrator(known, generation, partial(_size, generation))
+
+    def _tell(self, told: Iterable[tuple[int | None, list[str]]]) -> None:
+        """Prints what the narrator has to say."""
+        for generation, paragraphs in told:
+            title = "Looking back" if generation is None else f"Generation {generation + 1}"
+            self.console.print(f"\n[bold]{title}[/bold]", highlight=False)
+            for words in paragraphs:
+                # only these two keep a figure and its sign together: rich breaks lines at every kind of space
+                for line in wrap(words.replace(" %", "\N{NO-BREAK SPACE}%"), self.console.width - 2):
+                    self.console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     def _study(self, store: RunStore, folder: RunFolder, pool: WorkerPool) -> Study:
         search = self.config.search
@@ -336,8 +361,7 @@ class Session:
         """How many trained candidates the search ends after, by either budget."""
         limits = [] if evaluations is None else [evaluations]
         if generations is not None:
-            numbers = bisect.bisect_left(range(10**9), generations, key=self.strategy.generation)
-            limits.append(numbers - self.config.search.warm_pool)
+            limits.append(_size(self.strategy.generation, generations - 1) - self.config.search.warm_pool)
         return min(limits, default=None)
 
     def trials(self, folder: RunFolder) -> list[Any]:
@@ -424,6 +448,11 @@ class Session:
             )
         logger.info("final training: {}", result)
         return result
+
+
+def _size(generation: Callable[[int], int], last: int) -> int:
+    """How many candidates there are up to the end of a generation, 0-based."""
+    return bisect.bisect_left(range(10**9), last + 1, key=generation)
 
 
 @contextlib.contextmanager

@@ -93,6 +93,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "workers": 3,
     "device": "cpu",
     "hang_seconds": 10.0,
+    "explain": True,
     "keep_weights": 2,
     "out": Path("elsewhere"),
     "name": "mine",
@@ -112,7 +113,7 @@ def other() -> Config:
 def flags(name: str) -> list[str]:
     """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
-    if name in ("inherit", "deterministic"):
+    if name in ("inherit", "deterministic", "explain"):
         return [flag]
     return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
 

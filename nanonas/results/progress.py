@@ -63,6 +63,7 @@ class SearchProgress(_Panel):
         deadline: when it ends, as of `time.time()`, where that is known.
         generations: how many the search ends after, where that is known.
         heard: what earlier sessions evaluated.
+        terse: nothing but the panel, because somebody else tells what happens.
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class SearchProgress(_Panel):
         deadline: float | None,
         generations: int | None,
         heard: Iterable[tuple[Candidate, Evaluation]] = (),
+        *,
+        terse: bool = False,
     ) -> None:
+        self.terse = terse
         self.evaluations, self.deadline, self.generations = evaluations, deadline, generations
         self.start = time.time()
         self.states: Counter[State] = Counter()  # of this session
@@ -101,6 +105,8 @@ class SearchProgress(_Panel):
             self.states[progress.evaluation.state] += 1
         else:
             self.scored += 1
+        if self.terse:
+            return
         if not self.console.is_terminal and earlier is not None and progress.generation > earlier.generation:
             self.console.print(self._line(), highlight=False, soft_wrap=True)
         if progress.best is not None and progress.best.number == progress.evaluation.number:

@@ -1,0 +1,142 @@
+"""What the documentation shows works: its Python runs, its commands parse, its links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nanonas
+from nanonas import cli
+from nanonas.config import Config, RunConfig, SearchConfig
+from nanonas.runs import begin
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+TINY = {"data": "digits", "population_size": 2, "generations": 1, "epochs": 1, "train_images": 40, "quiet": True}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for kind, code in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def commands() -> list[Any]:
+    found = []
+    for page in PAGES:
+        for code in blocks(page, "sh"):
+            for line in code.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["nanonas"]:
+                    found.append(pytest.param(words[1:], id=f"{name(page)}: {' '.join(words)}"[:90]))
+    return found
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the smallest of runs in it, trained winner included, and beside it what was said of it."""
+    folder = tmp_path_factory.mktemp("docs")
+    search = SearchConfig(
+        data="digits", space="nano", channels=2, length=2, population=2, epochs=1, train_images=40, precision="float32"
+    )
+    out = RunConfig(
+        evaluations=3, final_epochs=1, workers=1, device="cpu", out=folder / "outputs", name="small", explain=True
+    )
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        begin(Config(search, out))
+    (folder / "said.txt").write_text(said.getvalue(), encoding="utf-8")
+    return folder / "outputs"
+
+
+def test_explain_tells_a_real_search(run: Path) -> None:
+    said = (run.parent / "said.txt").read_text(encoding="utf-8")
+    titles = [line for line in said.splitlines() if line.startswith(("Generation", "Looking back"))]
+    assert titles == ["Generation 1", "Generation 2", "Looking back"]
+    assert "  2 networks were drawn at random, for nothing is known yet." in said
+    assert "  1 child was bred: 1 by a change to one parent." in said
+    assert "new best" not in said  # the narrator says so
+    assert "\N{NO-BREAK SPACE}%" in said
+
+
+@pytest.mark.filterwarnings("default")  # other people's, at most
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_runs(page: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page's blocks, one after the other in a folder that has a run in it; searches are tiny whatever they say."""
+    codes = blocks(page, "python")
+    if any("frames" in code for code in codes):
+        pytest.importorskip("pandas", reason="frames need pandas: pip install 'nanonas[notebook]'")
+    shutil.copytree(run, tmp_path / "outputs")
+    monkeypatch.chdir(tmp_path)
+    real = nanonas.nano_nas
+
+    def tiny(*given: Any, **named: Any) -> Any:
+        bound = inspect.signature(real).bind(*given, **named).arguments
+        settings = {**bound.pop("settings", {}), "channels": 2, "length": 2, "workers": 1}
+        data = {"data": named["data"]} if Path(str(named.get("data"))).exists() else {}
+        return real(**{**bound, **TINY, **data, "space": "nano", "out": tmp_path / "tiny", **settings})
+
+    monkeypatch.setattr(nanonas, "nano_nas", tiny)
+    space: dict[str, Any] = {"__name__": "page"}
+    monkeypatch.setitem(__import__("sys").modules, "page", type(nanonas)("page"))  # dataclasses look their module up
+    for place, code in enumerate(codes):
+        exec(compile(code, f"{name(page)}, block {place + 1}", "exec"), space)
+
+
+@pytest.mark.parametrize("words", commands())
+def test_a_command_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if "--config" in words and not Path(words[words.index("--config") + 1]).exists():
+        words = [
+            word for place, word in enumerate(words) if place not in places_of("--config", words)
+        ]  # some run's own
+    if words[0].startswith("-"):
+        return
+    verb, cls = words[0], cli.VERBS[words[0]][1]
+    if verb in ("search", "plan"):
+        cli._configured(cls, verb, words[1:])
+    else:
+        cli._parse(cls, verb, words[1:])
+
+
+def places_of(flag: str, words: list[str]) -> tuple[int, int]:
+    return words.index(flag), words.index(flag) + 1
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in LINK.findall(text):
+        if not target.startswith(("http://", "https://", "#", "mailto:")):
+            file, _, anchor = target.partition("#")
+            assert (page.parent / file).exists(), f"{name(page)} links to {target}, which is not there"
+            assert not anchor or anchor in anchors(page.parent / file), f"{name(page)}: no such heading as {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in PAGES[1:]:
+        assert page.relative_to(ROOT / "docs").as_posix() in site
+
+
+def test_nothing_of_the_site_is_loaded_from_elsewhere() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in site
+    assert "- offline" not in site  # its name notwithstanding
+    assert not any("```mermaid" in page.read_text(encoding="utf-8") for page in PAGES)
