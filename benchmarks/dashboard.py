@@ -8,8 +8,6 @@ asks for it, and answered as it would be, JSON included. The browser's own work 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -17,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from report import pretend
+from report import main, pretend
 
 from nanonas.core import Candidate, Evaluation, State
 from nanonas.dashboard import Live
@@ -25,7 +23,6 @@ from nanonas.engine.store import RunStore
 from nanonas.folder import RunFolder
 from nanonas.results.board import make_app
 from nanonas.results.guard import HEADER, Guard
-from nanonas.training.machine import described
 
 RESULTS = Path(__file__).parent / "results" / "dashboard.json"
 TIMES = 5  # evaluations; the median counts
@@ -99,20 +96,5 @@ def bodies(app: Any) -> list[dict[str, Any]]:
     return found
 
 
-def main() -> None:
-    """Measures, prints, and keeps the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    rows = []
-    for candidates in given.candidates:
-        rows.append(measure(candidates))
-        print(rows[-1], flush=True)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"date": time.strftime("%Y-%m-%d"), "machine": described(), "runs": rows}
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__, RESULTS)

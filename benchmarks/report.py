@@ -101,11 +101,11 @@ def timed(do: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Measures, prints, and keeps the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(measure: Callable[[int], dict[str, Any]], about: str | None, results: Path) -> None:
+    """Measures runs of several sizes, prints, and keeps the results."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=results)
     given = parser.parse_args()
     rows = []
     for candidates in given.candidates:
@@ -117,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__, RESULTS)
