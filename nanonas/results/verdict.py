@@ -122,9 +122,13 @@ def _tested(record: Record) -> Iterator[Finding]:
     compared = sum(purpose.startswith("compare") for purpose in opened)
     others = len(opened) - compared
     besides = f", and {compared:,} times to compare it with others" if compared else ""
-    if record.final is None:
+    if not opened:
         yield Finding("open", "No test image was looked at yet; validation accuracies choose, so they flatter.")
-    elif others <= 1:
+    elif others == 0:
+        times = "once" if compared == 1 else f"{compared:,} times"
+        said = f"The test set was opened {times}, to compare the found network with others"
+        yield Finding("for", f"{said}: nothing was chosen by it, so its figures are honest.")
+    elif others == 1:
         once = f"The test set was opened once for the winner, after the search{besides}"
         yield Finding("for", f"{once}: nothing was chosen by it, so its figures are honest.")
     else:

@@ -35,6 +35,7 @@ def test_the_interval_is_scipys(right: int, n: int) -> None:
 def test_the_test_set() -> None:
     assert signs("No test image was looked at yet") == ["open"]
     assert signs("opened once for the winner", final=FINAL, events=opened("the winner")) == ["for"]
+    assert signs("opened once, to compare", events=opened("compare: found-seed0")) == ["for"]
     compared = opened("the winner", "compare: found-seed0", "compare: resnet18-seed0")
     assert signs("and 2 times to compare it", final=FINAL, events=compared) == ["for"]
     assert signs("opened 2 times for winners", final=FINAL, events=opened("the winner", "train, 9 epochs")) == ["open"]
