@@ -108,7 +108,10 @@ class SearchConfig:
     """Successive halving: all candidates train for little, the best one of so many goes on for more; 0 = all train for
     all epochs."""
     rungs: Annotated[int, Field(ge=2, le=20)] = 3
-    """Budgets of successive halving, each `halving` times as long as the one below, up to `epochs`."""
+    """Budgets of successive halving, the last one of `epochs`."""
+    rung_epochs: Count | None = None
+    """Epochs on the lowest rung of successive halving; by default so that each rung is `halving` times as long as the
+    one below."""
     rung_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training images that the lowest rung of successive halving trains on; it grows from rung to rung."""
     rung_image_size: Annotated[int, Field(ge=8)] | None = None
@@ -510,7 +513,9 @@ def make_rungs(config: SearchConfig, space: SearchSpace) -> tuple[Budget, ...]:
     if not config.halving:
         return (top,)
     side = min(space.input_shape[1:])
-    return ladder(top, config.halving, config.rungs, config.rung_share, config.rung_image_size, side)
+    return ladder(
+        top, config.halving, config.rungs, config.rung_share, config.rung_image_size, side, config.rung_epochs
+    )
 
 
 def make_heirs_budget(config: SearchConfig, classes: int) -> Budget:

@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "warm_pool": 12,
     "halving": 3,
     "rungs": 2,
+    "rung_epochs": 1,
     "rung_share": 0.5,
     "rung_image_size": 12,
     "inherit": True,

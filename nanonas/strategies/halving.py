@@ -194,7 +194,13 @@ def _loss(evaluation: Evaluation) -> float:
 
 
 def ladder(
-    top: Budget, eta: int, number: int, first_share: float = 1.0, first_image_size: int | None = None, side: int = 0
+    top: Budget,
+    eta: int,
+    number: int,
+    first_share: float = 1.0,
+    first_image_size: int | None = None,
+    side: int = 0,
+    first_epochs: int | None = None,
 ) -> tuple[Budget, ...]:
     """Rungs up to a budget, each of `eta` times the epochs of the one below.
 
@@ -204,6 +210,7 @@ def ladder(
         first_share: of the training images on the first rung, in (0, 1]; it grows geometrically to 1.
         first_image_size: pixels a side on the first rung, at most `side`; it grows likewise. None: as they are.
         side: pixels of the images as they are; needed with `first_image_size`.
+        first_epochs: of the first rung, below the top's; epochs grow geometrically from there. None: as `eta` has it.
 
     Raises:
         ConfigError: there are fewer than two rungs, or the image size is larger than the images.
@@ -213,7 +220,13 @@ def ladder(
             f"the first rung's images must be {side} pixels a side at most, as large as they are, but "
             f"rung_image_size is {first_image_size}"
         )
-    epochs = sorted({max(1, round(top.epochs / eta**step)) for step in range(number)})
+    if first_epochs is not None and first_epochs >= top.epochs:
+        raise ConfigError(
+            f"the first rung must be shorter than epochs = {top.epochs}, but rung_epochs is {first_epochs}; lower "
+            "--rung-epochs or raise --epochs"
+        )
+    growth = eta if first_epochs is None else (top.epochs / first_epochs) ** (1 / (number - 1))
+    epochs = sorted({max(1, round(top.epochs / growth**step)) for step in range(number)})
     if len(epochs) < 2:
         raise ConfigError(
             f"successive halving needs two rungs of different length, but {number} rungs up to epochs = {top.epochs} "

@@ -188,6 +188,8 @@ def test_a_ladder_climbs_to_the_whole_budget() -> None:
     assert all(rung.stop_epoch == 0 for rung in rungs)  # one epoch is over before the rule is looked at
     assert ladder(Budget(27, 2, 0.3), 3, 2)[0] == Budget(9, 2, 0.3)
     assert [rung.epochs for rung in ladder(Budget(4), 2, 9)] == [1, 2, 4]
+    assert [(rung.begin, rung.epochs) for rung in ladder(Budget(8), 4, 2, first_epochs=4)] == [(0, 4), (4, 8)]
+    assert [rung.epochs for rung in ladder(Budget(16), 4, 3, first_epochs=4)] == [4, 8, 16]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,7 @@ def test_a_ladder_climbs_to_the_whole_budget() -> None:
     [
         (lambda: ladder(Budget(1), 3, 3), "make one; raise --epochs"),
         (lambda: ladder(Budget(9), 3, 3, first_image_size=64, side=32), "32 pixels a side at most"),
+        (lambda: ladder(Budget(9), 3, 3, first_epochs=9), "shorter than epochs = 9, but rung_epochs is 9"),
         (lambda: Halving(RandomSearch(SPACE, 3), RUNGS[:1]), "two rungs"),
         (lambda: Halving(RandomSearch(SPACE, 3), (RUNGS[0], RUNGS[2])), "begins where the one below ends"),
         (lambda: Halving(RandomSearch(SPACE, 3), RUNGS, eta=1), "2 or more"),
