@@ -61,7 +61,7 @@ class Job:
             with tempfile.TemporaryDirectory() as folder, RunStore.begin(Path(folder) / "study.db", {}) as store:
                 study = Study(space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed)
                 study.run(self.queries)
-                told = list(zip(store.candidates(), store.latest().values(), strict=True))
+                told = store.told()
         asked = [table.find(candidate.proposal.genome) for candidate, _ in told]
         accuracies = [-np.inf if evaluation.accuracy is None else evaluation.accuracy for _, evaluation in told]
         return Trace(

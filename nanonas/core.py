@@ -69,6 +69,16 @@ class Proposal:
     inherits: tuple[int, ...] = ()  # numbers of the candidates whose weights it begins with, as far as they fit
     planted: bool = False  # asked for by a person, in the place of what the strategy would have tried
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is to be trained, and not only scored."""
+        return self.budget is None or self.budget.epochs > 0
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it is to be trained, beginning with nobody's weights."""
+        return self.trained and not self.inherits and self.resumes is None
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -82,7 +92,7 @@ class Candidate:
     @property
     def trained(self) -> bool:
         """Whether it is to be trained, and not only scored."""
-        return self.proposal.budget is None or self.proposal.budget.epochs > 0
+        return self.proposal.trained
 
     @property
     def identity(self) -> tuple[str, Budget | None, bool]:

@@ -7,20 +7,15 @@ from dataclasses import replace
 
 from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Proposal, State, Told
 from nanonas.engine.store import RunStore
-from nanonas.engine.study import ranking
+from nanonas.engine.study import best_networks, ranking
+from nanonas.results.record import FINALISTS, finalists_of
 
-_EVENT = "finalists"
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
 
 
 def finalists(told: Sequence[Told], number: int) -> list[Told]:
     """The best networks of a search, each once, the best first."""
-    candidates = {candidate.number: candidate for candidate, _ in told}
-    best: dict[str, Told] = {}
-    for evaluation in ranking(evaluation for _, evaluation in told):
-        candidate = candidates[evaluation.number]
-        best.setdefault(candidate.key, (candidate, evaluation))
-    return list(best.values())[:number]
+    return best_networks(told)[:number]
 
 
 def train_finalists(
@@ -53,7 +48,7 @@ def train_finalists(
     for candidate, evaluation in chosen:
         if candidate.number not in trained and from_scratch(candidate, evaluation, budget):
             trained[candidate.number] = evaluation
-            store.event(_EVENT, {"number": candidate.number, "accuracy": evaluation.accuracy})
+            store.event(FINALISTS, {"number": candidate.number, "accuracy": evaluation.accuracy})
     for candidate, _ in chosen:
         if candidate.number not in trained:
             scratch = Proposal(candidate.proposal.genome, (candidate.number,), budget)
@@ -67,20 +62,19 @@ def train_finalists(
         observe(candidate, evaluation, result)
         if result.state is State.COMPLETE and result.accuracy is not None:
             trained[result.number] = result
-            store.event(_EVENT, {"number": result.number, "accuracy": result.accuracy})
+            store.event(FINALISTS, {"number": result.number, "accuracy": result.accuracy})
     return [(by_number[evaluation.number][0], evaluation) for evaluation in ranking(trained.values())]
 
 
 def from_scratch(candidate: Candidate, evaluation: Evaluation, budget: Budget) -> bool:
     """Whether a search has trained a candidate as a finalist is trained."""
     proposal = candidate.proposal
-    begun = not proposal.inherits and proposal.resumes is None and proposal.budget == budget
-    return begun and evaluation.state is State.COMPLETE
+    return proposal.from_scratch and proposal.budget == budget and evaluation.state is State.COMPLETE
 
 
 def accuracies(store: RunStore) -> dict[int, float]:
     """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by number."""
-    return {int(e.details["number"]): float(e.details["accuracy"]) for e in store.events() if e.kind == _EVENT}
+    return finalists_of(store.events())
 
 
 def _counts(evaluation: Evaluation) -> dict[str, float]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Objective
-from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.folder import RunFolder, find
 from nanonas.genome import GenomeFile
@@ -79,9 +78,3 @@ def write_best(folder: RunFolder, file: GenomeFile) -> None:
     file.write(folder.best_genome)
     if find(folder.path.parent) == folder:
         file.write(folder.path.parent / "best_genome.json")
-
-
-def evaluated(store: RunStore) -> list[tuple[Candidate, Evaluation]]:
-    """The candidates that have an evaluation, with their latest, by number."""
-    latest = store.latest()
-    return [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]

@@ -47,7 +47,7 @@ from nanonas.files import write_text
 from nanonas.finalists import finalists, from_scratch, train_finalists
 from nanonas.folder import RunFolder, find, read_config, search_seconds
 from nanonas.genome import GenomeFile, read_genome, space_options
-from nanonas.keeper import Keeper, evaluated, write_best
+from nanonas.keeper import Keeper, write_best
 from nanonas.results import record as records
 from nanonas.results.narration import Narrator
 from nanonas.results.progress import SearchProgress, TrainingProgress
@@ -289,7 +289,7 @@ class Session:
         if generations is None and run.evaluations is None and deadline is None:
             generations = 100  # else nothing would end it
         folder.weights.mkdir(exist_ok=True)
-        heard = evaluated(store)
+        heard = store.told()
         kept = None if search.inherit or search.halving else run.keep_weights
         keeper = Keeper(folder, self.genome_file, kept, heard, make_objectives(search))
         wanted = self._evaluations(run.evaluations, generations)
@@ -406,7 +406,7 @@ class Session:
     def _finals(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation] | None:
         """Trains the best few from scratch and returns the best of them; None where the time was up before."""
         search, run = self.config.search, self.config.run
-        chosen, budget = finalists(evaluated(store), search.finalists), make_budget(search, self.images.classes)
+        chosen, budget = finalists(store.told(), search.finalists), make_budget(search, self.images.classes)
         self.console.print(f"\nthe best {len(chosen)} are trained from scratch", highlight=False)
         measured = replace(make_costs(search), max_latency_ms=None, max_memory_mb=None)  # they have met the limits
         trials = [replace(trial, weights=folder.finalists, costs=measured) for trial in self.trials(folder)]

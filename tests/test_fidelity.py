@@ -36,7 +36,6 @@ from nanonas.errors import RunError
 from nanonas.finalists import accuracies, finalists
 from nanonas.folder import RunFolder, best_module, search_seconds
 from nanonas.genome import read_genome
-from nanonas.keeper import evaluated
 from nanonas.training.data import pictures
 from nanonas.training.train import accuracy
 from nanonas.training.trial import read_weights
@@ -214,7 +213,7 @@ def arrived(run: Path) -> int:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_everything_happens_in_so_small_a_run(whole: Callable[[str], Path], strategy: str) -> None:
     with RunStore.read(whole(strategy) / "study.db") as store:
-        told = evaluated(store)
+        told = store.told()
     assert len(told) == 6 + TOTAL
     by_number = {candidate.number: (candidate, evaluation) for candidate, evaluation in told}
     scored = [candidate for candidate, _ in told if not candidate.trained]
@@ -285,7 +284,7 @@ def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(wh
     run = whole("evolution")
     with RunStore.read(run / "study.db") as store:
         from_scratch = accuracies(store)
-        chosen = finalists(evaluated(store), 2)
+        chosen = finalists(store.told(), 2)
     assert from_scratch.keys() == {candidate.number for candidate, _ in chosen}
     best = read_genome(run / "best_genome.json")
     number = best.known["candidate"]
@@ -334,7 +333,7 @@ def test_finalists_of_an_earlier_session_are_not_trained_again(
 def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(tmp_path: Path, seed: int) -> None:
     run = search(tmp_path, "run", f"--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9 --seed {seed}")
     with RunStore.read(run / "study.db") as store:
-        told = evaluated(store)
+        told = store.told()
         heirs = {candidate.number for candidate, _ in finalists(told, 9) if candidate.proposal.inherits}
         from_scratch = accuracies(store)
     assert {int(path.stem) for path in (run / "finalists").iterdir()} == heirs

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Prediction, Proposal, State
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Prediction, Proposal, State, Told
 from nanonas.errors import RunError
 
 _APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from anybody else's
@@ -195,6 +195,11 @@ class RunStore:
         """The evaluation of each candidate that has one, by number: the last one, where several arrived."""
         latest = {evaluation.number: evaluation for evaluation in self.evaluations()}
         return {number: latest[number] for number in sorted(latest)}
+
+    def told(self) -> list[Told]:
+        """The candidates that have an evaluation, with their latest, by number."""
+        latest = self.latest()
+        return [(candidate, latest[candidate.number]) for candidate in self.candidates() if candidate.number in latest]
 
     def arrival_times(self, since: int = 0) -> list[float]:
         """When each of `evaluations` arrived, in seconds since 1970."""

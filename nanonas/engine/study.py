@@ -28,6 +28,7 @@ from nanonas.core import (
     SearchSpace,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.controls import Controls
@@ -281,7 +282,7 @@ class Study:
                 # whoever inherits may have a shorter budget for it
                 asked = Proposal(self.space.sample(rng), budget=asked.budget, inherits=asked.inherits)
             planted = self._controls.plant(number)
-            if planted is not None and (asked.budget is None or asked.budget.epochs > 0):
+            if planted is not None and asked.trained:
                 return self._planted(number, planted)
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
@@ -411,6 +412,16 @@ class _Refused:
     too_large: int = 0
     banned: int = 0
     smallest: Network | None = None  # of those that are too large
+
+
+def best_networks(told: Iterable[Told]) -> list[Told]:
+    """The candidates that `ranking` has, the best first, each network once."""
+    by_number = {evaluation.number: (candidate, evaluation) for candidate, evaluation in told}
+    best: dict[str, Told] = {}
+    for evaluation in ranking(evaluation for _, evaluation in by_number.values()):
+        candidate, _ = by_number[evaluation.number]
+        best.setdefault(candidate.key, (candidate, evaluation))
+    return list(best.values())
 
 
 @dataclass(frozen=True)

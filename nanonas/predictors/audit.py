@@ -96,24 +96,31 @@ class HeadStart:
         return f"{100 * self.mean:+.1f} ± {100 * self.error:.1f} points, {self.correlation}"
 
 
+def twins(told: Sequence[Told]) -> list[tuple[Told, Told]]:
+    """Pairs of a candidate that inherited weights and the same network from scratch, in the order of the latter.
+
+    A twin has the network of its only parent again, without inherited weights; both were trained to the end.
+    """
+    heirs = {one[0].number: one for one in told if one[0].proposal.inherits and _measured(one[1])}
+    pairs: list[tuple[Told, Told]] = []
+    for candidate, evaluation in told:
+        proposal = candidate.proposal
+        heir = heirs.get(proposal.parents[0]) if proposal.from_scratch and len(proposal.parents) == 1 else None
+        if heir is not None and heir[0].key == candidate.key and _measured(evaluation):
+            pairs.append((heir, (candidate, evaluation)))
+    return pairs
+
+
+def _measured(evaluation: Evaluation) -> bool:
+    return evaluation.state is State.COMPLETE and evaluation.accuracy is not None
+
+
 def head_start(told: Sequence[Told]) -> HeadStart | None:
     """What inheriting did to accuracies and to their order, by the twins of `strategies.inheriting`; from 3 of them on.
 
-    A twin is the network of its only parent again, without inherited weights; both must have been trained to the end.
+    Mean and standard error of the gain in accuracy over the pairs of `twins`.
     """
-    heirs = {
-        candidate.number: (candidate.key, evaluation.accuracy)
-        for candidate, evaluation in told
-        if candidate.proposal.inherits and evaluation.state is State.COMPLETE
-    }
-    pairs: list[tuple[float, float]] = []
-    for candidate, evaluation in told:
-        proposal = candidate.proposal
-        if proposal.inherits or proposal.resumes is not None or len(proposal.parents) != 1:
-            continue
-        key, inherited = heirs.get(proposal.parents[0], ("", None))
-        if key == candidate.key and evaluation.state is State.COMPLETE and inherited is not None:
-            pairs.append((inherited, evaluation.accuracy or 0.0))
+    pairs = [(heir.accuracy or 0.0, twin.accuracy or 0.0) for (_, heir), (_, twin) in twins(told)]
     if len(pairs) < 3:
         return None
     children, scratch = np.array(pairs).T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,8 +12,10 @@ from nanonas.core import Candidate, Evaluation, Genome, Objective, SearchSpace, 
 from nanonas.engine.controls import TAKEN
 from nanonas.engine.requests import PAUSE, RESUME
 from nanonas.engine.store import Event, RunStore
-from nanonas.engine.study import ranking
+from nanonas.engine.study import best_networks, ranking
 from nanonas.spaces.network import Network
+
+FINALISTS = "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
 
 USABLE = (State.COMPLETE, State.PRUNED, State.CUT)  # states whose accuracies can be compared
 
@@ -103,16 +105,12 @@ class Record:
     @cached_property
     def distinct(self) -> list[Entry]:
         """As `ranked`, each network once."""
-        best: dict[str, Entry] = {}
-        for entry in self.ranked:
-            best.setdefault(entry.candidate.key, entry)
-        return list(best.values())
+        return [self.entries[candidate.number] for candidate, _ in best_networks(self.told)]
 
     @cached_property
     def finalists(self) -> dict[int, float]:
         """The accuracy from scratch of each finalist, by number."""
-        events = (event.details for event in self.events if event.kind == "finalists")
-        return {int(details["number"]): float(details["accuracy"]) for details in events}
+        return finalists_of(self.events)
 
     @cached_property
     def winner(self) -> Entry | None:
@@ -171,12 +169,18 @@ def read(
     )
 
 
+def finalists_of(events: Iterable[Event]) -> dict[int, float]:
+    """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by number."""
+    details = [event.details for event in events if event.kind == FINALISTS]
+    return {int(one["number"]): float(one["accuracy"]) for one in details}
+
+
 def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[float], float]:
     """Wall-clock seconds of searching until each arrival, and in all; without pauses and the time between two sessions.
 
     A session that was killed lasts until its last sign of life.
     """
-    marks = ("started", "ended", "interrupted", "given up", "finalists", PAUSE, RESUME)
+    marks = ("started", "ended", "interrupted", "given up", FINALISTS, PAUSE, RESUME)
     said = [(event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1) for event in events]
     moments = [moment for moment in said if moment[1] in marks]
     moments = sorted([*moments, *((arrival, "", place) for place, arrival in enumerate(arrivals))])

@@ -10,6 +10,7 @@ import numpy as np
 
 from nanonas.core import Floats, Objective, State
 from nanonas.predictors.audit import WINDOW, Correlation, kendall
+from nanonas.predictors.audit import twins as pairs_of_twins
 from nanonas.results.record import Entry, Record
 from nanonas.results.sheet import Column, Sheet, sheet
 from nanonas.results.text import costs, count, duration, mebibytes, milliseconds, percent, signed
@@ -143,15 +144,7 @@ def trust(record: Record) -> Sheet:
 
 def twins(record: Record) -> Sheet:
     """Children that inherited weights, and the same networks from scratch."""
-    rows = []
-    for entry in record.trained:
-        proposal = entry.candidate.proposal
-        if proposal.inherits or proposal.resumes is not None or len(proposal.parents) != 1:
-            continue
-        heir = record.entries[proposal.parents[0]]
-        twin = heir.candidate.key == entry.candidate.key and heir.candidate.proposal.inherits
-        if twin and heir.accuracy is not None and entry.accuracy is not None:
-            rows.append((heir.number, heir.accuracy, entry.number, entry.accuracy))
+    rows = [(a.number, heir.accuracy, b.number, twin.accuracy) for (a, heir), (b, twin) in pairs_of_twins(record.told)]
     with_weights, scratch = Column("inherited", percent), Column("from scratch", percent)
     return sheet(["#", with_weights, "twin #", scratch], rows)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State, Told
+from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
 from nanonas.predictors.audit import audited, audited_scores, head_start
@@ -60,7 +60,7 @@ def audit_table(store: RunStore) -> Table:
 
     Kendall's τ with its 95 % interval, and of how many; without rows while fewer than 3 were trained.
     """
-    table, told = Table(box=None, show_header=False), _told(store)
+    table, told = Table(box=None, show_header=False), store.told()
     for name, correlation in {**audited(told, Objective()), **audited_scores(told, Objective())}.items():
         table.add_row(name, Text(str(correlation)))
     return table
@@ -71,7 +71,7 @@ def inheritance(store: RunStore) -> str | None:
 
     The head start and Kendall's τ are against the same networks from scratch, where 3 or more had such a twin.
     """
-    told = _told(store)
+    told = store.told()
     shares = [e.metrics["inherited_share"] for c, e in told if c.proposal.inherits and "inherited_share" in e.metrics]
     if not shares:
         return None
@@ -80,11 +80,6 @@ def inheritance(store: RunStore) -> str | None:
     if start is None:
         return f"{said}; fewer than 3 were trained from scratch, too"
     return f"{said}; against {start.correlation.n} of them from scratch: {start}"
-
-
-def _told(store: RunStore) -> list[Told]:
-    latest = store.latest()
-    return [(candidate, latest[candidate.number]) for candidate in store.candidates() if candidate.number in latest]
 
 
 def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:

@@ -92,9 +92,7 @@ class Halving:
         if promotion is not None:
             return promotion
         own = self.strategy.ask(number, rng, [*(candidate for candidate, _ in self._held), *pending])
-        if own.budget is not None and own.budget.epochs == 0:
-            return own  # only to be scored
-        return replace(own, budget=self.rungs[0])
+        return replace(own, budget=self.rungs[0]) if own.trained else own
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         budget, resumes = candidate.proposal.budget, candidate.proposal.resumes

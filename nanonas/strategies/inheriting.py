@@ -53,18 +53,18 @@ class Inheriting:
         return self.strategy.generation(number)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        asked = {candidate.key for candidate in pending if _from_scratch(candidate)}
+        asked = {candidate.key for candidate in pending if candidate.proposal.from_scratch}
         for heir in self._twinless:
             if heir.key not in asked:
                 return Proposal(heir.proposal.genome, (heir.number,))
         known = {*self._known, *(candidate.proposal.genome for candidate in pending if candidate.trained)}
         own = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
-            if own.genome not in known or _untrained(own):
+            if own.genome not in known or not own.trained:
                 break
             own = self.strategy.ask(number, rng, pending)
         heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
-        return replace(own, budget=self.budget, inherits=heritage) if heritage and not _untrained(own) else own
+        return replace(own, budget=self.budget, inherits=heritage) if heritage and own.trained else own
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         proposal = candidate.proposal
@@ -77,16 +77,7 @@ class Inheriting:
             chosen = floor(self._heirs * self.audit_share) > floor((self._heirs - 1) * self.audit_share)
             if chosen and candidate.key not in self._scratch:
                 self._twinless.append(candidate)
-        if _from_scratch(candidate):
+        if proposal.from_scratch:
             self._scratch.add(candidate.key)
             self._twinless = [heir for heir in self._twinless if heir.key != candidate.key]
         self.strategy.tell(candidate, evaluation)
-
-
-def _untrained(proposal: Proposal) -> bool:
-    return proposal.budget is not None and proposal.budget.epochs == 0
-
-
-def _from_scratch(candidate: Candidate) -> bool:
-    """Whether its training begins with nobody's weights."""
-    return candidate.trained and not candidate.proposal.inherits and candidate.proposal.resumes is None
