@@ -16,7 +16,6 @@ never opened.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -30,8 +29,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Results
 from loguru import logger
-from throughput import surroundings
 
 from nanonas.config import SearchConfig, make_data, make_recipe, make_rungs, make_space
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Proposal, SearchSpace, State, rng_for
@@ -244,18 +243,11 @@ def main(arguments: Sequence[str]) -> None:
     images = make_data(config).load()
     space = make_space(config, images.input_shape, images.classes)
     label = given.label or f"{given.space}, {given.data}"
-    results: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
-    command = shlex.join(["python", "benchmarks/fidelity.py", *arguments])
-    entry = results.setdefault(label, {"command": command, **surroundings(), "settings": settings, "networks": []})
-    if entry["settings"] != settings:
-        raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take another --label")
+    results, command = Results(given.out), shlex.join(["python", "benchmarks/fidelity.py", *arguments])
+    entry = results.entry(label, settings, "networks", command=command)
     networks: list[dict[str, Any]] = entry["networks"]
     known = {network["number"]: network for network in networks}
     names = tuple(ways(config, space))
-
-    def keep() -> None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         todo = []
@@ -268,7 +260,7 @@ def main(arguments: Sequence[str]) -> None:
             network = known.setdefault(found["number"], {**found, "ways": {}})
             network["ways"].update(found["ways"])
             networks[:] = sorted(known.values(), key=lambda one: int(one["number"]))
-            keep()
+            results.keep()
             print(f"{place} of {len(todo)}", flush=True)
         changed = halving(config, space)
         while True:
@@ -280,9 +272,9 @@ def main(arguments: Sequence[str]) -> None:
                 print(f"promoted: {network['number']}", flush=True)
                 measurement = Measurement(config, network["number"], tuple(network["genome"]), (HALVED,))
                 network["ways"][HALVED] = pool.submit(measurement).result()["ways"][HALVED]
-                keep()
+                results.keep()
     entry["judged"] = judged(entry["networks"], config, space)
-    keep()
+    results.keep()
     print(f"\n{label}: {len(entry['networks'])} networks")
     for name, row in entry["judged"].items():
         low, high = row["interval"]

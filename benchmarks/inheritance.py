@@ -14,7 +14,6 @@ interrupted goes on. The test set is never opened.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -28,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Results
 from loguru import logger
 from screening import interval
-from throughput import surroundings
 
 from nanonas.config import SearchConfig, make_data, make_recipe, make_space
 from nanonas.core import Budget, Candidate, Genome, Proposal, rng_for
@@ -126,15 +125,12 @@ def main(arguments: Sequence[str]) -> None:
     names = ("channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
     settings = {name: getattr(given, name) for name in names}
     base = SearchConfig(data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings)
-    results: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
-    about = {"command": shlex.join(["python", "benchmarks/inheritance.py", *arguments]), **surroundings()}
+    results, command = Results(given.out), shlex.join(["python", "benchmarks/inheritance.py", *arguments])
     make_data(base).load()  # into the cache, once
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for space in given.spaces:
             label = f"{space}, {given.label or given.data}"
-            entry = results.setdefault(label, {**about, "settings": settings, "pairs": []})
-            if entry["settings"] != settings:
-                raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take --label")
+            entry = results.entry(label, settings, "pairs", command=command)
             done = {pair["number"] for pair in entry["pairs"]}
             config = replace(base, space=space)
             todo = [pool.submit(Pair(config, n)) for n in range(given.pairs) if n not in done]
@@ -142,8 +138,7 @@ def main(arguments: Sequence[str]) -> None:
                 entry["pairs"].append(future.result())
                 entry["pairs"].sort(key=lambda one: one["number"])
                 entry["summary"] = summed_up(entry["pairs"])
-                given.out.parent.mkdir(parents=True, exist_ok=True)
-                given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                results.keep()
                 print(f"{label}: {len(entry['pairs'])} of {given.pairs}", flush=True)
             print_summary(label, entry["summary"])
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 import time
@@ -28,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Results
 from loguru import logger
-from throughput import surroundings
 
 from nanonas.config import SearchConfig, make_budget, make_data, make_recipe, make_space, make_strategy
 from nanonas.engine.serial import SerialEvaluator
@@ -127,13 +126,11 @@ def main(arguments: Sequence[str]) -> None:
         lag=1,
     )
     label = given.label or given.data
-    results: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     settings = {
         name: getattr(given, name) for name in ("epochs", "batch_size", "max_macs", "candidates", "population")
     } | {"train_images": given.train_images, "valid_share": given.valid_share}
-    entry = results.setdefault(label, {"settings": settings, "searches": [], **surroundings()})
-    if entry["settings"] != settings:
-        raise SystemExit(f"{given.out} has {label!r} with other settings, {entry['settings']}: take another --out")
+    results = Results(given.out)
+    entry = results.entry(label, settings, "searches")
     done = {(one["strategy"], one["seed"]) for one in entry["searches"]}
     todo = [(name, seed) for seed in range(given.seeds) for name in given.strategies if (name, seed) not in done]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
@@ -145,8 +142,7 @@ def main(arguments: Sequence[str]) -> None:
             entry["searches"].append(future.result())
             entry["searches"].sort(key=lambda one: (one["strategy"], one["seed"]))
             entry["compared"] = compared(entry["searches"])
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            results.keep()
             one = future.result()
             print(
                 f"{one['strategy']} {one['seed']}: {max(one['accuracies']):.4f} in {one['seconds']:.0f} s", flush=True

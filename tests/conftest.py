@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own for decoded images."""
+"""What tests share: a cache of their own for decoded images, and one thread for those that ask for it."""
 
 from __future__ import annotations
 
@@ -12,3 +12,16 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANONAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch as a search's workers have it: for networks this small a second thread costs more than it brings."""
+    import torch
+
+    from nanonas.training.device import prepare
+
+    threads = torch.get_num_threads()
+    prepare(1)
+    yield
+    torch.set_num_threads(threads)

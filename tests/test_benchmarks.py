@@ -12,13 +12,19 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
+def benchmark(name: str, *arguments: str) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, str(BENCHMARKS / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "throughput.json"
     tiny = ["--networks", "plain_61k", "--seconds", "0.1", "--repetitions", "1", "--warm-up", "1", "--images", "600"]
-    command = [sys.executable, str(BENCHMARKS / "throughput.py"), *tiny, "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert "plain_61k" in done.stdout
+    said = benchmark("throughput.py", *tiny, "--out", str(out))
+    assert "plain_61k" in said
 
     result = json.loads(out.read_text(encoding="utf-8"))
     assert result["hardware"]["cores"] >= 1
@@ -38,9 +44,7 @@ def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
 def test_scores_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "scores.json"
     tiny = ["--spaces", "layers", "--networks", "3", "--epochs", "1"]
-    command = [sys.executable, str(BENCHMARKS / "scores.py"), *tiny, "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
+    benchmark("scores.py", *tiny, "--out", str(out))
     result = json.loads(out.read_text(encoding="utf-8"))
     assert result["hardware"]["cores"] >= 1
     layers = result["spaces"]["layers"]
@@ -56,9 +60,7 @@ def test_scores_runs_from_end_to_end(tmp_path: Path) -> None:
 
 def test_report_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "report.json"
-    command = [sys.executable, str(BENCHMARKS / "report.py"), "--candidates", "150", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
+    benchmark("report.py", "--candidates", "150", "--out", str(out))
     (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
     assert run["candidates"] == 150
     assert run["pictures"] >= 5
@@ -69,9 +71,38 @@ def test_report_runs_from_end_to_end(tmp_path: Path) -> None:
 def test_dashboard_runs_from_end_to_end(tmp_path: Path) -> None:
     pytest.importorskip("dash", reason="the dashboard needs dash: pip install 'nanonas[dashboard]'")
     out = tmp_path / "results" / "dashboard.json"
-    command = [sys.executable, str(BENCHMARKS / "dashboard.py"), "--candidates", "60", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
+    benchmark("dashboard.py", "--candidates", "60", "--out", str(out))
     (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
     assert run["candidates"] == 60
     assert run["update_processor_seconds"] > 0
+
+
+def test_inheritance_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "inheritance.json"
+    tiny = ["--data", "digits", "--spaces", "nano", "--train-images", "100", "--epochs", "2", "--workers", "1"]
+    benchmark("inheritance.py", *tiny, "--pairs", "2", "--out", str(out))
+    first = json.loads(out.read_text(encoding="utf-8"))["nano, digits"]["pairs"]
+    benchmark("inheritance.py", *tiny, "--pairs", "3", "--out", str(out))
+    entry = json.loads(out.read_text(encoding="utf-8"))["nano, digits"]
+    assert entry["pairs"][:2] == first
+    ways = [pair["ways"] for pair in entry["pairs"]]
+    gains = [way["inherited, half"]["accuracy"] - way["scratch"]["accuracy"] for way in ways]
+    assert entry["summary"]["against_scratch"]["inherited, half"][0] == pytest.approx(sum(gains) / 3)
+    assert all(0 < way["inherited, half"]["inherited_share"] <= 1 for way in ways)
+
+
+def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "fidelity.json"
+    tiny = ["--data", "digits", "--train-images", "100", "--epochs", "4", "--networks", "5", "--workers", "1"]
+    benchmark("fidelity.py", *tiny, "--out", str(out))
+    entry = json.loads(out.read_text(encoding="utf-8"))["layers, digits"]
+    networks, judged = entry["networks"], entry["judged"]
+    assert len(networks) == 5
+    promoted = [network for network in networks if "successive halving" in network["ways"]]
+    assert 0 < len(promoted) < 5
+    cheap = "small images, half the epochs"
+    spent = sum(network["ways"][cheap]["cpu"] for network in networks)
+    assert judged[cheap]["cpu_seconds"] == pytest.approx(spent / 5, abs=0.01)
+    spent += sum(network["ways"]["successive halving"]["cpu"] for network in promoted)
+    assert judged["successive halving, one of 4"]["cpu_seconds"] == pytest.approx(spent / 5, abs=0.01)
+    assert judged["scratch"]["against_scratch"] == 0

@@ -75,15 +75,6 @@ def quick_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(activation, "forward", lambda self, x: x)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """For networks this small a second thread costs seven times as much as it brings."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def counted(network: Network) -> tuple[int, float]:
     """Parameters and MACs for one image, as PyTorch counts them without computing anything."""
     with torch.device("meta"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,6 +18,8 @@ from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.spaces.network import ACTIVATIONS, OPS, Attribute, Draft, Network
 from nanonas.training import build
 from nanonas.training.build import MODULES, NetworkModule, build_module
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE, CLASSES = (3, 9, 8), 4  # an odd side, and not a square: a height and width mixed up would show
 
@@ -45,14 +47,6 @@ EXAMPLES: dict[str, list[tuple[str, dict[str, Attribute]]]] = {  # an operation,
     "concat": [("concat", {})],
 }
 CASES = [(op, attributes) for forms in EXAMPLES.values() for op, attributes in forms]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many would wait for each other over networks this small
-    yield
-    torch.set_num_threads(threads)
 
 
 def random_networks(space: SearchSpace, number: int, seed: int = 0) -> list[Network]:

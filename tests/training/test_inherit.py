@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,14 @@ from nanonas.training import inherit as module_under_test
 from nanonas.training.build import NetworkModule, build_module
 from nanonas.training.inherit import Inherited, Parent, inherit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE, CLASSES = (3, 8, 8), 4
 LAYERS = LayersSpace(SHAPE, CLASSES)
 NANO = NanoSpace(SHAPE, CLASSES, channels=4)
 CELLS = NASBench201Space(SHAPE, CLASSES, channels=4, cells=1)
 
 Layer = dict[str, Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many would wait for each other over networks this small
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(network: Network, seed: int = 0) -> NetworkModule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,9 @@ from nanonas.training.scores import IMAGES, SCORES, grad_norm, jacob_cov, naswot
 from nanonas.training.train import Recipe
 from nanonas.training.trial import Trial, _minibatch
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE, CLASSES = (2, 8, 8), 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def batch(number: int = 12, shape: tuple[int, ...] = SHAPE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from nanonas.training import data, trial
 from nanonas.training.augment import Augment
 from nanonas.training.build import build_module
 from nanonas.training.data import DataSpec, Images, pictures
-from nanonas.training.device import prepare
 from nanonas.training.train import Pictures, Recipe, Training, accuracy, one_cycle
 from nanonas.training.trial import Trial, load_weights, save_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE, CLASSES = (1, 8, 8), 10
 SPACE = NanoSpace(SHAPE, CLASSES, channels=4, length=2)
@@ -32,14 +32,6 @@ RECIPE = Recipe(augment=Augment(crop=1))
 
 def go_on() -> bool:
     return True
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    prepare(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

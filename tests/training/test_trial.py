@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from nanonas.training.augment import Augment
 from nanonas.training.build import build_module
 from nanonas.training.cost import Costs
 from nanonas.training.data import DataSpec, pictures
-from nanonas.training.device import prepare
 from nanonas.training.train import Pictures, Recipe, Training, accuracy
 from nanonas.training.trial import WARM_LR, Trial, load_weights, read_weights, recipe_at, save_weights, seen_at
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SPACE = NanoSpace((1, 16, 16), 10, channels=4, length=4)
 DIGITS = DataSpec("digits", 16, train_images=200, seed=3)
@@ -33,14 +34,6 @@ CHILD: Genome = (0, 3, 2, 0)
 
 def go_on() -> bool:
     return True
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    prepare(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trial(weights: Path | None = None, **options: object) -> Trial:
