@@ -129,6 +129,12 @@ class Evaluation:
         """Validation accuracy in [0, 1]; None where none was measured."""
         return self.metrics.get("accuracy")
 
+    @property
+    def judged(self) -> bool:
+        """Whether it can be ranked by its accuracy: there is a finite one, and training has not failed."""
+        usable = self.state in (State.COMPLETE, State.PRUNED, State.CUT)
+        return usable and self.accuracy is not None and bool(np.isfinite(self.accuracy))
+
 
 Told = tuple[Candidate, Evaluation]
 """What a strategy hears of: a candidate and what became of it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import logging
 import socket
 import threading
@@ -16,19 +15,20 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanonas.control import genome_in
 from nanonas.core import Evaluation
 from nanonas.engine.controls import REFUSED, TAKEN, in_words, standing
 from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
-from nanonas.engine.store import Event, RunStore
+from nanonas.engine.store import SESSION, Event, RunStore
 from nanonas.errors import ConfigError, RunError
+from nanonas.files import read_json
 from nanonas.folder import RunFolder, read_config
 from nanonas.report import generations, read_record
 from nanonas.results.guard import Guard
 from nanonas.results.record import Entry, searching
-from nanonas.results.view import SESSION, Asked, View
+from nanonas.results.view import Asked, View
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
@@ -103,7 +103,7 @@ class Live:
             entry = self._entries[evaluation.number]
             self._entries[evaluation.number] = replace(entry, evaluation=evaluation, elapsed=elapsed[place])
         self._evaluations += evaluations
-        final = _result(self.run.final / "result.json")
+        final = read_json(self.run.final / "result.json")
         self._record = replace(
             self._record, entries=tuple(self._entries), events=tuple(self._events), seconds=seconds, final=final
         )
@@ -190,11 +190,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_mtime_ns, status.st_size
-
-
-def _result(path: Path) -> Any:
-    """The winner's result, where it is trained."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nanonas.errors import RunError
 
@@ -27,6 +29,14 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is not there, or damaged: for whoever shows what there is."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,11 +13,10 @@ from loguru import logger
 
 from nanonas.config import Config, RunConfig, SearchConfig, make_objectives, make_space, make_strategy, to_values
 from nanonas.core import SearchSpace
-from nanonas.engine.controls import TAKEN
-from nanonas.engine.requests import PAUSE, RESUME
+from nanonas.engine.controls import lasting
 from nanonas.engine.store import RunStore
 from nanonas.errors import RunError
-from nanonas.files import write_text
+from nanonas.files import read_json, write_text
 from nanonas.folder import RunFolder, best_genome, read_config
 from nanonas.results import record as records
 from nanonas.results.record import Record
@@ -53,8 +51,8 @@ def read_record(folder: RunFolder) -> Record:
             objectives=make_objectives(config.search),
             command=command(config) + _requests(folder, store),
             class_names=class_names,
-            final=_mapping(_json(folder.final / "result.json")),
-            comparison=tuple(row for row in _json(folder.path / "compare" / "table.json") or () if _mapping(row)),
+            final=_mapping(read_json(folder.final / "result.json")),
+            comparison=tuple(row for row in read_json(folder.path / "compare" / "table.json") or () if _mapping(row)),
         )
 
 
@@ -128,8 +126,7 @@ def command(config: Config) -> str:
 
 def _requests(folder: RunFolder, store: RunStore) -> str:
     """The flag that repeats what was asked of a run while it went on; nothing where nothing was."""
-    asked = any(event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME) for event in store.events())
-    return f" --requests-of {shlex.quote(str(folder.path))}" if asked else ""
+    return f" --requests-of {shlex.quote(str(folder.path))}" if lasting(store.events()) else ""
 
 
 def _space(folder: RunFolder, search: SearchConfig, store: RunStore) -> tuple[SearchSpace, tuple[str, ...]]:
@@ -141,14 +138,6 @@ def _space(folder: RunFolder, search: SearchConfig, store: RunStore) -> tuple[Se
         genome = best_genome(folder)
         shape, names = genome.input_shape, genome.class_names
     return make_space(search, shape, len(names)), names
-
-
-def _json(path: Path) -> Any:
-    """What a JSON file holds; None where it is not there, or damaged: a report says what there is."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _mapping(value: object) -> Mapping[str, Any] | None:

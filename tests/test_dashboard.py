@@ -358,7 +358,7 @@ def test_a_small_tree_is_drawn_whole(live: Live) -> None:
 
 
 def test_colours_and_widths(live: Live) -> None:
-    shown = [board.dressed(figures.evolution_tree(live.look().record).plot, dark, narrow) for dark, narrow in SCREENS]
+    shown = [board.on_screen(figures.evolution_tree(live.look().record).plot, dark, narrow) for dark, narrow in SCREENS]
     assert [one["layout"]["font"]["color"] for one in shown] == ["#1a1a1a", "#ececec", "#1a1a1a"]
     assert ["orientation" in one["data"][-1]["marker"]["colorbar"] for one in shown] == [False, False, True]
     assert shown[0]["data"][-1]["customdata"] == list(range(20))

@@ -19,7 +19,7 @@ from typing import Any
 
 from nanonas.core import Genome, SearchSpace
 from nanonas.engine.requests import ALLOW, BAN, PAUSE, PLANT, RESUME, Inbox, Request
-from nanonas.engine.store import Event, RunStore
+from nanonas.engine.store import SESSION, Event, RunStore
 from nanonas.errors import InvalidInput
 from nanonas.spaces.operations import known_operations, operations
 
@@ -161,11 +161,15 @@ def in_words(details: Mapping[str, Any]) -> str:
     }[details["what"]]
 
 
+def lasting(events: Iterable[Event]) -> list[Event]:
+    """The requests that decide what a run finds; pauses do not."""
+    return [event for event in events if event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME)]
+
+
 def copy_requests(source: RunStore, target: RunStore) -> None:
-    """Makes the requests of a run those of a new one, for the same numbers: pauses change nothing and are left out."""
-    for event in source.events():
-        if event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME):
-            target.event(TAKEN, event.details)
+    """Makes the `lasting` requests of a run those of a new one, for the same numbers."""
+    for event in lasting(source.events()):
+        target.event(TAKEN, event.details)
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ def standing(events: Iterable[Event]) -> Standing:
     """What requests amount to, from the events of a run, in order."""
     paused, banned = False, dict[str, None]()
     for event in events:
-        if event.kind in ("started", "ended", "interrupted", "given up"):
+        if event.kind in SESSION:
             paused = False
         elif event.kind == TAKEN:
             what, operation = event.details["what"], event.details.get("operation")

@@ -27,6 +27,10 @@ from nanonas.errors import RunError
 _APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from anybody else's
 
 
+SESSION_ENDS = ("ended", "interrupted", "given up")  # events with which a search stops
+SESSION = ("started", *SESSION_ENDS)  # events that say whether somebody searches
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that came from outside, or happened to the run as a whole."""

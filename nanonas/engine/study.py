@@ -394,15 +394,9 @@ def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     Those that were measured on shrunk images come after all others. Where a candidate has several evaluations, the last
     one counts.
     """
-    usable = (State.COMPLETE, State.PRUNED, State.CUT)
     latest = {evaluation.number: evaluation for evaluation in evaluations}
-    scored = [
-        (evaluation.accuracy, evaluation)
-        for evaluation in latest.values()
-        if evaluation.state in usable and evaluation.accuracy is not None and math.isfinite(evaluation.accuracy)
-    ]
-    scored.sort(key=lambda pair: ("image_size" in pair[1].metrics, -pair[0], pair[1].number))
-    return [evaluation for _, evaluation in scored]
+    judged = [evaluation for evaluation in latest.values() if evaluation.judged]
+    return sorted(judged, key=lambda one: ("image_size" in one.metrics, -(one.accuracy or 0.0), one.number))
 
 
 @dataclass

@@ -51,18 +51,28 @@ def kendall(predicted: Floats, measured: Floats) -> Correlation:
     return Correlation(tau, max(-1.0, tau - half), min(1.0, tau + half), n)
 
 
+def predictions(told: Sequence[Told], objective: Objective) -> dict[str, list[tuple[int, float, float]]]:
+    """What each predictor, by name, had expected, and what came out: (number of the candidate, loss, loss) each.
+
+    What failed or was pruned has an infinite loss; what a deadline cut is left out.
+    """
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    for candidate, evaluation in told:
+        predicted = candidate.proposal.predicted
+        if predicted is not None and evaluation.state is not State.CUT:
+            one = candidate.number, predicted.mean, _outcome(evaluation, objective)
+            found.setdefault(predicted.by, []).append(one)
+    return found
+
+
 def audited(told: Sequence[Told], objective: Objective, window: int = WINDOW) -> dict[str, Correlation]:
     """For each predictor, by name, how the last `window` candidates that it predicted came out; 3 at the least.
 
     A prediction was made before its candidate was trained, so nothing that is counted here was learnt from. Failed and
     pruned candidates count as worse than all others: somebody who expected much of them was wrong.
     """
-    pairs: dict[str, list[tuple[float, float]]] = {}
-    for candidate, evaluation in told:
-        predicted = candidate.proposal.predicted
-        if predicted is not None and evaluation.state is not State.CUT:
-            pairs.setdefault(predicted.by, []).append((predicted.mean, _outcome(evaluation, objective)))
-    return _correlations({name: some[-window:] for name, some in pairs.items()})
+    found = predictions(told, objective)
+    return _correlations({name: [pair[1:] for pair in some[-window:]] for name, some in found.items()})
 
 
 def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Correlation]:

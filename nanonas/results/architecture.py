@@ -51,6 +51,11 @@ class Drawing:
     rows: tuple[Row, ...]
     links: tuple[tuple[int, int], ...]
 
+    def reads(self, place: int) -> list[int]:
+        """The rows that a row reads; none where that is the one above it alone, or where it is the image."""
+        sources = [start for start, end in self.links if end == place]
+        return [] if sources == [place - 1] else sources
+
     @property
     def arcs(self) -> list[tuple[int, int, int]]:
         """The links that pass a row, (from, to, lane): arcs in a lane do not overlap; short ones are inside."""
@@ -127,18 +132,6 @@ def mark(row: Row, marks: Mapping[str, str]) -> str:
     if found and found[0] == "new":
         return "new"
     return "changed" if any(found) else ""
-
-
-def text(network: Network) -> list[str]:
-    """The rows in words, with their numbers and, where that is not the row above, what they read."""
-    found = drawing(network)
-    lines = []
-    for place, row in enumerate(found.rows):
-        sources = [start for start, end in found.links if end == place]
-        read = "" if sources in ([place - 1], []) else f"  ← {', '.join(map(str, sources))}"
-        params = f"  {count(row.params)}" if row.params else ""
-        lines.append(f"{place:>3}  {row.words}  {_shape(row.shape)}{params}{read}")
-    return lines
 
 
 def words(node: Node) -> str:

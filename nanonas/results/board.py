@@ -326,7 +326,7 @@ def _draw(app: Dash, look: Callable[[], View]) -> _Cost:
             found = make(look().record, *chosen)
             if found is None:
                 return no_update, no_update, no_update
-            shown = found.title, found.words, dressed(thinned(found.plot), **(screen or {}))
+            shown = found.title, found.words, on_screen(thinned(found.plot), **(screen or {}))
             if key == "tree":
                 cost.seconds = time.thread_time() - start
             return shown
@@ -353,7 +353,7 @@ def _tree(record: Record) -> figures.Figure:
 _PARTS = {"title": "children", "words": "children", "plot": "figure"}
 
 
-def dressed(plot: Any, dark: bool = False, narrow: bool = False) -> dict[str, Any]:
+def on_screen(plot: Any, dark: bool = False, narrow: bool = False) -> dict[str, Any]:
     """A figure as the page has it, in its colours and its width."""
     ink, line, card = ("#ececec", "#383c42", "#1f2226") if dark else ("#1a1a1a", "#d9dce1", "#f5f6f8")
     plot.update_layout(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import median
 
 from nanonas.core import Objective, State
 from nanonas.engine.study import ranking
@@ -13,7 +14,7 @@ from nanonas.predictors.audit import Correlation, audited, head_start
 from nanonas.results.edits import REWIRED, SEVERAL, in_words
 from nanonas.results.lineage import POOLED, TWIN, Step, step
 from nanonas.results.record import Entry, Record
-from nanonas.results.text import costs, count, percent, points, signed
+from nanonas.results.text import costs, count, interval, percent, points
 from nanonas.strategies.pareto import front_of
 
 CURVES = "curve to epoch "  # how the predictions of successive halving are named
@@ -117,7 +118,7 @@ class Generation:
         if len(known) > 2:
             spread = (
                 f" They are right on {percent(known[0])} to {percent(known[-1])} of the validation images, half of "
-                f"them on more than {percent(_median(known))}."
+                f"them on more than {percent(median(known))}."
             )
         if self.strategy == "random" and self.number:
             again = "were drawn at random again: random search learns nothing from those before"
@@ -200,7 +201,7 @@ class Generation:
         budgets = {entry.candidate.proposal.budget for entry in (*now, *first)}
         if self.number == 0 or self._several or min(len(now), len(first)) < 3 or len(budgets) > 1:
             return ""
-        medians = [_median(sorted(e.accuracy for e in some if e.accuracy is not None)) for some in (now, first)]
+        medians = [median(sorted(e.accuracy for e in some if e.accuracy is not None)) for some in (now, first)]
         verdict = "so breeding pays, best or not" if medians[0] > medians[1] else "so breeding has not paid yet"
         return (
             f"Half of the children are right on more than {percent(medians[0])}, of the first generation half were on "
@@ -383,7 +384,7 @@ def _order(found: Correlation) -> str:
 
 
 def _interval(found: Correlation) -> str:
-    return f"{signed(found.tau)} ({signed(found.low)} to {signed(found.high)})"
+    return interval(found.tau, found.low, found.high)
 
 
 def with_entries(record: Record, entries: Sequence[Entry]) -> Record:
@@ -418,8 +419,3 @@ def _were(number: int) -> str:
 def _list(words: Sequence[str]) -> str:
     """Words as a list: a, b and c."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _median(ordered: Sequence[float]) -> float:
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

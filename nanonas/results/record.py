@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,13 +10,11 @@ from typing import Any
 from nanonas.core import Candidate, Evaluation, Genome, Objective, SearchSpace, State, Told
 from nanonas.engine.controls import TAKEN
 from nanonas.engine.requests import PAUSE, RESUME
-from nanonas.engine.store import Event, RunStore
+from nanonas.engine.store import SESSION, Event, RunStore
 from nanonas.engine.study import best_networks, ranking
 from nanonas.spaces.network import Network
 
 FINALISTS = "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
-
-USABLE = (State.COMPLETE, State.PRUNED, State.CUT)  # states whose accuracies can be compared
 
 
 @dataclass(frozen=True)
@@ -41,9 +38,7 @@ class Entry:
     def accuracy(self) -> float | None:
         """On the validation images, in [0, 1]; None where it cannot be compared with the others'."""
         e = self.evaluation
-        if e is None or e.state not in USABLE or e.accuracy is None or not math.isfinite(e.accuracy):
-            return None
-        return None if "image_size" in e.metrics else e.accuracy
+        return e.accuracy if e is not None and e.judged and "image_size" not in e.metrics else None
 
     @property
     def state(self) -> str:
@@ -180,7 +175,7 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
 
     A session that was killed lasts until its last sign of life.
     """
-    marks = ("started", "ended", "interrupted", "given up", FINALISTS, PAUSE, RESUME)
+    marks = (*SESSION, FINALISTS, PAUSE, RESUME)
     said = [(event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1) for event in events]
     moments = [moment for moment in said if moment[1] in marks]
     moments = sorted([*moments, *((arrival, "", place) for place, arrival in enumerate(arrivals))])

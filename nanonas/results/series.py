@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nanonas.core import Floats, Objective, State
-from nanonas.predictors.audit import WINDOW, Correlation, kendall
+from nanonas.core import Floats, Objective
+from nanonas.predictors.audit import WINDOW, Correlation, kendall, predictions
 from nanonas.predictors.audit import twins as pairs_of_twins
 from nanonas.results.record import Entry, Record
 from nanonas.results.sheet import Column, Sheet, sheet
@@ -126,14 +126,8 @@ def trust(record: Record) -> Sheet:
 
     A prediction was made before its network was trained. What failed or was pruned counts as worse than all others.
     """
-    pairs: dict[str, list[tuple[int, float, float]]] = {}
-    for candidate, evaluation in record.told:
-        predicted = candidate.proposal.predicted
-        if predicted is not None and evaluation.state is not State.CUT:
-            loss = Objective().loss(evaluation) if evaluation.state is State.COMPLETE else np.inf
-            pairs.setdefault(predicted.by, []).append((candidate.number, predicted.mean, loss))
     rows = []
-    for name, some in pairs.items():
+    for name, some in predictions(record.told, Objective()).items():
         numbers, means, losses = np.array(some).T
         for place in _places(len(some), _POINTS // 2, first=9):
             recent = slice(max(0, place + 1 - WINDOW), place + 1)

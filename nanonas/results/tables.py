@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from nanonas.core import Evaluation, Genome, Objective, SearchSpace, State
-from nanonas.engine.store import RunStore
+from nanonas.engine.store import SESSION_ENDS, RunStore
 from nanonas.engine.study import ranking
 from nanonas.predictors.audit import audited, audited_scores, head_start
 from nanonas.results import series
@@ -31,7 +31,7 @@ def summary(store: RunStore) -> str:
     said = ", ".join(f"{number} {state}" for state, number in states.most_common()) or "none yet"
     apart = f"; {len(scored)} scored" if scored else ""
     busy = sum(evaluation.seconds for evaluation in evaluations)
-    ended = [event for event in store.events() if event.kind in ("ended", "interrupted", "given up")]
+    ended = [event for event in store.events() if event.kind in SESSION_ENDS]
     strategy = search["strategy"]
     if strategy == "screened":
         strategy = f"{search['screens']} screened by {search['predictor']} ({search['acquisition']})"
@@ -132,8 +132,8 @@ def architecture_tree(network: Network, title: str) -> Tree:
         own = "×".join(map(str, row.shape[1:])) or "vectors"
         if branch is None or own != size:
             size, branch = own, tree.add(Text(own, style="dim"))
-        sources = [start for start, end in found.links if end == place]
-        read = f"  ← {', '.join(map(str, sources))}" if sources not in ([place - 1], []) else ""
+        sources = found.reads(place)
+        read = f"  ← {', '.join(map(str, sources))}" if sources else ""
         params = count(row.params) if row.params else ""
         branch.add(Text(f"{place:>2}  {row.words:<32} → {row.shape[0]:>3} {params:>6}{read}".rstrip()))
     return tree

@@ -70,6 +70,11 @@ def points(difference: float) -> str:
     return signed(100 * difference)
 
 
+def interval(middle: float, low: float, high: float) -> str:
+    """A figure with its interval for people: +0.35 (−0.12 to +0.82)."""
+    return f"{signed(middle)} ({signed(low)} to {signed(high)})"
+
+
 def signed(number: float) -> str:
     """A number with its sign, and the minus that typesetters use: +0.35, −0.12."""
     return f"{number:+.2f}".replace("-", "−")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nanonas.core import Objective
-from nanonas.predictors.audit import audited, head_start
+from nanonas.predictors.audit import Correlation, audited, head_start
 from nanonas.results.insights import rank_sum
 from nanonas.results.record import Record
-from nanonas.results.text import count, duration, milliseconds, percent, points
+from nanonas.results.text import count, duration, interval, milliseconds, percent, points
 
 Z = 1.96  # of a 95 % interval
 
@@ -272,5 +272,5 @@ def _failures(record: Record) -> Iterator[Finding]:
         )
 
 
-def _interval(found: Any) -> str:
-    return f"Kendall's τ of {found.tau:+.2f} ({found.low:+.2f} to {found.high:+.2f})".replace("-", "−")
+def _interval(found: Correlation) -> str:
+    return f"Kendall's τ of {interval(found.tau, found.low, found.high)}"

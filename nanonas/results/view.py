@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nanonas.engine.store import SESSION
 from nanonas.results.record import Record
-
-SESSION = ("started", "ended", "interrupted", "given up")  # events that say whether somebody searches
 
 
 @dataclass(frozen=True)

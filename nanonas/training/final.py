@@ -18,7 +18,7 @@ import torch
 from loguru import logger
 
 from nanonas.errors import RunError
-from nanonas.files import replacing, write_text
+from nanonas.files import read_json, replacing, write_text
 from nanonas.spaces.network import Network
 from nanonas.training.build import build_module
 from nanonas.training.cost import latency_ms
@@ -220,8 +220,8 @@ class FinalTraining:
 def read_result(folder: Path) -> FinalResult | None:
     """What a finished training left in its folder; None where none is, or where it cannot be read."""
     try:
-        return FinalResult(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return FinalResult(**(read_json(folder / RESULT) or {}))
+    except TypeError:
         return None
 
 

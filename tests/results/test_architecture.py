@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nanonas.core import SearchSpace
-from nanonas.results.architecture import drawing, svg, text
+from nanonas.results.architecture import drawing, svg
+from nanonas.results.tables import architecture_tree
 from nanonas.spaces.layers import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
@@ -79,6 +80,6 @@ def test_the_svg_is_one_element_with_a_row_a_layer() -> None:
 
 def test_in_words_a_skip_says_what_is_read() -> None:
     network = networks(SPACES[1])[0]
-    lines = text(network)
+    lines = [str(row.label) for size in architecture_tree(network, "").children for row in size.children]
     assert len(lines) == len(drawing(network).rows)
     assert any("add" in line and "←" in line for line in lines)
