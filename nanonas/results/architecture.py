@@ -74,15 +74,11 @@ class Drawing:
 
 def drawing(network: Network) -> Drawing:
     """What there is to draw of a network."""
-    readers: dict[str, int] = {}
-    for node in network.nodes:
-        for name in node.inputs:
-            readers[name] = readers.get(name, 0) + 1
     groups: list[list[Node]] = []
     row_of = {"input": 0}
     for node in network.nodes:
         last = groups[-1] if groups else []
-        follows = last and node.inputs == (last[-1].name,) and readers[last[-1].name] == 1
+        follows = last and node.inputs == (last[-1].name,) and len(network.readers[last[-1].name]) == 1
         if follows and node.op in ("norm", "act"):
             last.append(node)
         else:

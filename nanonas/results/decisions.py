@@ -34,12 +34,8 @@ WORDS: Mapping[str, str] = {
 
 def decisions(network: Network) -> dict[str, Value]:
     """Numbers and words by the names of `NUMBERS` and `WORDS`; what a network has not decided is left out."""
-    readers: dict[str, list[Node]] = {}
-    for node in network.nodes:
-        for name in node.inputs:
-            readers.setdefault(name, []).append(node)
     ops = Counter(node.op for node in network.nodes)
-    layers = [node for node in network.nodes if node.op == "conv" and not _only_fits(node, readers)]
+    layers = [node for node in network.nodes if node.op == "conv" and not projects(network, node)]
     depthwise = [node for node in layers if node["groups"] != 1]
     whole = len(layers) - len(depthwise)  # the 1×1 half of a separable one is counted, its depthwise half is not
     found: dict[str, Value] = {
@@ -52,7 +48,7 @@ def decisions(network: Network) -> dict[str, Value]:
     }
     if layers:
         found["separable"] = len(depthwise) / max(1, whole)
-        normed = [any(reader.op == "norm" for reader in readers.get(node.name, ())) for node in layers]
+        normed = [any(reader.op == "norm" for reader in network.readers[node.name]) for node in layers]
         found["normed"] = sum(normed) / max(1, whole)
         for third, some in zip(THIRDS, _thirds(layers), strict=True):
             if some:
@@ -68,14 +64,14 @@ def decisions(network: Network) -> dict[str, Value]:
     return found
 
 
-def _only_fits(node: Node, readers: Mapping[str, Sequence[Node]]) -> bool:
-    """Whether a convolution is only the projection of a skip."""
-    if node["kernel"] != 1 or node.shape == node.input_shapes[0]:
+def projects(network: Network, node: Node) -> bool:
+    """Whether a node is there only to make shapes fit: a 1×1 convolution on the way of a skip."""
+    if node.op != "conv" or node["kernel"] != 1 or node.shape == node.input_shapes[0]:
         return False
-    name, after = node.name, readers.get(node.name, ())
-    if len(after) == 1 and after[0].op == "norm":
-        name, after = after[0].name, readers.get(after[0].name, ())
-    return len(after) == 1 and after[0].op in ("add", "concat") and after[0].inputs[-1] == name
+    end, after = node, network.readers[node.name]
+    while len(after) == 1 and after[0].op == "norm":
+        end, after = after[0], network.readers[after[0].name]
+    return len(after) == 1 and after[0].op in ("add", "concat") and after[0].inputs[-1] == end.name
 
 
 def _thirds(layers: Sequence[Node]) -> list[Sequence[Node]]:

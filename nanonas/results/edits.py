@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from nanonas.core import Genome, SearchSpace
+from nanonas.results.decisions import projects
 from nanonas.spaces.align import Alignment, align
 from nanonas.spaces.network import Network, Node
 
@@ -58,12 +59,11 @@ def difference(space: SearchSpace, parent: Genome, child: Genome) -> Difference:
 def _remembered(space: Any, parent: Genome, child: Genome) -> Difference:
     old, young = space.decode(parent), space.decode(child)
     alignment = align(old, young)
-    nodes, parents = ({node.name: node for node in network.nodes} for network in (young, old))
     marks = dict.fromkeys(alignment.new, "new")
     for name, was in alignment.changed.items():
-        if nodes[name].attributes != parents[was].attributes:
+        if young.named[name].attributes != old.named[was].attributes:
             marks[name] = "changed"
-    gone = tuple(parents[name] for name in alignment.gone)
+    gone = tuple(old.named[name] for name in alignment.gone)
     return Difference(edits(old, young, alignment), marks, gone)
 
 
@@ -73,10 +73,9 @@ def edits(parent: Network, child: Network, alignment: Alignment) -> tuple[Edit, 
     A norm or an activation belongs to the layer before it, the 1×1 convolution that makes shapes fit belongs to its
     skip, and a layer that only sees other shapes is as it was.
     """
-    old, young = _Reading.of(parent), _Reading.of(child)
-    found = [*_layers(young, alignment.new, "added"), *_layers(old, alignment.gone, "removed")]
+    found = [*_layers(child, alignment.new, "added"), *_layers(parent, alignment.gone, "removed")]
     for name, before in alignment.changed.items():
-        found += _changes(old, old.nodes[before], young, young.nodes[name])
+        found += _changes(parent, parent.named[before], child, child.named[name])
     return _merged(found)
 
 
@@ -91,86 +90,57 @@ def in_words(found: tuple[Edit, ...]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A network's nodes by name, and who reads them."""
-
-    nodes: Mapping[str, Node]
-    readers: Mapping[str, tuple[Node, ...]]
-
-    @classmethod
-    def of(cls, network: Network) -> _Reading:
-        readers: dict[str, tuple[Node, ...]] = {}
-        for node in network.nodes:
-            for name in node.inputs:
-                readers[name] = (*readers.get(name, ()), node)
-        return cls({node.name: node for node in network.nodes}, readers)
-
-    def separable(self, node: Node) -> bool:
-        """Whether it is the 1×1 half of a separable convolution."""
-        before = self.nodes.get(node.inputs[0])
-        return node.op == "conv" and before is not None and _depthwise(before) and node["kernel"] == 1
-
-    def projects(self, node: Node) -> bool:
-        """Whether it is there only to make shapes fit: a 1×1 convolution on the way of a skip."""
-        if node.op != "conv" or node["kernel"] != 1 or node.shape == node.input_shapes[0]:
-            return False
-        end = node
-        while True:
-            readers = self.readers.get(end.name, ())
-            if len(readers) != 1:
-                return False
-            if readers[0].op in ("add", "concat"):
-                return readers[0].inputs[-1] == end.name
-            if readers[0].op != "norm":
-                return False
-            end = readers[0]
-
-    def fits(self, name: str) -> bool:
-        """Whether a node only makes shapes fit: a projection, or the norm or pool behind or before it."""
-        node = self.nodes.get(name)
-        while node is not None and node.op in ("norm", "globalpool"):
-            node = self.nodes.get(node.inputs[0])
-        return node is None or self.projects(node)
+def _separable(network: Network, node: Node) -> bool:
+    """Whether a node is the 1×1 half of a separable convolution."""
+    before = network.named.get(node.inputs[0])
+    return node.op == "conv" and before is not None and _depthwise(before) and node["kernel"] == 1
 
 
-def _layers(reading: _Reading, names: tuple[str, ...], done: str) -> list[Edit]:
+def _fits(network: Network, name: str) -> bool:
+    """Whether a node only makes shapes fit: a projection, or the norm or pool behind or before it."""
+    node = network.named.get(name)
+    while node is not None and node.op in ("norm", "globalpool"):
+        node = network.named.get(node.inputs[0])
+    return node is None or projects(network, node)
+
+
+def _layers(network: Network, names: tuple[str, ...], done: str) -> list[Edit]:
     """What was added, or removed: layers with what belongs to them."""
     return [
         Edit(f"{kind} {done}", f"{words} {done}")
         for name in names
-        if (said := _layer(reading, name, names))
+        if (said := _layer(network, name, names))
         for kind, words in [said]
     ]
 
 
-def _layer(reading: _Reading, name: str, names: tuple[str, ...]) -> tuple[str, str] | None:
+def _layer(network: Network, name: str, names: tuple[str, ...]) -> tuple[str, str] | None:
     """The kind of a layer, and in words; None for what belongs to another one of `names`, or makes shapes fit."""
-    node = reading.nodes[name]
+    node = network.named[name]
     follows = any(source in names for source in node.inputs)
-    leads = all(reader.op == "conv" and reader.name in names for reader in reading.readers.get(name, ()))
+    leads = all(reader.op == "conv" and reader.name in names for reader in network.readers[name])
     if node.op == "norm":
         return None if follows else ("norm", "norm")
     if node.op == "act":
         return None if follows or leads else ("activation", f"activation {node['kind']}")
     if node.op in ("add", "concat"):
-        ends = [source for source in node.inputs if source in names and not reading.fits(source)]
+        ends = [source for source in node.inputs if source in names and not _fits(network, source)]
         return None if ends else ("skip", f"skip ({node.op})")
     if node.op == "conv":
-        if reading.projects(node) or (follows and reading.separable(node)):
+        if projects(network, node) or (follows and _separable(network, node)):
             return None
         kind = "separable convolution" if _depthwise(node) else "convolution"
         return kind, f"{kind} {node['kernel']}×{node['kernel']}, {node.shape[0]} channels"
     return (LAYERS[node.op], node.op) if node.op in LAYERS else None
 
 
-def _changes(old: _Reading, before: Node, young: _Reading, now: Node) -> list[Edit]:
+def _changes(old: Network, before: Node, young: Network, now: Node) -> list[Edit]:
     """What a layer has otherwise than its counterpart."""
-    if old.projects(before) or young.projects(now):
+    if projects(old, before) or projects(young, now):
         return []
     was, found = dict(before.attributes), []
-    if old.separable(before) != young.separable(now) or _depthwise(before) != _depthwise(now):
-        how = "separable" if young.separable(now) or _depthwise(now) else "not separable"
+    if _separable(old, before) != _separable(young, now) or _depthwise(before) != _depthwise(now):
+        how = "separable" if _separable(young, now) or _depthwise(now) else "not separable"
         return [Edit(f"made {how}", f"made {how}", now.name)]
     for name, value in now.attributes:
         if name in ("bias", "groups") or value == was.get(name) or (name == "filters" and _depthwise(now)):

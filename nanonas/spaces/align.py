@@ -68,12 +68,8 @@ def _described(network: Network, numbers: dict[Hashable, int], sized: bool) -> D
     def number(thing: Hashable) -> int:
         return numbers.setdefault(thing, len(numbers))
 
-    readers: dict[str, list[Node]] = {node.name: [] for node in network.nodes}
     origin, kind = {"input": number("input")}, {"input": number("image")}
     for node in network.nodes:
-        for name in node.inputs:
-            if name != "input":
-                readers[name].append(node)
         inputs = [origin[name] for name in node.inputs]
         inputs = sorted(inputs) if OPS[node.op].commutative else inputs
         kind[node.name] = number((node.op, node.attributes))
@@ -81,7 +77,7 @@ def _described(network: Network, numbers: dict[Hashable, int], sized: bool) -> D
     names = [node.name for node in network.nodes]
     future: dict[str, int] = {}
     for node in reversed(network.nodes):
-        ends = sorted(future[reader.name] for reader in readers[node.name])
+        ends = sorted(future[reader.name] for reader in network.readers[node.name])
         future[node.name] = number(("future", kind[node.name], *ends))
     seen = slice(None if sized else 1)  # of a shape
     before = dict(zip(names[1:], network.nodes, strict=False))
@@ -92,7 +88,7 @@ def _described(network: Network, numbers: dict[Hashable, int], sized: bool) -> D
             "origin": origin[node.name],
             "future": future[node.name],
             "reads": number(("reads", *sorted(kind[name] for name in node.inputs))),
-            "read_by": number(("read by", *sorted(kind[reader.name] for reader in readers[node.name]))),
+            "read_by": number(("read by", *sorted(kind[reader.name] for reader in network.readers[node.name]))),
             "grouped": int(_grouped(node)),
             "attributes": kind[node.name],
             "together": int(_together(before.get(node.name), node)),

@@ -137,6 +137,20 @@ class Network:
     nodes: tuple[Node, ...]  # in topological order, all of them on a way from "input" to the last one, the logits
 
     @cached_property
+    def named(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[Node, ...]]:
+        """Who reads each node and "input", in order; who reads it twice is there twice."""
+        found: dict[str, tuple[Node, ...]] = {"input": (), **dict.fromkeys(self.named, ())}
+        for node in self.nodes:
+            for name in node.inputs:
+                found[name] = (*found[name], node)
+        return found
+
+    @cached_property
     def params(self) -> int:
         """Trainable parameters."""
         return sum(node.params for node in self.nodes)

@@ -112,7 +112,6 @@ def _largest_alive(module: NetworkModule) -> int:
 
     A map is let go after its last use; the image never, for whoever handed it over still holds it.
     """
-    operations = {node.name: node.op for node in module.network.nodes}
     home = {"input": "input"}  # in which step's memory an output lies
     for step in module.steps:
         home[step.output] = home[step.inputs[0]] if _needs_no_memory(module, step) else step.output
@@ -123,7 +122,7 @@ def _largest_alive(module: NetworkModule) -> int:
         size = math.prod(step.shape)
         if home[step.output] == step.output:
             alive[step.output] = size
-        adds = operations[step.module] == "add" and len(step.inputs) > 2
+        adds = module.network.named[step.module].op == "add" and len(step.inputs) > 2
         partial = size if adds else 0  # the sum of all inputs but the last
         largest = max(largest, sum(alive.values()) + partial)
         alive = {name: size for name, size in alive.items() if last_use.get(name, place) > place}

@@ -216,26 +216,23 @@ class _Old:
     parent: Parent
     origins: Mapping[str, Integers]
     alignment: Alignment
-    nodes: Mapping[str, Node]
-    readers: Mapping[str, Sequence[Node]]
 
     @staticmethod
     def of(parent: Parent, child: Network, terms: _Terms, image: Integers) -> _Old:
         network = parent.network
         seen = image if network.input_shape == child.input_shape else terms.draw(network.input_shape[0])
-        nodes = {node.name: node for node in network.nodes}
-        origins = _origins(network, terms, seen)
-        return _Old(parent, origins, align(network, child), nodes, _readers(network))
+        return _Old(parent, _origins(network, terms, seen), align(network, child))
 
     def source(self, name: str, young: Node) -> _Source:
         """What the child's node `young` takes from this parent's node `name`."""
-        node = self.nodes[name]
+        network = self.parent.network
+        node = network.named[name]
         reads, gives = self.origins[node.inputs[0]], self.origins[name]
         attributes = dict(node.attributes)
         kernel, stride = int(attributes.get("kernel", 1)), int(attributes.get("stride", 1))
         tensors = partial(self._tensors, node)
         biased = "bias" in _shapes(node)
-        before, behind = self.nodes.get(node.inputs[0]), self.readers[name]
+        before, behind = network.named.get(node.inputs[0]), network.readers[name]
         if (
             before is not None
             and self._gone(before)
@@ -254,7 +251,7 @@ class _Old:
         return _Source(reads, gives, tensors, kernel, stride, biased)
 
     def _gone(self, node: Node) -> bool:
-        return node.name in self.alignment.gone and len(self.readers[node.name]) == 1
+        return node.name in self.alignment.gone and len(self.parent.network.readers[node.name]) == 1
 
     def _tensors(self, node: Node) -> Tensors:
         names = [*_shapes(node), *(["num_batches_tracked"] if node.op == "norm" else [])]
@@ -291,15 +288,6 @@ def _fits(young: Node, old: Node) -> bool:
     return _grouping(young) == _grouping(old)
 
 
-def _readers(network: Network) -> dict[str, list[Node]]:
-    readers: dict[str, list[Node]] = {node.name: [] for node in network.nodes}
-    for node in network.nodes:
-        for name in node.inputs:
-            if name != "input":
-                readers[name].append(node)
-    return readers
-
-
 def _sources(child: Network, olds: Sequence[_Old]) -> dict[str, _Source]:
     """What the child's nodes take from, as far as there is something."""
     sources: dict[str, _Source] = {}
@@ -307,7 +295,7 @@ def _sources(child: Network, olds: Sequence[_Old]) -> dict[str, _Source]:
         pairs = [(old, old.alignment.same.get(node.name)) for old in olds]
         pairs += [(old, old.alignment.changed.get(node.name)) for old in olds]
         for old, name in pairs:
-            if name is not None and _fits(node, old.nodes[name]):
+            if name is not None and _fits(node, old.parent.network.named[name]):
                 sources[node.name] = old.source(name, node)
                 break
     return sources
@@ -369,7 +357,7 @@ def _best_walk(child: Network, parents: Sequence[Parent]) -> _Walk:
 
 def _new_branches(child: Network, sources: Mapping[str, _Source]) -> dict[str, set[str]]:
     """The last new weights before an add, and the names of the new ones that only they read."""
-    nodes, readers = {node.name: node for node in child.nodes}, _readers(child)
+    nodes, readers = child.named, child.readers
     branches: dict[str, set[str]] = {}
     for node in child.nodes:
         if node.op not in WEIGHTED or node.name in sources:

@@ -128,3 +128,21 @@ def test_names_are_unique_and_the_output_is_checked() -> None:
         conv(draft, "input", name="stem")
     with pytest.raises(ValueError, match=r"the output must have the shape \(10,\), but has \(4, 8, 8\)"):
         draft.finish("stem")
+
+
+def test_nodes_are_found_by_name_and_know_who_reads_them() -> None:
+    draft = Draft((3, 8, 8), 4)
+    conv = draft.add("conv", "input", filters=3, kernel=3, stride=1, groups=1, bias=False)
+    twice = draft.add("add", conv, conv)
+    joined = draft.add("concat", twice, conv, "input")
+    network = draft.finish(draft.add("dense", draft.add("globalpool", joined), units=4))
+    assert [network.named[node.name] for node in network.nodes] == list(network.nodes)
+    read = {name: [node.name for node in readers] for name, readers in network.readers.items()}
+    assert read == {
+        "input": [conv, joined],
+        conv: [twice, twice, joined],
+        twice: [joined],
+        joined: ["globalpool1"],
+        "globalpool1": ["dense1"],
+        "dense1": [],
+    }
