@@ -548,6 +548,12 @@ def make_budget(config: SearchConfig, classes: int) -> Budget:
     )
 
 
+def make_generations(config: RunConfig) -> int | None:
+    """How many generations a search has at most: 100 where nothing else would end it; None: no limit."""
+    unbounded = config.evaluations is None and config.time is None
+    return 100 if config.generations is None and unbounded else config.generations
+
+
 def load_images(config: SearchConfig) -> Images:
     """The configured images, from the cache or decoded into it. Raises `DataError`."""
     from nanonas.training.data import load

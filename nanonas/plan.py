@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nanonas.config import Config, make_budget, make_heirs_budget, make_rungs
+from nanonas.config import Config, make_budget, make_generations, make_heirs_budget, make_rungs
 from nanonas.core import Budget, Candidate, Evaluation, Floats, Genome, Proposal, Pulse, State, rng_for
 from nanonas.engine.study import Limits
 from nanonas.engine.workers import WorkerPool
@@ -312,9 +312,7 @@ class _Planner:
 
     def _wanted(self, number: int) -> bool:
         """Whether a candidate is within --evaluations and --generations."""
-        generations = self.run.generations
-        if generations is None and self.run.evaluations is None and self.run.time is None:
-            generations = 100  # as in a search
+        generations = make_generations(self.run)
         if self.run.evaluations is not None and number - self.search.warm_pool >= self.run.evaluations:
             return False
         return generations is None or self.strategy.generation(number) < generations

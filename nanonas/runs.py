@@ -26,6 +26,7 @@ from nanonas.config import (
     make_budget,
     make_costs,
     make_data,
+    make_generations,
     make_objectives,
     make_recipe,
     make_rungs,
@@ -285,9 +286,7 @@ class Session:
         ends = [event.details.get("why") for event in store.events() if event.kind == "ended"]
         if deadline is not None and ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
             deadline = time.time()  # the search has had its time; what is left is the winner's
-        generations = run.generations
-        if generations is None and run.evaluations is None and deadline is None:
-            generations = 100  # else nothing would end it
+        generations = make_generations(run)
         folder.weights.mkdir(exist_ok=True)
         heard = store.told()
         kept = None if search.inherit or search.halving else run.keep_weights
