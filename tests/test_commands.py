@@ -11,9 +11,6 @@ import shutil
 import signal
 import sqlite3
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from command_toys import arrived, killed
 from safetensors.torch import load_file
 
 from nanonas import cli, runs
@@ -261,31 +259,13 @@ def test_resuming_what_is_reached_already_changes_nothing(tmp_path: Path, short:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills like that here")
 def test_killed_on_two_workers_and_resumed_it_is_the_same_aging_evolution(tmp_path: Path, aged: Path) -> None:
-    command = [sys.executable, "-m", "nanonas", "search", *words(TINY), *words(AGING), "--workers", "2"]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path), "--name", "killed"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    run, end = tmp_path / "killed", time.monotonic() + 60
-    while evaluated(run) < 2 and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    process.kill()
-    said = process.communicate()[0].decode()
-    assert 2 <= evaluated(run) < 9, said
+    run = tmp_path / "killed"
+    _, said = killed(run, [*words(TINY), *words(AGING), "--workers", "2"], after=2)
+    assert 2 <= arrived(run) < 9, said
     assert cli.main(["resume", str(run), "--workers", "1"]) == 0
     assert by_number(run) == by_number(aged)
     with RunStore.read(run / "study.db") as store:
         assert all(e.state in (State.COMPLETE, State.PRUNED) for e in store.evaluations())
-
-
-def evaluated(run: Path) -> int:
-    try:
-        with RunStore.read(run / "study.db") as store:
-            return len(store.evaluations())
-    except RunError:  # not there yet
-        return 0
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -7,12 +7,8 @@ workers, which are killed. The oracle is the run of one worker that nothing inte
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_toys import killed
 
 import nanonas
 from nanonas import cli, runs
@@ -32,7 +29,6 @@ from nanonas.core import Candidate, Evaluation, Measure, State
 from nanonas.engine.serial import attempt
 from nanonas.engine.store import RunStore
 from nanonas.engine.study import ranking
-from nanonas.errors import RunError
 from nanonas.finalists import accuracies, finalists
 from nanonas.folder import RunFolder, best_module, search_seconds
 from nanonas.genome import read_genome
@@ -179,32 +175,14 @@ def test_what_a_deadline_cut_is_trained_again_to_the_same_end(
 def test_two_real_workers_killed_and_gone_on_with_come_to_the_same_run(
     tmp_path: Path, whole: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-m", "nanonas", "search", *SMALL.split(), *EVERYTHING.split()]
-    command += [*STRATEGIES["aging"].split(), "--evaluations", str(TOTAL), "--workers", "2"]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path), "--name", "killed"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    run, end = tmp_path / "killed", time.monotonic() + 60
-    while (before := arrived(run)) < 14 and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
-    process.kill()
-    said = process.communicate()[0].decode()
+    arguments = [*SMALL.split(), *EVERYTHING.split(), *STRATEGIES["aging"].split()]
+    run = tmp_path / "killed"
+    before, said = killed(run, [*arguments, "--evaluations", str(TOTAL), "--workers", "2"], after=14)
     assert before >= 14, said
     monkeypatch.undo()  # real workers from here on
     assert cli.main(["resume", str(run), "--workers", "2"]) == 0
     assert content(run) == content(whole("aging"))
     assert weights(run) == weights(whole("aging"))
-
-
-def arrived(run: Path) -> int:
-    try:
-        with RunStore.read(run / "study.db") as store:
-            return len(store.evaluations())
-    except RunError:  # not there yet
-        return 0
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------------
