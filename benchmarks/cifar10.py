@@ -19,9 +19,9 @@ from datetime import date
 from pathlib import Path
 
 import nanonas
-from nanonas import runs
-from nanonas.config import read_yaml
-from nanonas.engine.store import RunStore
+from nanonas.config.files import read_yaml
+from nanonas.engine.storage.store import RunStore
+from nanonas.session.begin import begin, resolved
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "cifar10_30m.yaml"
@@ -40,7 +40,7 @@ def main() -> None:
     search = dataclasses.replace(config.search, seed=given.seed, data=given.data or config.search.data)
     run = dataclasses.replace(config.run, time=given.time)
     start = time.time()
-    outcome = runs.begin(dataclasses.replace(config, search=search, run=run))
+    outcome = begin(dataclasses.replace(config, search=search, run=run))
     seconds = time.time() - start
     assert outcome.final is not None
     with RunStore.read(outcome.folder.store) as store:
@@ -62,7 +62,7 @@ def main() -> None:
         "latency_ms": outcome.final.latency_ms,
         "genome": list(outcome.best.proposal.genome),
         "hardware": outcome.final.hardware,
-        "precision": runs.resolved(dataclasses.replace(config, search=search)).search.precision,
+        "precision": resolved(dataclasses.replace(config, search=search)).search.precision,
         "versions": {"nanonas": nanonas.__version__, "torch": outcome.final.torch, "python": platform.python_version()},
     }
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else []

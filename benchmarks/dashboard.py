@@ -18,11 +18,11 @@ from typing import Any
 from report import main, pretend
 
 from nanonas.core import Candidate, Evaluation, State
-from nanonas.dashboard import Live
-from nanonas.engine.store import RunStore
-from nanonas.folder import RunFolder
-from nanonas.results.board import make_app
-from nanonas.results.guard import HEADER, Guard
+from nanonas.engine.storage.store import RunStore
+from nanonas.runs.folder import RunFolder
+from nanonas.serving.board import make_app
+from nanonas.serving.guard import HEADER, Guard
+from nanonas.serving.watch import Live
 
 RESULTS = Path(__file__).parent / "results" / "dashboard.json"
 TIMES = 5  # evaluations; the median counts

@@ -32,12 +32,15 @@ import torch
 from kept import Results
 from loguru import logger
 
-from nanonas.config import SearchConfig, make_data, make_recipe, make_rungs, make_space
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Proposal, SearchSpace, State, rng_for
-from nanonas.engine.study import Limits
-from nanonas.predictors.audit import kendall
+from nanonas.config.parts import make_data, make_rungs, make_space
+from nanonas.config.schema import SearchConfig
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Proposal, State, rng_for
+from nanonas.engine.limits import Limits
+from nanonas.maths.ranks import kendall
 from nanonas.predictors.gaussian import GaussianProcess
-from nanonas.strategies.halving import Halving
+from nanonas.session.setup import make_recipe
+from nanonas.spaces.base import SearchSpace
+from nanonas.strategies.around.halving import Halving
 from nanonas.training.device import resolve_precision
 from nanonas.training.trial import Trial
 

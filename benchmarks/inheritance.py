@@ -31,10 +31,12 @@ from kept import Results
 from loguru import logger
 from screening import interval
 
-from nanonas.config import SearchConfig, make_data, make_recipe, make_space
+from nanonas.config.parts import make_data, make_space
+from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Candidate, Genome, Proposal, rng_for
-from nanonas.engine.study import Limits
-from nanonas.predictors.audit import kendall
+from nanonas.engine.limits import Limits
+from nanonas.maths.ranks import kendall
+from nanonas.session.setup import make_recipe
 from nanonas.training.device import resolve_precision
 from nanonas.training.trial import Trial
 

@@ -91,8 +91,9 @@ def results(jobs: list[tuple[Genome, int]], workers: int) -> Iterator[tuple[Geno
 
 def train(genome: Genome, seed: int) -> dict[str, Any]:
     """One training: losses and validation accuracies by epoch, the test accuracy after the last, CPU seconds."""
-    from nanonas.training.build import build_module
-    from nanonas.training.train import Recipe, Training, accuracy
+    from nanonas.training.modules import build_module
+    from nanonas.training.recipe import Recipe
+    from nanonas.training.train import Training, accuracy
 
     training_images, validation_images, test_images = images()
     network = SPACE.decode(genome)
@@ -113,10 +114,12 @@ def images() -> tuple[Any, Any, Any]:
     """To train on, to judge by, and the test set, once a process."""
     import torch
 
-    from nanonas.training.build import build_module
-    from nanonas.training.data import DataSpec, held_out_pictures, pictures
+    from nanonas.data.images import DataSpec
     from nanonas.training.device import prepare
-    from nanonas.training.train import Recipe, Training
+    from nanonas.training.modules import build_module
+    from nanonas.training.pictures import held_out_pictures, pictures
+    from nanonas.training.recipe import Recipe
+    from nanonas.training.train import Training
 
     prepare(1)
     spec = DataSpec("digits", valid_share=VALID_SHARE, train_images=TRAIN_IMAGES, seed=DRAW)

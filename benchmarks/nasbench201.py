@@ -29,11 +29,12 @@ from typing import Any
 import numpy as np
 from throughput import surroundings
 
-from nanonas.bench import Job
-from nanonas.config import PREDICTORS, SearchConfig, make_space, make_strategy
+from nanonas.bench.bench import Job
+from nanonas.bench.files import read_table
+from nanonas.bench.table import Table
+from nanonas.config.parts import PREDICTORS, make_space, make_strategy
+from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, rng_for
-from nanonas.engine.table import Table
-from nanonas.engine.table_files import read_table
 from nanonas.predictors.lstm import padded
 
 RESULT = Path(__file__).parent / "results" / "nasbench201.json"

@@ -18,16 +18,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nanonas import report
-from nanonas.config import Config, RunConfig, SearchConfig, make_budget, make_space, make_strategy, to_values, to_yaml
-from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, State
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
+from nanonas.config.files import to_values, to_yaml
+from nanonas.config.parts import make_budget, make_space, make_strategy
+from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.core import Candidate, Epoch, Evaluation, Pulse, State
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
-from nanonas.folder import RunFolder
-from nanonas.results.page import render
-from nanonas.results.plots import draw_all
-from nanonas.training.machine import described
+from nanonas.machine import described
+from nanonas.report.charts.matplotlib import draw_all
+from nanonas.report.page import render
+from nanonas.runs import reading as report
+from nanonas.runs.folder import RunFolder
+from nanonas.spaces.base import SearchSpace
 
 SHAPE, CLASSES = (3, 32, 32), 10
 Result = TypeVar("Result")

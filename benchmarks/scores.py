@@ -29,12 +29,14 @@ import numpy as np
 import torch
 from throughput import surroundings
 
-from nanonas.config import SearchConfig, make_data, make_recipe, make_space
+from nanonas.config.parts import make_data, make_space
+from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Candidate, Proposal, rng_for
-from nanonas.predictors.audit import kendall
-from nanonas.strategies.warm import SCORES, mean_ranks
-from nanonas.training.scores import SCORES as MEASURED
+from nanonas.maths.ranks import kendall, mean_ranks
+from nanonas.session.setup import make_recipe
+from nanonas.strategies.around.warm import SCORES
 from nanonas.training.trial import Trial
+from nanonas.training.untrained import SCORES as MEASURED
 
 RESULT = Path(__file__).parent / "results" / "scores.json"
 FREE = ("params", "macs", "depth")

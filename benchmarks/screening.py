@@ -30,10 +30,13 @@ import torch
 from kept import Results
 from loguru import logger
 
-from nanonas.config import SearchConfig, make_budget, make_data, make_recipe, make_space, make_strategy
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import Limits, Study
+from nanonas.config.parts import make_budget, make_data, make_space, make_strategy
+from nanonas.config.schema import SearchConfig
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.limits import Limits
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Study
+from nanonas.session.setup import make_recipe
 from nanonas.training.trial import Trial
 
 RESULT = Path(__file__).parent / "results" / "screening.json"

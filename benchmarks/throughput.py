@@ -53,13 +53,17 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from nanonas.spaces.network import Network
-from nanonas.spaces.reference import REFERENCES
+from nanonas.data.images import DataSpec, Images
+from nanonas.data.split import split
+from nanonas.machine import cores
+from nanonas.networks.network import Network
+from nanonas.networks.reference import REFERENCES
 from nanonas.training.augment import Augment
-from nanonas.training.build import NetworkModule, build_module
-from nanonas.training.data import DataSpec, Images, pictures, split
-from nanonas.training.device import cores, prepare, resolve_precision
-from nanonas.training.train import Recipe, Training
+from nanonas.training.device import prepare, resolve_precision
+from nanonas.training.modules import NetworkModule, build_module
+from nanonas.training.pictures import pictures
+from nanonas.training.recipe import Recipe
+from nanonas.training.train import Training
 
 Name = Literal["resnet20", "plain_242k", "plain_61k", "separable_57k"]
 NETWORKS: tuple[Name, ...] = ("resnet20", "plain_242k", "plain_61k", "separable_57k")

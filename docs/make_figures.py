@@ -26,15 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanonas.config import SearchConfig, make_space
+from nanonas.analysis.record import Record
+from nanonas.analysis.twins import head_start
+from nanonas.config.parts import make_space
+from nanonas.config.schema import SearchConfig
 from nanonas.core import Objective
-from nanonas.folder import find
-from nanonas.predictors.audit import audited, head_start
-from nanonas.report import read_record
-from nanonas.results import plots
-from nanonas.results.architecture import svg
-from nanonas.results.figures import PALETTE
-from nanonas.results.record import Record
+from nanonas.predictors.audit import audited
+from nanonas.report.charts import matplotlib as plots
+from nanonas.report.charts.architecture import svg
+from nanonas.report.charts.plotly import PALETTE
+from nanonas.runs.folder import find
+from nanonas.runs.reading import read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,20 +5,10 @@
 """
 
 from nanonas.api import build, load, nano_nas
-from nanonas.core import (
-    Budget,
-    Candidate,
-    Epoch,
-    Evaluation,
-    Evaluator,
-    Objective,
-    Proposal,
-    SearchSpace,
-    State,
-    Strategy,
-)
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Evaluator, Objective, Proposal, State, Strategy
 from nanonas.errors import NanonasError
-from nanonas.spaces.network import Draft, Network
+from nanonas.networks.network import Draft, Network
+from nanonas.spaces.base import SearchSpace
 
 __version__ = "0.1.0"
 

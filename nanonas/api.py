@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.config import SPACES, SearchConfig, make_space, validated
+from nanonas.config.files import validated
+from nanonas.config.parts import SPACES, make_space
+from nanonas.config.schema import SearchConfig
 from nanonas.core import Shape
 from nanonas.errors import ConfigError, GenomeError
 
 if TYPE_CHECKING:
-    from nanonas.training.build import NetworkModule
+    from nanonas.training.modules import NetworkModule
 
 
 def nano_nas(
@@ -56,8 +58,8 @@ def nano_nas(
         ConfigError: an unknown setting, or a value that cannot be used.
         NanonasError: anything else that a search can say; see `nanonas.errors`.
     """
-    from nanonas.folder import best_module
-    from nanonas.runs import begin, halves
+    from nanonas.runs.models import best_module
+    from nanonas.session.begin import begin, halves
 
     chosen = {
         "strategy": strategy,
@@ -101,7 +103,7 @@ def build(
         GenomeError: not a genome of the space.
         ConfigError: no such space or option, or a value that cannot be used.
     """
-    from nanonas.training.build import build_module
+    from nanonas.training.modules import build_module
 
     known = SPACES[space].options if space in SPACES else tuple(options)
     for name in options:
@@ -125,6 +127,6 @@ def load(source: str | Path) -> NetworkModule:
     Raises:
         RunError: no run there, or nothing in it yet.
     """
-    from nanonas.folder import trained_module
+    from nanonas.runs.models import trained_module
 
     return trained_module(Path(source))

@@ -10,13 +10,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from nanonas.spaces.network import Network
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -155,42 +152,6 @@ class Objective:
         return -value if self.maximize else value
 
 
-class SearchSpace(Protocol):
-    """What can be built, for one input shape and one number of classes. Frozen and picklable."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def input_shape(self) -> Shape:
-        """(channels, height, width)."""
-
-    @property
-    def classes(self) -> int: ...
-
-    def sample(self, rng: np.random.Generator) -> Genome:
-        """A random genome."""
-
-    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """A child whose network differs from the genome's, one edit away."""
-
-    def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
-        """A child of both."""
-
-    def decode(self, genome: Genome) -> Network:
-        """The network. Raises `GenomeError` for what is no genome of this space."""
-
-    @property
-    def groups(self) -> tuple[int, ...]:
-        """How many features belong to each group of features, in the order of `encode`."""
-
-    def encode(self, genome: Genome) -> Floats:
-        """What predictors read: shape (sum of groups,), the same features in the same places for every genome."""
-
-    def tokens(self, genome: Genome) -> Integers:
-        """What sequence models read: shape (steps, fields), whole numbers of 0 or more; steps may differ by genome."""
-
-
 class Predictor(Protocol):
     """Guesses the losses of networks that nobody has trained, from those that somebody has."""
 
@@ -275,3 +236,9 @@ def rng_for(seed: int, number: int) -> np.random.Generator:
 def training_seed(seed: int, number: int) -> int:
     """The seed that candidate `number` of a run is initialised and trained with: 32 bits, apart from `rng_for`'s."""
     return int(np.random.SeedSequence([seed, number, 1]).generate_state(1)[0])
+
+
+def losses_of(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> Floats:
+    """The losses of n evaluations: shape (n, objectives)."""
+    rows = [[objective.loss(evaluation) for objective in objectives] for evaluation in evaluations]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(objectives))

@@ -43,3 +43,12 @@ class RunError(NanonasError):
 
 class Exhausted(RunError):
     """The space holds no further network within the limits."""
+
+
+def reason_for(error: BaseException) -> str:
+    """An exception as one line: its class and the first line of its message. Running out of memory is called that."""
+    lines = str(error).strip().splitlines() or [""]
+    said = f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__
+    # By name: torch's class cannot be imported here, and on a CPU torch raises a RuntimeError that names its allocator.
+    exhausted = type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error)
+    return f"out of memory ({said})" if exhausted else said

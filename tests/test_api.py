@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from nanonas import build, load, nano_nas
-from nanonas.config import make_data, read_yaml
+from nanonas.config.files import read_yaml
+from nanonas.config.parts import make_data
 from nanonas.core import rng_for
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import ranking
+from nanonas.engine.ranking import ranking
+from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, GenomeError, RunError
-from nanonas.folder import find
-from nanonas.spaces.layers import LayersSpace
+from nanonas.runs.folder import find
+from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
-from nanonas.training.build import NetworkModule
-from nanonas.training.data import pictures
+from nanonas.training.modules import NetworkModule
+from nanonas.training.pictures import pictures
 from nanonas.training.train import accuracy
 
 CALL = (
@@ -81,7 +82,7 @@ def test_a_program_on_standard_input_is_not_run_again_by_its_workers(tmp_path: P
         timeout=100,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.splitlines() == ["begun", "<class 'nanonas.training.build.NetworkModule'>"]
+    assert ran.stdout.splitlines() == ["begun", "<class 'nanonas.training.modules.NetworkModule'>"]
     log = (find(tmp_path / "runs").log).read_text(encoding="utf-8")
     assert "begun" not in log
 

@@ -15,8 +15,9 @@ import pytest
 
 import nanonas
 from nanonas import cli
-from nanonas.config import Config, RunConfig, SearchConfig
-from nanonas.runs import begin
+from nanonas.commands.arguments import configured, parse
+from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.session.begin import begin
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
@@ -105,9 +106,9 @@ def test_a_command_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> 
         return
     verb, cls = words[0], cli.VERBS[words[0]][1]
     if verb in ("search", "plan"):
-        cli._configured(cls, verb, words[1:])
+        configured(cls, verb, words[1:])
     else:
-        cli._parse(cls, verb, words[1:])
+        parse(cls, verb, words[1:])
 
 
 def places_of(flag: str, words: list[str]) -> tuple[int, int]:

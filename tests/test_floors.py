@@ -13,25 +13,20 @@ import nanonas
 
 ROOT = Path(nanonas.__file__).parent
 
-# From the ground up; a folder stands for all its modules, which may also use each other, without circles.
+# From the ground up. A folder stands for all its modules, which may also use each other, without circles.
 FLOORS = [
     ["errors", "core"],
-    ["files"],
-    ["spaces"],
-    ["predictors"],
-    ["strategies"],
+    ["files", "machine", "maths", "text"],
+    ["data", "networks"],
+    ["predictors", "spaces"],
+    ["strategies", "training"],
     ["engine"],
-    ["training"],
-    ["results"],
-    ["config"],
-    ["genome"],
-    ["folder", "winner"],
-    ["control", "keeper", "finalists", "yardsticks", "report"],
-    ["dashboard"],
-    ["runs"],
-    ["compare", "bench", "plan"],
-    ["api"],
-    [""],  # the package itself: its public names
+    ["analysis", "config"],
+    ["bench", "runs"],
+    ["report"],
+    ["session"],
+    ["api", "serving"],
+    ["", "commands"],  # "" is the package itself: its public names
     ["cli"],
     ["__main__"],
 ]

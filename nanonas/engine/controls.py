@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nanonas.core import Genome, SearchSpace
+from nanonas.core import Genome
 from nanonas.engine.requests import ALLOW, BAN, PAUSE, PLANT, RESUME, Inbox, Request
-from nanonas.engine.store import SESSION, Event, RunStore
+from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.store import RunStore
 from nanonas.errors import InvalidInput
+from nanonas.spaces.base import SearchSpace
 from nanonas.spaces.operations import known_operations, operations
 
 TAKEN = "request"  # events of what was taken: "id", "first", and what `Request.to_values` says

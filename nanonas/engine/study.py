@@ -14,33 +14,21 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from nanonas.core import (
-    Budget,
-    Candidate,
-    Evaluation,
-    Evaluator,
-    Genome,
-    Proposal,
-    SearchSpace,
-    State,
-    Strategy,
-    Told,
-    rng_for,
-)
+from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Genome, Proposal, State, Strategy, rng_for
+from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
 from nanonas.engine.controls import Controls
+from nanonas.engine.limits import Limits
+from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
-from nanonas.engine.store import RunStore
-from nanonas.errors import ConfigError, Exhausted, InvalidInput, RunError
-from nanonas.spaces.network import Network
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import Exhausted, InvalidInput, RunError
+from nanonas.spaces.base import SearchSpace
 from nanonas.spaces.operations import Bans
 
-_REDRAWS = 20  # times a strategy may come up with what cannot be taken; then random genomes are drawn
-_REDRAWS_UNDER_BANS = 200  # parents that use what is banned have few children that do not
-_RANDOM_DRAWS = 10_000
 _POLL = 0.5  # seconds within which a request is heard
 _HOPELESS = 10  # first candidates that all fail for one reason end a run: nobody wants a thousand of them
 
@@ -60,28 +48,6 @@ class End:
 
     why: Why
     message: str  # one sentence
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a network may cost at most; None = no limit. Checked before anything is trained."""
-
-    max_params: int | None = None
-    max_macs: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, limit in (("max_params", self.max_params), ("max_macs", self.max_macs)):
-            if limit is not None and limit < 1:
-                raise ConfigError(f"{name} must be 1 or more, but is {limit}; leave it out for no limit")
-
-    def excess(self, network: Network) -> float:
-        """By what factor the network breaks the limit that it breaks most; at most 1 when it meets all of them."""
-        costs = ((network.params, self.max_params), (network.macs, self.max_macs))
-        return max((cost / limit for cost, limit in costs if limit is not None), default=0.0)
-
-    def __str__(self) -> str:
-        limits = (("parameters", self.max_params), ("MACs", self.max_macs))
-        return " and ".join(f"at most {limit:,} {name}" for name, limit in limits if limit is not None) or "no limits"
 
 
 @dataclass(frozen=True)
@@ -273,9 +239,9 @@ class Study:
         """The next candidate: within the limits, without what is banned, and not tried before under the same budget."""
         rng, pending = rng_for(self.seed, number), self._candidates[self._told :]
         self._bans.operations = self._controls.banned(number)
-        redraws = _REDRAWS_UNDER_BANS if self._bans.operations else _REDRAWS
-        refused = _Refused()
-        for draw in range(redraws + _RANDOM_DRAWS):
+        redraws = REDRAWS_UNDER_BANS if self._bans.operations else REDRAWS
+        refused = Refused()
+        for draw in range(redraws + RANDOM_DRAWS):
             if draw < redraws:
                 asked = self.strategy.ask(number, rng, pending)
             else:
@@ -302,7 +268,7 @@ class Study:
                 return candidate
             if not candidate.trained and draw >= redraws:
                 return candidate  # a pool may be larger than the space; to be scored twice costs little
-        raise Exhausted(self._what_is_exhausted(redraws + _RANDOM_DRAWS, refused))
+        raise Exhausted(self._what_is_exhausted(redraws + RANDOM_DRAWS, refused))
 
     def _planted(self, number: int, genome: Genome) -> Candidate:
         """What somebody has planted, as a candidate. The strategy hears of it as of something that it never asked for.
@@ -325,7 +291,7 @@ class Study:
             same = next(c.number for c in self._candidates if c.identity == wanted.identity)
             raise InvalidInput(f"this network is candidate #{same} already; nothing is trained twice")
 
-    def _what_is_exhausted(self, draws: int, refused: _Refused) -> str:
+    def _what_is_exhausted(self, draws: int, refused: Refused) -> str:
         tried = len(self._candidates)
         rest = f"among the {tried:,} candidates asked before"
         too_large, banned, smallest = refused.too_large, refused.banned, refused.smallest
@@ -386,36 +352,6 @@ class Study:
             raise RunError(
                 f"the first {_HOPELESS} candidates all failed with {reasons[0]!r}: remove the reason and begin again"
             )
-
-
-def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
-    """Complete, pruned and cut evaluations with an accuracy, best first; of equals the one with the lowest number.
-
-    Those that were measured on shrunk images come after all others. Where a candidate has several evaluations, the last
-    one counts.
-    """
-    latest = {evaluation.number: evaluation for evaluation in evaluations}
-    judged = [evaluation for evaluation in latest.values() if evaluation.judged]
-    return sorted(judged, key=lambda one: ("image_size" in one.metrics, -(one.accuracy or 0.0), one.number))
-
-
-@dataclass
-class _Refused:
-    """Why draws were not taken."""
-
-    too_large: int = 0
-    banned: int = 0
-    smallest: Network | None = None  # of those that are too large
-
-
-def best_networks(told: Iterable[Told]) -> list[Told]:
-    """The candidates that `ranking` has, the best first, each network once."""
-    by_number = {evaluation.number: (candidate, evaluation) for candidate, evaluation in told}
-    best: dict[str, Told] = {}
-    for evaluation in ranking(evaluation for _, evaluation in by_number.values()):
-        candidate, _ = by_number[evaluation.number]
-        best.setdefault(candidate.key, (candidate, evaluation))
-    return list(best.values())
 
 
 @dataclass(frozen=True)

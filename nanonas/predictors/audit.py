@@ -3,52 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Evaluation, Floats, Objective, State, Told
+from nanonas.core import Evaluation, Objective, State, Told
+from nanonas.maths.ranks import Correlation, kendall
 
 WINDOW = 100  # of the last candidates that were predicted and then trained
 FREE = ("params", "macs")  # scores that every network has
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Kendall's tau-b with a 95 % interval: 1 is the same order, 0 none, -1 the reverse."""
-
-    tau: float
-    low: float
-    high: float
-    n: int  # pairs of a prediction and a measurement
-
-    @property
-    def worthless(self) -> bool:
-        """Whether enough has been seen to say so, and it was no better than chance."""
-        return self.n >= 10 and self.tau <= 0
-
-    def __str__(self) -> str:
-        return f"τ {self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}] of {self.n}"
-
-
-def kendall(predicted: Floats, measured: Floats) -> Correlation:
-    """The correlation of n predictions, 2 or more, with what was measured, shape (n,) each; infinities may be ties.
-
-    Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. The interval is normal with the variance of Noether's
-    estimator (Hollander & Wolfe 1999, Nonparametric Statistical Methods, 8.32), which unlike the one under independence
-    holds for every tau.
-    """
-    n = len(predicted)
-    signs = [1.0 * np.greater.outer(values, values) - np.less.outer(values, values) for values in (predicted, measured)]
-    concordance = (signs[0] * signs[1]).sum(axis=1)  # of each candidate with all others
-    untied = np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
-    if untied == 0:
-        return Correlation(0.0, -1.0, 1.0, n)
-    tau = float(concordance.sum() / untied)
-    spread = float(((concordance - concordance.mean()) ** 2).sum())
-    variance = 2 / (n * (n - 1)) * (2 * (n - 2) / (n * (n - 1) ** 2) * spread + max(0.0, 1 - tau**2))
-    half = 1.96 * max(float(np.sqrt(variance)), 1 / n)  # of a few that are all in order: not yet a certainty
-    return Correlation(tau, max(-1.0, tau - half), min(1.0, tau + half), n)
 
 
 def predictions(told: Sequence[Told], objective: Objective) -> dict[str, list[tuple[int, float, float]]]:
@@ -92,50 +54,6 @@ def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Corr
             if np.isfinite(score):
                 pairs.setdefault(name, []).append((-score, _outcome(evaluation, objective)))
     return _correlations({name: some[-10 * WINDOW :] for name, some in pairs.items()})
-
-
-@dataclass(frozen=True)
-class HeadStart:
-    """Children that began with inherited weights, against the same networks from scratch."""
-
-    mean: float  # of the children's accuracies minus those from scratch
-    error: float  # standard error of that
-    correlation: Correlation  # of the two
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:+.1f} ± {100 * self.error:.1f} points, {self.correlation}"
-
-
-def twins(told: Sequence[Told]) -> list[tuple[Told, Told]]:
-    """Pairs of a candidate that inherited weights and the same network from scratch, in the order of the latter.
-
-    A twin has the network of its only parent again, without inherited weights; both were trained to the end.
-    """
-    heirs = {one[0].number: one for one in told if one[0].proposal.inherits and _measured(one[1])}
-    pairs: list[tuple[Told, Told]] = []
-    for candidate, evaluation in told:
-        proposal = candidate.proposal
-        heir = heirs.get(proposal.parents[0]) if proposal.from_scratch and len(proposal.parents) == 1 else None
-        if heir is not None and heir[0].key == candidate.key and _measured(evaluation):
-            pairs.append((heir, (candidate, evaluation)))
-    return pairs
-
-
-def _measured(evaluation: Evaluation) -> bool:
-    return evaluation.state is State.COMPLETE and evaluation.accuracy is not None
-
-
-def head_start(told: Sequence[Told]) -> HeadStart | None:
-    """What inheriting did to accuracies and to their order, by the twins of `strategies.inheriting`; from 3 of them on.
-
-    Mean and standard error of the gain in accuracy over the pairs of `twins`.
-    """
-    pairs = [(heir.accuracy or 0.0, twin.accuracy or 0.0) for (_, heir), (_, twin) in twins(told)]
-    if len(pairs) < 3:
-        return None
-    children, scratch = np.array(pairs).T
-    gain = children - scratch
-    return HeadStart(float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5), kendall(children, scratch))
 
 
 def _outcome(evaluation: Evaluation, objective: Objective) -> float:

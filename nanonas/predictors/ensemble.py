@@ -9,7 +9,7 @@ import numpy as np
 
 from nanonas.core import Floats
 from nanonas.errors import ConfigError
-from nanonas.predictors.scores import NormalScores
+from nanonas.predictors.normal_scores import NormalScores
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing_extensions import ParamSpec
 
 from nanonas.core import Floats, Integers
 from nanonas.errors import ConfigError
-from nanonas.predictors.scores import NormalScores
+from nanonas.predictors.normal_scores import NormalScores
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanonas.core import Floats, Integers
-from nanonas.predictors.scores import NormalScores
+from nanonas.predictors.normal_scores import NormalScores
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

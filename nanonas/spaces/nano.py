@@ -16,20 +16,9 @@ import numpy as np
 
 from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
+from nanonas.networks.features import GROUPS, features
+from nanonas.networks.network import Draft, Network, conv_norm, relu
 from nanonas.spaces.choices import check_options, check_problem, integers
-from nanonas.spaces.features import GROUPS, features
-from nanonas.spaces.network import Draft, Network
-
-
-def conv_norm(draft: Draft, x: str, filters: int, kernel: int, stride: int = 1) -> str:
-    """A convolution and its norm; the stride becomes 1 where a side of the map is 1."""
-    stride = stride if min(draft.shape(x)[1:]) > 1 else 1
-    return draft.add("norm", draft.add("conv", x, filters=filters, kernel=kernel, stride=stride, groups=1, bias=False))
-
-
-def relu(draft: Draft, x: str) -> str:
-    """The activation of all networks here."""
-    return draft.add("act", x, kind="relu")
 
 
 def _same_conv(draft: Draft, x: str, kernel: int) -> str:

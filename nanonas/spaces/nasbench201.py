@@ -25,9 +25,8 @@ import numpy as np
 
 from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import ConfigError, GenomeError
+from nanonas.networks.network import Draft, Network, conv_norm, relu
 from nanonas.spaces.choices import check_options, check_problem, integers
-from nanonas.spaces.nano import conv_norm, relu
-from nanonas.spaces.network import Draft, Network
 
 NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # a genome's numbers are positions
 NONE, SKIP, CONV1, CONV3, POOL = range(len(NAMES))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Genome, SearchSpace
-from nanonas.spaces.network import Node
+from nanonas.core import Genome
+from nanonas.networks.ops import Node
+from nanonas.spaces.base import SearchSpace
 
 _SAMPLES = 200  # random networks that say what a space is made of
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, SearchSpace, State, steady
+from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, steady
 from nanonas.errors import ConfigError
+from nanonas.spaces.base import SearchSpace
 
 
 @dataclass

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, SearchSpace, State, Told
+from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, Told
 from nanonas.errors import ConfigError
+from nanonas.spaces.base import SearchSpace
 
 
 @dataclass

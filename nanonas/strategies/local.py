@@ -8,8 +8,9 @@ from math import isfinite
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, SearchSpace, State, steady
+from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, State, steady
 from nanonas.errors import ConfigError
+from nanonas.spaces.base import SearchSpace
 
 _DRAWS = 100  # of mutants, all tried before: then the neighbourhood is exhausted (one of 24 is overlooked in 1.4 %)
 

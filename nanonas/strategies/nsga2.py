@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, SearchSpace, State, steady
+from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, steady
 from nanonas.errors import ConfigError
-from nanonas.strategies.pareto import crowding, ranks
+from nanonas.maths.pareto import crowding, ranks
+from nanonas.spaces.base import SearchSpace
 
 OBJECTIVES = (Objective("accuracy"), Objective("params", maximize=False))
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Proposal, SearchSpace
+from nanonas.core import Candidate, Evaluation, Proposal
+from nanonas.spaces.base import SearchSpace
 
 
 @dataclass

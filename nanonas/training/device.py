@@ -9,7 +9,7 @@ import sys
 import torch
 
 from nanonas.errors import ConfigError, DeviceError
-from nanonas.training.machine import cores
+from nanonas.machine import cores
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

@@ -19,13 +19,15 @@ from loguru import logger
 
 from nanonas.errors import RunError
 from nanonas.files import read_json, replacing, write_text
-from nanonas.spaces.network import Network
-from nanonas.training.build import build_module
-from nanonas.training.cost import latency_ms
+from nanonas.machine import cores, processor
+from nanonas.networks.network import Network
 from nanonas.training.device import prepare, synchronize
-from nanonas.training.machine import cores, processor
-from nanonas.training.train import Pictures, Recipe, Training, accuracy
-from nanonas.training.trial import save_weights
+from nanonas.training.measuring.latency import latency_ms
+from nanonas.training.modules import build_module
+from nanonas.training.pictures import Pictures
+from nanonas.training.recipe import Recipe
+from nanonas.training.train import Training, accuracy
+from nanonas.training.weights import save_weights
 
 CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")

@@ -6,9 +6,7 @@ each batch is gathered, augmented and normalised there; loss and accuracy are re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,46 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanonas.core import Pulse
-from nanonas.training.augment import Augment, normalise
+from nanonas.training.augment import normalise
 from nanonas.training.device import fix_order
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything about training but the network, the images and the number of epochs."""
-
-    batch_size: int = 128
-    lr: float = 0.3  # at the top of the cycle
-    warmup: float = 0.2  # share of all steps on the way up, in [0, 1)
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # of weights; not of biases and batch norms
-    label_smoothing: float = 0.1
-    clip_norm: float = 2.0  # the gradient's norm is cut to this: a random chain without batch norm survives its peak
-    augment: Augment = field(default_factory=Augment)
-    precision: str = "float32"  # or "bfloat16": mixed precision by autocast
-    deterministic: bool = False  # CUDA's kernels that add in a fixed order; those of CPUs always do
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Images on a device, with their labels and how to normalise them."""
-
-    x: Tensor  # uint8 (N, C, H, W), channels last
-    y: Tensor  # int64 (N,)
-    mean: Tensor  # float32 (C,), in [0, 1]
-    std: Tensor
-    rows: Tensor | None = None  # int64 (M,): the images that count; None: all
-
-    def __len__(self) -> int:
-        return len(self.y) if self.rows is None else len(self.rows)
-
-
-def part(pictures: Pictures, share: float, seed: int) -> Pictures:
-    """A random `share` in (0, 1] of the pictures, at least 2 of them."""
-    draw = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(pictures), generator=draw)[: max(2, round(share * len(pictures)))].sort().values
-    chosen = chosen.to(pictures.x.device)
-    return replace(pictures, rows=chosen if pictures.rows is None else pictures.rows[chosen])
+from nanonas.training.pictures import Pictures
+from nanonas.training.recipe import Recipe, one_cycle
 
 
 class Training:
@@ -151,16 +113,6 @@ class Training:
         self.epoch, self.epochs = state["epoch"], state["epochs"]
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def one_cycle(progress: float, warmup: float) -> float:
-    """The learning rate's factor in [0, 1] at `progress` in [0, 1]: up linearly, down to 0 by half a cosine.
-
-    Smith & Topin 2018, https://arxiv.org/abs/1708.07120.
-    """
-    if progress < warmup:
-        return 0.05 + 0.95 * progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

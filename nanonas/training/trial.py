@@ -8,29 +8,29 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from nanonas.core import Candidate, Epoch, Evaluation, Pulse, SearchSpace, Shape, State, training_seed
-from nanonas.engine.serial import reason_for
-from nanonas.errors import ConfigError, RunError
-from nanonas.files import replacing
-from nanonas.spaces.network import Network
+from nanonas.core import Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
+from nanonas.data.images import DataSpec
+from nanonas.errors import ConfigError, RunError, reason_for
+from nanonas.networks.network import Network
+from nanonas.spaces.base import SearchSpace
 from nanonas.training.augment import normalise
-from nanonas.training.build import build_module
-from nanonas.training.cost import Costs
-from nanonas.training.data import DataSpec, pictures, shrunk
 from nanonas.training.device import prepare
-from nanonas.training.inherit import Parent, inherit
-from nanonas.training.scores import IMAGES, scores
-from nanonas.training.train import Pictures, Recipe, Training, accuracy, part
+from nanonas.training.inheritance.inherit import inherit
+from nanonas.training.inheritance.parents import Parent
+from nanonas.training.measuring.costs import Costs
+from nanonas.training.modules import build_module
+from nanonas.training.pictures import Pictures, part, pictures, shrunk
+from nanonas.training.recipe import Recipe
+from nanonas.training.train import Training, accuracy
+from nanonas.training.untrained import IMAGES, scores
+from nanonas.training.weights import read_weights, save_weights
 
 WARM_LR = 0.5  # the peak learning rate of a training that begins with others' weights, relative to the recipe's
 
@@ -205,34 +205,3 @@ def _minibatch(train: Pictures, seed: int) -> tuple[Tensor, Tensor]:
     some = part(train, min(1.0, IMAGES / len(train)), seed)
     rows = torch.arange(len(some), device=some.x.device) if some.rows is None else some.rows
     return normalise(some.x[rows], some.mean, some.std), some.y[rows]
-
-
-def save_weights(module: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Writes a module's tensors as safetensors, with words about them. Raises `RunError` when it cannot."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with replacing(path) as part:
-        part.write_bytes(save(tensors, dict(about or {})))  # save_file has errors of its own for a full disk
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors, and the words about them, that `save_weights` wrote. Raises `RunError` when they cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, RuntimeError, SafetensorError) as error:
-        said = str(error).splitlines()[0]
-        raise RunError(f"the weights {str(path)!r} cannot be read: {said}; train the network again") from None
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Reads what `save_weights` wrote into a module of the same network.
-
-    Raises:
-        RunError: no such file, a damaged one, or one of another network.
-    """
-    tensors, _ = read_weights(path)
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        said = str(error).splitlines()[0]
-        raise RunError(f"the weights {str(path)!r} are of another network: {said}; train the network again") from None

@@ -11,24 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_toys import BUDGET, CONFIG, SPACE, STRATEGIES, ToySpace, UntilDeadline, by_number, jittery, score, study
 from test_study import Interrupting, Shuffled, ones
+from toys.engine import BUDGET, CONFIG, SPACE, STRATEGIES, ToySpace, UntilDeadline, by_number, jittery, score, study
 
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Strategy
 from nanonas.engine.controls import REFUSED, TAKEN, copy_requests, in_words
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.evaluators.workers import WorkerPool
+from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request, RequestFiles, parsed
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import Limits, Study, Why
-from nanonas.engine.workers import WorkerPool
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Study, Why
 from nanonas.errors import InvalidInput, RunError
 from nanonas.spaces.operations import Bans, known_operations, operations
+from nanonas.strategies.around.halving import Halving
+from nanonas.strategies.around.inheriting import Inheriting
+from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
-from nanonas.strategies.halving import Halving
-from nanonas.strategies.inheriting import Inheriting
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.random import RandomSearch
-from nanonas.strategies.warm import WarmStart
 
 TOTAL = 24
 PLANTED = (5, 5, 5, 4)

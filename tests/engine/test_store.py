@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_toys import CONFIG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toys.engine import CONFIG
 
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State
-from nanonas.engine import store as store_module
-from nanonas.engine.store import RunStore
+from nanonas.engine.storage import store as store_module
+from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 
 
@@ -132,7 +132,7 @@ def test_reading_a_finished_run_from_a_folder_without_write_permission(store: Ru
 def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(path: Path) -> None:
     code = f"""
 import sys
-from nanonas.engine.store import RunStore
+from nanonas.engine.storage.store import RunStore
 store = RunStore.begin({str(path)!r}, {CONFIG!r})
 print("begun", flush=True)
 sys.stdin.read()
@@ -244,7 +244,7 @@ def test_a_row_changed_by_hand(store: RunStore, path: Path) -> None:
 
 def test_a_newer_format(store: RunStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.close()
-    monkeypatch.setattr(store_module, "_MIGRATIONS", ())
+    monkeypatch.setattr(store_module, "MIGRATIONS", ())
     with pytest.raises(RunError, match="has the format 1, but this nanonas knows formats up to 0: update nanonas"):
         RunStore.read(path)
 
@@ -258,7 +258,7 @@ def test_an_older_format_is_migrated_by_the_writer(
     def second(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE run ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(store_module, "_MIGRATIONS", (*store_module._MIGRATIONS, second))
+    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, second))
     with pytest.raises(RunError, match="older nanonas: resume it once"):
         RunStore.read(path)
     with RunStore.resume(path, CONFIG) as migrated:

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_toys import BUDGET, CONFIG, SPACE, STRATEGIES, SteadyBest, ToySpace, UntilDeadline, by_number, score, study
+from toys.engine import BUDGET, CONFIG, SPACE, STRATEGIES, SteadyBest, ToySpace, UntilDeadline, by_number, score, study
 
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, Pulse, State, Strategy, rng_for
-from nanonas.engine.serial import SerialEvaluator, attempt, reason_for
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import Limits, Progress, Study, Why, ranking
-from nanonas.errors import ConfigError, Exhausted, RunError
+from nanonas.engine.evaluators.attempt import attempt
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.limits import Limits
+from nanonas.engine.ranking import ranking
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Progress, Study, Why
+from nanonas.errors import ConfigError, Exhausted, RunError, reason_for
 from nanonas.strategies.random import RandomSearch
 
 TOTAL = 24

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from engine_toys import (
+from toys.engine import (
     SPACE,
     STRATEGIES,
     DeadOnArrival,
@@ -28,9 +28,9 @@ from engine_toys import (
 )
 
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, State
-from nanonas.engine.serial import SerialEvaluator
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.study import Why
-from nanonas.engine.workers import WorkerPool
 from nanonas.errors import InvalidInput, RunError
 
 TOTAL = 20
@@ -185,8 +185,8 @@ def test_the_deadline_reaches_the_workers(tmp_path: Path) -> None:
 
 RUN = """
     from pathlib import Path
-    from engine_toys import SPACE, SteadyBest, jittery, study
-    from nanonas.engine.workers import WorkerPool
+    from toys.engine import SPACE, SteadyBest, jittery, study
+    from nanonas.engine.evaluators.workers import WorkerPool
 
     print("the caller", flush=True)
     with WorkerPool([jittery] * 2) as pool:
@@ -198,7 +198,7 @@ RUN = """
 
 
 def environment_with_toys() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @pytest.mark.parametrize("how", ["script", "stdin"])
@@ -243,8 +243,8 @@ def test_a_killed_process_takes_its_workers_along_and_the_run_goes_on(after: int
 def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
     code = f"""
     from pathlib import Path
-    from engine_toys import Misbehaving, SPACE, SteadyBest, study
-    from nanonas.engine.workers import WorkerPool
+    from toys.engine import Misbehaving, SPACE, SteadyBest, study
+    from nanonas.engine.evaluators.workers import WorkerPool
 
     pool = WorkerPool([Misbehaving(0, "hang", Path({str(tmp_path)!r}))])
     print(pool._slots[0].worker.process.pid, flush=True)
@@ -262,9 +262,9 @@ def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
 
 def test_a_measure_of_the_script_itself_is_explained() -> None:
     code = """
-    from engine_toys import score
+    from toys.engine import score
     from nanonas.core import Candidate, Proposal
-    from nanonas.engine.workers import WorkerPool
+    from nanonas.engine.evaluators.workers import WorkerPool
 
     def measure(candidate, pulse):
         return score(candidate, pulse)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from nanonas.core import Budget, Candidate, Evaluation, Floats, Objective, Prediction, Proposal, State
-from nanonas.predictors.audit import Told, audited, audited_scores, kendall
+from nanonas.core import Budget, Candidate, Evaluation, Floats, Objective, Prediction, Proposal, State, Told
+from nanonas.maths.ranks import kendall
+from nanonas.predictors.audit import audited, audited_scores
 
 TRAINED, SCORED = Budget(3), Budget(0)
 

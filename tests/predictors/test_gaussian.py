@@ -12,7 +12,7 @@ from scipy.special import gamma, kv
 from nanonas.core import Floats
 from nanonas.errors import ConfigError
 from nanonas.predictors.gaussian import DOUBT, JITTER, NOISE, GaussianProcess, _matern, _spread, _squares, _surprise
-from nanonas.predictors.scores import STD_FLOOR, NormalScores
+from nanonas.predictors.normal_scores import STD_FLOOR, NormalScores
 
 GROUPS = (2, 1, 3)
 

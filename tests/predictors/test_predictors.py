@@ -14,7 +14,7 @@ from nanonas.errors import ConfigError
 from nanonas.predictors.ensemble import Ensemble
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.predictors.lstm import LSTM
-from nanonas.predictors.scores import STD_FLOOR, NormalScores
+from nanonas.predictors.normal_scores import STD_FLOOR, NormalScores
 
 GENES, VALUES = 6, 4
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.spaces import layers
-from nanonas.spaces.layers import DECISIONS, MAX_LAYERS, MIN_LAYERS, NAMES, PRIOR, WIDTH, LayersSpace
-from nanonas.spaces.network import Attribute, Network
+from nanonas.networks.network import Network
+from nanonas.networks.ops import Attribute
+from nanonas.spaces.layers import space as layers
+from nanonas.spaces.layers.genes import DECISIONS, MAX_LAYERS, MIN_LAYERS, NAMES, WIDTH
+from nanonas.spaces.layers.prior import PRIOR
+from nanonas.spaces.layers.space import LayersSpace
 
 DEFAULTS: dict[str, Attribute] = {name: options[0] for name, options in DECISIONS.items()}
 SPACE = LayersSpace((3, 32, 32), 10)

@@ -13,10 +13,10 @@ import torch
 
 from nanonas.core import Genome
 from nanonas.errors import ConfigError, GenomeError
+from nanonas.networks.network import Network
 from nanonas.spaces import nasbench201
 from nanonas.spaces.nasbench201 import NAMES, NASBench201Space
-from nanonas.spaces.network import Network
-from nanonas.training.build import build_module
+from nanonas.training.modules import build_module
 
 TABLE = Path(__file__).parents[2].parent / "shared" / "data" / "nasbench201" / "cifar10.parquet"
 NONE, SKIP, CONV1, CONV3, POOL = range(5)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_spaces import FACTORIES
 
-from nanonas.core import SearchSpace
-from nanonas.spaces.layers import CONV, DENSE, LayersSpace
+from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.layers.genes import CONV, DENSE
+from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.spaces.operations import Bans, known_operations, operations

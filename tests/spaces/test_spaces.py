@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nanonas.core import Genome, SearchSpace, Shape
+from nanonas.core import Genome, Shape
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.spaces.layers import LayersSpace
+from nanonas.networks.network import Network
+from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
-from nanonas.spaces.network import Network
-from nanonas.training.build import build_module
+from nanonas.training.modules import build_module
 
 FACTORIES: dict[str, Callable[[Shape, int], SearchSpace]] = {  # a new space adds a line
     "layers": LayersSpace,

@@ -11,8 +11,8 @@ from nanonas.core import Budget, Candidate, Epoch, Evaluation, Objective, Propos
 from nanonas.errors import ConfigError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.around.halving import Halving, ladder
 from nanonas.strategies.evolution import Evolution
-from nanonas.strategies.halving import Halving, ladder
 from nanonas.strategies.nsga2 import NSGA2
 from nanonas.strategies.random import RandomSearch
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from test_halving import RUNGS, SPACE, driven, measured, wrapped
 
+from nanonas.analysis.twins import head_start
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Shape, State, Strategy
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
-from nanonas.predictors.audit import head_start
+from nanonas.networks.network import Network
 from nanonas.spaces.nano import NanoSpace
-from nanonas.spaces.network import Network
 from nanonas.strategies.aging import AgingEvolution
-from nanonas.strategies.halving import Halving
-from nanonas.strategies.inheriting import Inheriting
-from nanonas.strategies.warm import WarmStart
+from nanonas.strategies.around.halving import Halving
+from nanonas.strategies.around.inheriting import Inheriting
+from nanonas.strategies.around.warm import WarmStart
 
 HALF = Budget(3)
 

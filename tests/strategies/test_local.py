@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Pulse, State, rng_for
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import Study, ranking
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.ranking import ranking
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.spaces.nano import NAMES, NanoSpace
 from nanonas.strategies.local import LocalSearch

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, State, Strategy, rng_for
+from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, State, Strategy, losses_of, rng_for
 from nanonas.errors import ConfigError
+from nanonas.maths.pareto import crowding, hypervolume, ranks
 from nanonas.spaces.nano import NAMES, NanoSpace
 from nanonas.strategies.nsga2 import NSGA2
-from nanonas.strategies.pareto import crowding, hypervolume, losses_of, ranks
 from nanonas.strategies.random import RandomSearch
 
 SPACE = NanoSpace((1, 8, 8), 3, channels=2, length=8)

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy.stats import norm
-from screened_toys import NANO, Knowing, Nearest, accuracy, screened, train, worth
+from toys.screened import NANO, Knowing, Nearest, accuracy, screened, train, worth
 
 from nanonas import cli
-from nanonas.config import PREDICTORS, SearchConfig, make_strategy
+from nanonas.bench.table import Answers, Table, TableEvaluator, TableSpace
+from nanonas.config.parts import PREDICTORS, make_strategy
+from nanonas.config.schema import SearchConfig
 from nanonas.core import (
     Budget,
     Candidate,
@@ -36,26 +38,27 @@ from nanonas.core import (
     Strategy,
     rng_for,
 )
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import Limits, Progress, Study
-from nanonas.engine.table import Answers, Table, TableEvaluator, TableSpace
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Progress, Study
 from nanonas.errors import ConfigError, RunError
 from nanonas.predictors.audit import audited, audited_scores
 from nanonas.predictors.curves import CurveModel
 from nanonas.predictors.ensemble import Ensemble
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.predictors.lstm import LSTM
-from nanonas.predictors.scores import NormalScores
-from nanonas.results import tables
-from nanonas.results.progress import SearchProgress
+from nanonas.predictors.normal_scores import NormalScores
+from nanonas.report.terminal import tables
+from nanonas.report.terminal.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.operations import Bans
 from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.around.acquisition import ACQUISITIONS
+from nanonas.strategies.around.screened import Screened
+from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
-from nanonas.strategies.screened import _ACQUISITIONS, Screened
-from nanonas.strategies.warm import WarmStart
 
 Told = tuple[Candidate, Evaluation]
 BUDGET = Budget(3)
@@ -294,18 +297,18 @@ def test_a_predictor_that_knows_finds_better_networks() -> None:
 def test_acquisitions_are_those_of_their_definitions() -> None:
     rng = np.random.default_rng(0)
     mean, std, best = rng.normal(size=6), rng.uniform(0.1, 2, 6), -0.4
-    np.testing.assert_allclose(_ACQUISITIONS["ucb"](mean, std, best, 1.5, rng), mean - 1.5 * std)
+    np.testing.assert_allclose(ACQUISITIONS["ucb"](mean, std, best, 1.5, rng), mean - 1.5 * std)
 
     draws = mean + std * rng.standard_normal((400_000, 6))
     improvement = np.maximum(best - draws, 0)
-    found = _ACQUISITIONS["ei"](mean, std, best, 1.5, rng)
+    found = ACQUISITIONS["ei"](mean, std, best, 1.5, rng)
     np.testing.assert_allclose(found, -improvement.mean(axis=0), atol=0.01)
     z = (best - mean) / std
     np.testing.assert_allclose(found, -std * (z * norm.cdf(z) + norm.pdf(z)), atol=1e-12)
-    sure = _ACQUISITIONS["ei"](np.array([-1.4, 0.6]), np.zeros(2), best, 1.5, rng)
+    sure = ACQUISITIONS["ei"](np.array([-1.4, 0.6]), np.zeros(2), best, 1.5, rng)
     np.testing.assert_allclose(sure, [-1, 0], atol=1e-8)
 
-    samples = np.array([_ACQUISITIONS["thompson"](mean, std, best, 1.5, rng) for _ in range(20_000)])
+    samples = np.array([ACQUISITIONS["thompson"](mean, std, best, 1.5, rng) for _ in range(20_000)])
     np.testing.assert_allclose(samples.mean(axis=0), mean, atol=0.06)
     np.testing.assert_allclose(samples.std(axis=0), std, rtol=0.03)
 

@@ -11,37 +11,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from screened_toys import screened
+from toys.screened import screened
 
-from nanonas.core import (
-    Budget,
-    Candidate,
-    Epoch,
-    Evaluation,
-    Objective,
-    Proposal,
-    Pulse,
-    SearchSpace,
-    State,
-    Strategy,
-    rng_for,
-)
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import Study, ranking
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Objective, Proposal, Pulse, State, Strategy, rng_for
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.ranking import ranking
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.predictors.gaussian import GaussianProcess
-from nanonas.spaces.layers import LayersSpace
+from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NAMES, NanoSpace
 from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.around.halving import Halving, ladder
+from nanonas.strategies.around.inheriting import Inheriting
+from nanonas.strategies.around.screened import Screened
+from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
-from nanonas.strategies.halving import Halving, ladder
-from nanonas.strategies.inheriting import Inheriting
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.nsga2 import NSGA2
 from nanonas.strategies.random import RandomSearch
-from nanonas.strategies.screened import Screened
-from nanonas.strategies.warm import WarmStart
 
 NANO = NanoSpace((1, 8, 8), 3, channels=2, length=8)
 LAYERS = LayersSpace((1, 8, 8), 3)

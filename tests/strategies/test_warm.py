@@ -12,19 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanonas.config import SearchConfig, make_strategy
+from nanonas.config.parts import make_strategy
+from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, Pulse, State, rng_for
-from nanonas.engine.serial import SerialEvaluator
-from nanonas.engine.store import RunStore
-from nanonas.engine.study import End, Progress, Study, Why, ranking
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.ranking import ranking
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import End, Progress, Study, Why
 from nanonas.errors import ConfigError, RunError
-from nanonas.results import tables
-from nanonas.results.progress import SearchProgress
+from nanonas.maths.ranks import mean_ranks
+from nanonas.report.terminal import tables
+from nanonas.report.terminal.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.local import LocalSearch
-from nanonas.strategies.warm import WarmStart, mean_ranks
 
 SPACE = NanoSpace((1, 8, 8), 3, channels=2, length=8)
 POOL, FIRST = 20, 8

@@ -14,25 +14,22 @@ from scipy.stats import binom
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nanonas.core import Budget, Candidate, Proposal, SearchSpace, State
-from nanonas.spaces.layers import LayersSpace
+from nanonas.core import Budget, Candidate, Proposal, State
+from nanonas.data.images import DataSpec
+from nanonas.maths.intervals import median_interval
+from nanonas.networks.network import Draft, Network
+from nanonas.networks.reference import REFERENCES
+from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
-from nanonas.spaces.network import Draft, Network
-from nanonas.spaces.reference import REFERENCES
-from nanonas.training import cost, trial
-from nanonas.training.build import NetworkModule, build_module
-from nanonas.training.cost import (
-    MIB,
-    Costs,
-    latency,
-    latency_ms,
-    median_interval,
-    peak_memory,
-    training_memory,
-)
-from nanonas.training.data import DataSpec
-from nanonas.training.train import Recipe
+from nanonas.training import trial
+from nanonas.training.measuring import latency as cost
+from nanonas.training.measuring.costs import Costs
+from nanonas.training.measuring.latency import latency, latency_ms
+from nanonas.training.measuring.memory import MIB, peak_memory, training_memory
+from nanonas.training.modules import NetworkModule, build_module
+from nanonas.training.recipe import Recipe
 from nanonas.training.trial import Trial
 
 SHAPE, CLASSES = (3, 12, 12), 10

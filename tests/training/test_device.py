@@ -9,17 +9,11 @@ import torch
 from torch import nn
 
 from nanonas.errors import ConfigError, DeviceError
-from nanonas.training import cost, device
-from nanonas.training.cost import latency_ms
-from nanonas.training.device import (
-    cores,
-    default_workers,
-    fix_order,
-    prepare,
-    resolve_device,
-    resolve_precision,
-    slots,
-)
+from nanonas.machine import cores
+from nanonas.training import device
+from nanonas.training.device import default_workers, fix_order, prepare, resolve_device, resolve_precision, slots
+from nanonas.training.measuring import latency as cost
+from nanonas.training.measuring.latency import latency_ms
 
 
 def test_a_fixed_order_is_asked_of_pytorch_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

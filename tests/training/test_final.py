@@ -12,15 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from nanonas.core import Pulse
+from nanonas.data.images import DataSpec
 from nanonas.errors import RunError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import final
 from nanonas.training.augment import Augment
-from nanonas.training.build import build_module
-from nanonas.training.data import DataSpec, final_pictures, held_out_pictures
 from nanonas.training.final import FinalResult, FinalTraining
-from nanonas.training.train import Pictures, Recipe, accuracy
-from nanonas.training.trial import load_weights
+from nanonas.training.modules import build_module
+from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
+from nanonas.training.recipe import Recipe
+from nanonas.training.train import accuracy
+from nanonas.training.weights import load_weights
 
 NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
 RECIPE = Recipe(batch_size=64, lr=0.2, augment=Augment(crop=1))

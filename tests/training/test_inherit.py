@@ -10,16 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanonas.core import SearchSpace
 from nanonas.errors import RunError
-from nanonas.spaces.align import align
-from nanonas.spaces.layers import DECISIONS, LayersSpace
+from nanonas.networks.align import align
+from nanonas.networks.network import Draft, Network
+from nanonas.networks.ops import OPS, Attribute
+from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.layers.genes import DECISIONS
+from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NAMES, NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
-from nanonas.spaces.network import OPS, Attribute, Draft, Network
-from nanonas.training import inherit as module_under_test
-from nanonas.training.build import NetworkModule, build_module
-from nanonas.training.inherit import Inherited, Parent, inherit
+from nanonas.training.inheritance.inherit import inherit
+from nanonas.training.inheritance.parents import CHANNELWISE, WEIGHTED, Inherited, Parent
+from nanonas.training.modules import NetworkModule, build_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,8 +95,7 @@ def test_the_same_network_is_its_parent(space: SearchSpace) -> None:
 
 
 def test_every_operation_is_known() -> None:
-    known = module_under_test
-    assert {*known.WEIGHTED, *known.CHANNELWISE, "add", "concat", "zero"} == set(OPS)
+    assert {*WEIGHTED, *CHANNELWISE, "add", "concat", "zero"} == set(OPS)
 
 
 # --- edits by name ------------------------------------------------------------------------------------------------

@@ -12,15 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, training_seed
+from nanonas.data import images as data
+from nanonas.data.images import DataSpec, Images
 from nanonas.errors import RunError
+from nanonas.networks.network import Draft, Network
 from nanonas.spaces.nano import NanoSpace
-from nanonas.spaces.network import Draft, Network
-from nanonas.training import data, trial
+from nanonas.training import trial
 from nanonas.training.augment import Augment
-from nanonas.training.build import build_module
-from nanonas.training.data import DataSpec, Images, pictures
-from nanonas.training.train import Pictures, Recipe, Training, accuracy, one_cycle
-from nanonas.training.trial import Trial, load_weights, save_weights
+from nanonas.training.modules import build_module
+from nanonas.training.pictures import Pictures, pictures
+from nanonas.training.recipe import Recipe, one_cycle
+from nanonas.training.train import Training, accuracy
+from nanonas.training.trial import Trial
+from nanonas.training.weights import load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

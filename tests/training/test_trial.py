@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, training_seed
-from nanonas.engine.serial import attempt
+from nanonas.data.images import DataSpec
+from nanonas.engine.evaluators.attempt import attempt
 from nanonas.errors import ConfigError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial as trials
 from nanonas.training.augment import Augment
-from nanonas.training.build import build_module
-from nanonas.training.cost import Costs
-from nanonas.training.data import DataSpec, pictures
-from nanonas.training.train import Pictures, Recipe, Training, accuracy
-from nanonas.training.trial import WARM_LR, Trial, load_weights, read_weights, recipe_at, save_weights, seen_at
+from nanonas.training.measuring.costs import Costs
+from nanonas.training.modules import build_module
+from nanonas.training.pictures import Pictures, pictures
+from nanonas.training.recipe import Recipe
+from nanonas.training.train import Training, accuracy
+from nanonas.training.trial import WARM_LR, Trial, recipe_at, seen_at
+from nanonas.training.weights import load_weights, read_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,0 +1,1 @@
+"""What a run's record says: lineage, twins, insights."""

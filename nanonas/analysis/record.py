@@ -1,0 +1,195 @@
+"""What a run is, as plain values: read once from its store, then looked at from every side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from nanonas.core import Candidate, Evaluation, Genome, Objective, State, Told
+from nanonas.engine.controls import TAKEN
+from nanonas.engine.ranking import best_networks, ranking
+from nanonas.engine.requests import PAUSE, RESUME
+from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.store import RunStore
+from nanonas.networks.network import Network
+from nanonas.spaces.base import SearchSpace
+
+FINALISTS = "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate and what became of it."""
+
+    candidate: Candidate
+    evaluation: Evaluation | None  # None: it is running, or was lost
+    generation: int  # 0-based
+    elapsed: float | None = None  # seconds of searching until its evaluation arrived, pauses left out
+
+    @property
+    def number(self) -> int:
+        return self.candidate.number
+
+    @property
+    def genome(self) -> Genome:
+        return self.candidate.proposal.genome
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """On the validation images, in [0, 1]; None where it cannot be compared with the others'."""
+        e = self.evaluation
+        return e.accuracy if e is not None and e.judged and "image_size" not in e.metrics else None
+
+    @property
+    def state(self) -> str:
+        """Its state in a word: that of its evaluation, "scored" where it was not trained, or "running"."""
+        if self.evaluation is None:
+            return "running"
+        if self.evaluation.state is State.COMPLETE and not self.candidate.trained:
+            return "scored"
+        return self.evaluation.state.value
+
+    def metric(self, name: str) -> float | None:
+        """A metric of its evaluation; None where it was not measured."""
+        return None if self.evaluation is None else self.evaluation.metrics.get(name)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run.
+
+    What does not lie in its store comes from whoever opens its folder: see `nanonas.runs.reading.read_record`.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]  # by number, without gaps
+    space: SearchSpace
+    config: Mapping[str, Any] = field(default_factory=dict)  # as stored, both halves
+    events: tuple[Event, ...] = ()
+    objectives: tuple[Objective, ...] = (Objective(),)
+    created: float = 0.0  # seconds since 1970
+    version: str = ""  # of nanonas, when the run was begun
+    seconds: float = 0.0  # wall clock of the search, pauses left out
+    command: str = ""  # that repeats the run
+    class_names: tuple[str, ...] = ()
+    final: Mapping[str, Any] | None = None  # result.json of the winner's training
+    comparison: tuple[Mapping[str, Any], ...] = ()  # rows of compare/table.json
+
+    @property
+    def search(self) -> Mapping[str, Any]:
+        """The half of the configuration that is the run's identity."""
+        found: Mapping[str, Any] = self.config.get("search", {})
+        return found
+
+    @cached_property
+    def told(self) -> list[Told]:
+        """Candidates with their evaluations, as audits read them."""
+        return [(entry.candidate, entry.evaluation) for entry in self.entries if entry.evaluation is not None]
+
+    @cached_property
+    def trained(self) -> list[Entry]:
+        """Those that were trained and have an evaluation."""
+        return [entry for entry in self.entries if entry.evaluation is not None and entry.candidate.trained]
+
+    @cached_property
+    def ranked(self) -> list[Entry]:
+        """Those with an accuracy, the best first, as `engine.study.ranking` has them."""
+        order = ranking(evaluation for _, evaluation in self.told)
+        return [self.entries[evaluation.number] for evaluation in order]
+
+    @cached_property
+    def distinct(self) -> list[Entry]:
+        """As `ranked`, each network once."""
+        return [self.entries[candidate.number] for candidate, _ in best_networks(self.told)]
+
+    @cached_property
+    def finalists(self) -> dict[int, float]:
+        """The accuracy from scratch of each finalist, by number."""
+        return finalists_of(self.events)
+
+    @cached_property
+    def winner(self) -> Entry | None:
+        """What the search chose: the best finalist where there are some, else the first of the ranking."""
+        if self.finalists:
+            return self.entries[min(self.finalists, key=lambda number: (-self.finalists[number], number))]
+        return self.ranked[0] if self.ranked else None
+
+    def network(self, number: int) -> Network:
+        """The network of a candidate, for images as they are."""
+        return self.space.decode(self.entries[number].genome)
+
+    def details(self, kind: str) -> Mapping[str, Any]:
+        """What the first event of a kind says; nothing where there is none."""
+        return next((event.details for event in self.events if event.kind == kind), {})
+
+
+def read(
+    store: RunStore,
+    name: str,
+    space: SearchSpace,
+    generation: Callable[[int], int] = lambda number: 0,
+    **more: Any,
+) -> Record:
+    """What a store holds.
+
+    Args:
+        generation: of a candidate, by number, as its strategy says.
+        more: the fields of `Record` that no store has.
+
+    Raises:
+        RunError: the store cannot be read.
+    """
+    evaluations, times, events = store.evaluations(), store.arrival_times(), store.events()
+    latest = {evaluation.number: place for place, evaluation in enumerate(evaluations)}
+    elapsed, seconds = searching(events, times)
+    entries = tuple(
+        Entry(
+            candidate,
+            evaluations[latest[candidate.number]] if candidate.number in latest else None,
+            generation(candidate.number),
+            elapsed[latest[candidate.number]] if candidate.number in latest else None,
+        )
+        for candidate in store.candidates()
+    )
+    return Record(
+        name,
+        entries,
+        space,
+        store.config,
+        tuple(events),
+        created=store.created,
+        version=store.version,
+        seconds=seconds,
+        **more,
+    )
+
+
+def finalists_of(events: Iterable[Event]) -> dict[int, float]:
+    """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by number."""
+    details = [event.details for event in events if event.kind == FINALISTS]
+    return {int(one["number"]): float(one["accuracy"]) for one in details}
+
+
+def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[float], float]:
+    """Wall-clock seconds of searching until each arrival, and in all; without pauses and the time between two sessions.
+
+    A session that was killed lasts until its last sign of life.
+    """
+    marks = (*SESSION, FINALISTS, PAUSE, RESUME)
+    said = [(event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1) for event in events]
+    moments = [moment for moment in said if moment[1] in marks]
+    moments = sorted([*moments, *((arrival, "", place) for place, arrival in enumerate(arrivals))])
+    elapsed = [0.0] * len(arrivals)
+    total, last, searches, paused = 0.0, 0.0, False, False
+    for moment, kind, place in moments:
+        if kind == "started":
+            searches, paused = True, False
+        elif searches:
+            total += 0.0 if paused else moment - last
+            paused = kind == PAUSE or (paused and kind != RESUME)
+        last = moment
+        if place >= 0:
+            elapsed[place] = total
+    return elapsed, total

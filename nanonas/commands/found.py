@@ -1,0 +1,46 @@
+"""What a search has found, as the command line says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from nanonas.runs.folder import RunFolder
+    from nanonas.training.final import FinalResult
+
+
+def say_front(console: Console, folder: RunFolder) -> None:
+    from nanonas.config.parts import make_objectives
+    from nanonas.engine.storage.store import RunStore
+    from nanonas.report.terminal import tables
+    from nanonas.runs.folder import read_config
+
+    objectives = make_objectives(read_config(folder).search)
+    if len(objectives) == 1:
+        return
+    names = " and ".join(objective.name for objective in objectives)
+    console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
+    with RunStore.read(folder.store) as store:
+        console.print(tables.front_table(store, objectives))
+    console.print(
+        f"  each is a genome's file: nanonas train {escape(str(folder.front))}/NUMBER.json",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def say_final(console: Console, result: FinalResult, folder: Path) -> None:
+    from nanonas.text import count, duration
+
+    console.print(
+        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on {result.test_images:,} images that "
+        f"nothing was chosen by; {count(result.params)} parameters, {count(result.macs)} MACs, "
+        f"{result.latency_ms:.2f} ms an image; trained for {result.epochs} epochs in {duration(result.seconds)} "
+        f"on {result.hardware}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,60 @@
+"""nanonas show"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from tyro.conf import Positional
+
+from nanonas.commands.arguments import at_least, parse
+from nanonas.commands.found import say_final, say_front
+
+
+@dataclass(frozen=True)
+class Show:
+    """Says what a run has found, or what a genome's file holds."""
+
+    source: Positional[Path] = Path("outputs")
+    """A run's folder, a folder of runs (its newest), or a genome's JSON file."""
+    top: int = 5
+    """How many of the best networks."""
+
+
+def show(arguments: Sequence[str]) -> None:
+    """nanonas show"""
+    given = parse(Show, "show", arguments)
+    at_least(1, top=given.top)
+
+    from nanonas.engine.storage.store import RunStore
+    from nanonas.report.terminal import tables
+    from nanonas.runs.reading import read_record
+    from nanonas.runs.source import open_source
+    from nanonas.training.final import read_result
+
+    console = Console()
+    source = open_source(given.source)
+    if source.run is not None:
+        with RunStore.read(source.run.store) as store:
+            console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
+            console.print(tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True)
+            console.print(tables.fitness(read_record(source.run)))
+            console.print()
+            console.print(tables.best_table(store, given.top))
+            if (audit := tables.audit_table(store)).row_count:
+                console.print(
+                    "\n[bold]what ordered the networks before they were trained[/bold]: Kendall's τ, 95 %",
+                    highlight=False,
+                )
+                console.print(audit)
+            if (said := tables.inheritance(store)) is not None:
+                console.print(f"\n[bold]inheritance[/bold]: {said}", highlight=False, soft_wrap=True)
+        say_front(console, source.run)
+    console.print("\n[bold]the best network[/bold]")
+    console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
+    console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
+    if source.run is not None and (result := read_result(source.run.final)):
+        say_final(console, result, source.run.final)

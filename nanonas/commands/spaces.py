@@ -1,0 +1,35 @@
+"""nanonas spaces"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from nanonas.commands.arguments import parse
+from nanonas.config.schema import SearchConfig
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Lists the search spaces and what they are made of."""
+
+
+def spaces(arguments: Sequence[str]) -> None:
+    """nanonas spaces"""
+    parse(Spaces, "spaces", arguments)
+
+    from nanonas.config.parts import SPACES
+    from nanonas.spaces.operations import known_operations
+
+    console = Console()
+    for name, entry in SPACES.items():
+        space = entry.make(SearchConfig(), (3, 32, 32), 10)
+        what = (sys.modules[type(space).__module__].__doc__ or "").splitlines()[0]
+        console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
+        for decision, options in getattr(space, "options", dict)().items():
+            console.print(f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True)
+        names = ", ".join(known_operations(space))
+        console.print(f"  [dim]to ban: {names}[/dim]", highlight=False, soft_wrap=True)

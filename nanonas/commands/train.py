@@ -1,0 +1,62 @@
+"""nanonas train"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from nanonas.commands.arguments import at_least, parse
+from nanonas.commands.found import say_final
+from nanonas.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains a network for good, on training and validation images, and tests it once. Interrupted, it goes on."""
+
+    source: Positional[Path] = Path("outputs")
+    """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
+    epochs: int = 100
+    """Passes over the images."""
+    seed: int = 0
+    """Of weights, order and augmentation."""
+    lr: float | None = None
+    """Learning rate at the top of its cycle; by default the search's."""
+    data: str | None = None
+    """The images; by default those that the network was found on."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    out: Path | None = None
+    """The folder for the trained network; by default RUN/final, or beside the genome's file."""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """nanonas train"""
+    given = parse(Train, "train", arguments)
+    at_least(1, epochs=given.epochs)
+    at_least(0, seed=given.seed)
+    if given.lr is not None and not 0 < given.lr <= 100:
+        raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
+
+    from nanonas.report.terminal.progress import TrainingProgress
+    from nanonas.runs.source import fitting, open_source
+    from nanonas.session import winner
+
+    source = fitting(open_source(given.source, given.data))
+    folder = given.out or source.folder / "final"
+    console = Console()
+    with TrainingProgress(console, "training") as progress:
+        result = winner.train(
+            source.genome,
+            folder,
+            replace(source.config, seed=given.seed, lr=given.lr or source.config.lr),
+            device=given.device,
+            epochs=given.epochs,
+            progress=progress,
+            opened=lambda: source.opened(f"train, {given.epochs} epochs, seed {given.seed}"),
+        )
+    say_final(console, result, folder)

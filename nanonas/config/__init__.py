@@ -1,0 +1,1 @@
+"""One run's configuration: schema, files, and the table from strings to classes."""

@@ -1,0 +1,1 @@
+"""Images: where they come from, decoded once, shared and split. Without torch."""

@@ -1,0 +1,195 @@
+"""Images for a search: loaded once into a cache that all processes share, and split by seed.
+
+`load` decodes a source into plain .npy files and maps them into memory; `split` divides the training images. The test
+images are apart from both and choose nothing. What can be loaded is the table `sources.SOURCES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from nanonas.core import Shape
+from nanonas.data.cache import fill, reading
+from nanonas.data.sources import Decoded, Labels, Reader, find_reader
+from nanonas.errors import ConfigError, DataError
+
+SMALLEST = 8  # pixels of a side: below, there is nothing for strides and kernels to work on
+_CACHE_VERSION = 1  # part of every key: raise it when what is decoded or stored changes
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A data set, decoded. Pickles as the place of its cache, so that a worker maps the same memory.
+
+    The source's own validation images, where it has some, are the last `own_valid` of `x_train`.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    x_train: NDArray[np.uint8]  # (N, H, W, C), read-only
+    y_train: Labels  # (N,), in [0, classes)
+    x_test: NDArray[np.uint8]
+    y_test: Labels
+    mean: tuple[float, ...]  # (C,), of the training images' pixels in [0, 1]
+    std: tuple[float, ...]  # (C,), above 0
+    flip: bool  # whether an image mirrored left and right is still one of its class
+    fingerprint: str  # of names, pixels and labels: the same for the same data, wherever it lies
+    own_valid: int = 0
+    folder: Path | None = None  # in the cache
+
+    @property
+    def input_shape(self) -> Shape:
+        """(channels, height, width)."""
+        height, width, channels = self.x_train.shape[1:]
+        return (channels, height, width)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self.folder is None:
+            return super().__reduce__()
+        return open_cached, (self.folder, self.flip)
+
+
+def cache_folder() -> Path:
+    """Where data is kept: the environment's NANONAS_CACHE, or the user's cache folder on this platform."""
+    if place := os.environ.get("NANONAS_CACHE"):
+        return Path(place).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("nanonas"))
+
+
+def load(source: str, image_size: int | None = None, *, flip: bool | None = None, cache: Path | None = None) -> Images:
+    """The images of a source, from the cache or into it.
+
+    Args:
+        source: a name in `sources.SOURCES`, or a path that one of them knows.
+        image_size: side in pixels of the square that images are scaled to, 8 or more; None for the size that they
+            have, and for folders and parquet with images of several sizes, or large ones, 32 or 64.
+        flip: whether a mirrored image is still one of its class; None: yes for colour images, no for grey ones, which
+            are mostly digits and letters.
+        cache: its folder; None for `cache_folder()`.
+
+    A source without a test set has 20 % of each class's images split off as one, always the same, whatever a run's
+    seed is.
+
+    Raises:
+        DataError: no such source, or its images or labels cannot be used; or the cache cannot be written.
+        ConfigError: `image_size` is too small.
+    """
+    if image_size is not None and image_size < SMALLEST:
+        raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
+    kind, reader = find_reader(source)
+    root = (cache or cache_folder()).expanduser().absolute()
+    name = kind if kind == source else Path(source).expanduser().resolve().stem
+    folder = root / "decoded" / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{_key(kind, reader, image_size, source)}"
+    try:
+        return open_cached(folder, flip)
+    except DataError:  # not there, or not whole
+        pass
+    start = time.perf_counter()
+    with reading(source):
+        decoded = reader.decode(image_size, root)
+    _check(decoded, source)
+    try:
+        fill(folder, decoded, name, source)
+    except OSError as error:
+        raise DataError(
+            f"the cache {str(root)!r} cannot be written: {error.strerror or error}; free space or permissions there, "
+            "or set NANONAS_CACHE to another folder"
+        ) from None
+    logger.debug(f"{source}: decoded in {time.perf_counter() - start:.1f} s into {folder}")
+    return open_cached(folder, flip)
+
+
+def open_cached(folder: Path, flip: bool | None = None) -> Images:
+    """What `load` put into a folder of the cache. Raises `DataError` when it is not there or not whole."""
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        names = ("x_train", "y_train", "x_test", "y_test")
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        return Images(
+            name=about["name"],
+            class_names=tuple(about["class_names"]),
+            mean=tuple(about["mean"]),
+            std=tuple(about["std"]),
+            flip=arrays["x_train"].shape[3] == 3 if flip is None else flip,
+            fingerprint=about["fingerprint"],
+            own_valid=about["own_valid"],
+            folder=folder,
+            **arrays,
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{str(folder)!r} holds no decoded images ({error}); load the data again") from None
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def _check(decoded: Decoded, source: str) -> None:
+    form, names = decoded.form, decoded.class_names
+    if min(form.height, form.width) < SMALLEST:
+        raise DataError(
+            f"the images of {source!r} are {form.height}x{form.width} pixels, but {SMALLEST}x{SMALLEST} is the least; "
+            "give an image_size to scale them up"
+        )
+    for part_name, part in (("training", decoded.train), ("validation", decoded.valid), ("test", decoded.test)):
+        wrong = [] if part is None else part.labels[(part.labels < 0) | (part.labels >= len(names))].tolist()
+        if wrong:
+            raise DataError(
+                f"{source!r} has the label {wrong[0]} among its {part_name} images, but its {len(names)} classes are "
+                f"numbered 0 to {len(names) - 1}; correct the labels, or leave out that part if it has none"
+            )
+    counts = np.bincount(decoded.train.labels, minlength=len(names))
+    if np.count_nonzero(counts) < 2:
+        raise DataError(f"{source!r} has training images of {np.count_nonzero(counts)} class(es), but 2 are the least")
+    if not counts.all():
+        raise DataError(
+            f"{source!r} has no training image of class {names[int(np.argmin(counts))]!r}; number the classes from 0 "
+            "without gaps, or add images of it"
+        )
+
+
+def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
+    """Changes with the source, the options, and its files' names, sizes and times of change."""
+    with reading(source):
+        stats = [(str(path), path.stat()) for path in reader.files()]
+    files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, files])
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+
+# --- what a run trains on ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images a run uses, and how they are split: small, picklable, and the same wherever it is looked up."""
+
+    source: str
+    image_size: int | None = None
+    valid_share: float = 0.1
+    train_images: int | None = None
+    seed: int = 0  # of the split
+
+    def load(self) -> Images:
+        """The images. Raises as `load`."""
+        return load(self.source, self.image_size)

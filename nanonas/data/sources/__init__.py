@@ -1,0 +1,88 @@
+"""Where images come from: one table from a source's name, or from what a path is, to its reader.
+
+A new source is one file here and one entry in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanonas.data.sources.base import Decoded, Form, Labels, Part, Reader
+from nanonas.data.sources.cifar import CIFAR
+from nanonas.data.sources.folder import Folder
+from nanonas.data.sources.npz import Npz
+from nanonas.data.sources.parquet import Parquet, parquet_files
+from nanonas.errors import DataError
+
+__all__ = ["SOURCES", "Decoded", "Form", "Labels", "Part", "Reader", "Source", "find_reader"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of source: how to know it, and its reader."""
+
+    what: str  # for people
+    knows: Callable[[str], bool]
+    reader: Callable[[str], Reader]
+
+
+def _path(source: str) -> Path:
+    return Path(source).expanduser().resolve()
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(
+        "UCI handwritten digits: 1,797 grey images of 8x8, 10 classes; comes with nanonas",
+        lambda source: source == "digits",
+        lambda source: Npz(Path(__file__).parents[1] / "digits.npz"),
+    ),
+    "cifar10": Source(
+        "CIFAR-10: 60,000 colour images of 32x32, 10 classes; 170 MB are downloaded once",
+        lambda source: source == "cifar10",
+        lambda source: CIFAR["cifar10"],
+    ),
+    "cifar100": Source(
+        "CIFAR-100: 60,000 colour images of 32x32, 100 classes; 169 MB are downloaded once",
+        lambda source: source == "cifar100",
+        lambda source: CIFAR["cifar100"],
+    ),
+    "npz": Source(
+        "a file NAME.npz with x_train, y_train and, where there are, x_valid, y_valid, x_test, y_test",
+        lambda source: source.lower().endswith(".npz") and _path(source).is_file(),
+        lambda source: Npz(_path(source)),
+    ),
+    "parquet": Source(
+        "a file NAME.parquet, or a folder with train….parquet and, where there are, validation… and test….parquet",
+        lambda source: (
+            (source.lower().endswith(".parquet") and _path(source).is_file())
+            or (_path(source).is_dir() and bool(parquet_files(_path(source))))
+        ),
+        lambda source: Parquet(_path(source)),
+    ),
+    "folder": Source(
+        "a folder of images, one folder for each class: ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*",
+        lambda source: _path(source).is_dir(),
+        lambda source: Folder(_path(source)),
+    ),
+}
+
+
+def find_reader(source: str) -> tuple[str, Reader]:
+    """The kind of a source and its reader. Raises `DataError` for a name that is none and a path that is not there."""
+    for kind, candidate in SOURCES.items():
+        if candidate.knows(source):
+            return kind, candidate.reader(source)
+    path = Path(source).expanduser()
+    named = [kind for kind, candidate in SOURCES.items() if candidate.knows(kind)]
+    choices = f"{', '.join(named)}, a folder of images, an .npz file, or a .parquet file or folder"
+    if path.exists():
+        raise DataError(f"{source!r} is no data that can be read; expected {choices}")
+    near = difflib.get_close_matches(source.lower(), named, 1, 0.5)
+    if near:
+        raise DataError(f"data {source!r} is unknown; perhaps you meant {near[0]!r}; expected {choices}")
+    if path.suffix or len(path.parts) > 1:
+        raise DataError(f"{source!r} does not exist (looked in {str(Path.cwd())!r}); expected {choices}")
+    raise DataError(f"data {source!r} is neither a name nor a path that exists; expected {choices}")

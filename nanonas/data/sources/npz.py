@@ -1,0 +1,110 @@
+"""Images and labels in a numpy archive. Nothing is unpickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanonas.data.sources.base import CHUNK, Decoded, Labels, numbered
+from nanonas.data.sources.decoding import array_part, form_of
+from nanonas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Npz:
+    """``x_train``, ``y_train`` and, where there are, ``x_valid``, ``y_valid``, ``x_test``, ``y_test``, ``class_names``.
+
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; whole numbers in [0, 255], or floats in
+    [0, 1]. Labels are (N,) whole numbers from 0.
+    """
+
+    path: Path
+
+    def files(self) -> list[Path]:
+        return [self.path]
+
+    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+        arrays = self._arrays()
+        for key in ("x_train", "y_train"):
+            if key not in arrays:
+                raise DataError(f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}")
+        pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
+        for name in ("train", "valid", "test"):
+            if f"x_{name}" in arrays:
+                if f"y_{name}" not in arrays:
+                    raise DataError(f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels")
+                pairs[name] = (self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}"))
+        shape = pairs["train"][0].shape[1:]
+        for name, (x, y) in pairs.items():
+            where = f"x_{name} in {str(self.path)!r}"
+            if len(x) != len(y):
+                raise DataError(f"{where} has {len(x)} images, but y_{name} has {len(y)} labels; they must match")
+            if x.shape[1:] != shape:
+                raise DataError(f"{where} has images of shape {x.shape[1:]}, but x_train of {shape}; they must match")
+        form = form_of(pairs["train"][0], image_size)
+        parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
+        names = self._class_names(arrays, pairs["train"][1])
+        return Decoded(names, form, parts["train"], parts.get("valid"), parts.get("test"))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each have errors of their own
+            if "allow_pickle" in str(error):
+                raise DataError(
+                    f"{str(self.path)!r} holds object arrays, which are never unpickled; save numbers: images of one "
+                    "shape as uint8, labels as whole numbers"
+                ) from None
+            raise DataError(
+                f"{str(self.path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
+            ) from None
+
+    def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
+        x, where = arrays[key], f"{key} in {str(self.path)!r}"
+        if x.ndim == 3:
+            x = x[..., None]
+        elif x.ndim == 4 and x.shape[3] not in (1, 3) and x.shape[1] in (1, 3):
+            x = x.transpose(0, 2, 3, 1)
+        if x.ndim != 4 or x.shape[3] not in (1, 3):
+            raise DataError(
+                f"{where} must be (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, "
+                f"but is {arrays[key].shape}"
+            )
+        if x.dtype == np.uint8:
+            return x
+        if x.dtype.kind not in "buif":
+            raise DataError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
+        low, high = (x.min(), x.max()) if x.size else (0, 0)
+        top = 1 if x.dtype.kind in "bf" else 255
+        if not (low >= 0 and high <= top):  # not: NaN compares as False
+            way_out = "divide them by 255" if top == 1 else "scale them to uint8"
+            raise DataError(
+                f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; {way_out}"
+            )
+        if top == 255:
+            return x.astype(np.uint8)
+        out = np.empty(x.shape, np.uint8)
+        for start in range(0, len(x), CHUNK):  # in chunks: a float64 copy of everything may not fit
+            out[start : start + CHUNK] = np.rint(x[start : start + CHUNK].astype(np.float32) * 255)
+        return out
+
+    def _labels(self, arrays: dict[str, NDArray[Any]], key: str) -> Labels:
+        y = arrays[key]
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.ndim != 1 or y.dtype.kind not in "uif" or not np.array_equal(y, np.floor(y)):
+            raise DataError(
+                f"{key} in {str(self.path)!r} must be (N,) whole numbers from 0, but is {y.dtype} of shape {y.shape}"
+                + (f" with values like {y.flat[0]!s}" if y.size else "")
+            )
+        return y.astype(np.int64)
+
+    def _class_names(self, arrays: dict[str, NDArray[Any]], labels: Labels) -> tuple[str, ...]:
+        if "class_names" in arrays:
+            return tuple(str(name) for name in arrays["class_names"].ravel())
+        return numbered(labels)

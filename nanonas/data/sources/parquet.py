@@ -1,0 +1,119 @@
+"""Hugging Face-style parquet. The only file that needs pyarrow."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanonas.data.sources.base import CHUNK, PARTS, Decoded, numbered
+from nanonas.data.sources.decoding import Encoded, Files, decode_all
+from nanonas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A file, or a folder of files (also in its folder ``data``) named ``train…``, ``validation…`` and ``test…``.
+
+    Images are in a column ``image`` or ``img``, as Hugging Face writes them (struct of bytes and path) or as plain
+    bytes; labels, whole numbers from 0, in ``label``, ``labels`` or ``fine_label``. The classes' names are read from
+    the schema's metadata where it has them.
+    """
+
+    path: Path
+
+    def files(self) -> list[Path]:
+        return [path for paths in self._by_part().values() for path in paths]
+
+    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+        by_part = self._by_part()
+        image, label = self._columns(by_part["train"][0])
+        parts = {name: self._part(paths, image, label) for name, paths in by_part.items()}
+        names = self._class_names(by_part["train"][0], label) or numbered(parts["train"].labels)
+        return decode_all(parts, names, image_size, str(self.path))
+
+    def _by_part(self) -> dict[str, list[Path]]:
+        if self.path.is_file():
+            return {"train": [self.path]}
+        files = parquet_files(self.path)
+        found: dict[str, list[Path]] = {}
+        for part, words in PARTS.items():
+            pattern = re.compile(rf"({'|'.join(words)})([-_.].*)?\.parquet")
+            if paths := [path for path in files if pattern.fullmatch(path.name.lower())]:
+                found[part] = paths
+        if "train" not in found:
+            raise DataError(
+                f"{str(self.path)!r} needs a file named train….parquet, but has "
+                f"{', '.join(path.name for path in files)}; rename it, or name one file as the data"
+            )
+        return found
+
+    def _open(self, path: Path) -> Any:
+        try:
+            import pyarrow.parquet
+        except ImportError:
+            raise DataError(f"reading {str(path)!r} needs pyarrow: pip install 'nanonas[parquet]'") from None
+        try:
+            return pyarrow.parquet.ParquetFile(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{str(path)!r} cannot be read as parquet: {error}; get it anew") from None
+
+    def _columns(self, path: Path) -> tuple[str, str]:
+        with self._open(path) as file:
+            there = file.schema_arrow.names
+        image = next((name for name in ("image", "img") if name in there), None)
+        label = next((name for name in ("label", "labels", "fine_label") if name in there), None)
+        if image is None or label is None:
+            raise DataError(
+                f"{str(path)!r} must have a column image or img and a column label, labels or fine_label, "
+                f"but has {', '.join(there)}"
+            )
+        return image, label
+
+    def _part(self, paths: list[Path], image: str, label: str) -> Files:
+        labels = []
+        for path in paths:
+            with self._open(path) as file:
+                if label not in file.schema_arrow.names or image not in file.schema_arrow.names:
+                    raise DataError(f"{str(path)!r} must have the columns {image} and {label}, as the other files have")
+                column = file.read([label]).column(label)
+            values = column.to_numpy()
+            if values.dtype.kind not in "ui":  # a null makes floats of the whole column
+                raise DataError(f"{label} in {str(path)!r} must hold a whole number in each row, but is {column.type}")
+            labels.append(values.astype(np.int64))
+        return Files(np.concatenate(labels), lambda: self._encoded(paths, image))
+
+    def _encoded(self, paths: list[Path], column: str) -> Iterator[list[Encoded]]:
+        for path in paths:
+            row = 0
+            with self._open(path) as file:
+                for batch in file.iter_batches(CHUNK, columns=[column]):
+                    chunk = []
+                    for value in batch.column(0).to_pylist():
+                        content = value.get("bytes") if isinstance(value, dict) else value
+                        if not isinstance(content, bytes):
+                            raise DataError(
+                                f"row {row} of {column} in {str(path)!r} holds no image's bytes, but {content!r:.40}; "
+                                "embed the images when writing the file"
+                            )
+                        chunk.append(Encoded(f"row {row} of {path}", content))
+                        row += 1
+                    yield chunk
+
+    def _class_names(self, path: Path, label: str) -> tuple[str, ...] | None:
+        with self._open(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+        try:
+            names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        except (KeyError, TypeError, ValueError):
+            return None
+        return tuple(str(name) for name in names)
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))

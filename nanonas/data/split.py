@@ -1,0 +1,75 @@
+"""Which images train, and which judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanonas.data.images import Images
+from nanonas.data.sources import Labels
+from nanonas.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which of `Images.x_train` to train on and which to judge by: ascending indices without a common one."""
+
+    train: Labels
+    valid: Labels
+
+
+def split(images: Images, seed: int, valid_share: float = 0.1, train_images: int | None = None) -> Split:
+    """Divides the training images, class by class: a function of the seed, and the same on every machine.
+
+    Args:
+        valid_share: of each class's images, in (0, 1), rounded, 1 image at least. Without effect where the source has
+            validation images of its own.
+        train_images: how many images to train on at most, at least one a class; None for all that are left. Fewer
+            leave the validation images as they are and are a subset of more.
+
+    Raises:
+        DataError: a class would be without an image to train on or to judge by.
+        ConfigError: `valid_share` or `train_images` is out of its range.
+    """
+    if not 0 < valid_share < 1:
+        raise ConfigError(f"valid_share must be above 0 and below 1, but is {valid_share}")
+    if train_images is not None and train_images < images.classes:
+        raise ConfigError(f"train_images must be {images.classes}, one for each class, or more, but is {train_images}")
+    labels = np.asarray(images.y_train)
+    first_valid = len(labels) - images.own_valid
+    rng = np.random.default_rng([seed, 0, 2])  # [seed, n] breeds candidates, [seed, n, 1] trains them
+    train: list[Labels] = []
+    valid: list[Labels] = [np.arange(first_valid, len(labels))]
+    for number, name in enumerate(images.class_names):
+        members = rng.permutation(np.flatnonzero(labels[:first_valid] == number))
+        held = 0 if images.own_valid else max(1, round(valid_share * len(members)))
+        if len(members) <= held:
+            raise DataError(
+                f"class {name!r} has {len(members)} image(s) to train on and to judge by, but 2 are the least; "
+                "add images of it, or leave it out"
+            )
+        valid.append(members[:held])
+        train.append(members[held:])
+    judged = np.sort(np.concatenate(valid))
+    missing = np.setdiff1d(np.arange(images.classes), labels[judged])
+    if len(missing):
+        raise DataError(
+            f"class {images.class_names[missing[0]]!r} has no validation image; add some, or leave out the validation "
+            "part, and one is split off"
+        )
+    return Split(_limited(train, train_images), judged)
+
+
+def _limited(by_class: list[Labels], number: int | None) -> Labels:
+    """The first of each class in proportion, `number` together, each class at least once; sorted."""
+    sizes = np.array([len(members) for members in by_class])
+    if number is not None and number < sizes.sum():
+        exact = sizes * (number / sizes.sum())
+        quota = np.maximum(1, np.floor(exact).astype(np.int64))
+        while quota.sum() < number:  # the largest remainders first
+            quota[np.argmax(exact - quota)] += 1
+        while quota.sum() > number:  # many tiny classes, one image each: the others give way
+            quota[np.argmax(np.where(quota > 1, quota - exact, -np.inf))] -= 1
+        by_class = [members[:most] for members, most in zip(by_class, quota, strict=True)]
+    return np.sort(np.concatenate(by_class))

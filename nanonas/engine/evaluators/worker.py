@@ -1,0 +1,92 @@
+"""What a worker process runs."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from nanonas.core import Measure
+from nanonas.engine.evaluators.attempt import attempt
+from nanonas.errors import reason_for
+
+HELLO, READY, BROKEN, BEAT, DONE = "hello", "ready", "broken", "beat", "done"
+
+
+def serve(handle: str, parent: str) -> None:
+    """The life of a worker. Called by `_BOOTSTRAP` in a process of its own.
+
+    Args:
+        handle: of the worker's end of the pipe, a number.
+        parent: the process that started it, a number; the worker ends with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
+    faulthandler.enable()  # a crash prints where it happened
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1)
+    connection = connection_of(int(handle))
+    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
+    try:
+        say(connection, HELLO)
+        pickled = connection.recv()
+        try:
+            measure: Measure = pickle.loads(pickled)
+        except Exception as error:  # noqa: BLE001 - whatever the import of a foreign module raises
+            hint = "; define it in a module, not in the script itself" if b"__main__" in pickled else ""
+            say(connection, BROKEN, (reason_for(error) + hint, traceback.format_exc()))
+            return
+        say(connection, READY)
+        while True:
+            candidate, deadline = connection.recv()
+            evaluation = attempt(measure, candidate, _Pulse(connection, deadline))
+            say(connection, DONE, evaluation)
+            if "CUDA error" in (evaluation.traceback or ""):
+                os._exit(1)  # such errors stay with the process; the next candidate gets a new one
+    except (EOFError, OSError):
+        os._exit(1)  # the pool is gone
+
+
+@dataclass
+class _Pulse:
+    """Tells the pool that the candidate lives, about once a second, and the measure whether to go on."""
+
+    connection: Connection
+    deadline: float | None
+    _last: float = field(default=-1.0, init=False)
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last >= 1.0 or self._last < 0:
+            self._last = now
+            try:
+                say(self.connection, BEAT)
+            except OSError:
+                os._exit(1)  # at once: an exception would only become the failure of a candidate
+        return self.deadline is None or time.time() < self.deadline
+
+
+def say(connection: Connection, kind: str, content: object = None) -> None:
+    connection.send((kind, content))
+
+
+def connection_of(handle: int) -> Connection:
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(handle)
+    os.set_inheritable(handle, False)
+    return Connection(handle)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when its parent is gone, also while a measurement hangs."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

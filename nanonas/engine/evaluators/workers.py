@@ -1,0 +1,336 @@
+"""Worker processes that cost a run one candidate at most, whatever happens to them.
+
+Each is a plain ``python -c`` that imports what it needs: it never runs the caller's ``__main__`` again, so scripts
+without a main guard, notebooks, the prompt and standard input can all start a search. (`multiprocessing`'s spawn
+does run it again; its fork does not survive threads and CUDA.) One worker has one thread by default: for networks
+this small two processes are faster than one with two threads.
+
+What is said over the pipe, in this order:
+
+    worker: HELLO    pool: the pickled measure    worker: READY, or BROKEN and why
+    pool: a candidate and its deadline    worker: BEAT, about once a second    worker: DONE and the evaluation    …
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import IO, Any
+
+from nanonas.core import Candidate, Evaluation, Measure, State
+from nanonas.engine.evaluators.worker import BROKEN, DONE, HELLO, READY
+from nanonas.errors import InvalidInput, RunError
+
+_BOOTSTRAP = (
+    "import sys; sys.path[:] = sys.argv[3:]; from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
+)
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_ATTEMPTS = 2  # workers that a candidate may lose: the first may have been in the wrong place at the wrong time
+_TAIL = 2000  # characters of a lost worker's output that are kept
+
+Notice = Callable[[str, Mapping[str, Any]], None]
+"""Hears what happens to workers: a kind and its details, as `RunStore.event` takes them."""
+
+
+class WorkerPool:
+    """Evaluates in one process per slot. A context manager: `close` kills all of them.
+
+    Args:
+        measures: one per slot, each pickled once; give each its device. Must be importable by their module's name,
+            which ``__main__`` has not. Results must not depend on the slot.
+        threads: that each worker may use.
+        hang_seconds: a candidate whose measure has not called its pulse for so long is killed: it has FAILED.
+        start_seconds: that a worker may take to start and to unpickle its measure.
+        log: a file that the workers' output is added to; None: it is not kept.
+        notice: hears "worker lost" with the candidate's number and the reason, when it is tried again.
+
+    Raises:
+        InvalidInput: no measures, or one that cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        measures: Sequence[Measure],
+        *,
+        threads: int = 1,
+        hang_seconds: float = 120.0,
+        start_seconds: float = 300.0,
+        log: Path | None = None,
+        notice: Notice | None = None,
+    ) -> None:
+        if not measures:
+            raise InvalidInput("a pool needs one measure or more, one for each worker")
+        self.hang_seconds = hang_seconds
+        self._start_seconds = start_seconds
+        self._notice = notice
+        self._environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        self._log = log
+        self._queue: deque[_Task] = deque()
+        self._done: deque[Evaluation] = deque()
+        self._closed = False
+        self._slots = [_Slot(_pickled(measure)) for measure in measures]
+        try:
+            for slot in self._slots:  # all at once: they start side by side
+                slot.worker = self._started()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def slots(self) -> int:
+        """How many candidates can run at once."""
+        return len(self._slots)
+
+    def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
+        """Starts a candidate in a free slot, or queues it. `deadline` is as of `time.time()`."""
+        if self._closed:
+            raise RunError("this pool of workers is closed: make a new one")
+        self._queue.append(_Task(candidate, deadline))
+        self._dispatch()
+
+    def result(self, timeout: float | None = None) -> Evaluation | None:
+        """The next evaluation that is ready; None after `timeout` seconds, or when nothing is on its way."""
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        while not self._done and any(slot.task for slot in self._slots):
+            patience = until - time.monotonic()
+            self._listen(max(0.0, min(1.0, self.hang_seconds / 4, patience)))
+            self._dispatch()
+            if patience <= 0:
+                break
+        return self._done.popleft() if self._done else None
+
+    def close(self) -> None:
+        """Kills all workers at once. What runs is lost, what is queued forgotten. May be called twice."""
+        self._closed = True
+        self._queue.clear()
+        workers = [slot.worker for slot in self._slots if slot.worker is not None]
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.bury()
+        for slot in self._slots:
+            slot.worker = slot.task = None
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _dispatch(self) -> None:
+        """Gives queued candidates to free slots, those with a worker that is ready first."""
+        free = [slot for slot in self._slots if slot.task is None]
+        for slot in sorted(free, key=lambda slot: slot.worker is None or not slot.worker.ready):
+            if not self._queue:
+                return
+            self._assign(slot, self._queue.popleft())
+
+    def _assign(self, slot: _Slot, task: _Task) -> None:
+        slot.task = task
+        if slot.worker is None:
+            slot.worker = self._started()
+        elif slot.worker.ready:
+            self._send(slot, (task.candidate, task.deadline))
+
+    def _started(self) -> _Worker:
+        output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the worker keeps it, and closes it
+        try:
+            return _start(self._environment, output, self._log)
+        except BaseException:
+            output.close()
+            raise
+
+    def _send(self, slot: _Slot, message: object) -> None:
+        assert slot.worker is not None
+        slot.worker.silence = 0.0
+        try:
+            slot.worker.connection.send(message)
+        except OSError:
+            self._lose(slot)
+
+    def _listen(self, seconds: float) -> None:
+        """Hears what workers say within `seconds`, then looks for those that are silent for too long.
+
+        Silence is counted while the pool listens: when this process was stopped and goes on, or was busy elsewhere,
+        its workers are not to blame.
+        """
+        start = time.monotonic()
+        talking = {slot.worker.connection: slot for slot in self._slots if slot.worker is not None}
+        heard = [talking[connection] for connection in wait(list(talking), seconds)]  # type: ignore[index]
+        passed = min(time.monotonic() - start, seconds)
+        for slot in heard:
+            self._hear(slot)
+        for slot in self._slots:
+            if slot.worker is None or slot in heard:
+                continue
+            slot.worker.silence += passed if slot.task is not None or not slot.worker.ready else 0.0
+            limit = self.hang_seconds if slot.worker.ready else self._start_seconds
+            if slot.worker.process.poll() is not None:  # its own children can keep the pipe open
+                self._lose(slot)
+            elif slot.worker.silence > limit:
+                slot.worker.kill_hung()
+                doing = "no batch" if slot.worker.ready else "its worker was not ready"
+                self._fail(slot, f"{doing} for {limit:g} s: it hung, and was killed")
+
+    def _hear(self, slot: _Slot) -> None:
+        """Takes in all that a worker has said."""
+        try:
+            while slot.worker is not None and slot.worker.connection.poll():
+                self._understand(slot, slot.worker, *slot.worker.connection.recv())
+        except (EOFError, OSError):
+            self._lose(slot)
+
+    def _understand(self, slot: _Slot, worker: _Worker, kind: str, content: Any = None) -> None:
+        worker.silence = 0.0
+        if kind == HELLO:
+            self._send(slot, slot.measure)
+        elif kind == READY:
+            worker.ready = True
+            if slot.task is not None:
+                self._send(slot, (slot.task.candidate, slot.task.deadline))
+        elif kind == BROKEN:
+            reason, trace = content
+            self._fail(slot, f"no worker could start: {reason}", trace)
+        elif kind == DONE:
+            slot.task = None
+            self._done.append(content)
+
+    def _lose(self, slot: _Slot) -> None:
+        """A worker has died. Its candidate is tried once more on a new one."""
+        assert slot.worker is not None
+        code = slot.worker.bury()
+        task, ready, trace = slot.task, slot.worker.ready, slot.worker.last_words
+        reason = _cause_of_death(code) if ready else _last_line(trace) or _cause_of_death(code)
+        slot.worker = None
+        if task is None:
+            return  # replaced when there is something to do
+        task.attempts += 1
+        if task.attempts >= _ATTEMPTS:
+            self._fail(slot, f"{'its worker died twice' if ready else 'no worker could start'}: {reason}", trace)
+            return
+        if self._notice is not None:
+            self._notice("worker lost", {"number": task.candidate.number, "reason": reason})
+        slot.worker = self._started()
+
+    def _fail(self, slot: _Slot, reason: str, trace: str | None = None) -> None:
+        """The slot's candidate has failed, and its worker is replaced when the next one comes."""
+        task, worker = slot.task, slot.worker
+        if worker is not None:
+            worker.bury()
+            trace = trace or worker.last_words or None
+        slot.worker = slot.task = None
+        if task is not None:
+            seconds = time.monotonic() - task.submitted
+            self._done.append(Evaluation(task.candidate.number, State.FAILED, {}, (), seconds, reason, trace))
+
+
+@dataclass
+class _Task:
+    candidate: Candidate
+    deadline: float | None
+    attempts: int = 0  # workers it has lost
+    submitted: float = field(default_factory=time.monotonic)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, the pool's end of the pipe to it, and the temporary file that it prints to."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    output: IO[bytes]
+    log: Path | None  # what it printed is added to this when it is buried
+    ready: bool = False  # has its measure
+    silence: float = 0.0  # seconds listened to it in vain
+    last_words: str = ""  # the end of its output, once it is buried
+
+    def kill_hung(self) -> None:
+        """Lets it print where it hangs, if it can, and kills it."""
+        if sys.platform != "win32" and self.ready:
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.2)
+        self.process.kill()
+
+    def bury(self) -> int:
+        """Makes sure that it is dead, leaves no zombie, and returns its exit code, negative for a signal."""
+        try:
+            code = self.process.wait(timeout=2)  # a broken pipe comes a moment before the exit code
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self.connection.close()
+        if not self.output.closed:
+            self.output.seek(0)
+            said = self.output.read()
+            self.output.close()
+            self.last_words = said[-_TAIL:].decode(errors="replace").strip()
+            if self.log is not None and said:
+                with contextlib.suppress(OSError), self.log.open("ab") as log:
+                    log.write(said)
+        return code
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A place for one candidate at a time."""
+
+    measure: bytes  # pickled
+    worker: _Worker | None = None
+    task: _Task | None = None
+
+
+def _pickled(measure: Measure) -> bytes:
+    try:
+        return pickle.dumps(measure)
+    except Exception as error:
+        raise InvalidInput(
+            f"{measure!r} cannot be sent to worker processes ({error}): define it at the top of a module"
+        ) from error
+
+
+def _start(environment: Mapping[str, str], output: IO[bytes], log: Path | None) -> _Worker:
+    """Starts a worker that has one end of a pipe, and the paths that the caller imports from."""
+    ours, theirs = Pipe()
+    paths = [os.path.abspath(path) for path in sys.path]  # "" is the caller's working directory
+    command = [sys.executable, "-c", _BOOTSTRAP]
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "env": environment}
+    try:
+        handle = theirs.fileno()
+        if sys.platform == "win32":
+            os.set_handle_inheritable(handle, True)
+            streams["startupinfo"] = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        else:
+            streams["pass_fds"] = [handle]
+        process = subprocess.Popen([*command, str(handle), str(os.getpid()), *paths], **streams)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return _Worker(process, ours, output, log)
+
+
+def _cause_of_death(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"
+
+
+def _last_line(text: str) -> str:
+    return text.splitlines()[-1] if text else ""

@@ -1,0 +1,55 @@
+"""One writer: a lock that the system releases with its process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from nanonas.errors import RunError
+
+
+def lock_for_writing(path: Path) -> int:
+    """A file descriptor that holds the writer's lock. The system releases it with the process, however that ends.
+
+    A file of its own: SQLite's locks on the database would be lost with any other descriptor of it that is closed.
+    """
+    try:
+        descriptor = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RunError(
+            f"{path.parent} cannot be written: {error.strerror}; get write permission, or choose another folder"
+        ) from error
+    try:
+        _take_patiently(descriptor)
+    except OSError as error:
+        writer = os.read(descriptor, 20).decode(errors="replace")
+        os.close(descriptor)
+        raise RunError(
+            f"{path} is being written by another process ({writer}): wait until it ends, or stop it"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"pid {os.getpid()}".encode())
+    return descriptor
+
+
+def lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _take_patiently(descriptor: int) -> None:
+    """Takes the lock, also from under the nose of somebody who only looks whether it is taken."""
+    try:
+        _take(descriptor)
+    except OSError:
+        time.sleep(0.05)
+        _take(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def look(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,0 +1,85 @@
+"""The tables of a run's store, and how values become rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nanonas.core import Budget, Epoch, Prediction, Proposal
+from nanonas.errors import RunError
+
+APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from anybody else's
+
+
+def _first_tables(db: sqlite3.Connection) -> None:
+    db.execute(f"PRAGMA application_id = {APPLICATION}")
+    db.execute("CREATE TABLE run (config TEXT NOT NULL, created REAL NOT NULL, version TEXT NOT NULL)")
+    db.execute(
+        """CREATE TABLE candidate (
+            number INTEGER PRIMARY KEY, key TEXT NOT NULL, proposal TEXT NOT NULL,
+            asked_after INTEGER NOT NULL, time REAL NOT NULL)"""
+    )
+    db.execute(
+        """CREATE TABLE evaluation (
+            seq INTEGER PRIMARY KEY, number INTEGER NOT NULL REFERENCES candidate, state TEXT NOT NULL,
+            metrics TEXT NOT NULL, curve TEXT NOT NULL, seconds REAL NOT NULL, reason TEXT, traceback TEXT,
+            time REAL NOT NULL)"""
+    )
+    db.execute("CREATE INDEX evaluation_number ON evaluation (number)")
+    db.execute(
+        "CREATE TABLE event (seq INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, details TEXT NOT NULL)"
+    )
+    db.execute(
+        """CREATE TRIGGER candidates_are_dense BEFORE INSERT ON candidate
+        WHEN NEW.number <> (SELECT COALESCE(MAX(number) + 1, 0) FROM candidate)
+        BEGIN SELECT RAISE(ABORT, 'a candidate must have the next number'); END"""
+    )
+    db.execute(
+        """CREATE TRIGGER one_result BEFORE INSERT ON evaluation
+        WHEN EXISTS (SELECT 1 FROM evaluation WHERE number = NEW.number AND state <> 'cut')
+        BEGIN SELECT RAISE(ABORT, 'the candidate has been evaluated already'); END"""
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables,)  # the n-th makes version n, from 1
+
+
+@contextmanager
+def decoded(path: Path) -> Iterator[None]:
+    """What cannot be read back was changed by hand."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} holds a row that nanonas did not write ({error}): restore it from a copy") from error
+
+
+def to_json(value: object) -> str:
+    """Floats by their repr, which reads back exactly; NaN and infinities by name; numpy's scalars as Python's."""
+    return json.dumps(value, sort_keys=True, default=lambda scalar: scalar.item())
+
+
+def storable(text: str | None) -> str | None:
+    """Without the lone surrogates that UTF-8 cannot store: a strange message must not cost the row."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def proposal_from(fields: dict[str, Any]) -> Proposal:
+    """What an earlier version did not know of has its default."""
+    budget, predicted = fields["budget"], fields.get("predicted")
+    return Proposal(
+        tuple(fields["genome"]),
+        tuple(fields["parents"]),
+        None if budget is None else Budget(**budget),
+        None if predicted is None else Prediction(**predicted),
+        fields.get("resumes"),
+        tuple(fields.get("inherits", ())),
+        fields.get("planted", False),
+    )
+
+
+def curve_from(points: list[list[float]]) -> tuple[Epoch, ...]:
+    return tuple(Epoch(train_loss, accuracy) for train_loss, accuracy in points)

@@ -1,0 +1,364 @@
+"""What happened in a run: one SQLite file, append-only tables, one writer.
+
+Workers never open it. A candidate is committed before it is submitted, an evaluation before anybody hears of it, so
+at every instant the file holds all that is needed to go on. Nothing is ever changed or deleted.
+
+Write-ahead logging with ``synchronous = NORMAL``: a killed process loses nothing that was acknowledged; a power cut
+may lose the last moments, never the file, and a resumed run makes the same moments again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nanonas.core import Candidate, Evaluation, State, Told
+from nanonas.engine.storage.events import Event
+from nanonas.engine.storage.lock import lock_file, lock_for_writing, look
+from nanonas.engine.storage.rows import APPLICATION, MIGRATIONS, curve_from, decoded, proposal_from, storable, to_json
+from nanonas.errors import RunError
+
+
+class RunStore:
+    """The store of one run. Made by `begin`, `resume` or `read`; a context manager.
+
+    Every method may raise `RunError`: a full disk, a damaged file, no permission. Nothing that was stored is lost then.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool) -> None:
+        """Opens the file as it is, without a look inside. Use `begin`, `resume` or `read`."""
+        self.path = path
+        self._lock = None if readonly else lock_for_writing(path)
+        try:
+            with _explained(path):
+                self._db = _connect_readonly(path) if readonly else _connect(path)
+        except RunError:
+            self._unlock()
+            raise
+
+    @classmethod
+    def begin(cls, path: Path | str, config: Mapping[str, Any]) -> RunStore:
+        """A new run.
+
+        Args:
+            path: the file to make; its folder is made too.
+            config: JSON-able, as resolved. Its key "search" is what `resume` compares.
+
+        Raises:
+            RunError: there is a run already, or the file cannot be written.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path.parent} cannot be made: {error.strerror}; choose another folder") from error
+        store = cls(path, readonly=False)
+        with store._closed_on_error():
+            if not store._empty():
+                raise RunError(f"there is a run in {path} already: resume it, or choose another folder for a new one")
+            store._migrate(0, config)
+        return store
+
+    @classmethod
+    def resume(
+        cls, path: Path | str, config: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+    ) -> RunStore:
+        """The run at `path`, to go on with. An event says when, and with which "run" half of the configuration.
+
+        Args:
+            path: the file that `begin` made.
+            config: its "search" half must be the one that the run was begun with; None: whatever that is.
+            defaults: a configuration; its "search" half counts for the keys that the run was begun without, by a
+                version of nanonas that did not have them yet.
+
+        Raises:
+            RunError: no run there, another search configuration, another writer, a newer or damaged file.
+        """
+        path = _existing(path)
+        store = cls(path, readonly=False)
+        with store._closed_on_error():
+            store._migrate(store._checked_version())
+            if config is not None:
+                begun = {**(defaults or {}).get("search", {}), **store.config.get("search", {})}
+                _require_equal_search(path, begun, config.get("search"))
+                store.event("resumed", {"run": config.get("run"), "version": _version()})
+        return store
+
+    @classmethod
+    def read(cls, path: Path | str) -> RunStore:
+        """The run at `path`, to look at, also while it is running. Raises `RunError` as `resume` does."""
+        path = _existing(path)
+        store = cls(path, readonly=True)
+        with store._closed_on_error():
+            if store._checked_version() < len(MIGRATIONS):
+                raise RunError(f"{path} was written by an older nanonas: resume it once to bring it up to date")
+        return store
+
+    @staticmethod
+    def in_use(path: Path) -> bool:
+        """Whether a process writes the run at `path` now: whether its search is going on, or its winner trains."""
+        try:
+            descriptor = os.open(lock_file(path), os.O_RDONLY)
+        except OSError:
+            return False  # there never was a writer, or it is none of our business
+        try:
+            look(descriptor)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was begun with."""
+        (config,) = self._rows("SELECT config FROM run")[0]
+        with decoded(self.path):
+            return dict(json.loads(config))
+
+    @property
+    def created(self) -> float:
+        """When the run was begun, in seconds since 1970."""
+        return float(self._rows("SELECT created FROM run")[0][0])
+
+    @property
+    def version(self) -> str:
+        """The version of nanonas that began the run."""
+        return str(self._rows("SELECT version FROM run")[0][0])
+
+    def asked(self, candidate: Candidate) -> None:
+        """Commits the next candidate. Its number must be the next one."""
+        proposal = to_json(asdict(candidate.proposal))
+        self._insert("candidate", candidate.number, candidate.key, proposal, candidate.asked_after, time.time())
+
+    def arrived(self, evaluation: Evaluation) -> None:
+        """Commits an evaluation. Refused when its candidate has one already that is not `State.CUT`."""
+        self._insert(
+            "evaluation",
+            None,
+            evaluation.number,
+            evaluation.state.value,
+            to_json(dict(evaluation.metrics)),
+            to_json([(epoch.train_loss, epoch.accuracy) for epoch in evaluation.curve]),
+            evaluation.seconds,
+            storable(evaluation.reason),
+            storable(evaluation.traceback),
+            time.time(),
+        )
+
+    def event(self, kind: str, details: Mapping[str, Any] | None = None) -> None:
+        """Commits something that came from outside. `details` must be JSON-able."""
+        self._insert("event", None, time.time(), kind, to_json(dict(details or {})))
+
+    def candidates(self, since: int = 0) -> list[Candidate]:
+        """All that were asked, by number; without the first `since`, for who has them already."""
+        rows = self._rows(
+            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY number", since
+        )
+        with decoded(self.path):
+            return [Candidate(n, proposal_from(json.loads(p)), key, after) for n, key, p, after in rows]
+
+    def evaluations(self, since: int = 0) -> list[Evaluation]:
+        """All that arrived, in the order of their arrival. A number may come again after a `State.CUT`.
+
+        Without the first `since`.
+        """
+        rows = self._rows(
+            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation WHERE seq > ? "
+            "ORDER BY seq",  # which has no gaps: nothing is ever deleted
+            since,
+        )
+        with decoded(self.path):
+            return [
+                Evaluation(n, State(state), json.loads(metrics), curve_from(json.loads(curve)), seconds, reason, trace)
+                for n, state, metrics, curve, seconds, reason, trace in rows
+            ]
+
+    def latest(self) -> dict[int, Evaluation]:
+        """The evaluation of each candidate that has one, by number: the last one, where several arrived."""
+        latest = {evaluation.number: evaluation for evaluation in self.evaluations()}
+        return {number: latest[number] for number in sorted(latest)}
+
+    def told(self) -> list[Told]:
+        """The candidates that have an evaluation, with their latest, by number."""
+        latest = self.latest()
+        return [(candidate, latest[candidate.number]) for candidate in self.candidates() if candidate.number in latest]
+
+    def arrival_times(self, since: int = 0) -> list[float]:
+        """When each of `evaluations` arrived, in seconds since 1970."""
+        return [float(at) for (at,) in self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)]
+
+    def events(self, since: int = 0) -> list[Event]:
+        """All events, in the order in which they were stored; without the first `since`."""
+        rows = self._rows("SELECT time, kind, details FROM event WHERE seq > ? ORDER BY seq", since)
+        with decoded(self.path):
+            return [Event(at, kind, json.loads(details)) for at, kind, details in rows]
+
+    def close(self) -> None:
+        """Lets go of the file. May be called twice."""
+        self._db.close()
+        self._unlock()
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with _explained(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _insert(self, table: str, *values: object) -> None:
+        with _explained(self.path):
+            self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+
+    def _empty(self) -> bool:
+        """Whether nothing was ever stored, as in the file of a run that was killed while it began."""
+        return bool(self._rows("SELECT COUNT(*) FROM sqlite_master")[0][0] == 0)
+
+    def _checked_version(self) -> int:
+        """The version of the file's tables. Raises `RunError` for files that are not ours, or too new."""
+        (version,), (application,) = self._rows("PRAGMA user_version")[0], self._rows("PRAGMA application_id")[0]
+        if self._empty():
+            raise RunError(f"{self.path} is empty, its run was stopped while it began: begin it again")
+        if application != APPLICATION:
+            raise RunError(f"{self.path} is a database, but not a run's: give the folder of a run")
+        if version > len(MIGRATIONS):
+            raise RunError(
+                f"{self.path} has the format {version}, but this nanonas knows formats up to {len(MIGRATIONS)}: "
+                "update nanonas"
+            )
+        return int(version)
+
+    def _migrate(self, version: int, config: Mapping[str, Any] | None = None) -> None:
+        """Brings the tables from `version` to the newest and stores the config of a new run: all of it or nothing."""
+        if version == len(MIGRATIONS):
+            return
+        with _explained(self.path):
+            if version == 0:
+                self._db.execute("PRAGMA journal_mode = WAL")  # kept in the file; not possible inside a transaction
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for migration in MIGRATIONS[version:]:
+                    migration(self._db)
+                self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                if config is not None:
+                    self._db.execute(
+                        "INSERT INTO run VALUES (?, ?, ?)", [to_json(dict(config)), time.time(), _version()]
+                    )
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)  # which releases it
+            self._lock = None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    try:
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("SELECT COUNT(*) FROM sqlite_master")  # the first look at the file: says whether it is a database
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _connect_readonly(path: Path) -> sqlite3.Connection:
+    """Without write permission SQLite cannot make the shared memory that a log needs; without a log it needs none."""
+    options = ["mode=ro"] if Path(f"{path}-wal").exists() else ["mode=ro", "immutable=1"]
+    for option in options:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None)
+        try:
+            db.execute("SELECT COUNT(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            db.close()
+            if option == options[-1]:
+                raise
+        except sqlite3.Error:
+            db.close()
+            raise
+        else:
+            break
+    return db
+
+
+def _existing(path: Path | str) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise RunError(f"there is no run in {path.parent}, for it has no file {path.name}: give the folder of a run")
+    return path
+
+
+_SENTENCES = {  # what SQLite's message contains: what to tell
+    "disk is full": "no space is left for {path}: free some and resume; all that was stored before is safe",
+    "readonly database": "{path} cannot be written: get write permission on it and its folder, or copy the run",
+    "unable to open": "{path} cannot be opened: it must be a file that you may read, in a folder that you may write",
+    "not a database": "{path} is not a run's store, or its beginning is damaged: give the folder of a run",
+    "malformed": "{path} is damaged: restore it from a copy, or begin a new run in another folder",
+    "locked": "{path} is locked by another program: close what has it open, and resume",
+}
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors as one sentence."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        for words, sentence in _SENTENCES.items():
+            if words in str(error):
+                raise RunError(sentence.format(path=path)) from error
+        raise RunError(f"{path} could not be used: {error}") from error
+
+
+def _require_equal_search(path: Path, begun: Mapping[str, Any], given: object) -> None:
+    before, now = (_flat(json.loads(to_json(search)), "search") for search in (begun, given))
+    missing = "nothing"
+    changed = [
+        f"{key} = {before.get(key, missing)!r}, not {now.get(key, missing)!r}"
+        for key in sorted({*before, *now})
+        if before.get(key, missing) != now.get(key, missing)
+    ]
+    if changed:
+        raise RunError(
+            f"{path} was begun with {'; '.join(changed)}: a run keeps its search, "
+            "so resume it without this change, or begin a new run in another folder"
+        )
+
+
+def _flat(value: object, name: str) -> dict[str, object]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name}.{part}").items()}
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("nanonas")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"

@@ -1,0 +1,1 @@
+"""Functions on arrays: fronts, ranks, intervals. They know nothing of searches."""

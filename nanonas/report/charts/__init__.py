@@ -1,0 +1,1 @@
+"""Figures: plotly for the page, matplotlib for PNG, SVG for architectures."""

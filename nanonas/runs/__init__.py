@@ -1,0 +1,1 @@
+"""A run at rest: its folder, its genome files, its networks."""

@@ -1,0 +1,77 @@
+"""Asking a run for something, from outside the process that searches: pause, resume, ban, allow, plant."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from nanonas.config.schema import SearchConfig
+from nanonas.core import Genome
+from nanonas.engine.controls import REFUSED, TAKEN, in_words
+from nanonas.engine.requests import Request, RequestFiles
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import GenomeError
+from nanonas.runs.folder import RunFolder
+from nanonas.runs.genome import FORMAT, GenomeFile, space_options
+
+
+def ask(run: RunFolder, request: Request, patience: float = 5.0) -> str:
+    """Leaves a request in the run's folder and returns, as a sentence, what became of it within `patience` seconds.
+
+    Raises:
+        RunError: the request cannot be written, or the run cannot be read.
+    """
+    name = RequestFiles(run.requests).put(request)
+    until = time.monotonic() + patience
+    while RunStore.in_use(run.store):
+        if (answer := _answer(run, name)) is not None:
+            return answer
+        if time.monotonic() > until:
+            return f"{request}: the search has not heard of it yet; it will, as soon as it can"
+        time.sleep(0.2)
+    return f"{request}: nobody searches now; it waits until `nanonas resume {run.path}`"
+
+
+def _answer(run: RunFolder, name: str) -> str | None:
+    with RunStore.read(run.store) as store:
+        for event in reversed(store.events()):
+            if event.kind in (TAKEN, REFUSED) and event.details["id"] == name:
+                return in_words(event.details) if event.kind == TAKEN else f"refused: {event.details['reason']}"
+    return None
+
+
+def genome_in(text: str, search: SearchConfig) -> Genome:
+    """The genome that somebody has written down: a list of whole numbers, or the contents of a genome's file.
+
+    Raises:
+        GenomeError: it is neither, or the file's genome is of another space than the search's.
+    """
+    try:
+        values = json.loads(text if text.strip()[:1] in ("[", "{") else f"[{text}]")
+    except (ValueError, RecursionError):
+        values = None
+    if isinstance(values, dict) and values.get("format") == FORMAT:
+        require_space(str(values.get("space")), values.get("options") or {}, search)
+        values = values.get("genome")
+    if not isinstance(values, list) or not values or not all(type(number) is int for number in values):
+        raise GenomeError(
+            f"a genome must be a list of whole numbers, such as [0, 1, 2, 3], or a genome's file, but is {text!r:.80}"
+        )
+    return tuple(values)
+
+
+def genome_of(file: GenomeFile, search: SearchConfig) -> Genome:
+    """The genome of a file. Raises `GenomeError` when it is of another space than the search's."""
+    require_space(file.space, file.options, search)
+    return file.genome
+
+
+def require_space(space: str, options: object, search: SearchConfig) -> None:
+    """Raises `GenomeError` unless a genome of that space, with those options, reads as one of the search's."""
+    own = space_options(search)
+    if space != search.space or options != own:
+        said = " with ".join([space, *([f"{options}"] if options else [])])
+        raise GenomeError(
+            f"the genome is of the space {said}, but this run searches {search.space}"
+            f"{f' with {own}' if own else ''}; plant one of its own"
+        )

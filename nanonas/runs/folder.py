@@ -1,0 +1,126 @@
+"""A run's folder, and the networks in it.
+
+outputs/best_genome.json      of the newest run
+outputs/NAME/
+    config.yaml               as resolved
+    study.db                  every candidate, evaluation and event
+    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone on with
+    best_genome.json  log.txt
+    requests/*.json           what people have asked for and the search has not heard of yet
+    report.html  figures/*.png  what was found, see nanonas.runs.reading
+    finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
+    front/NUMBER.json         with several objectives: the genomes of the best trade-offs
+    final/                    the winner, trained for good: model.safetensors, genome.json, result.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanonas.analysis.record import searching
+from nanonas.config.files import read_yaml, validated
+from nanonas.config.schema import Config
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import RunError
+from nanonas.runs.genome import GenomeFile, read_genome
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies."""
+
+    path: Path
+
+    @property
+    def store(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    @property
+    def best_genome(self) -> Path:
+        return self.path / "best_genome.json"
+
+    @property
+    def front(self) -> Path:
+        return self.path / "front"
+
+    @property
+    def final(self) -> Path:
+        return self.path / "final"
+
+    @property
+    def finalists(self) -> Path:
+        return self.path / "finalists"
+
+    @property
+    def requests(self) -> Path:
+        return self.path / "requests"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def remove(self) -> None:
+        """Removes the files of a run that came to nothing, and the folder if nothing else is in it."""
+        for path in (*self.path.glob("study.db*"), self.path / ".study.db.lock", self.config, self.log):
+            path.unlink(missing_ok=True)
+        for folder in (self.weights, self.requests, self.path):
+            with contextlib.suppress(OSError):  # not there, or not empty
+                folder.rmdir()
+
+
+def find(source: Path) -> RunFolder:
+    """The run at `source`: its folder, or, for a folder of runs, its newest.
+
+    Raises:
+        RunError: there is none.
+    """
+    if RunFolder(source).store.exists():
+        return RunFolder(source)
+    runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
+    if not runs:
+        if source.is_file():
+            raise RunError(f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's .json")
+        what = "holds no run" if source.exists() else "does not exist"
+        raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
+    return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))
+
+
+def _created(path: Path) -> float:
+    """When a run was begun; when its store was last changed, where that cannot be read."""
+    store = RunFolder(path).store
+    try:
+        with RunStore.read(store) as opened:
+            return opened.created
+    except RunError:
+        return store.stat().st_mtime if store.exists() else 0.0
+
+
+def read_config(folder: RunFolder) -> Config:
+    """The run's configuration: config.yaml, or what the store holds where that is gone. Raises `NanonasError`."""
+    if folder.config.exists():
+        return read_yaml(folder.config)
+    with RunStore.read(folder.store) as store:
+        return validated(store.config, str(folder.store))
+
+
+def best_genome(run: RunFolder) -> GenomeFile:
+    """The genome of a run's best network. Raises `RunError` where none is evaluated yet."""
+    if not run.best_genome.exists():
+        raise RunError(f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` goes on")
+    return read_genome(run.best_genome)
+
+
+def search_seconds(run: RunFolder) -> float:
+    """Wall-clock seconds that a run's search took, over all its sessions, its pauses left out."""
+    with RunStore.read(run.store) as store:
+        return searching(store.events(), store.arrival_times())[1]

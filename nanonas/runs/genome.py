@@ -1,0 +1,115 @@
+"""A genome in a file: which space it belongs to, for which images, and what is known of it.
+
+    {"format": "nanonas-genome-1", "space": "nano", "options": {"channels": 48, "length": 6},
+     "input_shape": [3, 32, 32], "class_names": ["airplane", …], "genome": [0, 1, …],
+     "data": "cifar10", "known": {"accuracy": 0.81, "params": 241738, …}}
+
+JSON that a person can read, copy and edit; reading checks all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from nanonas.config.files import nearest
+from nanonas.config.parts import SPACES, make_space
+from nanonas.config.schema import SearchConfig
+from nanonas.core import Genome, Shape
+from nanonas.errors import ConfigError, GenomeError
+from nanonas.files import write_text
+from nanonas.networks.network import Network
+from nanonas.spaces.base import SearchSpace
+
+FORMAT = "nanonas-genome-1"
+
+
+@dataclass(frozen=True)
+class GenomeFile:
+    """The contents of a genome file."""
+
+    space: str  # a key of `config.SPACES`
+    genome: Genome
+    input_shape: Shape  # (C, H, W)
+    class_names: tuple[str, ...]
+    options: Mapping[str, int] = field(default_factory=dict)  # of the space
+    data: str = ""  # the source that it was found on
+    known: Mapping[str, Any] = field(default_factory=dict)  # accuracy, params, macs, …; "candidate" names the weights
+
+    def make_space(self) -> SearchSpace:
+        """The space that reads the genome."""
+        config = SearchConfig(space=self.space, **self.options)  # type: ignore[arg-type]
+        return make_space(config, self.input_shape, len(self.class_names))
+
+    def network(self) -> Network:
+        """The network. Raises `GenomeError` when the genome is none of its space."""
+        return self.make_space().decode(self.genome)
+
+    def write(self, path: Path) -> None:
+        """Writes the file, whole or not at all. Raises `RunError` when it cannot."""
+        write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+
+
+def space_options(config: SearchConfig) -> dict[str, int]:
+    """The options of the configured space that belong into a genome file."""
+    return {name: getattr(config, name) for name in SPACES[config.space].options}
+
+
+def read_genome(path: Path) -> GenomeFile:
+    """Reads and checks a genome file, the network included.
+
+    Raises:
+        GenomeError: no file, no JSON, another format, a field that is missing or wrong, or a genome that its space
+            does not read.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GenomeError(f"there is no genome file {str(path)!r}") from None
+    except OSError as error:
+        raise GenomeError(f"the genome file {str(path)!r} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise GenomeError(f"{path} is not JSON: {error}; restore it, or export the genome again") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else type(values).__name__
+        raise GenomeError(f'{path} must be an object with "format": "{FORMAT}", but has {found!r}')
+    return _checked({key: value for key, value in values.items() if key != "format"}, path)
+
+
+def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
+    names = [f.name for f in fields(GenomeFile)]
+    for name in values:
+        if name not in names:
+            raise GenomeError(f"{path} has an unknown field {name!r}{nearest(name, names)}")
+    for name in ("space", "genome", "input_shape", "class_names"):
+        if name not in values:
+            raise GenomeError(f"{path} lacks the field {name!r}")
+    if values["space"] not in list(SPACES):  # a list: what was put there may not be hashable
+        raise GenomeError(f"{path}: space is {values['space']!r}{nearest(str(values['space']), list(SPACES))}")
+    for name in ("genome", "input_shape"):
+        if not isinstance(values[name], list) or not all(type(v) is int for v in values[name]):
+            raise GenomeError(f"{path}: {name} must be a list of whole numbers, but is {values[name]!r:.80}")
+    if not isinstance(values["class_names"], list) or not all(isinstance(v, str) for v in values["class_names"]):
+        raise GenomeError(f"{path}: class_names must be a list of names, but is {values['class_names']!r:.80}")
+    if not isinstance(values.get("data", ""), str):
+        raise GenomeError(f"{path}: data must be a source of images, but is {values['data']!r:.80}")
+    for name in ("options", "known"):
+        if not isinstance(values.get(name, {}), dict):
+            raise GenomeError(f"{path}: {name} must be an object, but is {values[name]!r:.80}")
+    for name, value in values.get("options", {}).items():
+        allowed = SPACES[values["space"]].options
+        if name not in allowed or type(value) is not int or value < 1:
+            raise GenomeError(
+                f"{path}: option {name!r} is {value!r}, but the space {values['space']!r} has "
+                + (f"{', '.join(allowed)}, each a whole number above 0" if allowed else "no options")
+            )
+    lists = {name: tuple(values[name]) for name in ("genome", "input_shape", "class_names")}
+    file = GenomeFile(**{**values, **lists})
+    try:
+        file.network()
+    except (GenomeError, ConfigError) as error:
+        raise GenomeError(f"{path}: {error}") from None
+    return file

@@ -1,0 +1,40 @@
+"""The trained modules of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanonas.runs.folder import RunFolder, best_genome, find
+from nanonas.runs.genome import GenomeFile, read_genome
+
+if TYPE_CHECKING:
+    from nanonas.training.modules import NetworkModule
+
+
+def best_module(folder: RunFolder) -> NetworkModule:
+    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the CPU.
+
+    Raises:
+        RunError: none is evaluated yet, or its weights are gone.
+    """
+    genome = best_genome(folder)
+    weights = genome.known.get("weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors")
+    return _module(genome, folder.path / str(weights))
+
+
+def trained_module(source: Path) -> NetworkModule:
+    """The finally trained network of a run where there is one, else `best_module`. Raises `RunError`."""
+    folder = find(source)
+    if (folder.final / "model.safetensors").exists():
+        return _module(read_genome(folder.final / "genome.json"), folder.final / "model.safetensors")
+    return best_module(folder)
+
+
+def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
+    from nanonas.training.modules import build_module
+    from nanonas.training.weights import load_weights
+
+    module = build_module(genome.network(), seed=0)
+    load_weights(module, weights)
+    return module.eval()

@@ -1,0 +1,91 @@
+"""A run's report: its folder read, report.html and figures/*.png written. Without torch, also while the run goes on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from nanonas.analysis import record as records
+from nanonas.analysis.record import Record
+from nanonas.config.files import to_values
+from nanonas.config.parts import make_objectives, make_space, make_strategy
+from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.engine.controls import lasting
+from nanonas.engine.storage.store import RunStore
+from nanonas.files import read_json
+from nanonas.runs.folder import RunFolder, best_genome, read_config
+from nanonas.spaces.base import SearchSpace
+
+_ENDS = ("time", "evaluations", "generations", "final_share", "final_epochs")  # of the "run" half: they change results
+
+
+def read_record(folder: RunFolder) -> Record:
+    """Everything that there is to tell of a run.
+
+    Raises:
+        RunError: no run there, it cannot be read, or it has neither an evaluated network nor a note of its images.
+        ConfigError: its configuration cannot be read.
+    """
+    config = read_config(folder)
+    with RunStore.read(folder.store) as store:
+        space, class_names = _space(folder, config.search, store)
+        return records.read(
+            store,
+            folder.path.resolve().name,
+            space,
+            generations(config.search, space),
+            objectives=make_objectives(config.search),
+            command=command(config) + _requests(folder, store),
+            class_names=class_names,
+            final=_mapping(read_json(folder.final / "result.json")),
+            comparison=tuple(row for row in read_json(folder.path / "compare" / "table.json") or () if _mapping(row)),
+        )
+
+
+def generations(search: SearchConfig, space: SearchSpace) -> Callable[[int], int]:
+    """The generation of each number, as the search's strategy says."""
+    if search.strategy == "screened":  # its generations are those of what is screened, which is quicker to make
+        search = replace(search, strategy=search.screens)
+    return make_strategy(search, space).generation
+
+
+def command(config: Config) -> str:
+    """The command line that repeats a run: every value that is not the default, but for where it runs."""
+    given, default = to_values(config), to_values(Config())
+    usual = make_objectives(replace(config.search, objectives=()))  # what was filled in when the run was begun
+    default["search"]["objectives"] = [objective.name for objective in usual]
+    words = ["nanonas", "search"]
+    names = [("search", field.name) for field in fields(SearchConfig)]
+    names += [("run", field.name) for field in fields(RunConfig) if field.name in _ENDS]
+    for half, name in names:
+        value = given[half][name]
+        if value == default[half][name]:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool) and isinstance(default[half][name], bool):
+            words.append(flag if value else f"--no-{name.replace('_', '-')}")
+        else:
+            words += [flag, *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)
+
+
+def _requests(folder: RunFolder, store: RunStore) -> str:
+    """The flag that repeats what was asked of a run while it went on; nothing where nothing was."""
+    return f" --requests-of {shlex.quote(str(folder.path))}" if lasting(store.events()) else ""
+
+
+def _space(folder: RunFolder, search: SearchConfig, store: RunStore) -> tuple[SearchSpace, tuple[str, ...]]:
+    """The run's space, and the names of the classes, without a look at the images."""
+    noted = next((event.details for event in store.events() if event.kind == "images"), {})
+    if "input_shape" in noted and "class_names" in noted:
+        shape, names = tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
+    else:  # begun by a version that did not note them
+        genome = best_genome(folder)
+        shape, names = genome.input_shape, genome.class_names
+    return make_space(search, shape, len(names)), names
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,77 @@
+"""A network to train, show or compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loguru import logger
+
+from nanonas.config.files import validated
+from nanonas.config.parts import load_images
+from nanonas.config.schema import SearchConfig
+from nanonas.core import Shape
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import GenomeError, RunError
+from nanonas.runs.folder import RunFolder, best_genome, find, read_config
+from nanonas.runs.genome import GenomeFile, read_genome
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to train, show or compare: a run's best, or a genome's file."""
+
+    genome: GenomeFile
+    config: SearchConfig  # the run's, or the default with the genome's data and space
+    folder: Path  # where results go
+    run: RunFolder | None
+
+    def opened(self, what: str) -> None:
+        """Records with the run, if there is one, that the test set was opened, and what for."""
+        if self.run is not None:
+            try:
+                with RunStore.resume(self.run.store) as store:
+                    store.event("test set opened", {"for": what})
+            except RunError as error:  # its search is going on, or the folder is read-only: no reason to lose a result
+                logger.warning("that the test set was opened for {} is not recorded: {}", what, error)
+
+
+def fitting(source: Source) -> Source:
+    """The source with its images scaled to the size that its network was made for.
+
+    Raises:
+        GenomeError: the images have other channels or another number of classes than the network.
+    """
+    images, genome = load_images(source.config), source.genome
+    shape = genome.input_shape
+    if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
+        source = replace(source, config=replace(source.config, image_size=shape[1]))
+        images = load_images(source.config)
+    if (images.input_shape, images.classes) != (shape, len(genome.class_names)):
+        raise GenomeError(
+            f"the genome is of a network for {len(genome.class_names)} classes of images {_shape(shape)}, but "
+            f"{images.name} has {images.classes} classes of images {_shape(images.input_shape)}; name its own data "
+            "with --data, or search anew"
+        )
+    return source
+
+
+def _shape(shape: Shape) -> str:
+    return f"{shape[1]}×{shape[2]}×{shape[0]}"
+
+
+def open_source(path: Path, data: str | None = None) -> Source:
+    """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found on.
+
+    Raises:
+        RunError: no run there, or nothing in it yet.
+        GenomeError: no genome file, or a damaged one.
+    """
+    if path.suffix == ".json":
+        genome = read_genome(path)
+        values = {"space": genome.space, "data": data or genome.data, **genome.options}
+        config = validated({"search": values}, str(path)).search
+        return Source(genome, config, path.parent / path.stem, None)
+    run = find(path)
+    genome, config = best_genome(run), read_config(run).search
+    return Source(genome, replace(config, data=data or config.data), run.path, run)

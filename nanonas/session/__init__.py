@@ -1,0 +1,1 @@
+"""A run at work: begun, searched, resumed, its winner trained."""

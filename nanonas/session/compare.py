@@ -1,0 +1,215 @@
+"""Was it worth it? The found network against ResNet-18, a plain CNN and random networks: one recipe, the same data."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from nanonas.core import rng_for
+from nanonas.engine.limits import Limits
+from nanonas.errors import Exhausted
+from nanonas.files import write_text
+from nanonas.networks.network import Network
+from nanonas.networks.reference import REFERENCES
+from nanonas.report.terminal.progress import TrainingProgress
+from nanonas.runs.folder import search_seconds
+from nanonas.runs.source import Source
+from nanonas.session.winner import final_training
+from nanonas.text import count, duration
+
+if TYPE_CHECKING:
+    from nanonas.training.final import FinalResult, FinalTraining
+
+RANDOM_STREAM = 1_000_000_000  # candidate numbers no search gets to: random networks that no search has seen
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that takes part."""
+
+    name: str
+    network: Network
+    epochs: float  # passes over the images; below 1, that part of them once
+    seconds: float  # of one training, as estimated
+    threads: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a contender: means over its trainings."""
+
+    network: str
+    test_accuracy: float  # in [0, 1]
+    spread: float | None  # standard deviation of it; None for one training
+    params: int
+    macs: int
+    latency_ms: float
+    epochs: float
+    search_seconds: float | None  # wall clock; None where nothing was searched
+    train_seconds: float
+    trainings: list[FinalResult]
+
+
+@dataclass
+class Comparison:
+    """Trains each contender `seeds` times on all training images and tests each once.
+
+    Args:
+        epochs: for everybody, unless `seconds_per_network` allows less.
+        seconds_per_network: the longest that one training may take: plans its epochs, and cuts them if it is slower.
+        random: how many random networks of the space, within the run's limits, take part.
+
+    What was trained is kept below the source's folder, so that an interrupted comparison goes on where it was.
+    """
+
+    source: Source
+    epochs: int
+    seconds_per_network: float | None
+    seeds: int
+    random: int
+    device: str
+    console: Console = field(default_factory=Console)
+
+    def run(self) -> None:
+        """Estimates, trains, prints the table, and writes it to compare/table.json."""
+        contenders = self._contenders()
+        self._say_estimate(contenders)
+        rows = [self._row(contender, self._trained(contender)) for contender in contenders]
+        self._show(rows)
+        path = self._folder / "table.json"
+        write_text(path, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        self.console.print(str(path), style="dim", highlight=False, soft_wrap=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self.source.folder / "compare"
+
+    def _networks(self) -> dict[str, Network]:
+        genome = self.source.genome
+        shape, classes = genome.input_shape, len(genome.class_names)
+        networks = {"found": genome.network()}
+        for name in ("resnet18", "baseline"):
+            networks[name] = REFERENCES[name](shape, classes)
+        limits = Limits(self.source.config.max_params, self.source.config.max_macs)
+        space = genome.make_space()
+        for number in range(self.random):
+            rng = rng_for(self.source.config.seed, RANDOM_STREAM + number)
+            drawn = (space.decode(space.sample(rng)) for _ in range(10_000))
+            network = next((network for network in drawn if limits.excess(network) <= 1), None)
+            if network is None:
+                raise Exhausted(
+                    f"10,000 random networks of the space {space.name!r} all exceed {limits}; use --random 0"
+                )
+            networks[f"random {number + 1}"] = network
+        return networks
+
+    def _training(self, name: str, network: Network, seed: int, share: float = 1.0, threads: int = 0) -> FinalTraining:
+        from nanonas.training.pictures import part
+
+        label = f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
+        training = final_training(
+            network,
+            replace(self.source.config, seed=seed),
+            self._folder / label,
+            self.device,
+            lambda: self.source.opened(f"compare: {label}"),
+        )
+        if share < 1:
+            identity = {**training.identity, "share": share}
+            training = replace(training, train=part(training.train, share, seed), identity=identity)
+        return replace(training, threads=threads or None)
+
+    def _contenders(self) -> list[Contender]:
+        """Who takes part, and for how many epochs: as planned before, where the same comparison goes on."""
+        networks = self._networks()
+        asked = [self.epochs, self.seconds_per_network, self.device, {name: n.key for name, n in networks.items()}]
+        path = self._folder / "plan.json"
+        try:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            if plan["asked"] == asked:
+                return [Contender(name, networks[name], *planned) for name, planned in plan["planned"].items()]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # the first time, or damaged
+        contenders = [self._contender(name, network) for name, network in networks.items()]
+        planned = {c.name: (c.epochs, c.seconds, c.threads) for c in contenders}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"asked": asked, "planned": planned}, indent=1) + "\n")
+        return contenders
+
+    def _contender(self, name: str, network: Network) -> Contender:
+        """Measures a few steps, and says how long the training will be."""
+        threads, seconds = self._training(name, network, 0).speed()
+        epochs = float(self.epochs)
+        if self.seconds_per_network is not None and seconds * epochs > self.seconds_per_network:
+            fitting = self.seconds_per_network / seconds
+            epochs = float(int(fitting)) if fitting >= 1 else fitting
+        return Contender(name, network, epochs, seconds * epochs, threads)
+
+    def _say_estimate(self, contenders: list[Contender]) -> None:
+        table = Table("network", "parameters", "MACs", "epochs", "one training", box=None)
+        for c in contenders:
+            cost = (count(c.network.params), count(c.network.macs))
+            table.add_row(c.name, *cost, f"{c.epochs:.3g}", duration(c.seconds))
+        self.console.print(table)
+        total = self.seeds * sum(contender.seconds for contender in contenders)
+        self.console.print(
+            f"about {duration(total)} for {self.seeds} trainings of each; --time-per-network, --epochs and --seeds "
+            "make it shorter; Ctrl-C keeps what is done, the same command goes on\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _trained(self, contender: Contender) -> list[FinalResult]:
+        results = []
+        for seed in range(self.seeds):
+            label = f"{contender.name}, training {seed + 1} of {self.seeds}"
+            share = min(1.0, contender.epochs)
+            training = self._training(contender.name, contender.network, seed, share, contender.threads)
+            deadline = None if self.seconds_per_network is None else time.time() + self.seconds_per_network
+            with TrainingProgress(self.console, label) as progress:
+                results.append(training.run(max(1, int(contender.epochs)), deadline, progress.epoch))
+            self.console.print(f"  {label}: test accuracy {results[-1].test_accuracy:.2%}", highlight=False)
+        return results
+
+    def _row(self, contender: Contender, results: list[FinalResult]) -> Row:
+        accuracies = [result.test_accuracy for result in results]
+        return Row(
+            contender.name,
+            statistics.mean(accuracies),
+            statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+            contender.network.params,
+            contender.network.macs,
+            statistics.median(result.latency_ms for result in results),
+            statistics.mean(result.epochs for result in results) * min(1.0, contender.epochs),
+            search_seconds(self.source.run) if self.source.run and contender.name == "found" else None,
+            statistics.mean(result.seconds for result in results),
+            results,
+        )
+
+    def _show(self, rows: list[Row]) -> None:
+        names = ("network", "test accuracy", "params", "MACs", "latency", "epochs", "search", "training")
+        table = Table(
+            *names,
+            box=None,
+            title=f"{self.seeds} trainings each: mean ± standard deviation",
+        )
+        for row in rows:
+            table.add_row(
+                row.network,
+                f"{row.test_accuracy:.2%}" + ("" if row.spread is None else f" ± {100 * row.spread:.2f}"),
+                count(row.params),
+                count(row.macs),
+                f"{row.latency_ms:.2f} ms",
+                f"{row.epochs:.3g}",
+                "–" if row.search_seconds is None else duration(row.search_seconds),
+                duration(row.train_seconds),
+            )
+        self.console.print(table)

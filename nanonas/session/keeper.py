@@ -1,0 +1,79 @@
+"""What a search keeps of its candidates while it goes on: the best one's genome, the front, and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nanonas.core import Candidate, Evaluation, Objective
+from nanonas.engine.ranking import front_of, ranking
+from nanonas.runs.folder import RunFolder, find
+from nanonas.runs.genome import GenomeFile
+
+
+class Keeper:
+    """Keeps best_genome.json and front/ up to date, and the weights of the best candidates and of the front only.
+
+    Where weights are inherited or gone on with, all of them stay: which ones are needed again, nobody knows beforehand,
+    also not after the search's end, for it can be resumed.
+
+    Args:
+        describe: a candidate and what is known of it, as a genome file.
+        number: of how many of the best the weights stay; None: of all.
+        heard: what earlier sessions evaluated.
+        objectives: of the front; fewer than two have none.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        describe: Callable[[Candidate, Mapping[str, Any]], GenomeFile],
+        number: int | None,
+        heard: Iterable[tuple[Candidate, Evaluation]] = (),
+        objectives: Sequence[Objective] = (),
+    ) -> None:
+        self.folder, self.describe, self.number = folder, describe, number
+        self.objectives = objectives if len(objectives) > 1 else ()
+        self.front: list[Evaluation] = []  # the most accurate first
+        self._heard = {candidate.number: (candidate, evaluation) for candidate, evaluation in heard}
+        self._written: Evaluation | None = None  # what best_genome.json says
+        self._update()
+
+    def hear(self, candidate: Candidate, evaluation: Evaluation) -> None:
+        """Hears of an evaluation. A later one of the same candidate replaces the earlier."""
+        self._heard[candidate.number] = (candidate, evaluation)
+        self._update()
+
+    def _update(self) -> None:
+        ranks = ranking(evaluation for _, evaluation in self._heard.values())
+        if self.objectives:
+            self._update_front(front_of(ranks, self.objectives))
+        kept = {member.number for member in self.front}
+        worse = [] if self.number is None else ranks[self.number :]
+        for evaluation in worse:
+            if evaluation.number not in kept:
+                (self.folder.weights / f"{evaluation.number}.safetensors").unlink(missing_ok=True)
+        if ranks and ranks[0] != self._written:
+            self._written = ranks[0]
+            write_best(self.folder, self._file(ranks[0]))
+
+    def _update_front(self, members: list[Evaluation]) -> None:
+        self.folder.front.mkdir(exist_ok=True)
+        names = {f"{member.number}.json" for member in members}
+        for path in self.folder.front.glob("*.json"):
+            if path.stem.isdigit() and path.name not in names:
+                path.unlink()
+        for member in members:
+            if member not in self.front:
+                self._file(member).write(self.folder.front / f"{member.number}.json")
+        self.front = members
+
+    def _file(self, evaluation: Evaluation) -> GenomeFile:
+        return self.describe(self._heard[evaluation.number][0], dict(evaluation.metrics))
+
+
+def write_best(folder: RunFolder, file: GenomeFile) -> None:
+    """Writes a run's best_genome.json, and that of the folder of runs where this is its newest."""
+    file.write(folder.best_genome)
+    if find(folder.path.parent) == folder:
+        file.write(folder.path.parent / "best_genome.json")

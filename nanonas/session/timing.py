@@ -1,0 +1,110 @@
+"""How long a candidate of the space takes on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Pulse, State
+from nanonas.engine.evaluators.workers import WorkerPool
+from nanonas.errors import RunError
+from nanonas.networks.network import Network
+from nanonas.text import count
+
+if TYPE_CHECKING:
+    from nanonas.training.trial import Trial
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A network of the space and what it costs here, while all workers are as busy."""
+
+    network: Network
+    epoch_seconds: float  # of training
+    valid_seconds: float  # for all validation images
+    extra_seconds: float  # for what limits and objectives ask to be measured
+    score_seconds: float  # of a candidate of the warm pool; 0 where there is none
+    latency: float  # ms for one image, in float32
+    memory: float  # MiB to answer for one image
+    step_memory: float  # MiB of one training step
+    worker_memory: float  # MiB of the process; of a step alone on GPUs, or where the system does not tell
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Measures what a candidate costs instead of training it: a `core.Measure`; its metrics are the fields of `Timed`.
+
+    Args:
+        trial: what would train it.
+        seconds: of training.
+        scores: whether to take the time of its scores, too.
+    """
+
+    trial: Trial
+    seconds: float
+    scores: bool
+
+    def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
+        from nanonas.training.device import prepare
+        from nanonas.training.final import seconds_per_epoch
+        from nanonas.training.measuring.latency import latency
+        from nanonas.training.measuring.memory import peak_memory, process_memory, training_memory
+        from nanonas.training.modules import build_module
+        from nanonas.training.pictures import part, pictures
+        from nanonas.training.train import Training, accuracy
+
+        trial, recipe = self.trial, self.trial.recipe
+        prepare(trial.threads)
+        train, valid = pictures(trial.data, trial.device)
+        network = trial.space.decode(candidate.proposal.genome)
+        module = build_module(network, seed=0).to(trial.device)
+        found = {"epoch_seconds": seconds_per_epoch(Training(module, train, recipe, 1, 0), self.seconds)}
+        process = process_memory()
+        some = part(valid, min(1.0, 500 / len(valid)), 0)
+        accuracy(module, some, recipe.precision)  # warms up
+        validation = _timed(lambda: accuracy(module, some, recipe.precision))
+        found["valid_seconds"] = validation * len(valid) / len(some)
+        found["extra_seconds"] = _timed(lambda: trial.costs.measure(network, trial.device))
+        found["score_seconds"] = 0.0
+        if self.scores:
+            unscored = replace(candidate, proposal=replace(candidate.proposal, budget=Budget(0)))
+            found["score_seconds"] = trial(unscored, pulse).seconds
+        found["step_memory"] = training_memory(module, min(recipe.batch_size, len(train)), recipe.precision)
+        alone = process is None or trial.device.startswith("cuda")
+        found["worker_memory"] = found["step_memory"] if alone or process is None else process
+        found["memory"] = peak_memory(module, trial.device)
+        found["latency"] = latency(module, network.input_shape, trial.device, seconds=self.seconds / 4).median
+        return Evaluation(candidate.number, State.COMPLETE, found)
+
+
+def _timed(do: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    do()
+    return time.perf_counter() - start
+
+
+def timed(trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float, scores: bool) -> tuple[Timed, ...]:
+    """Each network's costs: the medians of all workers, which measure the same network at the same time.
+
+    Raises:
+        RunError: a network could not be trained.
+    """
+    found: list[Timed] = []
+    with WorkerPool([Timing(trial, seconds, scores) for trial in trials]) as pool:
+        for genome in genomes:
+            network = trials[0].space.decode(genome)
+            for number in range(pool.slots):
+                pool.submit(Candidate(number, Proposal(genome, budget=Budget(1)), network.key))
+            results = [result for _ in range(pool.slots) if (result := pool.result()) is not None]
+            for result in results:
+                if result.state is not State.COMPLETE:
+                    raise RunError(
+                        f"a network of {count(network.params)} parameters cannot be trained here: {result.reason}; "
+                        "a smaller --batch-size, fewer --workers or a limit such as --max-macs may help"
+                    )
+            medians = {name: statistics.median(r.metrics[name] for r in results) for name in results[0].metrics}
+            found.append(Timed(network, **medians))
+    return tuple(found)

@@ -1,0 +1,251 @@
+"""Asynchronous successive halving: all train for little, the best of them for more, the best of those for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Objective,
+    Prediction,
+    Proposal,
+    State,
+    Strategy,
+    Told,
+    losses_of,
+    steady,
+)
+from nanonas.errors import ConfigError
+from nanonas.maths.pareto import crowding, ranks
+from nanonas.maths.ranks import kendall
+from nanonas.predictors.audit import WINDOW
+from nanonas.predictors.curves import Curve, CurveModel
+
+_EARNED = 10  # promotions that must have come out before the predictor may decide the next ones
+
+
+@dataclass
+class Halving:
+    """Another strategy, whose candidates begin on the lowest rung of a ladder of budgets.
+
+    Whenever the best `1 / eta` of a rung, of those told so far, holds one that was not promoted yet, it is: the next
+    candidate goes on with its training under the next rung's budget. Else the wrapped strategy is asked. A promotion is
+    a candidate of its own and follows from what was told alone, so runs stay the same on any number of workers. The
+    wrapped strategy hears of every evaluation, when it needs to: a network that was promoted is there again, as good as
+    it has become. ASHA: Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
+
+    With several objectives the order on a rung is that of NSGA-II, by non-domination and by room around (Schmucker et
+    al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed counts, and is not promoted.
+
+    Every promotion carries a prediction of the accuracy on its new rung, from the learning curve so far (`CurveModel`,
+    learnt from those that were promoted before). Once ten of them have come out, whichever ordered them better decides
+    who is promoted: the predicted accuracies or the measured ones.
+
+    Args:
+        strategy: what is asked for new candidates, one that was told nothing yet.
+        rungs: the budgets, two or more, the smallest first; each but the first begins where the one before ends.
+        eta: one of so many is promoted; 2 or more.
+        objectives: one or more.
+        lag: how many candidates may be in flight, the one that is asked for included; 1 or more.
+        opening: the number of the first candidate that may be a promotion.
+
+    Raises:
+        ConfigError: too few rungs, rungs that do not follow each other, or `eta` is too small.
+    """
+
+    strategy: Strategy
+    rungs: Sequence[Budget]
+    eta: int = 3
+    objectives: Sequence[Objective] = (Objective(),)
+    lag: int = 1
+    opening: int = 0
+    _next: int = 0  # the candidate that will be asked for after what was told
+    _held: list[Told] = field(default_factory=list, repr=False)  # what the wrapped strategy does not hear of yet
+    _told: list[list[Told]] = field(default_factory=list, repr=False)  # rung by rung
+    _curves: dict[int, Curve] = field(default_factory=dict, repr=False)  # from the first epoch on, by number
+    _promoted: set[tuple[int, str]] = field(default_factory=set, repr=False)  # from which rung, and the network's key
+
+    def __post_init__(self) -> None:
+        if len(self.rungs) < 2:
+            raise ConfigError(f"successive halving needs two rungs or more, but has {len(self.rungs)}")
+        for lower, upper in zip(self.rungs, self.rungs[1:], strict=False):
+            if not lower.epochs == upper.begin < upper.epochs:
+                raise ConfigError(
+                    f"each rung begins where the one below ends, but one of {upper.begin} to {upper.epochs} epochs "
+                    f"comes after {lower.epochs}"
+                )
+        if self.eta < 2:
+            raise ConfigError(f"halving must be 2 or more, one of so many is promoted, but is {self.eta}")
+        self._told = [[] for _ in self.rungs]
+
+    def needs(self, number: int) -> int:
+        return max(self.strategy.needs(number), steady(number, self.lag))
+
+    def generation(self, number: int) -> int:
+        return self.strategy.generation(number)
+
+    def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        promotion = self._promotion(pending) if number >= self.opening else None
+        if promotion is not None:
+            return promotion
+        own = self.strategy.ask(number, rng, [*(candidate for candidate, _ in self._held), *pending])
+        return replace(own, budget=self.rungs[0]) if own.trained else own
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+        budget, resumes = candidate.proposal.budget, candidate.proposal.resumes
+        if budget in self.rungs:
+            rung = self.rungs.index(budget)
+            self._told[rung].append((candidate, evaluation))
+            before = () if resumes is None else self._curves.get(resumes, ())
+            self._curves[candidate.number] = (*before, *evaluation.curve)
+            if rung:
+                self._promoted.add((rung - 1, candidate.key))
+        self._held.append((candidate, evaluation))
+        while self.needs(self._next) <= candidate.number:
+            self._next += 1
+        known = candidate.number + 1 - len(self._held)
+        heard = min(candidate.number + 1, self.strategy.needs(self._next)) - known
+        for told in self._held[:heard]:
+            self.strategy.tell(*told)
+        del self._held[:heard]
+
+    def _promotion(self, pending: Sequence[Candidate]) -> Proposal | None:
+        """Who is promoted now, from the highest rung that has somebody."""
+        taken = {(candidate.proposal.budget, candidate.key) for candidate in pending}
+        for rung in reversed(range(len(self.rungs) - 1)):
+            told, above = self._told[rung], self.rungs[rung + 1]
+            places = len(told) // self.eta
+            if places == 0:
+                continue
+            trusted = self._trusts(rung)
+            ordered = self._ordered(rung, self._model(rung) if trusted else None)
+            for candidate, _ in ordered[:places]:
+                if (rung, candidate.key) in self._promoted or (above, candidate.key) in taken:
+                    continue
+                model = self._model(rung)
+                mean, std = model.predict(self._curves[candidate.number], above.epochs)
+                return Proposal(
+                    candidate.proposal.genome,
+                    (candidate.number,),
+                    above,
+                    # named after its rung: only what was trained alike can be compared
+                    Prediction(-mean, std, f"curve to epoch {above.epochs}", chosen=trusted),
+                    resumes=candidate.number,
+                )
+        return None
+
+    def _ordered(self, rung: int, model: CurveModel | None) -> list[Told]:
+        """Those on a rung that may be promoted, best first, by what a model expects if there is one."""
+        told = [one for one in self._told[rung] if one[1].state is State.COMPLETE and one[1].curve]
+        evaluations = [evaluation for _, evaluation in told]
+        if model is not None:
+            epochs = self.rungs[rung + 1].epochs
+            expected = [model.predict(self._curves[candidate.number], epochs)[0] for candidate, _ in told]
+            evaluations = [
+                replace(evaluation, metrics={**evaluation.metrics, "accuracy": accuracy})
+                for evaluation, accuracy in zip(evaluations, expected, strict=True)
+            ]
+        losses = losses_of(evaluations, self.objectives)
+        if len(self.objectives) == 1:
+            order = np.lexsort((np.arange(len(told)), losses[:, 0]))
+        else:
+            rank = ranks(losses)
+            order = np.lexsort((np.arange(len(told)), -crowding(losses, rank), rank))
+        return [told[place] for place in order]
+
+    def _model(self, rung: int) -> CurveModel:
+        """What the learning curves of those that were promoted from a rung teach."""
+        above = self.rungs[rung + 1].epochs
+        curves = [
+            self._curves[candidate.number]
+            for candidate, evaluation in self._told[rung + 1]
+            if evaluation.state is State.COMPLETE and len(self._curves[candidate.number]) == above
+        ]
+        model = CurveModel()
+        model.fit(curves)
+        return model
+
+    def _trusts(self, rung: int) -> bool:
+        """Whether the predictions ordered the promotions from a rung better than what was measured on it."""
+        below = {candidate.number: evaluation for candidate, evaluation in self._told[rung]}
+        promoted = [
+            (candidate.proposal.predicted, below[candidate.proposal.resumes], evaluation)
+            for candidate, evaluation in self._told[rung + 1]
+            if candidate.proposal.resumes in below and evaluation.state is State.COMPLETE
+        ]
+        rows = [
+            (predicted.mean, _loss(before), _loss(after))
+            for predicted, before, after in promoted[-WINDOW:]
+            if predicted is not None
+        ]
+        if len(rows) < _EARNED:
+            return False
+        by_prediction, by_measurement, outcome = np.array(rows).T
+        return kendall(by_prediction, outcome).tau > max(0.0, kendall(by_measurement, outcome).tau)
+
+
+def _loss(evaluation: Evaluation) -> float:
+    return Objective().loss(evaluation)
+
+
+def ladder(
+    top: Budget,
+    eta: int,
+    number: int,
+    first_share: float = 1.0,
+    first_image_size: int | None = None,
+    side: int = 0,
+    first_epochs: int | None = None,
+) -> tuple[Budget, ...]:
+    """Rungs up to a budget, each of `eta` times the epochs of the one below.
+
+    Args:
+        top: the last rung, images as they are.
+        number: of rungs, at most; those that would begin below one epoch are left out.
+        first_share: of the training images on the first rung, in (0, 1]; it grows geometrically to 1.
+        first_image_size: pixels a side on the first rung, at most `side`; it grows likewise. None: as they are.
+        side: pixels of the images as they are; needed with `first_image_size`.
+        first_epochs: of the first rung, below the top's; epochs grow geometrically from there. None: as `eta` has it.
+
+    Raises:
+        ConfigError: there are fewer than two rungs, or the image size is larger than the images.
+    """
+    if first_image_size is not None and first_image_size > side:
+        raise ConfigError(
+            f"the first rung's images must be {side} pixels a side at most, as large as they are, but "
+            f"rung_image_size is {first_image_size}"
+        )
+    if first_epochs is not None and first_epochs >= top.epochs:
+        raise ConfigError(
+            f"the first rung must be shorter than epochs = {top.epochs}, but rung_epochs is {first_epochs}; lower "
+            "--rung-epochs or raise --epochs"
+        )
+    growth = eta if first_epochs is None else (top.epochs / first_epochs) ** (1 / (number - 1))
+    epochs = sorted({max(1, round(top.epochs / growth**step)) for step in range(number)})
+    if len(epochs) < 2:
+        raise ConfigError(
+            f"successive halving needs two rungs of different length, but {number} rungs up to epochs = {top.epochs} "
+            f"with halving = {eta} make one; raise --epochs or --rungs"
+        )
+    rungs: list[Budget] = []
+    for place, until in enumerate(epochs):
+        left = 1 - place / (len(epochs) - 1)
+        size = None if first_image_size is None else round(side * (first_image_size / side) ** left)
+        begin = rungs[-1].epochs if rungs else 0
+        stops = 0 < top.stop_epoch < until and not rungs  # who is promoted is better than chance
+        rungs.append(
+            Budget(
+                until,
+                top.stop_epoch if stops else 0,
+                top.stop_below if stops else 0.0,
+                begin,
+                first_share**left,
+                None if size == side else size,
+            )
+        )
+    return tuple(rungs)

@@ -1,0 +1,85 @@
+"""Numbers for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def count(number: float) -> str:
+    """A count for people: 812, 24.1K, 1.2M, 3.4G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
+    return f"{number:.0f}"
+
+
+def costs(metrics: Mapping[str, float]) -> str:
+    """What a network costs: 24.1K parameters, 1.2M MACs, and latency and memory where they were measured."""
+    words = [f"{count(metrics['params'])} parameters", f"{count(metrics['macs'])} MACs"]
+    if "latency" in metrics:
+        words.append(milliseconds(metrics["latency"]))
+    if "memory" in metrics:
+        words.append(mebibytes(metrics["memory"]))
+    return ", ".join(words)
+
+
+def milliseconds(number: float) -> str:
+    """Milliseconds for people: 0.31 ms, 4.20 ms, 120 ms."""
+    return f"{number:.2f} ms" if number < 100 else f"{number:.0f} ms"
+
+
+def mebibytes(number: float) -> str:
+    """MiB for people: 0.31 MiB, 42.0 MiB, 120 MiB, 3.2 GiB."""
+    if number >= 1024:
+        return f"{number / 1024:.1f} GiB"
+    return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42s, 3m 20s, 2h 05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """Values as a line of blocks, lowest to highest: ▁▃▄▆█; of more than `width` the last of each stretch."""
+    if not values:
+        return ""
+    places = range(len(values)) if len(values) <= width else [(n + 1) * len(values) // width - 1 for n in range(width)]
+    shown = [values[place] for place in places]
+    low, high = min(shown), max(shown)
+    return "".join(
+        _BLOCKS[round((len(_BLOCKS) - 1) * (value - low) / (high - low)) if high > low else 0] for value in shown
+    )
+
+
+def percent(share: float) -> str:
+    """A share for people: 98.61 %."""
+    return f"{100 * share:.2f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares for people, in percentage points: +0.69, −1.20."""
+    return signed(100 * difference)
+
+
+def interval(middle: float, low: float, high: float) -> str:
+    """A figure with its interval for people: +0.35 (−0.12 to +0.82)."""
+    return f"{signed(middle)} ({signed(low)} to {signed(high)})"
+
+
+def signed(number: float) -> str:
+    """A number with its sign, and the minus that typesetters use: +0.35, −0.12."""
+    return f"{number:+.2f}".replace("-", "−")
+
+
+def share_in_words(share: float) -> str:
+    """ "40 %", "0.12 %": with two digits below one percent."""
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else f"{100 * share:.2g} %"

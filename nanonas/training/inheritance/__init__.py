@@ -1,0 +1,1 @@
+"""Parents' weights in a child."""

@@ -1,0 +1,466 @@
+"""The configuration: the same values from YAML, from flags and from Python, and one sentence for each that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nanonas.commands.arguments import parse
+from nanonas.commands.search import Search
+from nanonas.config.files import nearest, read_yaml, seconds, to_values, to_yaml, validated
+from nanonas.config.parts import (
+    PREDICTORS,
+    SPACES,
+    STRATEGIES,
+    make_budget,
+    make_objectives,
+    make_space,
+    make_strategy,
+)
+from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.core import Budget, rng_for
+from nanonas.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+OTHER: dict[str, Any] = {  # every value of the configuration, none at its default
+    "data": "digits",
+    "image_size": 16,
+    "train_images": 500,
+    "valid_share": 0.25,
+    "flip": False,
+    "crop": 2,
+    "cutout": 4,
+    "space": "nano",
+    "channels": 12,
+    "length": 5,
+    "add_rate": 0.5,
+    "remove_rate": 0.25,
+    "change_rate": 3.0,
+    "skip_rate": 0.0,
+    "max_params": 1000,
+    "max_macs": 2000,
+    "max_latency_ms": 5.0,
+    "max_memory_mb": 64.0,
+    "strategy": "aging",
+    "objectives": ("accuracy",),
+    "population": 7,
+    "parents_share": 0.5,
+    "crossover_rate": 0.75,
+    "screens": "local",
+    "predictor": "lstm",
+    "acquisition": "ei",
+    "warm_pool": 12,
+    "halving": 3,
+    "rungs": 2,
+    "rung_epochs": 1,
+    "rung_share": 0.5,
+    "rung_image_size": 12,
+    "inherit": True,
+    "inherit_epochs": 1,
+    "inherit_audit": 0.2,
+    "finalists": 2,
+    "lag": 3,
+    "seed": 9,
+    "epochs": 2,
+    "stop_epoch": 1,
+    "stop_margin": 0.01,
+    "batch_size": 32,
+    "lr": 0.2,
+    "warmup": 0.3,
+    "momentum": 0.8,
+    "weight_decay": 0.001,
+    "label_smoothing": 0.0,
+    "clip_norm": 0.0,
+    "precision": "float32",
+    "deterministic": True,
+    "time": "90s",
+    "evaluations": 40,
+    "generations": 4,
+    "final_share": 0.1,
+    "final_epochs": 0,
+    "workers": 3,
+    "device": "cpu",
+    "hang_seconds": 10.0,
+    "explain": True,
+    "keep_weights": 2,
+    "out": Path("elsewhere"),
+    "name": "mine",
+    "requests_of": Path("earlier"),
+}
+NAMES = {
+    "search": [field.name for field in dataclasses.fields(SearchConfig)],
+    "run": [field.name for field in dataclasses.fields(RunConfig)],
+}
+
+
+def other() -> Config:
+    chosen = {half: {name: OTHER[name] for name in names} for half, names in NAMES.items()}
+    return Config(SearchConfig(**chosen["search"]), RunConfig(**chosen["run"]))
+
+
+def flags(name: str) -> list[str]:
+    """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
+    value, flag = OTHER[name], "--" + name.replace("_", "-")
+    if name in ("inherit", "deterministic", "explain"):
+        return [flag]
+    return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
+
+
+def parsed(*flags: str) -> Config:
+    given = parse(Search, "search", flags)
+    return Config(given.search, given.run)
+
+
+# --- the same values everywhere ---------------------------------------------------------------------------------------
+
+
+def test_no_name_appears_twice_and_this_test_knows_them_all() -> None:
+    names = [*NAMES["search"], *NAMES["run"]]
+    assert len(set(names)) == len(names)
+    assert set(names) == set(OTHER)
+    default = to_values(Config())
+    assert all(value != default[half][name] for half in NAMES for name, value in to_values(other())[half].items())
+
+
+@pytest.mark.parametrize("config", [Config(), other()], ids=["default", "other"])
+def test_yaml_and_plain_values_keep_every_value(config: Config, tmp_path: Path) -> None:
+    assert validated(to_values(config)) == config
+    assert validated(yaml.safe_load(to_yaml(config))) == config
+    (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert read_yaml(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_value_is_a_flag_of_its_own_name(name: str) -> None:
+    values = to_values(Config())
+    values["search" if name in NAMES["search"] else "run"][name] = OTHER[name]
+    assert to_values(parsed(*flags(name))) == to_values(validated(values))
+
+
+def test_all_flags_at_once() -> None:
+    assert parsed(*(word for name in OTHER for word in flags(name))) == other()
+
+
+def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    for content, expected in {
+        "": Config(),
+        "search:\nrun:\n": Config(),
+        "search: {population: 4}": Config(SearchConfig(population=4)),
+        "run: {out: there, generations: null}": Config(run=RunConfig(out=Path("there"), generations=None)),
+        "search: {max_params: 1_000_000, lr: '0.5'}": Config(SearchConfig(max_params=1_000_000, lr=0.5)),
+    }.items():
+        path.write_text(content, encoding="utf-8")
+        assert read_yaml(path) == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
+    config = read_yaml(path)
+    assert make_space(config.search, (3, 32, 32), 10)
+    assert config != Config()
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("search: {populaton: 3}", "{path} has an unknown key 'search.populaton'; did you mean 'population'?"),
+        ("run: {population: 3}", None),
+        ("serach: {population: 3}", "{path} has an unknown key 'serach'; did you mean 'search'?"),
+        ("population: 3", "{path} has the key 'population' at the top; it belongs under 'search:'"),
+        (
+            "search: {population: many}",
+            "{path}: search.population is 'many', but must be a valid integer, unable to parse string as an "
+            "integer (--population)",
+        ),
+        (
+            "search: {population: 1}",
+            "{path}: search.population is 1, but must be greater than or equal to 2 (--population)",
+        ),
+        (
+            "search: {valid_share: 1.0}",
+            "{path}: search.valid_share is 1.0, but must be less than 1 (--valid-share)",
+        ),
+        ("search: {seed: -1}", "{path}: search.seed is -1, but must be greater than or equal to 0 (--seed)"),
+        (
+            "search: {space: nona}",
+            "{path}: search.space is 'nona', which is unknown (--space); did you mean 'nano'?",
+        ),
+        (
+            "search: {objectives: [accuracy, parameters], strategy: nsga2}",
+            "{path}: search.objectives has 'parameters', which is unknown (--objectives); did you mean 'params'?",
+        ),
+        (
+            "search: {objectives: [accuracy, macs, macs], strategy: nsga2}",
+            "{path}: search.objectives has 'macs' twice (--objectives); name it once",
+        ),
+        (
+            "search: {objectives: [params, macs], strategy: nsga2}",
+            "{path}: search.objectives is params, macs (--objectives), but accuracy must be among them",
+        ),
+        (
+            "search: {objectives: [accuracy, params]}",
+            "{path}: search.objectives is accuracy, params (--objectives), but the strategy 'evolution' has one; for "
+            "several take --strategy nsga2",
+        ),
+        (
+            "search: {objectives: [accuracy], strategy: nsga2}",
+            "{path}: search.objectives is accuracy (--objectives), but the strategy 'nsga2' needs two or more; give "
+            "for instance accuracy params",
+        ),
+        ("search: {objectives: accuracy}", None),
+        (
+            "search: {predictor: lsmt}",
+            "{path}: search.predictor is 'lsmt', which is unknown (--predictor); did you mean 'lstm'?",
+        ),
+        (
+            "search: {screens: agin}",
+            "{path}: search.screens is 'agin', which is unknown (--screens); did you mean 'aging'?",
+        ),
+        (
+            "search: {screens: nsga2}",
+            "{path}: search.screens is 'nsga2', which cannot be screened (--screens); known are random, evolution, "
+            "aging, local",
+        ),
+        (
+            "search: {screens: screened}",
+            "{path}: search.screens is 'screened', which cannot be screened (--screens); known are random, evolution, "
+            "aging, local",
+        ),
+        ("search: {acquisition: pi}", None),
+        (
+            "search: {halving: 1}",
+            "{path}: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)",
+        ),
+        (
+            "search: {halving: -1}",
+            "{path}: search.halving is -1, but must be greater than or equal to 0 (--halving)",
+        ),
+        ("search: {rungs: 1}", "{path}: search.rungs is 1, but must be greater than or equal to 2 (--rungs)"),
+        (
+            "search: {rung_share: 0}",
+            "{path}: search.rung_share is 0, but must be greater than 0 (--rung-share)",
+        ),
+        (
+            "search: {rung_share: 1.5}",
+            "{path}: search.rung_share is 1.5, but must be less than or equal to 1 (--rung-share)",
+        ),
+        (
+            "search: {rung_image_size: 7}",
+            "{path}: search.rung_image_size is 7, but must be greater than or equal to 8 (--rung-image-size)",
+        ),
+        (
+            "search: {inherit: 2}",
+            "{path}: search.inherit is 2, but must be a valid boolean, unable to interpret input (--inherit)",
+        ),
+        (
+            "search: {inherit: true, strategy: random}",
+            "{path}: search.inherit is on (--inherit), but the strategy 'random' has no children that could inherit; "
+            "take another --strategy",
+        ),
+        (
+            "search: {inherit_epochs: 0}",
+            "{path}: search.inherit_epochs is 0, but must be greater than or equal to 1 (--inherit-epochs)",
+        ),
+        (
+            "search: {inherit_audit: 1.1}",
+            "{path}: search.inherit_audit is 1.1, but must be less than or equal to 1 (--inherit-audit)",
+        ),
+        (
+            "search: {finalists: -1}",
+            "{path}: search.finalists is -1, but must be greater than or equal to 0 (--finalists)",
+        ),
+        (
+            "search: {max_latency_ms: 0}",
+            "{path}: search.max_latency_ms is 0, but must be greater than 0 (--max-latency-ms)",
+        ),
+        (
+            "search: {max_memory_mb: -1}",
+            "{path}: search.max_memory_mb is -1, but must be greater than 0 (--max-memory-mb)",
+        ),
+        ("search: {max_memory_mb: .nan}", None),
+        ("search: {max_latency_ms: much}", None),
+        ("[1, 2]", "{path} must hold 'search:' and 'run:' with keys below them, but holds [1, 2]"),
+        ("words", "{path} must hold 'search:' and 'run:' with keys below them, but holds 'words'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence(tmp_path: Path, content: str, message: str | None) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+    if message is not None:
+        assert str(error.value) == message.format(path=path)
+
+
+def test_a_key_in_the_wrong_half_is_refused(tmp_path: Path) -> None:
+    for half, others in (("search", "run"), ("run", "search")):
+        for name in NAMES[half]:
+            with pytest.raises(ConfigError, match=f"has an unknown key '{others}.{name}'"):
+                validated({others: {name: OTHER[name]}})
+
+
+@pytest.mark.parametrize("content", [b"search: [", b"search: {a: b: c}", b"\xff\xfe\x00", b"\tsearch: {}", b"a: &b *c"])
+def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(f"{path} is not valid YAML: ")) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    missing = tmp_path / "no.yaml"
+    with pytest.raises(ConfigError) as error:
+        read_yaml(missing)
+    assert str(error.value) == f"there is no configuration file '{missing}'; see configs/ for examples"
+    with pytest.raises(ConfigError, match=re.escape(f"the configuration file '{tmp_path}' cannot be read: ")):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize("half", ["search", "run"])
+@pytest.mark.parametrize("value", [[1], "words", 3, {"a": {"b": 1}}, {1: 2}])
+def test_halves_that_are_no_mappings_are_one_sentence(half: str, value: object) -> None:
+    with pytest.raises(ConfigError) as error:
+        validated({half: value})
+    assert "\n" not in str(error.value)
+    assert half in str(error.value)
+
+
+def test_the_nearest_word_is_named_or_all_of_them() -> None:
+    assert nearest("evolve", ["evolution", "random"]) == "; did you mean 'evolution'?"
+    assert nearest("xyz", ["evolution", "random"]) == "; known are evolution, random"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90), ("90s", 90), (" 30M ", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("1h0m5s", 3605)],
+)
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "0h", "-5m", "soon", "5d", "30m1h", "1:30", "nan", "h"])
+def test_what_is_no_duration_is_one_sentence(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        seconds(text, "--time-per-network")
+    assert (
+        str(error.value) == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+    )
+
+
+# --- from strings to objects ------------------------------------------------------------------------------------------
+
+
+def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
+    for space_name in SPACES:
+        space = make_space(SearchConfig(space=space_name), (1, 8, 8), 3)
+        assert (space.name, space.input_shape, space.classes) == (space_name, (1, 8, 8), 3)
+        for strategy_name in STRATEGIES:
+            strategy = make_strategy(SearchConfig(strategy=strategy_name), space)
+            space.decode(strategy.ask(0, rng_for(0, 0), []).genome)
+
+
+@pytest.mark.parametrize(("field", "table"), [("space", SPACES), ("strategy", STRATEGIES), ("predictor", PREDICTORS)])
+def test_the_configuration_takes_exactly_the_names_in_the_tables(field: str, table: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        validated({"search": {field: "0"}})
+    assert str(error.value).endswith(f"which is unknown (--{field}); known are {', '.join(table)}")
+    for name in table:
+        assert getattr(validated({"search": {field: name}}).search, field) == name
+
+
+def test_settings_reach_what_is_made() -> None:
+    nano = make_space(SearchConfig(space="nano", channels=5, length=9), (1, 8, 8), 3)
+    assert (nano.channels, nano.length) == (5, 9)  # type: ignore[attr-defined]
+    layers = make_space(SearchConfig(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3)
+    assert layers.rates == (1, 2, 3, 4)  # type: ignore[attr-defined]
+    chosen = SearchConfig(strategy="evolution", population=9, parents_share=0.5, crossover_rate=0.1)
+    evolution: Any = make_strategy(chosen, nano)
+    assert (evolution.population_size, evolution.parents_share, evolution.crossover_rate) == (9, 0.5, 0.1)
+    aging: Any = make_strategy(SearchConfig(strategy="aging", population=9, lag=4), nano)
+    assert (aging.population_size, aging.lag) == (9, 4)
+    local: Any = make_strategy(SearchConfig(strategy="local", population=9, lag=4), nano)
+    assert (local.population_size, local.lag) == (9, 4)
+    nsga2: Any = make_strategy(SearchConfig(strategy="nsga2", population=9, crossover_rate=0.1, lag=4), nano)
+    assert (nsga2.population_size, nsga2.crossover_rate, nsga2.lag) == (9, 0.1, 4)
+    random: Any = make_strategy(SearchConfig(strategy="random", population=9), nano)
+    assert random.population_size == 9
+
+
+def test_halving_is_around_inheriting_is_around_a_warm_start() -> None:
+    nano = make_space(SearchConfig(space="nano"), (1, 16, 16), 3)
+    config = SearchConfig(
+        strategy="screened",
+        lag=7,
+        warm_pool=40,
+        epochs=8,
+        inherit=True,
+        inherit_epochs=3,
+        inherit_audit=0.2,
+        halving=2,
+        rungs=3,
+        rung_share=0.25,
+        rung_image_size=8,
+        stop_epoch=1,
+    )
+    halving: Any = make_strategy(config, nano)
+    stop = 1 / 3 + config.stop_margin
+    assert halving.rungs == (
+        Budget(2, 1, stop, share=0.25, image_size=8),
+        Budget(4, begin=2, share=0.5, image_size=11),
+        Budget(8, begin=4),
+    )
+    assert (halving.eta, halving.lag, halving.opening) == (2, 7, 40 + 5)
+    inheriting = halving.strategy
+    assert (inheriting.budget, inheriting.audit_share) == (Budget(3, 1, stop), 0.2)
+    assert (inheriting.strategy.pool, inheriting.strategy.first) == (40, 5)
+    assert inheriting.strategy.strategy.acquisition == "ucb"
+    plain: Any = make_strategy(replace(config, warm_pool=0, halving=0, inherit_epochs=None, epochs=5), nano)
+    assert plain.budget == Budget(3, 1, stop)  # half of them, rounded up
+    several: Any = make_strategy(replace(config, strategy="nsga2", objectives=("accuracy", "macs")), nano)
+    assert [objective.name for objective in several.objectives] == ["accuracy", "macs"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "given", "expected"),
+    [
+        ("evolution", (), ["accuracy"]),
+        ("evolution", ("accuracy",), ["accuracy"]),
+        ("nsga2", (), ["accuracy", "params"]),
+        ("nsga2", ("accuracy", "macs"), ["accuracy", "macs"]),
+    ],
+)
+def test_the_objectives_are_those_given_or_the_strategys_own(
+    strategy: str, given: tuple[str, ...], expected: list[str]
+) -> None:
+    config = SearchConfig(strategy=strategy, objectives=given)
+    objectives = make_objectives(config)
+    assert [objective.name for objective in objectives] == expected
+    assert [objective.maximize for objective in objectives] == [name == "accuracy" for name in expected]
+    made: Any = make_strategy(config, make_space(config, (1, 8, 8), 3))
+    assert strategy != "nsga2" or made.objectives == objectives
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stop_epoch", "expected"),
+    [
+        (10, 3, Budget(10, 3, 0.25 + 0.05)),
+        (10, 0, Budget(10)),
+        (3, 3, Budget(3)),  # nothing is saved by stopping after the last epoch
+        (2, 3, Budget(2)),
+    ],
+)
+def test_the_stop_rule_is_chance_and_a_margin(epochs: int, stop_epoch: int, expected: Budget) -> None:
+    assert make_budget(SearchConfig(epochs=epochs, stop_epoch=stop_epoch), classes=4) == expected

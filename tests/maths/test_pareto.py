@@ -1,0 +1,168 @@
+"""Several objectives at once: the definitions, spelt out one pair at a time, are the oracle."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanonas.core import Evaluation, Floats, Integers, Objective, State, losses_of
+from nanonas.engine.ranking import front_of
+from nanonas.maths.pareto import crowding, front, hypervolume, ranks
+
+SOME = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 3.5, math.inf])  # few: so that there are ties
+REAL = st.floats(-1e6, 1e6)
+
+
+@st.composite
+def tables(draw: st.DrawFn, values: st.SearchStrategy[float] = SOME | REAL) -> Floats:
+    """Losses of 0 to 12 networks in 1 to 4 objectives."""
+    width = draw(st.integers(1, 4))
+    rows = draw(st.lists(st.lists(values, min_size=width, max_size=width), max_size=12))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), width)
+
+
+def dominates(a: Floats, b: Floats) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+
+
+def sorted_by_hand(losses: Floats) -> list[int]:
+    rank, left, level = [-1] * len(losses), set(range(len(losses))), 0
+    while left:
+        best = {i for i in left if not any(dominates(losses[j], losses[i]) for j in left)}
+        for i in best:
+            rank[i] = level
+        left, level = left - best, level + 1
+    return rank
+
+
+def crowding_by_hand(losses: Floats, rank: Integers) -> list[float]:
+    """Front by front, objective by objective, neighbour by neighbour; copies left out."""
+    distances = [0.0] * len(losses)
+    for level in set(rank.tolist()):
+        members: list[int] = []
+        for i in np.flatnonzero(rank == level).tolist():
+            if not any((losses[i] == losses[j]).all() for j in members):
+                members.append(i)
+        for column in losses.T.tolist():
+            ordered = sorted(members, key=lambda i, column=column: column[i])  # type: ignore[misc]
+            low, high = column[ordered[0]], column[ordered[-1]]
+            distances[ordered[0]] = distances[ordered[-1]] = math.inf
+            if low < high and math.isfinite(low) and math.isfinite(high):
+                for before, i, after in zip(ordered, ordered[1:], ordered[2:], strict=False):
+                    distances[i] += (column[after] - column[before]) / (high - low)
+    return distances
+
+
+@given(tables())
+def test_ranks_are_fronts_of_what_is_left(losses: Floats) -> None:
+    assert ranks(losses).tolist() == sorted_by_hand(losses)
+    assert ranks(losses).dtype == np.int64
+
+
+@given(tables())
+def test_the_front_is_what_nothing_dominates(losses: Floats) -> None:
+    assert front(losses).tolist() == [not any(dominates(b, a) for b in losses) for a in losses]
+
+
+@given(tables())
+def test_crowding_is_the_room_between_neighbours(losses: Floats) -> None:
+    rank = ranks(losses)
+    expected = crowding_by_hand(losses, rank)
+    if losses.shape[1] < 3:  # with more, members of a front may tie, and then which one is at the end is not defined
+        assert crowding(losses, rank) == pytest.approx(expected)
+    ends = np.isinf(crowding(losses, rank))
+    assert ends.sum() <= 2 * losses.shape[1] * len(set(rank.tolist()))
+    assert all(ends[rank == level].any() for level in set(rank.tolist()))
+
+
+@given(tables(REAL.filter(lambda x: abs(x) > 1)), st.integers(0, 100))
+def test_crowding_does_not_depend_on_the_order_of_rows(losses: Floats, seed: int) -> None:
+    losses = np.unique(losses, axis=0)
+    order = np.random.default_rng(seed).permutation(len(losses))
+    rank = ranks(losses)
+    assert crowding(losses[order], rank[order]) == pytest.approx(crowding(losses, rank)[order])
+
+
+def test_ties_at_the_end_of_an_objective_do_not_depend_on_the_order_of_rows() -> None:
+    losses = np.array([[2, 2, 2], [2, 3, -2], [2, 1.5, 3]])  # the first objective is the same for all
+    rank = ranks(losses)
+    for order in itertools.permutations(range(3)):
+        again = losses[list(order)]
+        assert crowding(again, rank[list(order)]).tolist() == crowding(losses, rank)[list(order)].tolist()
+
+
+def test_copies_have_no_room_of_their_own() -> None:
+    losses = np.array([[0.0, 4], [1, 2], [1, 2], [4, 0], [0, 4]])
+    assert crowding(losses, ranks(losses)).tolist() == [math.inf, 2.0, 0.0, math.inf, 0.0]
+
+
+def volume_by_hand(losses: Floats, reference: list[float]) -> float:
+    """The cells of the grid through all losses that some row dominates, added up."""
+    rows = [row for row in losses.tolist() if all(x < limit for x, limit in zip(row, reference, strict=True))]
+    axes = [sorted({*(row[k] for row in rows), limit}) for k, limit in enumerate(reference)]
+    total = 0.0
+    for cell in np.ndindex(*(len(axis) - 1 for axis in axes)):
+        corner = [axis[i] for axis, i in zip(axes, cell, strict=True)]
+        if any(all(x <= c for x, c in zip(row, corner, strict=True)) for row in rows):
+            total += math.prod(axis[i + 1] - axis[i] for axis, i in zip(axes, cell, strict=True))
+    return total
+
+
+@given(tables(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5, math.inf]) | st.floats(0, 4)))
+def test_the_hypervolume_is_what_is_dominated(losses: Floats) -> None:
+    reference = [3.0, 2.5, 4.0, 3.0][: losses.shape[1]]
+    assert hypervolume(losses, reference) == pytest.approx(volume_by_hand(losses, reference), abs=1e-9)
+
+
+def test_what_is_infinitely_good_dominates_without_bounds() -> None:
+    assert hypervolume(np.array([[-math.inf, 1, 1], [-math.inf, 1, 1]]), [2, 2, 2]) == math.inf
+    assert hypervolume(np.array([[-math.inf, 3, 1]]), [2, 2, 2]) == 0
+
+
+# --- of evaluations ---------------------------------------------------------------------------------------------------
+
+BOTH = (Objective(), Objective("params", maximize=False))
+
+
+def evaluation(number: int, accuracy: float | None, params: float, state: State = State.COMPLETE) -> Evaluation:
+    known = {} if accuracy is None else {"accuracy": accuracy}
+    return Evaluation(number, state, {"params": params, **known})
+
+
+def test_losses_have_a_row_for_each_evaluation_and_a_column_for_each_objective() -> None:
+    both = losses_of([evaluation(0, 0.5, 100), evaluation(1, None, 7)], BOTH)
+    assert both.tolist() == [[-0.5, 100.0], [math.inf, 7.0]]
+    assert losses_of([], BOTH).shape == (0, 2)
+
+
+def test_the_front_keeps_the_order_and_all_of_equals() -> None:
+    some = [evaluation(n, a, p) for n, (a, p) in enumerate([(0.9, 900), (0.9, 901), (0.7, 300), (0.7, 300), (0.1, 5)])]
+    assert [e.number for e in front_of(some[::-1], BOTH)] == [4, 3, 2, 0]
+    assert front_of([], BOTH) == []
+
+
+def test_what_was_pruned_is_on_the_front_only_where_everything_was() -> None:
+    guess = evaluation(1, 0.1, 5, State.PRUNED)
+    assert [e.number for e in front_of([evaluation(0, 0.9, 900), guess], BOTH)] == [0]
+    assert front_of([guess], BOTH) == [guess]
+
+
+def test_what_was_measured_on_shrunk_images_is_on_the_front_only_where_everything_was() -> None:
+    small = Evaluation(0, State.COMPLETE, {"params": 1, "accuracy": 0.9, "image_size": 8.0})
+    whole, pruned = evaluation(1, 0.5, 5), evaluation(2, 0.6, 2, State.PRUNED)
+    assert front_of([small, whole, pruned], BOTH) == [whole]
+    assert front_of([small, pruned], BOTH) == [pruned]
+    assert front_of([small], BOTH) == [small]
+
+
+def test_nanonas_starts_without_moocore() -> None:
+    modules = "nanonas, nanonas.cli, nanonas.session.session, nanonas.strategies.nsga2"
+    code = f"import {modules}, sys; sys.exit('moocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,181 @@
+"""The page: it needs nothing from anywhere, shows what the run holds, and runs nothing that the run holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from toys.report import entries, record
+
+from nanonas.analysis.lineage import steps
+from nanonas.analysis.record import Record
+from nanonas.engine.storage.events import Event
+from nanonas.report import page
+from nanonas.report.charts import architecture
+
+EVIL = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
+VOID = {"meta", "input", "img", "link", "br", "hr"}
+
+
+class Reader(HTMLParser):
+    """What is in a page: its elements with attributes, who stands in whom, and its text without scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
+        self.data: list[tuple[str, str]] = []
+        self.way: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes), tuple(self.way)))
+        if tag not in VOID:
+            self.way.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.way.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.data.append((self.way[-1] if self.way else "", data))
+
+    @property
+    def text(self) -> str:
+        return " ".join(data for tag, data in self.data if tag not in ("script", "style"))
+
+    def tags(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes, _ in self.elements if name == tag]
+
+
+@cache
+def whole(**more: Any) -> str:
+    rows = ({"network": "found", "test_accuracy": 0.9, "spread": 0.01, "params": 10, "macs": 20},
+            {"network": "random 1", "test_accuracy": 0.8, "spread": None, "params": 10, "macs": 20})  # fmt: skip
+    final = {"test_accuracy": 0.91, "test_images": 300, "epochs": 5, "latency_ms": 0.2, "seconds": 3.0}
+    run = record(
+        entries(90),
+        config={
+            "search": {"data": f"/home/{EVIL}", "strategy": "screened", "screens": "aging", "seed": 3, "halving": 3}
+        },
+        events=(
+            Event(0.0, "images", {"fingerprint": "f1", "valid": 100}),
+            Event(1.0, "test set opened", {"for": EVIL}),
+        ),
+        final=final,
+        comparison=rows,
+        seconds=180.0,
+        command="nanonas search --data digits",
+    )
+    return page.render(replace(run, name=f"run {EVIL}"), f"search:\n  data: {EVIL}\n")
+
+
+@cache
+def reader() -> Reader:
+    return Reader(whole())
+
+
+def embedded(name: str) -> Mapping[str, Any]:
+    found = re.search(f'<script type="application/json" id="{name}">(.*?)</script>', whole(), re.DOTALL)
+    assert found is not None
+    values: Mapping[str, Any] = json.loads(found.group(1))
+    return values
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    for _, attributes, _ in reader().elements:
+        for name in ("src", "srcset", "data", "action", "poster"):
+            assert name not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+    assert reader().tags("link") == reader().tags("iframe") == reader().tags("img") == []
+    policy = next(m["content"] for m in reader().tags("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    styles = " ".join(data for tag, data in reader().data if tag == "style")
+    assert "url(" not in styles
+    assert "@import" not in styles
+
+
+def test_what_a_run_holds_is_text() -> None:
+    assert len(reader().tags("script")) == 4  # figures, details, plotly, ours
+    assert EVIL in reader().text
+    assert not any(name.startswith("on") for _, attributes, _ in reader().elements for name in attributes)
+
+
+def test_every_figure_has_its_table() -> None:
+    plots = [attributes["data-plot"] for attributes in reader().tags("div") if "data-plot" in attributes]
+    assert plots
+    assert set(plots) == set(embedded("plots"))
+    figures = whole().split('<figure id="figure-')[1:]
+    assert len(figures) == len(plots)
+    for figure in figures:
+        inside = figure.split("</figure>")[0]
+        assert inside.count("<details>") == inside.count("<table>") == 1
+        assert inside.count("<tr>") > 1
+
+
+def test_every_section_is_there_and_found_from_the_top() -> None:
+    sections = [str(attributes["id"]) for attributes in reader().tags("section")]
+    links = [str(attributes["href"]).removeprefix("#") for attributes in reader().tags("a")]
+    assert set(links) <= set(sections)
+    assert {
+        "found",
+        "believe",
+        "best",
+        "fitness",
+        "fronts",
+        "tree",
+        "mattered",
+        "tools",
+        "lost",
+        "time",
+        "repeat",
+    } == set(sections)
+    for words in ("91.00 %", "nanonas search --data digits", "RuntimeError", "f1", "Okabe", "random 1"):
+        assert words in reader().text
+
+
+def test_the_tree_has_every_candidate() -> None:
+    nodes = embedded("plots")["tree"]["data"][-1]
+    assert len(nodes["text"]) == 90
+    assert nodes["marker"]["symbol"].count("star") == 1
+
+
+def test_a_click_shows_what_the_drawing_would() -> None:
+    run = record(entries(40))
+    found = page.details(run, steps(run))
+    for number, shown in enumerate(found["candidates"]):
+        drawn = architecture.drawing(run.network(number))
+        assert [found["words"][place].split("\t")[0] for place in shown["r"]] == [row.words for row in drawn.rows]
+        assert [tuple(shown["a"][n : n + 3]) for n in range(0, len(shown["a"]), 3)] == drawn.arcs
+        assert shown["p"] == list(run.entries[number].candidate.proposal.parents)
+        for child in shown.get("k", []):
+            assert found["candidates"][child]["p"][0] == number
+    heir = next(e for e in run.entries if e.candidate.proposal.inherits)
+    assert any("inherited 75% of its parameters (12 tensors)" in fact for fact in page.facts(run, heir))
+
+
+def test_it_is_small() -> None:
+    own = len(whole()) - len(next(data for tag, data in reader().data if tag == "script" and "plotly.js" in data[:400]))
+    assert own / 90 < 3000  # bytes a candidate, the page's own few included
+
+
+def test_where_nobody_was_bred_there_is_no_tree() -> None:
+    found = Reader(page.render(record(entries(10))))
+    assert "none was bred from another" in found.text
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 12])
+def test_a_run_that_has_hardly_begun(number: int) -> None:
+    found = Reader(page.render(record(entries(number))))
+    assert "candidates" in found.text
+
+
+def test_nobody_is_evaluated_yet() -> None:
+    run: Record = record([replace(one, evaluation=None) for one in entries(4)])
+    assert "No network was judged yet" in Reader(page.render(run)).text

@@ -1,0 +1,148 @@
+"""`nanonas report` and `nanonas show`, on a run that nobody trained and on the one that comes along."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toys.report import entries, toy_run
+
+from nanonas import cli
+from nanonas.commands.arguments import configured
+from nanonas.commands.search import Search
+from nanonas.config.files import to_values
+from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.report import page
+from nanonas.runs import reading as report
+from nanonas.runs.folder import RunFolder, find, search_seconds
+from nanonas.strategies.evolution import Evolution
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "notebooks" / "example_run"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return toy_run(tmp_path_factory.mktemp("runs") / "toy", entries(40))
+
+
+def test_report_writes_the_page_and_the_figures(toy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(toy.path.parent)]) == 0  # a folder of runs: its newest
+    said = capsys.readouterr().out
+    assert (toy.path / "report.html").stat().st_size > 100_000
+    assert f"{toy.path / 'report.html'}\n" in said
+    assert len(list((toy.path / "figures").glob("*.png"))) >= 6
+
+
+def test_elsewhere_and_without_figures(toy: RunFolder, tmp_path: Path) -> None:
+    assert cli.main(["report", str(toy.path), "--out", str(tmp_path / "new" / "folder"), "--no-png"]) == 0
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["report.html"]
+
+
+def test_without_matplotlib_there_is_a_page_and_a_hint(
+    toy: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = report.importlib.util.find_spec
+    missing = lambda name, *more: None if name == "matplotlib" else real(name, *more)  # noqa: E731
+    monkeypatch.setattr(report.importlib.util, "find_spec", missing)
+    assert cli.main(["report", str(toy.path), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").exists()
+    assert "the figures as PNG need matplotlib: pip install 'nanonas[plots]'" in capsys.readouterr().out
+
+
+def test_it_starts_without_torch(toy: RunFolder, tmp_path: Path) -> None:
+    code = (
+        "import sys; from nanonas.cli import main; "
+        f"code = main(['report', {str(toy.path)!r}, '--out', {str(tmp_path)!r}, '--no-png']); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert ran.stdout.splitlines()[-1] == "0 False", ran.stderr
+
+
+@pytest.mark.parametrize("what", ["nowhere", "empty", "file"])
+def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("no run", encoding="utf-8")
+    assert cli.main(["report", str(tmp_path / what)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("nanonas: ")
+    assert said.count("\n") == 1
+
+
+def test_a_file_in_the_way_is_one_sentence(toy: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert cli.main(["report", str(toy.path), "--out", str(tmp_path / "file")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_damaged_results_are_left_out(toy: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(toy.path, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    for name in ("final/result.json", "compare/table.json"):
+        (run.path / name).parent.mkdir()
+        (run.path / name).write_text('{"half": ', encoding="utf-8")
+    record = report.read_record(run)
+    assert (record.final, record.comparison) == (None, ())
+
+
+def test_a_search_ends_well_whatever_happens_to_its_report(toy: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report.write_at_end(toy) == toy.path / "report.html"
+    monkeypatch.setattr(page, "render", lambda *arguments: 1 / 0)
+    assert report.write_at_end(toy) is None
+    monkeypatch.setattr(report, "AT_END", 10)
+    assert report.write_at_end(toy) is None
+
+
+def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
+    record = report.read_record(toy)
+    assert record.name == "toy"
+    assert [entry.candidate for entry in record.entries] == [entry.candidate for entry in entries(40)]
+    generation = Evolution(record.space, population_size=10).generation
+    assert [entry.generation for entry in record.entries] == [generation(n) for n in range(40)]
+    assert record.seconds == pytest.approx(search_seconds(toy))
+    assert record.details("images")["valid"] == 100
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(SearchConfig(data="my photos/of cats", inherit=True, flip=True, lag=3, max_params=10_000)),
+        Config(SearchConfig(strategy="nsga2", objectives=("accuracy", "macs"), halving=3), RunConfig(time="1h30m")),
+        Config(SearchConfig(flip=False, warm_pool=5, seed=7), RunConfig(evaluations=30, final_epochs=0)),
+    ],
+)
+def test_the_command_repeats_the_run(config: Config) -> None:
+    words = shlex.split(report.command(config))
+    assert words[:2] == ["nanonas", "search"]
+    assert to_values(configured(Search, "search", words[2:])) == to_values(config)
+
+
+def test_show_draws_the_search_and_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", str(EXAMPLE)]) == 0
+    said = capsys.readouterr().out
+    assert "best so far" in said
+    assert "█" in said
+    assert "├── " in said
+    assert "global pool" in said
+
+
+def test_the_example_has_all_there_is_to_show() -> None:
+    record = report.read_record(find(EXAMPLE))
+    text = page.render(record)
+    keys = json.loads(text.split('id="plots">')[1].split("</script>")[0])
+    assert {"trust", "inheritance", "credit", "tree"} <= set(keys)
+    assert "trained alike" in text
+    assert sum(path.stat().st_size for path in EXAMPLE.rglob("*") if path.is_file()) < 500_000
+
+
+def test_the_script_people_know(toy: RunFolder, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "visualize.py"), str(toy.path.parent), "--out", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, timeout=100).returncode == 0
+    assert (tmp_path / "report.html").exists()

@@ -1,0 +1,127 @@
+"""The rows behind the figures: brute force is the oracle."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+from toys.report import BUDGET, SPACE, entries, entry, evaluated, record
+
+from nanonas.analysis.record import searching
+from nanonas.core import Budget, Objective, State
+from nanonas.engine.storage.events import Event
+from nanonas.report.rows import series
+from nanonas.report.rows.sheet import Column, sheet
+
+RUN = record(entries(80))
+
+
+def test_a_generation_is_the_statistics_of_its_members() -> None:
+    found = series.by_generation(RUN)
+    for generation, networks, best, median in zip(
+        found["generation"], found["networks"], found["best"], found["median"], strict=True
+    ):
+        own = [e.accuracy for e in RUN.entries if e.generation + 1 == generation and e.accuracy is not None]
+        assert (networks, best, median) == (len(own), max(own), pytest.approx(statistics.median(own)))
+    assert found["best so far"] == list(np.maximum.accumulate(found["best"]))
+
+
+def test_minutes_rise_and_end_with_the_best() -> None:
+    found = series.by_minute(RUN)
+    assert found["minute"] == sorted(found["minute"])
+    assert found["best so far"][-1] == max(e.accuracy for e in RUN.entries if e.accuracy is not None)
+
+
+def test_fronts_are_what_nobody_dominates() -> None:
+    found = series.fronts(RUN, "params").where("after", f"first {len(RUN.trained) - 6}")
+    known = [e for e in RUN.trained if e.accuracy is not None]
+    found = series.fronts(RUN, "params").where("after", f"first {len(known)}")
+    points = [(e.accuracy or 0, e.metric("params") or 0, e.number) for e in known]
+    expected = {n for a, p, n in points if not any((x >= a and y < p) or (x > a and y <= p) for x, y, _ in points)}
+    assert set(found["#"]) == expected
+
+
+def test_a_curve_goes_on_where_the_training_did() -> None:
+    genome = SPACE.sample(np.random.default_rng(0))
+    run = record([entry(0, genome, 0.5), entry(1, genome, 0.8, parents=(0,), resumes=0, budget=Budget(9, begin=2))])
+    found = series.curves(run, 1)
+    assert found["epoch"] == [1, 2, 3, 4]
+    assert found["accuracy"] == [0.25, 0.5, 0.4, 0.8]
+    assert len(series.rungs(run)) == 2
+    assert series.rungs(run)["went on"] == [1, 0]
+
+
+def test_trust_is_kendalls_tau_of_the_last_hundred() -> None:
+    found = series.trust(RUN)
+    pairs = [(c.proposal.predicted, e) for c, e in RUN.told if c.proposal.predicted is not None]
+    losses = [Objective().loss(e) if e.state is State.COMPLETE else np.inf for _, e in pairs]
+    means = [p.mean for p, _ in pairs if p is not None]
+    assert found["τ"][-1] == pytest.approx(kendalltau(means[-100:], losses[-100:]).statistic)
+    assert found["networks"][-1] == min(100, len(pairs))
+
+
+def test_twins_are_found() -> None:
+    found = series.twins(RUN)
+    assert len(found) > 3
+    for number, twin in zip(found["#"], found["twin #"], strict=True):
+        assert RUN.entries[number].candidate.key == RUN.entries[twin].candidate.key
+
+
+def test_alike_reasons_are_together() -> None:
+    found = series.reasons(RUN)
+    failed = [e for e in RUN.entries if e.state == "failed"]
+    assert found["candidates"] == [len(failed)]
+    assert sum(series.states(RUN)["candidates"]) == len(RUN.entries)
+
+
+def test_an_accuracy_on_shrunk_images_is_not_compared() -> None:
+    genome = SPACE.sample(np.random.default_rng(0))
+    small = entry(0, genome, 0.9)
+    assert small.evaluation is not None
+    metrics = {**small.evaluation.metrics, "image_size": 8.0}
+    assert replace(small, evaluation=replace(small.evaluation, metrics=metrics)).accuracy is None
+    assert replace(small, evaluation=evaluated(0, 0.9, State.INFEASIBLE)).accuracy is None
+    assert replace(small, evaluation=None).state == "running"
+
+
+def test_pauses_do_not_count() -> None:
+    events = [
+        Event(at, kind, {}) for at, kind in [(100, "started"), (130, "interrupted"), (500, "started"), (520, "ended")]
+    ]
+    assert searching(events, [110.0, 125.0, 510.0]) == ([10.0, 25.0, 40.0], 50.0)
+    killed = [Event(100, "started", {}), Event(500, "started", {})]
+    assert searching(killed, [110.0, 510.0]) == ([10.0, 20.0], 20.0)
+
+
+@pytest.mark.parametrize("some", [[], entries(1), [replace(entries(1)[0], evaluation=None)]])
+def test_nothing_yet_is_no_error(some: list[series.Entry]) -> None:
+    run = record(some)
+    for found in (
+        series.by_generation(run),
+        series.by_minute(run),
+        series.fronts(run, "params"),
+        series.curves(run, 3),
+        series.trust(run),
+        series.candidates(run),
+        series.states(run),
+        series.reasons(run),
+        series.rungs(run),
+        series.best(run, 3),
+    ):
+        assert len(found.said()) == len(found)
+
+
+def test_a_sheet_knows_its_columns() -> None:
+    found = sheet(["name", Column("share", "{:.0%}".format)], [("a", 0.5), ("b", None)])
+    assert found.said() == [["a", "50%"], ["b", "–"]]
+    assert found.numeric == (False, True)
+    assert np.isnan(found.floats("share")[1])
+    assert found.where("name", "b")["share"] == [None]
+    with pytest.raises(KeyError):
+        found["nothing"]
+    with pytest.raises(ValueError, match="a row must have 2 values, but has 1"):
+        sheet(["a", "b"], [(1,)])
+    assert BUDGET.epochs == 4

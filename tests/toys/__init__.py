@@ -1,0 +1,1 @@
+"""Toys that tests share: small searches, runs, strategies and spaces."""
