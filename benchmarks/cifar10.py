@@ -1,11 +1,13 @@
-"""Half an hour on CIFAR-10: search and final training together, at most 250,000 parameters, the test set opened once.
+"""Half an hour on CIFAR-10: search and final training together, at most 250,000 parameters, the
+test set opened once.
 
     python benchmarks/cifar10.py                          # downloads CIFAR-10 (170 MB) once
     python benchmarks/cifar10.py --data PATH --seed 1     # the same images from elsewhere
 
-Runs configs/cifar10_30m.yaml with the given seed and adds an entry to benchmarks/results/cifar10.json: wall clock from
-start to tested network, test accuracy, parameters, MACs, how many networks were tried, hardware and versions. To beat:
-75.2 % at 247K parameters after half an hour, which nanoNAS reports.
+Runs configs/cifar10_30m.yaml with the given seed and adds an entry to
+benchmarks/results/cifar10.json: wall clock from start to tested network, test accuracy, parameters,
+MACs, how many networks were tried, hardware and versions. To beat: 75.2 % at 247K parameters after
+half an hour, which nanoNAS reports.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ CONFIG = HERE.parent / "configs" / "cifar10_30m.yaml"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", help="CIFAR-10 from elsewhere; by default the official archive")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time", default="30m", help="wall clock for all of it")
@@ -37,7 +41,9 @@ def main() -> None:
     given = parser.parse_args()
 
     config = read_yaml(CONFIG)
-    search = dataclasses.replace(config.search, seed=given.seed, data=given.data or config.search.data)
+    search = dataclasses.replace(
+        config.search, seed=given.seed, data=given.data or config.search.data
+    )
     run = dataclasses.replace(config.run, time=given.time)
     start = time.time()
     outcome = begin(dataclasses.replace(config, search=search, run=run))
@@ -63,7 +69,11 @@ def main() -> None:
         "genome": list(outcome.best.proposal.genome),
         "hardware": outcome.final.hardware,
         "precision": resolved(dataclasses.replace(config, search=search)).search.precision,
-        "versions": {"nanonas": nanonas.__version__, "torch": outcome.final.torch, "python": platform.python_version()},
+        "versions": {
+            "nanonas": nanonas.__version__,
+            "torch": outcome.final.torch,
+            "python": platform.python_version(),
+        },
     }
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else []
     given.out.parent.mkdir(parents=True, exist_ok=True)

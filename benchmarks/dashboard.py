@@ -1,9 +1,11 @@
-"""What it takes the dashboard's server to show one new evaluation, in runs of 1,000 and 10,000 candidates.
+"""What it takes the dashboard's server to show one new evaluation, in runs of 1,000 and 10,000
+candidates.
 
     python benchmarks/dashboard.py
 
-The runs are those of benchmarks/report.py. After each new evaluation every part of the page is asked for as a browser
-asks for it, and answered as it would be, JSON included. The browser's own work is not in it.
+The runs are those of benchmarks/report.py. After each new evaluation every part of the page is
+asked for as a browser asks for it, and answered as it would be, JSON included. The browser's own
+work is not in it.
 """
 
 from __future__ import annotations
@@ -26,11 +28,16 @@ from nanonas.serving.watch import Live
 
 RESULTS = Path(__file__).parent / "results" / "dashboard.json"
 TIMES = 5  # evaluations; the median counts
-STATE = {"clock.n_intervals": 1, "axis.value": "generation"}  # the page's; the rest is not there yet
+STATE = {
+    "clock.n_intervals": 1,
+    "axis.value": "generation",
+}  # the page's; the rest is not there yet
 
 
 def measure(candidates: int) -> dict[str, float]:
-    """Seconds by the clock and of the processor for a new evaluation, all parts of the page together, and megabytes."""
+    """Seconds by the clock and of the processor for a new evaluation, all parts of the page
+    together, and megabytes.
+    """
     with tempfile.TemporaryDirectory() as path:
         folder = RunFolder(Path(path))
         pretend(folder, candidates)
@@ -64,8 +71,16 @@ def arrive(folder: RunFolder) -> None:
     with RunStore.resume(folder.store) as store:
         last = store.candidates()[-1]
         number = last.number + 1
-        store.asked(Candidate(number, replace(last.proposal, parents=(last.number,)), f"key {number}", number))
-        store.arrived(Evaluation(number, State.COMPLETE, {"accuracy": 0.5, "params": 1e5, "macs": 1e6}, (), 5.0))
+        store.asked(
+            Candidate(
+                number, replace(last.proposal, parents=(last.number,)), f"key {number}", number
+            )
+        )
+        store.arrived(
+            Evaluation(
+                number, State.COMPLETE, {"accuracy": 0.5, "params": 1e5, "macs": 1e6}, (), 5.0
+            )
+        )
 
 
 def bodies(app: Any) -> list[dict[str, Any]]:
@@ -74,14 +89,21 @@ def bodies(app: Any) -> list[dict[str, Any]]:
     for key, callback in app.callback_map.items():
         parts = [*callback["inputs"], *callback["state"]]
         names = {f"{part['id']}.{part['property']}" for part in parts}
-        if callback.get("callback") is None or not names & {"clock.n_intervals", "version.data", "slow.data"}:
+        if callback.get("callback") is None or not names & {
+            "clock.n_intervals",
+            "version.data",
+            "slow.data",
+        }:
             continue  # the browser's own, or asked for by a click
 
         def valued(some: list[dict[str, str]]) -> list[dict[str, Any]]:
-            return [{**part, "value": STATE.get(f"{part['id']}.{part['property']}")} for part in some]
+            return [
+                {**part, "value": STATE.get(f"{part['id']}.{part['property']}")} for part in some
+            ]
 
         outputs = [
-            dict(zip(("id", "property"), one.rsplit(".", 1), strict=True)) for one in key.strip(".").split("...")
+            dict(zip(("id", "property"), one.rsplit(".", 1), strict=True))
+            for one in key.strip(".").split("...")
         ]
         several = key.startswith("..")
         found.append(

@@ -1,16 +1,18 @@
-"""Candidates per hour at equal ranking: cheap ways to judge networks, against training each of them from scratch.
+"""Candidates per hour at equal ranking: cheap ways to judge networks, against training each of them
+from scratch.
 
-Random networks of a space are each trained for long (`full`, what the others are to foretell), for E epochs from
-scratch (`scratch`, with another seed: what everybody does), and in ways that cost less: on smaller images, for fewer
-epochs, and by successive halving, where most of them stay on the lowest rung. A way is judged by Kendall's tau of its
-order of the networks with the order of `full`, and by the CPU seconds that a candidate takes.
+Random networks of a space are each trained for long (`full`, what the others are to foretell), for
+E epochs from scratch (`scratch`, with another seed: what everybody does), and in ways that cost
+less: on smaller images, for fewer epochs, and by successive halving, where most of them stay on the
+lowest rung. A way is judged by Kendall's tau of its order of the networks with the order of `full`,
+and by the CPU seconds that a candidate takes.
 
     python benchmarks/fidelity.py --data cifar10
     python benchmarks/fidelity.py --data cifar10 --space nano
 
-takes about an hour of CPU for 120 networks. Networks that were measured already are not measured again, so a benchmark
-that was interrupted goes on. The intervals of differences are by a paired bootstrap over the networks. The test set is
-never opened.
+takes about an hour of CPU for 120 networks. Networks that were measured already are not measured
+again, so a benchmark that was interrupted goes on. The intervals of differences are by a paired
+bootstrap over the networks. The test set is never opened.
 """
 
 from __future__ import annotations
@@ -34,12 +36,22 @@ from loguru import logger
 
 from nanonas.config.parts import make_data, make_rungs, make_space
 from nanonas.config.schema import SearchConfig
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Proposal, State, rng_for
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Epoch,
+    Evaluation,
+    Floats,
+    Genome,
+    Proposal,
+    State,
+    rng_for,
+)
 from nanonas.engine.limits import Limits
 from nanonas.maths.ranks import kendall
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.session.setup import make_recipe
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.strategies.around.halving import Halving
 from nanonas.training.device import resolve_precision
 from nanonas.training.trial import Trial
@@ -47,10 +59,15 @@ from nanonas.training.trial import Trial
 RESULT = Path(__file__).parent / "results" / "fidelity.json"
 DRAWS = 2000  # of the bootstrap
 ETAS = (4, 8)  # one of so many is promoted; the first decides what is trained
-FULL, SCRATCH, HALVED, LOWEST = "full", "scratch", "successive halving", "small images, half the epochs"
+FULL, SCRATCH, HALVED, LOWEST = (
+    "full",
+    "scratch",
+    "successive halving",
+    "small images, half the epochs",
+)
 
 
-def ways(config: SearchConfig, space: SearchSpace) -> dict[str, Budget]:
+def ways(config: SearchConfig, space: Space) -> dict[str, Budget]:
     """What each network is trained for."""
     epochs, small = config.epochs, min(space.input_shape[1:]) // 2
     return {
@@ -62,13 +79,17 @@ def ways(config: SearchConfig, space: SearchSpace) -> dict[str, Budget]:
     }
 
 
-def halving(config: SearchConfig, space: SearchSpace) -> SearchConfig:
-    """Successive halving: half the epochs on small images for all, and for the best all of them on whole ones."""
+def halving(config: SearchConfig, space: Space) -> SearchConfig:
+    """Successive halving: half the epochs on small images for all, and for the best all of them on
+    whole ones.
+    """
     small = min(space.input_shape[1:]) // 2
-    return replace(config, halving=ETAS[0], rungs=2, rung_epochs=config.epochs // 2, rung_image_size=small)
+    return replace(
+        config, halving=ETAS[0], rungs=2, rung_epochs=config.epochs // 2, rung_image_size=small
+    )
 
 
-def drawn(space: SearchSpace, config: SearchConfig, number: int) -> list[Genome]:
+def drawn(space: Space, config: SearchConfig, number: int) -> list[Genome]:
     """Random networks within the limits, each once."""
     rng, limits = rng_for(config.seed, 0), Limits(config.max_params, config.max_macs)
     found: dict[str, Genome] = {}
@@ -101,30 +122,47 @@ class Measurement:
         network, recipe = space.decode(self.genome), make_recipe(self.config, images, "cpu")
         found: dict[str, Any] = {}
         with tempfile.TemporaryDirectory() as folder:
-            trial = Trial(space, make_data(self.config), recipe, self.config.seed, weights=Path(folder))
+            trial = Trial(
+                space, make_data(self.config), recipe, self.config.seed, weights=Path(folder)
+            )
             known = ways(self.config, space)
             todo = {name: budget for name, budget in known.items() if name in self.names}
             if HALVED in self.names:
-                todo = {LOWEST: known[LOWEST], HALVED: make_rungs(halving(self.config, space), space)[1]}
+                todo = {
+                    LOWEST: known[LOWEST],
+                    HALVED: make_rungs(halving(self.config, space), space)[1],
+                }
             for name, budget in todo.items():
-                number = 10 * self.number + (list(known).index(name) if name in known else len(known))
-                proposal = Proposal(self.genome, budget=budget, resumes=number - 1 if name == HALVED else None)
+                number = 10 * self.number + (
+                    list(known).index(name) if name in known else len(known)
+                )
+                proposal = Proposal(
+                    self.genome, budget=budget, resumes=number - 1 if name == HALVED else None
+                )
                 start = time.process_time()
                 evaluation = trial(Candidate(number, proposal, network.key), lambda: True)
-                curve = [[round(epoch.train_loss, 4), round(epoch.accuracy, 5)] for epoch in evaluation.curve]
+                curve = [
+                    [round(epoch.train_loss, 4), round(epoch.accuracy, 5)]
+                    for epoch in evaluation.curve
+                ]
                 spent = round(time.process_time() - start, 2)
                 found[name] = {"state": evaluation.state.value, "curve": curve, "cpu": spent}
         counts = {"params": network.params, "macs": network.macs}
         return {"number": self.number, "genome": list(self.genome), **counts, "ways": found}
 
 
-# --- judging ----------------------------------------------------------------------------------------------------------
+# --- judging --------------------------------------------------------------------------------------
 
 
 def outcomes(networks: Sequence[Mapping[str, Any]], name: str) -> Floats:
     """The last validation accuracy of each network; 0 where its training failed. Shape (n,)."""
     rows = [network["ways"][name] for network in networks]
-    return np.array([row["curve"][-1][1] if row["curve"] and row["state"] == "complete" else 0.0 for row in rows])
+    return np.array(
+        [
+            row["curve"][-1][1] if row["curve"] and row["state"] == "complete" else 0.0
+            for row in rows
+        ]
+    )
 
 
 def seconds(networks: Sequence[Mapping[str, Any]], name: str) -> Floats:
@@ -156,10 +194,14 @@ class Unknown(Exception):
     """A network is promoted and has not been trained on the upper rung yet: its place."""
 
 
-def halved(networks: Sequence[Mapping[str, Any]], rungs: Sequence[Budget], eta: int) -> tuple[Floats, float]:
-    """What successive halving knows of each network when all have been on the lowest rung, and its CPU seconds.
+def halved(
+    networks: Sequence[Mapping[str, Any]], rungs: Sequence[Budget], eta: int
+) -> tuple[Floats, float]:
+    """What successive halving knows of each network when all have been on the lowest rung, and its
+    CPU seconds.
 
-    The score is the rung that a network got to and its accuracy there. The real strategy decides who is promoted.
+    The score is the rung that a network got to and its accuracy there. The real strategy decides
+    who is promoted.
     """
     genomes = [tuple(network["genome"]) for network in networks]
     places = {genome: place for place, genome in enumerate(genomes)}
@@ -182,8 +224,10 @@ def halved(networks: Sequence[Mapping[str, Any]], rungs: Sequence[Budget], eta: 
     return scores, spent
 
 
-def smoothed(networks: Sequence[Mapping[str, Any]], space: SearchSpace, values: Floats) -> Floats:
-    """What the default predictor makes of measured accuracies: a network is judged by those like it, too."""
+def smoothed(networks: Sequence[Mapping[str, Any]], space: Space, values: Floats) -> Floats:
+    """What the default predictor makes of measured accuracies: a network is judged by those like
+    it, too.
+    """
     rng = np.random.default_rng(0)
     reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
     features = np.array([space.encode(tuple(network["genome"])) for network in networks])
@@ -192,30 +236,43 @@ def smoothed(networks: Sequence[Mapping[str, Any]], space: SearchSpace, values: 
     return -predictor.predict(features)[0]
 
 
-def judged(networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: SearchSpace) -> dict[str, Any]:
-    """By way: tau with `full`, CPU seconds a candidate, and both against `scratch`, with 95 % intervals."""
+def judged(
+    networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: Space
+) -> dict[str, Any]:
+    """By way: tau with `full`, CPU seconds a candidate, and both against `scratch`, with 95 %
+    intervals.
+    """
     full = outcomes(networks, FULL)
     scores: dict[str, Floats] = {}
     costs: dict[str, float] = {}
     for name in ways(config, space):
         if name != FULL:
-            scores[name], costs[name] = outcomes(networks, name), float(seconds(networks, name).mean())
+            scores[name], costs[name] = (
+                outcomes(networks, name),
+                float(seconds(networks, name).mean()),
+            )
             other = f"{name}, and the predictor"
             scores[other], costs[other] = smoothed(networks, space, scores[name]), costs[name]
-    for eta in ETAS:  # whoever is among the best eighth is among the best quarter: nothing more is to be trained
+    for eta in (
+        ETAS
+    ):  # whoever is among the best eighth is among the best quarter: nothing more is to be trained
         name = f"{HALVED}, one of {eta}"
         scores[name], spent = halved(networks, make_rungs(halving(config, space), space), eta)
         costs[name] = spent / len(networks)
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(networks), size=len(networks)) for _ in range(DRAWS)]
-    taus = {name: np.array([kendall(-s[d], -full[d]).tau for d in draws]) for name, s in scores.items()}
+    taus = {
+        name: np.array([kendall(-s[d], -full[d]).tau for d in draws]) for name, s in scores.items()
+    }
     base = float(seconds(networks, SCRATCH).mean())
     table: dict[str, Any] = {}
     for name, score in scores.items():
         low, high = np.quantile(taus[name] - taus[SCRATCH], [0.025, 0.975])
         table[name] = {
             "tau": round(kendall(-score, -full).tau, 4),
-            "against_scratch": round(kendall(-score, -full).tau - kendall(-scores[SCRATCH], -full).tau, 4),
+            "against_scratch": round(
+                kendall(-score, -full).tau - kendall(-scores[SCRATCH], -full).tau, 4
+            ),
             "interval": [round(float(low), 4), round(float(high), 4)],
             "cpu_seconds": round(costs[name], 2),
             "candidates_per_hour_and_core": round(3600 / costs[name], 1),
@@ -227,12 +284,18 @@ def judged(networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: S
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="a data source as for `nanonas search`")
-    parser.add_argument("--label", help="what this is called in the result; by default the space and the source")
+    parser.add_argument(
+        "--label", help="what this is called in the result; by default the space and the source"
+    )
     parser.add_argument("--space", default="layers")
     parser.add_argument("--channels", type=int, default=16, help="nano only")
     parser.add_argument("--train-images", type=int, default=5000)
-    parser.add_argument("--valid-share", type=float, default=0.05, help="of the training images, to judge by")
-    parser.add_argument("--epochs", type=int, default=8, help="of `scratch`; `full` has twice as many")
+    parser.add_argument(
+        "--valid-share", type=float, default=0.05, help="of the training images, to judge by"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=8, help="of `scratch`; `full` has twice as many"
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-macs", type=int, default=3_000_000)
     parser.add_argument("--networks", type=int, default=120)
@@ -240,13 +303,27 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=2, help="networks at once, one core each")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    keys = ("space", "channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
+    keys = (
+        "space",
+        "channels",
+        "train_images",
+        "valid_share",
+        "epochs",
+        "batch_size",
+        "max_macs",
+        "seed",
+    )
     settings = {key: getattr(given, key) for key in keys}
-    config = SearchConfig(data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings)
+    config = SearchConfig(
+        data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings
+    )
     images = make_data(config).load()
     space = make_space(config, images.input_shape, images.classes)
     label = given.label or f"{given.space}, {given.data}"
-    results, command = Results(given.out), shlex.join(["python", "benchmarks/fidelity.py", *arguments])
+    results, command = (
+        Results(given.out),
+        shlex.join(["python", "benchmarks/fidelity.py", *arguments]),
+    )
     entry = results.entry(label, settings, "networks", command=command)
     networks: list[dict[str, Any]] = entry["networks"]
     known = {network["number"]: network for network in networks}
@@ -255,7 +332,9 @@ def main(arguments: Sequence[str]) -> None:
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         todo = []
         for number, genome in enumerate(drawn(space, config, given.networks)):
-            lacks = tuple(name for name in names if name not in known.get(number, {"ways": {}})["ways"])
+            lacks = tuple(
+                name for name in names if name not in known.get(number, {"ways": {}})["ways"]
+            )
             if lacks:
                 todo.append(pool.submit(Measurement(config, number, genome, lacks)))
         for place, future in enumerate(as_completed(todo), 1):
@@ -273,7 +352,9 @@ def main(arguments: Sequence[str]) -> None:
             except Unknown as unknown:
                 network = networks[unknown.args[0]]
                 print(f"promoted: {network['number']}", flush=True)
-                measurement = Measurement(config, network["number"], tuple(network["genome"]), (HALVED,))
+                measurement = Measurement(
+                    config, network["number"], tuple(network["genome"]), (HALVED,)
+                )
                 network["ways"][HALVED] = pool.submit(measurement).result()["ways"][HALVED]
                 results.keep()
     entry["judged"] = judged(entry["networks"], config, space)
@@ -282,7 +363,8 @@ def main(arguments: Sequence[str]) -> None:
     for name, row in entry["judged"].items():
         low, high = row["interval"]
         print(
-            f"  {name:<48} tau {row['tau']:.3f}  {row['against_scratch']:+.3f} [{low:+.3f}, {high:+.3f}]  "
+            f"  {name:<48} tau {row['tau']:.3f}  {row['against_scratch']:+.3f} [{low:+.3f}, "
+            f"{high:+.3f}]  "
             f"{row['cpu_seconds']:6.1f} s  {row['times_as_many']:.2f} ×"
         )
 

@@ -1,14 +1,16 @@
-"""What a child gains by its parent's weights: half the epochs with them, against all of them from scratch.
+"""What a child gains by its parent's weights: half the epochs with them, against all of them from
+scratch.
 
-Random networks of a space are trained for E epochs, and a mutant of each, one edit away, in three ways: from scratch
-for E epochs and for half of them, and with its parent's weights for half of them, as `nanonas search --inherit` does.
-Differences are paired, with 95 % intervals by Student's t; Kendall's tau says whether the children that inherit are in
-the order that they have from scratch.
+Random networks of a space are trained for E epochs, and a mutant of each, one edit away, in three
+ways: from scratch for E epochs and for half of them, and with its parent's weights for half of
+them, as `nanonas search --inherit` does. Differences are paired, with 95 % intervals by Student's
+t; Kendall's tau says whether the children that inherit are in the order that they have from
+scratch.
 
     python benchmarks/inheritance.py --data cifar10
 
-takes about half an hour of CPU. Pairs that were measured already are not measured again, so a benchmark that was
-interrupted goes on. The test set is never opened.
+takes about half an hour of CPU. Pairs that were measured already are not measured again, so a
+benchmark that was interrupted goes on. The test set is never opened.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ class Pair:
             return limits.excess(space.decode(genome)) <= 1
 
         parent = next(genome for genome in iter(lambda: space.sample(rng), None) if fits(genome))
-        child = next(genome for genome in iter(lambda: space.mutate(parent, rng), None) if fits(genome))
+        child = next(
+            genome for genome in iter(lambda: space.mutate(parent, rng), None) if fits(genome)
+        )
         half = -(-config.epochs // 2)
         ways = {
             PARENT: Proposal(parent, budget=Budget(config.epochs)),
@@ -79,29 +83,49 @@ class Pair:
                 key, start = space.decode(proposal.genome).key, time.process_time()
                 evaluation = trial(Candidate(4 * self.number + place, proposal, key), lambda: True)
                 found[name] = {
-                    "accuracy": evaluation.accuracy if evaluation.state.value == "complete" else None,
+                    "accuracy": evaluation.accuracy
+                    if evaluation.state.value == "complete"
+                    else None,
                     "first_epoch": evaluation.curve[0].accuracy if evaluation.curve else None,
                     "inherited_share": evaluation.metrics.get("inherited_share"),
                     "cpu": round(time.process_time() - start, 2),
                     "reason": evaluation.reason,
                 }
         networks = {"parent": list(parent), "child": list(child)}
-        return {"number": self.number, **networks, "params": space.decode(child).params, "ways": found}
+        return {
+            "number": self.number,
+            **networks,
+            "params": space.decode(child).params,
+            "ways": found,
+        }
 
 
 def summed_up(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means, paired differences from the children that are trained from scratch, and the two orders' correlation."""
-    whole = [pair for pair in pairs if all(way["accuracy"] is not None for way in pair["ways"].values())]
-    values = {name: np.array([pair["ways"][name]["accuracy"] for pair in whole]) for name in whole[0]["ways"]}
+    """Means, paired differences from the children that are trained from scratch, and the two
+    orders' correlation.
+    """
+    whole = [
+        pair for pair in pairs if all(way["accuracy"] is not None for way in pair["ways"].values())
+    ]
+    values = {
+        name: np.array([pair["ways"][name]["accuracy"] for pair in whole])
+        for name in whole[0]["ways"]
+    }
     spent = {name: np.mean([pair["ways"][name]["cpu"] for pair in whole]) for name in values}
     return {
         "pairs": len(whole),
         "failed": len(pairs) - len(whole),
         "accuracy": {name: interval(list(accuracies)) for name, accuracies in values.items()},
-        "against_scratch": {name: interval(list(values[name] - values[SCRATCH])) for name in (INHERITED, HALF, PARENT)},
-        "tau_with_scratch": {name: str(kendall(-values[name], -values[SCRATCH])) for name in (INHERITED, HALF)},
+        "against_scratch": {
+            name: interval(list(values[name] - values[SCRATCH]))
+            for name in (INHERITED, HALF, PARENT)
+        },
+        "tau_with_scratch": {
+            name: str(kendall(-values[name], -values[SCRATCH])) for name in (INHERITED, HALF)
+        },
         "after_one_epoch": {
-            name: interval([pair["ways"][name]["first_epoch"] for pair in whole]) for name in (SCRATCH, INHERITED)
+            name: interval([pair["ways"][name]["first_epoch"] for pair in whole])
+            for name in (SCRATCH, INHERITED)
         },
         "inherited_share": interval([pair["ways"][INHERITED]["inherited_share"] for pair in whole]),
         "cpu_seconds": {name: round(float(seconds), 2) for name, seconds in spent.items()},
@@ -111,11 +135,15 @@ def summed_up(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="a data source as for `nanonas search`")
-    parser.add_argument("--label", help="what the data are called in the result; by default the source")
+    parser.add_argument(
+        "--label", help="what the data are called in the result; by default the source"
+    )
     parser.add_argument("--spaces", nargs="+", default=["layers", "nano"])
     parser.add_argument("--channels", type=int, default=8, help="nano only")
     parser.add_argument("--train-images", type=int, default=5000)
-    parser.add_argument("--valid-share", type=float, default=0.1, help="of the training images, to judge by")
+    parser.add_argument(
+        "--valid-share", type=float, default=0.1, help="of the training images, to judge by"
+    )
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-macs", type=int, default=2_000_000)
@@ -126,8 +154,13 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     names = ("channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
     settings = {name: getattr(given, name) for name in names}
-    base = SearchConfig(data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings)
-    results, command = Results(given.out), shlex.join(["python", "benchmarks/inheritance.py", *arguments])
+    base = SearchConfig(
+        data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings
+    )
+    results, command = (
+        Results(given.out),
+        shlex.join(["python", "benchmarks/inheritance.py", *arguments]),
+    )
     make_data(base).load()  # into the cache, once
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for space in given.spaces:
@@ -146,7 +179,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def print_summary(label: str, summary: Mapping[str, Any]) -> None:
-    print(f"\n{label}: {summary['pairs']} pairs, {summary['inherited_share'][0]:.0%} of the parameters inherited")
+    print(
+        f"\n{label}: {summary['pairs']} pairs, {summary['inherited_share'][0]:.0%} of the "
+        "parameters inherited"
+    )
     for name, (mean, half) in summary["accuracy"].items():
         line = f"  {name:<16} {100 * mean:5.1f} ± {100 * half:.1f} %   {summary['cpu_seconds'][name]:6.1f} s"
         if name in summary["against_scratch"]:

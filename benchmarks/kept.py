@@ -1,4 +1,6 @@
-"""Result files of benchmarks that go on where they were interrupted: one entry for each label, with its settings."""
+"""Result files of benchmarks that go on where they were interrupted: one entry for each label, with
+its settings.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,15 @@ class Results:
     _entries: dict[str, dict[str, Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._entries = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        self._entries = (
+            json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        )
 
-    def entry(self, label: str, settings: Mapping[str, Any], rows: str, **about: Any) -> dict[str, Any]:
-        """The entry of a label, to be filled and kept; a new one has an empty list of `rows`, and what it was made on.
+    def entry(
+        self, label: str, settings: Mapping[str, Any], rows: str, **about: Any
+    ) -> dict[str, Any]:
+        """The entry of a label, to be filled and kept; a new one has an empty list of `rows`, and
+        what it was made on.
 
         Raises:
             SystemExit: what is there was measured with other settings.
@@ -31,7 +38,8 @@ class Results:
         entry = self._entries.setdefault(label, new)
         if entry["settings"] != settings:
             raise SystemExit(
-                f"{self.path} has {label!r} with other settings, {entry['settings']}: take another --label or --out"
+                f"{self.path} has {label!r} with other settings, {entry['settings']}: take "
+                "another --label or --out"
             )
         return entry
 

@@ -1,8 +1,10 @@
-"""Makes notebooks/example_run: a real small search on digits, with its store, the winner's result and a comparison.
+"""Makes notebooks/example_run: a real small search on digits, with its store, the winner's result
+and a comparison.
 
     python benchmarks/make_example_run.py
 
-A few minutes on one core. The notebook reads it, and so do tests of the report; weights are left out.
+A few minutes on one core. The notebook reads it, and so do tests of the report; weights are left
+out.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from nanonas import cli
 
 RUN = Path(__file__).parent.parent / "notebooks" / "example_run"
 SEARCH = (
-    "--data digits --strategy screened --screens evolution --inherit --inherit-audit 0.15 --evaluations 120 "
-    "--population 20 --epochs 4 --max-params 80000 --final-epochs 20 --workers 1 --device cpu --precision float32"
+    "--data digits --strategy screened --screens evolution --inherit --inherit-audit 0.15 "
+    "--evaluations 120 "
+    "--population 20 --epochs 4 --max-params 80000 --final-epochs 20 --workers 1 --device cpu "
+    "--precision float32"
 )
 COMPARE = "--epochs 10 --time-per-network 15s --seeds 2 --random 3 --device cpu"
 KEPT = ("config.yaml", "best_genome.json", "final/result.json", "compare/table.json")
@@ -27,9 +31,13 @@ KEPT = ("config.yaml", "best_genome.json", "final/result.json", "compare/table.j
 
 def main() -> None:
     """Searches, compares, and keeps what is to be read."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=RUN, help="the folder to make")
-    parser.add_argument("--search", default="", help="flags of nanonas search in addition to those of this file")
+    parser.add_argument(
+        "--search", default="", help="flags of nanonas search in addition to those of this file"
+    )
     parser.add_argument("--no-compare", action="store_true", help="leave the comparison out")
     given = parser.parse_args()
     out = given.out.resolve()

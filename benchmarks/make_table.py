@@ -1,13 +1,16 @@
-"""Makes the table that `nanonas bench` answers from: 1,000 small networks, each trained three times on digits.
+"""Makes the table that `nanonas bench` answers from: 1,000 small networks, each trained three times
+on digits.
 
     python benchmarks/make_table.py --workers 2        # writes nanonas/tables/nano_digits.npz
     python benchmarks/make_table.py --networks 30      # a quick look, into --out
 
-The networks are lists of four operations of the space "nano", eight channels wide, distinct by `Network.key`. They are
-trained by the package's own lines, on few images and for few epochs, so that their accuracies lie apart, and validated
-after each epoch on half of the training images. The test accuracy is a column of the table like any other: it says how
-good a search's choice really was, and is never a fitness. One thread a process; seconds are CPU seconds, so that a busy
-machine does not spoil them. Trainings that are done are kept in a scratch file, and an interrupted run goes on there.
+The networks are lists of four operations of the space "nano", eight channels wide, distinct by
+`Network.key`. They are trained by the package's own lines, on few images and for few epochs, so
+that their accuracies lie apart, and validated after each epoch on half of the training images. The
+test accuracy is a column of the table like any other: it says how good a search's choice really
+was, and is never a fitness. One thread a process; seconds are CPU seconds, so that a busy machine
+does not spoil them. Trainings that are done are kept in a scratch file, and an interrupted run goes
+on there.
 """
 
 from __future__ import annotations
@@ -40,12 +43,18 @@ DRAW = 2026  # of the networks and of the split
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", type=int, default=1000, help="how many distinct networks")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "nanonas" / "tables" / "nano_digits.npz")
     parser.add_argument(
-        "--scratch", type=Path, help="where what is done is kept; by default beside --out, until all is done"
+        "--out", type=Path, default=HERE.parent / "nanonas" / "tables" / "nano_digits.npz"
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        help="where what is done is kept; by default beside --out, until all is done",
     )
     given = parser.parse_args()
 
@@ -53,17 +62,26 @@ def main() -> None:
     genomes = draw(given.networks)
     scratch = given.scratch or given.out.with_suffix(".part.jsonl")
     done = read(scratch)
-    jobs = [(genome, seed) for genome in genomes for seed in range(SEEDS) if (genome, seed) not in done]
+    jobs = [
+        (genome, seed) for genome in genomes for seed in range(SEEDS) if (genome, seed) not in done
+    ]
     start, trained = time.time(), 0
     with scratch.open("a", encoding="utf-8") as file:
         for genome, seed, result in results(jobs, given.workers):
             done[genome, seed] = result
-            file.write(json.dumps({"settings": settings(), "genome": genome, "seed": seed, **result}) + "\n")
+            file.write(
+                json.dumps({"settings": settings(), "genome": genome, "seed": seed, **result})
+                + "\n"
+            )
             file.flush()
             trained += 1
             if trained % 30 == 0:
                 left = (time.time() - start) / trained * (len(jobs) - trained)
-                print(f"{trained} of {len(jobs)} trainings, {left / 60:.0f} min left", file=sys.stderr, flush=True)
+                print(
+                    f"{trained} of {len(jobs)} trainings, {left / 60:.0f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
     write(given.out, genomes, done)
     if given.scratch is None:
         scratch.unlink()
@@ -71,7 +89,9 @@ def main() -> None:
 
 
 def draw(number: int) -> list[Genome]:
-    """The first `number` distinct networks of a stream of random genomes: more of them begin with fewer of them."""
+    """The first `number` distinct networks of a stream of random genomes: more of them begin with
+    fewer of them.
+    """
     rng, found = np.random.default_rng(DRAW), dict[str, Genome]()
     for _ in range(100_000):  # 25 times as many as there are genomes: all of them, but for bad luck
         genome = SPACE.sample(rng)
@@ -81,7 +101,9 @@ def draw(number: int) -> list[Genome]:
     sys.exit(f"--networks must be at most {len(found):,}, for there are no more, but is {number:,}")
 
 
-def results(jobs: list[tuple[Genome, int]], workers: int) -> Iterator[tuple[Genome, int, dict[str, Any]]]:
+def results(
+    jobs: list[tuple[Genome, int]], workers: int
+) -> Iterator[tuple[Genome, int, dict[str, Any]]]:
     """Trainings as they finish, in any order."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(train, *job): job for job in jobs}
@@ -90,23 +112,34 @@ def results(jobs: list[tuple[Genome, int]], workers: int) -> Iterator[tuple[Geno
 
 
 def train(genome: Genome, seed: int) -> dict[str, Any]:
-    """One training: losses and validation accuracies by epoch, the test accuracy after the last, CPU seconds."""
+    """One training: losses and validation accuracies by epoch, the test accuracy after the last,
+    CPU seconds.
+    """
     from nanonas.training.modules import build_module
     from nanonas.training.recipe import Recipe
     from nanonas.training.train import Training, accuracy
 
     training_images, validation_images, test_images = images()
     network = SPACE.decode(genome)
-    number = int(network.key[:8], 16)  # so that it does not depend on which networks there are besides
+    number = int(
+        network.key[:8], 16
+    )  # so that it does not depend on which networks there are besides
     start = time.process_time()
     module = build_module(network, training_seed(seed, number))
-    training = Training(module, training_images, Recipe(**RECIPE), EPOCHS, training_seed(seed, number))  # type: ignore[arg-type]
+    training = Training(
+        module, training_images, Recipe(**RECIPE), EPOCHS, training_seed(seed, number)
+    )  # type: ignore[arg-type]
     losses, accuracies = [], []
     for _ in range(EPOCHS):
         losses.append(training.run_epoch(lambda: True))
         accuracies.append(accuracy(module, validation_images))
     seconds = time.process_time() - start
-    return {"loss": losses, "accuracy": accuracies, "test": accuracy(module, test_images), "seconds": seconds}
+    return {
+        "loss": losses,
+        "accuracy": accuracies,
+        "test": accuracy(module, test_images),
+        "seconds": seconds,
+    }
 
 
 @lru_cache(maxsize=1)
@@ -124,7 +157,9 @@ def images() -> tuple[Any, Any, Any]:
     prepare(1)
     spec = DataSpec("digits", valid_share=VALID_SHARE, train_images=TRAIN_IMAGES, seed=DRAW)
     train_images, valid_images = pictures(spec, "cpu")
-    warm_up = build_module(SPACE.decode((0, 2, 4, 5)), 0)  # so that the first training's seconds are like the others'
+    warm_up = build_module(
+        SPACE.decode((0, 2, 4, 5)), 0
+    )  # so that the first training's seconds are like the others'
     Training(warm_up, train_images, Recipe(**RECIPE), 1, 0).run_epoch(lambda: True)  # type: ignore[arg-type]
     torch.manual_seed(0)
     return train_images, valid_images, held_out_pictures(spec, "cpu")
@@ -150,7 +185,9 @@ def read(scratch: Path) -> dict[tuple[Genome, int], dict[str, Any]]:
     return done
 
 
-def write(path: Path, genomes: list[Genome], done: dict[tuple[Genome, int], dict[str, Any]]) -> None:
+def write(
+    path: Path, genomes: list[Genome], done: dict[tuple[Genome, int], dict[str, Any]]
+) -> None:
     """The table, in the order in which the networks were drawn."""
     import torch
 
@@ -162,8 +199,12 @@ def write(path: Path, genomes: list[Genome], done: dict[tuple[Genome, int], dict
         "macs": np.array([network.macs for network in networks], dtype=np.uint32),
     }
     for name, column in (("loss", "train_loss"), ("accuracy", "val_acc"), ("test", "test_acc")):
-        columns[column] = np.array([[row[name] for row in seeds] for seeds in rows], dtype=np.float32)
-    columns["train_seconds"] = np.array([[row["seconds"] for row in seeds] for seeds in rows], dtype=np.float32)
+        columns[column] = np.array(
+            [[row[name] for row in seeds] for seeds in rows], dtype=np.float32
+        )
+    columns["train_seconds"] = np.array(
+        [[row["seconds"] for row in seeds] for seeds in rows], dtype=np.float32
+    )
     about = {
         "format": "nanonas-table-1",
         "space": "nano",
@@ -171,7 +212,12 @@ def write(path: Path, genomes: list[Genome], done: dict[tuple[Genome, int], dict
         "input_shape": SPACE.input_shape,
         "classes": SPACE.classes,
         "data": "digits",
-        "training": {"train_images": TRAIN_IMAGES, "valid_share": VALID_SHARE, "epochs": EPOCHS, **RECIPE},
+        "training": {
+            "train_images": TRAIN_IMAGES,
+            "valid_share": VALID_SHARE,
+            "epochs": EPOCHS,
+            **RECIPE,
+        },
         "seconds": f"CPU seconds of one core, {platform.machine()}, torch {torch.__version__}",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +229,13 @@ def say(path: Path) -> None:
     with np.load(path) as table:
         last, test = table["val_acc"][:, :, -1], table["test_acc"].mean(axis=1)
         print(f"{path}: {len(last)} networks, {path.stat().st_size / 1024:.0f} KiB")
-        print("validation, quantiles 0 10 50 90 100 %:", np.quantile(last.mean(axis=1), [0, 0.1, 0.5, 0.9, 1]).round(4))
         print(
-            f"seeds' standard deviation {last.std(axis=1, ddof=1).mean():.4f}; networks' {last.mean(axis=1).std():.4f}"
+            "validation, quantiles 0 10 50 90 100 %:",
+            np.quantile(last.mean(axis=1), [0, 0.1, 0.5, 0.9, 1]).round(4),
+        )
+        print(
+            f"seeds' standard deviation {last.std(axis=1, ddof=1).mean():.4f}; networks' "
+            f"{last.mean(axis=1).std():.4f}"
         )
         print(f"test: median {np.median(test):.4f}, best {test.max():.4f}")
         print(f"one training: {table['train_seconds'].mean():.2f} CPU seconds")

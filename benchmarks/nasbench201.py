@@ -1,15 +1,18 @@
-"""NAS-Bench-201, whose best network is known: how soon is it found, how well are networks ranked, what does that cost?
+"""NAS-Bench-201, whose best network is known: how soon is it found, how well are networks ranked,
+what does that cost?
 
     python benchmarks/nasbench201.py search --table cifar10.parquet   # queries to the best network
-    python benchmarks/nasbench201.py rank --table cifar10.parquet     # Kendall's tau of the predictors
-    python benchmarks/nasbench201.py speed --table cifar10.parquet    # evaluations a second, store included
-    python benchmarks/nasbench201.py cost                             # of the brain itself; needs no table
+    python benchmarks/nasbench201.py rank --table cifar10.parquet     # Kendall's tau of the
+    predictors python benchmarks/nasbench201.py speed --table cifar10.parquet    # evaluations a
+    second, store included python benchmarks/nasbench201.py cost                             # of
+    the brain itself; needs no table
 
-Networks that compute the same count once; the lowest index answers for all of them, and a tie at the top counts either
-way. `search` queries the mean validation accuracy after 200 epochs and, for what noise does, one random trial of it and
-the accuracy after 12 epochs; test accuracies are looked at when all is over. `rank` learns from 78, 156 and 469 random
-cells' validation accuracies and is compared with the test accuracies of all other cells, those left out that are
-isomorphic to a cell learnt from: by the table's classes, as everybody has it, and without all that compute the same as
+Networks that compute the same count once; the lowest index answers for all of them, and a tie at
+the top counts either way. `search` queries the mean validation accuracy after 200 epochs and, for
+what noise does, one random trial of it and the accuracy after 12 epochs; test accuracies are looked
+at when all is over. `rank` learns from 78, 156 and 469 random cells' validation accuracies and is
+compared with the test accuracies of all other cells, those left out that are isomorphic to a cell
+learnt from: by the table's classes, as everybody has it, and without all that compute the same as
 well (the table has dead cells, for one, in five classes). Figures go to results/nasbench201.json.
 """
 
@@ -45,20 +48,32 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     """Mean with its standard error, median and extremes."""
     some = np.array(values, dtype=np.float64)
     error = some.std(ddof=1) / np.sqrt(len(some)) if len(some) > 1 else float("nan")
-    figures = {"mean": some.mean(), "error": error, "median": np.median(some), "min": some.min(), "max": some.max()}
+    figures = {
+        "mean": some.mean(),
+        "error": error,
+        "median": np.median(some),
+        "min": some.min(),
+        "max": some.max(),
+    }
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-# --- search -----------------------------------------------------------------------------------------------------------
+# --- search ---------------------------------------------------------------------------------------
 
 
 def one_search(path: Path, job: Job) -> dict[str, Any]:
-    """Queries until the network with the best test accuracy, and the test accuracy of what would be chosen."""
+    """Queries until the network with the best test accuracy, and the test accuracy of what would be
+    chosen.
+    """
     table = _table(path)
     trace = job.run(table)
     rows, test = np.array(table.rows), table.columns["test_acc"]
     hit = trace.queries_to(rows[test[rows] >= test[rows].max()])
-    chosen = {n: round(100 * float(test[trace.chosen[n - 1]]), 4) for n in (25, 50, 100) if n <= len(trace.rows)}
+    chosen = {
+        n: round(100 * float(test[trace.chosen[n - 1]]), 4)
+        for n in (25, 50, 100)
+        if n <= len(trace.rows)
+    }
     return {"queries": hit, "test": chosen, "cpu_seconds": round(trace.cpu_seconds, 2)}
 
 
@@ -83,30 +98,39 @@ def search(given: argparse.Namespace) -> dict[str, Any]:
             hits = [run["queries"] for run in runs]
             entry = {
                 "seeds": seeds,
-                "queries_to_best_test": summary([given.queries if hit is None else hit for hit in hits]),
+                "queries_to_best_test": summary(
+                    [given.queries if hit is None else hit for hit in hits]
+                ),
                 f"not_within_{given.queries}": hits.count(None),
                 "test_of_best_by_validation": {
-                    n: summary([run["test"][n] for run in runs]) for n in (25, 50, 100) if n <= given.queries
+                    n: summary([run["test"][n] for run in runs])
+                    for n in (25, 50, 100)
+                    if n <= given.queries
                 },
                 "cpu_seconds_a_run": summary([run["cpu_seconds"] for run in runs]),
                 "queries": hits,
             }
             found[f"{strategy}, {objective}"] = entry
-            shown = ", ".join(f"{v['mean']:.3f} after {n}" for n, v in entry["test_of_best_by_validation"].items())
+            shown = ", ".join(
+                f"{v['mean']:.3f} after {n}" for n, v in entry["test_of_best_by_validation"].items()
+            )
             to = entry["queries_to_best_test"]
             print(
-                f"{strategy:<10} {objective:<20} {to['mean']:6.1f} ± {to['error']:.1f} queries (median "
+                f"{strategy:<10} {objective:<20} {to['mean']:6.1f} ± {to['error']:.1f} queries "
+                "(median "
                 f"{to['median']:.0f}, {hits.count(None)} of {seeds} never); test {shown}",
                 flush=True,
             )
     return found
 
 
-# --- rank -------------------------------------------------------------------------------------------------------------
+# --- rank -----------------------------------------------------------------------------------------
 
 
 def rank(given: argparse.Namespace) -> dict[str, Any]:
-    """Kendall's tau-b with the test accuracies of cells not learnt from, over `draws` random training sets."""
+    """Kendall's tau-b with the test accuracies of cells not learnt from, over `draws` random
+    training sets.
+    """
     from scipy.stats import kendalltau
 
     table = _table(given.table)
@@ -117,11 +141,15 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
     features = np.array([space.encode(genome) for genome in table.genomes])
     tokens = padded([space.tokens(genome) for genome in table.genomes])
     read = {"features": features, "tokens": tokens}
-    known = {name: (PREDICTORS[name].make(SearchConfig(), space), PREDICTORS[name].reads) for name in given.predictors}
+    known = {
+        name: (PREDICTORS[name].make(SearchConfig(), space), PREDICTORS[name].reads)
+        for name in given.predictors
+    }
     params = np.array([space.decode(genome).params for genome in table.genomes], dtype=np.float64)
     left_out = {"the table's classes": (classes,), "classes and networks": (classes, keys)}
     taus: dict[str, dict[str, dict[int, list[float]]]] = {
-        name: {how: {n: [] for n in given.cells} for how in left_out} for name in (*given.predictors, "parameters")
+        name: {how: {n: [] for n in given.cells} for how in left_out}
+        for name in (*given.predictors, "parameters")
     }
     for draw in range(given.draws):
         for n in given.cells:
@@ -138,39 +166,59 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
     for how in left_out:
         print(f"isomorphs left out: by {how}")
         for name, by_how in taus.items():
-            shown = "   ".join(f"{n}: {np.mean(some):.3f} ± {np.std(some):.3f}" for n, some in by_how[how].items())
+            shown = "   ".join(
+                f"{n}: {np.mean(some):.3f} ± {np.std(some):.3f}" for n, some in by_how[how].items()
+            )
             print(f"  {name:<11} {shown}", flush=True)
     figures = {
-        how: {name: {n: summary(some) for n, some in by_how[how].items()} for name, by_how in taus.items()}
+        how: {
+            name: {n: summary(some) for n, some in by_how[how].items()}
+            for name, by_how in taus.items()
+        }
         for how in left_out
     }
     return {"draws": given.draws, "tau by what is left out": figures}
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------
+# --- speed ----------------------------------------------------------------------------------------
 
 
 def speed(given: argparse.Namespace) -> dict[str, Any]:
-    """Evaluations a CPU second of plain evolution: what a longer search takes beyond one of 1,000, on one core."""
+    """Evaluations a CPU second of plain evolution: what a longer search takes beyond one of 1,000,
+    on one core.
+    """
     table, found = _table(given.table), dict[str, Any]()
     for strategy in ("evolution", "aging"):
         spent = {
-            queries: [Job(strategy, seed, queries, 30, OBJECTIVES[0]).run(table).cpu_seconds for seed in range(5)]
+            queries: [
+                Job(strategy, seed, queries, 30, OBJECTIVES[0]).run(table).cpu_seconds
+                for seed in range(5)
+            ]
             for queries in (1000, 1300)
         }
-        rates = [300 / (longer - shorter) for shorter, longer in zip(spent[1000], spent[1300], strict=True)]
-        found[strategy] = {"evaluations_per_second": summary(rates), "to_1000": summary(spent[1000])}
+        rates = [
+            300 / (longer - shorter)
+            for shorter, longer in zip(spent[1000], spent[1300], strict=True)
+        ]
+        found[strategy] = {
+            "evaluations_per_second": summary(rates),
+            "to_1000": summary(spent[1000]),
+        }
         print(
-            f"{strategy:<10} {np.median(rates):6.0f} evaluations a second with a history of 1,000 to 1,300", flush=True
+            f"{strategy:<10} {np.median(rates):6.0f} evaluations a second with a history of 1,000 "
+            "to 1,300",
+            flush=True,
         )
     return found
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
 def cost(given: argparse.Namespace) -> dict[str, Any]:
-    """CPU milliseconds of ask and tell for one candidate, one after the other, with a history of so many."""
+    """CPU milliseconds of ask and tell for one candidate, one after the other, with a history of so
+    many.
+    """
     found: dict[str, Any] = {}
     for name in given.spaces:
         config = SearchConfig(space=name, strategy=given.strategies[0], lag=1)
@@ -182,20 +230,31 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
             for number in range(history + given.repetitions + 1):
                 start = time.process_time()
                 asked = (
-                    strategy.ask(number, rng_for(0, number), []) if number >= history else Proposal(space.sample(rng))
+                    strategy.ask(number, rng_for(0, number), [])
+                    if number >= history
+                    else Proposal(space.sample(rng))
                 )
                 asking = time.process_time() - start
                 proposal = Proposal(asked.genome, asked.parents, Budget(1), asked.predicted)
                 network = space.decode(proposal.genome)
                 accuracy = float(np.log(network.params) / 20 + 0.02 * rng.standard_normal())
-                evaluation = Evaluation(number, State.COMPLETE, {"accuracy": accuracy, "params": network.params})
+                evaluation = Evaluation(
+                    number, State.COMPLETE, {"accuracy": accuracy, "params": network.params}
+                )
                 candidate = Candidate(number, proposal, network.key)
                 start = time.process_time()
                 strategy.tell(candidate, evaluation)
                 spent.append(asking + time.process_time() - start)
             first, *steady = (1000 * seconds for seconds in spent[history:])
-            found[f"{name}, {history}"] = {"milliseconds": summary(steady), "first_after_resume": round(first, 1)}
-            print(f"{name:<12} history {history:>6}: {np.median(steady):7.1f} ms (first {first:.0f} ms)", flush=True)
+            found[f"{name}, {history}"] = {
+                "milliseconds": summary(steady),
+                "first_after_resume": round(first, 1),
+            }
+            print(
+                f"{name:<12} history {history:>6}: {np.median(steady):7.1f} ms (first {first:.0f} "
+                "ms)",
+                flush=True,
+            )
     return found
 
 
@@ -206,11 +265,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--strategies", nargs="+", default=["screened"])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--noisy-seeds", type=int, default=50, help="for all objectives but the first")
+    parser.add_argument(
+        "--noisy-seeds", type=int, default=50, help="for all objectives but the first"
+    )
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--cells", nargs="+", type=int, default=[78, 156, 469])
-    parser.add_argument("--predictors", nargs="+", default=["gaussian", "ensemble", "lstm"], help="for rank")
+    parser.add_argument(
+        "--predictors", nargs="+", default=["gaussian", "ensemble", "lstm"], help="for rank"
+    )
     parser.add_argument("--spaces", nargs="+", default=["nasbench201", "nano", "layers"])
     parser.add_argument("--history", nargs="+", type=int, default=[100, 1000, 10000])
     parser.add_argument("--repetitions", type=int, default=20)
@@ -218,12 +281,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
     if given.table is None and given.what != "cost":
-        parser.error(f"{given.what} needs --table, NAS-Bench-201 as a parquet file; see benchmarks/README.md")
-    about = {"command": shlex.join(["python", "benchmarks/nasbench201.py", *arguments]), **surroundings()}
+        parser.error(
+            f"{given.what} needs --table, NAS-Bench-201 as a parquet file; see benchmarks/README.md"
+        )
+    about = {
+        "command": shlex.join(["python", "benchmarks/nasbench201.py", *arguments]),
+        **surroundings(),
+    }
     start = time.time()
     figures = {"search": search, "rank": rank, "speed": speed, "cost": cost}[given.what](given)
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
-    results[given.what] = {**about, "minutes": round((time.time() - start) / 60, 1), "figures": figures}
+    results[given.what] = {
+        **about,
+        "minutes": round((time.time() - start) / 60, 1),
+        "figures": figures,
+    }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

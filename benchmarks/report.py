@@ -2,8 +2,9 @@
 
     python benchmarks/report.py
 
-The candidates are those of a real search (aging evolution with inheritance over `layers`, 10 classes of 32×32 pixels),
-but nothing is trained: an accuracy follows from the network's size and depth, with noise. Some are pruned, some fail.
+The candidates are those of a real search (aging evolution with inheritance over `layers`, 10
+classes of 32×32 pixels), but nothing is trained: an accuracy follows from the network's size and
+depth, with noise. Some are pruned, some fail.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from nanonas.report.charts.matplotlib import draw_all
 from nanonas.report.page import render
 from nanonas.runs import reading as report
 from nanonas.runs.folder import RunFolder
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 SHAPE, CLASSES = (3, 32, 32), 10
 Result = TypeVar("Result")
@@ -40,7 +41,7 @@ RESULTS = Path(__file__).parent / "results" / "report.json"
 class Pretended:
     """Measures without training."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space) -> None:
         self.space = space
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
@@ -54,25 +55,41 @@ class Pretended:
         assert proposal.budget is not None
         epochs = proposal.budget.epochs
         curve = tuple(Epoch(2.0 / (n + 1), final * (1 - 0.5 ** (n + 1))) for n in range(epochs))
-        inherited = {"inherited_share": 0.95, "inherited_tensors": 30.0} if proposal.inherits else {}
+        inherited = (
+            {"inherited_share": 0.95, "inherited_tensors": 30.0} if proposal.inherits else {}
+        )
         metrics = {"accuracy": curve[-1].accuracy, **inherited}
         seconds = float(rng.uniform(3, 9))
         if rng.random() < 0.03:
-            return Evaluation(candidate.number, State.PRUNED, metrics, curve, seconds, "accuracy 0.11 is below 0.15")
+            return Evaluation(
+                candidate.number,
+                State.PRUNED,
+                metrics,
+                curve,
+                seconds,
+                "accuracy 0.11 is below 0.15",
+            )
         return Evaluation(candidate.number, State.COMPLETE, metrics, curve, seconds)
 
 
 def pretend(folder: RunFolder, candidates: int) -> None:
     """Makes a run's folder."""
-    search = SearchConfig(strategy="aging", population=100, epochs=6, inherit=True, lag=4, precision="float32")
+    search = SearchConfig(
+        strategy="aging", population=100, epochs=6, inherit=True, lag=4, precision="float32"
+    )
     config = Config(search, RunConfig(evaluations=candidates))
     space = make_space(search, SHAPE, CLASSES)
     with RunStore.begin(folder.store, to_values(config)) as store:
         folder.config.write_text(to_yaml(config), encoding="utf-8")
         names = [f"class {n}" for n in range(CLASSES)]
-        store.event("images", {"fingerprint": "none", "input_shape": SHAPE, "class_names": names, "valid": 5000})
+        store.event(
+            "images",
+            {"fingerprint": "none", "input_shape": SHAPE, "class_names": names, "valid": 5000},
+        )
         evaluator = SerialEvaluator(Pretended(space))
-        study = Study(space, make_strategy(search, space), evaluator, store, make_budget(search, CLASSES))
+        study = Study(
+            space, make_strategy(search, space), evaluator, store, make_budget(search, CLASSES)
+        )
         study.run(evaluations=candidates)
 
 
@@ -95,7 +112,9 @@ def measure(candidates: int) -> dict[str, Any]:
 
 
 def timed(do: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
-    """What comes of something, and its seconds: by the clock, and of processor time, which others don't lengthen."""
+    """What comes of something, and its seconds: by the clock, and of processor time, which others
+    don't lengthen.
+    """
     clock, cpu = time.perf_counter(), time.process_time()
     result = do()
     return result, {
@@ -106,7 +125,9 @@ def timed(do: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
 
 def main(measure: Callable[[int], dict[str, Any]], about: str | None, results: Path) -> None:
     """Measures runs of several sizes, prints, and keeps the results."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--candidates", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--out", type=Path, default=results)
     given = parser.parse_args()

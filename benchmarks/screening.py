@@ -1,15 +1,18 @@
-"""Real training: does a predictor find good networks in fewer trainings than evolution, local and random search do?
+"""Real training: does a predictor find good networks in fewer trainings than evolution, local and
+random search do?
 
-Each strategy searches the space `layers` with the same seeds, budget and limits, one candidate after the other, so that
-each hears of all before it. What counts is the best validation accuracy after each candidate, the mean over the seeds
-with its 95 % interval (t), and how many candidates a strategy needs to reach what plain evolution has at its end with
-the same seed, which also splits the images; one that never gets there counts with all of its candidates.
+Each strategy searches the space `layers` with the same seeds, budget and limits, one candidate
+after the other, so that each hears of all before it. What counts is the best validation accuracy
+after each candidate, the mean over the seeds with its 95 % interval (t), and how many candidates a
+strategy needs to reach what plain evolution has at its end with the same seed, which also splits
+the images; one that never gets there counts with all of its candidates.
 
     python benchmarks/screening.py --data digits
     python benchmarks/screening.py --data cifar10 --train-images 5000 --epochs 3 --max-macs 4000000
 
-The second takes two hours and more on two cores. Each finished search is one entry of the result file, and is not run
-again; so a benchmark that was interrupted goes on, and a strategy can be added later. The test set is never opened.
+The second takes two hours and more on two cores. Each finished search is one entry of the result
+file, and is not run again; so a benchmark that was interrupted goes on, and a strategy can be added
+later. The test set is never opened.
 """
 
 from __future__ import annotations
@@ -52,10 +55,15 @@ def searched(config: SearchConfig, candidates: int) -> dict[str, Any]:
     space = make_space(config, images.input_shape, images.classes)
     trial = Trial(space, make_data(config), make_recipe(config, images, "cpu"), config.seed)
     limits = Limits(config.max_params, config.max_macs)
-    with tempfile.TemporaryDirectory() as folder, RunStore.begin(Path(folder) / "study.db", {"search": {}}) as store:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RunStore.begin(Path(folder) / "study.db", {"search": {}}) as store,
+    ):
         strategy = make_strategy(config, space)
         budget = make_budget(config, images.classes)
-        Study(space, strategy, SerialEvaluator(trial), store, budget, config.seed, limits).run(candidates)
+        Study(space, strategy, SerialEvaluator(trial), store, budget, config.seed, limits).run(
+            candidates
+        )
         told = sorted(store.latest().values(), key=lambda evaluation: evaluation.number)
     return {
         "strategy": config.strategy,
@@ -77,25 +85,44 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By strategy: the best accuracy at the end, and the candidates to what evolution has at its end."""
-    best = {(one["strategy"], one["seed"]): np.maximum.accumulate(one["accuracies"]) for one in searches}
-    goals = {seed: float(curve[-1]) for (strategy, seed), curve in best.items() if strategy == "evolution"}
+    """By strategy: the best accuracy at the end, and the candidates to what evolution has at its
+    end.
+    """
+    best = {
+        (one["strategy"], one["seed"]): np.maximum.accumulate(one["accuracies"]) for one in searches
+    }
+    goals = {
+        seed: float(curve[-1])
+        for (strategy, seed), curve in best.items()
+        if strategy == "evolution"
+    }
     table: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(one["strategy"] for one in searches):
         curves = [curve for (strategy, _), curve in best.items() if strategy == name]
-        pairs = [(c, goals[seed]) for (strategy, seed), c in best.items() if strategy == name and seed in goals]
-        reached = [int(np.argmax(curve >= goal)) + 1 if curve[-1] >= goal else len(curve) for curve, goal in pairs]
+        pairs = [
+            (c, goals[seed])
+            for (strategy, seed), c in best.items()
+            if strategy == name and seed in goals
+        ]
+        reached = [
+            int(np.argmax(curve >= goal)) + 1 if curve[-1] >= goal else len(curve)
+            for curve, goal in pairs
+        ]
         ahead = [float(curve[-1]) - goal for curve, goal in pairs]
         table[name] = {
             "seeds": len(curves),
             "best": interval([float(curve[-1]) for curve in curves]),
-            "best_by_candidates": {n: float(np.mean([c[n - 1] for c in curves])) for n in (10, 20, 30, 40, 50, 60)}
+            "best_by_candidates": {
+                n: float(np.mean([c[n - 1] for c in curves])) for n in (10, 20, 30, 40, 50, 60)
+            }
             if all(len(c) >= 60 for c in curves)
             else {},
             "ahead_of_evolution": interval(ahead),
             "candidates_to_evolutions_end": interval([float(n) for n in reached]),
             "seeds_that_got_there": sum(bool(curve[-1] >= goal) for curve, goal in pairs),
-            "seconds_of_training": float(np.mean([o["training_seconds"] for o in searches if o["strategy"] == name])),
+            "seconds_of_training": float(
+                np.mean([o["training_seconds"] for o in searches if o["strategy"] == name])
+            ),
         }
     return table
 
@@ -103,9 +130,13 @@ def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="digits", help="a data source as for `nanonas search`")
-    parser.add_argument("--label", help="what the data are called in the result; by default the source")
+    parser.add_argument(
+        "--label", help="what the data are called in the result; by default the source"
+    )
     parser.add_argument("--train-images", type=int, help="by default all")
-    parser.add_argument("--valid-share", type=float, default=0.2, help="of the training images, to judge by")
+    parser.add_argument(
+        "--valid-share", type=float, default=0.2, help="of the training images, to judge by"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-macs", type=int)
@@ -130,15 +161,23 @@ def main(arguments: Sequence[str]) -> None:
     )
     label = given.label or given.data
     settings = {
-        name: getattr(given, name) for name in ("epochs", "batch_size", "max_macs", "candidates", "population")
+        name: getattr(given, name)
+        for name in ("epochs", "batch_size", "max_macs", "candidates", "population")
     } | {"train_images": given.train_images, "valid_share": given.valid_share}
     results = Results(given.out)
     entry = results.entry(label, settings, "searches")
     done = {(one["strategy"], one["seed"]) for one in entry["searches"]}
-    todo = [(name, seed) for seed in range(given.seeds) for name in given.strategies if (name, seed) not in done]
+    todo = [
+        (name, seed)
+        for seed in range(given.seeds)
+        for name in given.strategies
+        if (name, seed) not in done
+    ]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(searched, dataclasses.replace(base, strategy=name, seed=seed), given.candidates)
+            pool.submit(
+                searched, dataclasses.replace(base, strategy=name, seed=seed), given.candidates
+            )
             for name, seed in todo
         ]
         for future in as_completed(futures):
@@ -148,13 +187,16 @@ def main(arguments: Sequence[str]) -> None:
             results.keep()
             one = future.result()
             print(
-                f"{one['strategy']} {one['seed']}: {max(one['accuracies']):.4f} in {one['seconds']:.0f} s", flush=True
+                f"{one['strategy']} {one['seed']}: {max(one['accuracies']):.4f} in "
+                f"{one['seconds']:.0f} s",
+                flush=True,
             )
     print(f"\n{label}, {given.candidates} candidates")
     for name, row in entry["compared"].items():
         best, reach = row["best"], row["candidates_to_evolutions_end"]
         print(
-            f"  {name:<10} best {best[0]:.4f} ± {best[1]:.4f}   candidates to evolution's end {reach[0]:.1f} ± "
+            f"  {name:<10} best {best[0]:.4f} ± {best[1]:.4f}   candidates to evolution's end "
+            f"{reach[0]:.1f} ± "
             f"{reach[1]:.1f} ({row['seeds_that_got_there']} of {row['seeds']} seeds)"
         )
 

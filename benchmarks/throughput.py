@@ -2,27 +2,34 @@
 
 What is measured: the same four networks (`NETWORKS`), trained by
 
-- nanonas, as a search does it: one process a core with one thread each, all busy at once, each with its own copy of
-  the network; `Training` with the default `Recipe`, crop and flip; the rates of the processes are added. Once in
-  float32 and, where the hardware multiplies bfloat16 faster, once in that (what `precision: auto` then stands for);
-- the loop everybody writes: `loop_everybody_writes` below. A `DataLoader` with 0 and with 2 workers, transforms image
-  by image as torchvision's on PIL images, torch's default number of threads, NCHW, float32, `loss.item()` every step.
-  Batch size, module, optimizer and loss are nanonas'. The better of the two counts.
+- nanonas, as a search does it: one process a core with one thread each, all busy at once, each with
+its own copy of
+  the network; `Training` with the default `Recipe`, crop and flip; the rates of the processes are
+  added. Once in float32 and, where the hardware multiplies bfloat16 faster, once in that (what
+  `precision: auto` then stands for);
+- the loop everybody writes: `loop_everybody_writes` below. A `DataLoader` with 0 and with 2
+workers, transforms image
+  by image as torchvision's on PIL images, torch's default number of threads, NCHW, float32,
+  `loss.item()` every step. Batch size, module, optimizer and loss are nanonas'. The better of the
+  two counts.
 
-Only training steps are measured: no validation, no start-up. Each measurement has fresh processes; it begins when all
-of them have warmed up, and counts the steps that end within its window. In each repetition every contender takes its
-turn on every network, so that what else the machine does hits all alike. The pixels are random, as many as CIFAR-10's:
-speed does not depend on what they show. So no epoch of the loop ends within a window of the default length, which
-spares it the restart of its workers.
+Only training steps are measured: no validation, no start-up. Each measurement has fresh processes;
+it begins when all of them have warmed up, and counts the steps that end within its window. In each
+repetition every contender takes its turn on every network, so that what else the machine does hits
+all alike. The pixels are random, as many as CIFAR-10's: speed does not depend on what they show. So
+no epoch of the loop ends within a window of the default length, which spares it the restart of its
+workers.
 
-The share of peak is images/s × 3 × 2 × MACs over the rate of a matrix product of 1024 × 1024 in the same precision, one
-thread on every core at once, measured in the same repetitions. 3, because the backward pass costs about twice the
-forward pass; what norms, activations, augmentation and optimizer cost counts as nothing.
+The share of peak is images/s × 3 × 2 × MACs over the rate of a matrix product of 1024 × 1024 in the
+same precision, one thread on every core at once, measured in the same repetitions. 3, because the
+backward pass costs about twice the forward pass; what norms, activations, augmentation and
+optimizer cost counts as nothing.
 
     python benchmarks/throughput.py
 
-takes about 15 minutes on two cores that must be otherwise idle, and writes benchmarks/results/throughput.json:
-hardware, versions, settings, each repetition's figures, medians, smallest and largest.
+takes about 15 minutes on two cores that must be otherwise idle, and writes
+benchmarks/results/throughput.json: hardware, versions, settings, each repetition's figures,
+medians, smallest and largest.
 """
 
 from __future__ import annotations
@@ -69,18 +76,23 @@ Name = Literal["resnet20", "plain_242k", "plain_61k", "separable_57k"]
 NETWORKS: tuple[Name, ...] = ("resnet20", "plain_242k", "plain_61k", "separable_57k")
 RESULT = Path(__file__).parent / "results" / "throughput.json"
 RECIPE = Recipe(augment=Augment(crop=4, flip=True))
-PATIENCE = 600.0  # seconds that a warmed-up process waits for the others before it takes them for dead
+PATIENCE = (
+    600.0  # seconds that a warmed-up process waits for the others before it takes them for dead
+)
 MATRIX = 1024  # rows and columns; 2048 ran no faster in either precision (one Zen 4 core)
 
-# Fresh processes, none of which inherits another's memory or threads. Where there is a fork server, it imports torch
-# once for all of them; the first optimizer of a process would import torch._dynamo, which takes as long again.
+# Fresh processes, none of which inherits another's memory or threads. Where there is a fork server,
+# it imports torch once for all of them; the first optimizer of a process would import
+# torch._dynamo, which takes as long again.
 PROCESSES = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
 PRELOADED = ["torch._dynamo", "nanonas.training.trial"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Training throughput of nanonas and of the loop everybody writes, side by side on this machine's CPU."""
+    """Training throughput of nanonas and of the loop everybody writes, side by side on this
+    machine's CPU.
+    """
 
     seconds: float = 8.0
     """Length of each measurement's window."""
@@ -93,19 +105,21 @@ class Options:
     images: int = 50_000
     """How many random images."""
     warm_up: int = 10
-    """Steps of each process before the clock starts: kernels are chosen, memory is there, queues have filled."""
+    """Steps of each process before the clock starts: kernels are chosen, memory is there, queues
+    have filled."""
     out: Path = RESULT
     """Where the figures go, as JSON."""
 
 
-# --- the clock --------------------------------------------------------------------------------------------------------
+# --- the clock ------------------------------------------------------------------------------------
 
 
 class Clock:
-    """Told of each step as it ends; starts after `warm_up` steps, when all processes of a measurement are there.
+    """Told of each step as it ends; starts after `warm_up` steps, when all processes of a
+    measurement are there.
 
-    The step that is under way when the window closes is run, so that the other processes keep their competition for the
-    machine, but not counted.
+    The step that is under way when the window closes is run, so that the other processes keep their
+    competition for the machine, but not counted.
     """
 
     def __init__(self, seconds: float, warm_up: int, barrier: Barrier) -> None:
@@ -116,7 +130,10 @@ class Clock:
         self.elapsed = 0.0  # seconds from the start to the end of the last step that counts
 
     def __call__(self, work: float) -> bool:
-        """A step did so much, in images or floating-point operations. Returns whether to take another."""
+        """A step did so much, in images or floating-point operations.
+
+        Returns whether to take another.
+        """
         self.steps += 1
         if self.steps <= self.warm_up:
             if self.steps == self.warm_up:
@@ -135,7 +152,7 @@ class Clock:
         return self.work / self.elapsed
 
 
-# --- the contenders ---------------------------------------------------------------------------------------------------
+# --- the contenders -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,9 @@ class Nanonas:
         prepare(1)
         train, _ = pictures(data, "cpu")
         module = build_module(_network(network, data.load()), seed=0)
-        training = Training(module, train, replace(RECIPE, precision=self.precision), epochs=100, seed=0)
+        training = Training(
+            module, train, replace(RECIPE, precision=self.precision), epochs=100, seed=0
+        )
         size, larger = divmod(len(train), training.steps)  # as `torch.tensor_split` cuts an epoch
         sizes = [size + 1] * larger + [size] * (training.steps - larger)
         ended = chain([0], cycle(sizes))  # images of the step that ended before each pulse
@@ -171,9 +190,12 @@ class Loop:
     def __call__(self, network: str, data: DataSpec, clock: Clock) -> None:
         images = data.load()
         rows = split(images, data.seed, data.valid_share, data.train_images).train
-        dataset = ImageByImage(images.x_train[rows], images.y_train[rows].tolist(), images.mean, images.std)
+        dataset = ImageByImage(
+            images.x_train[rows], images.y_train[rows].tolist(), images.mean, images.std
+        )
         torch.manual_seed(0)
-        # Not `build_module`: some weights, 1×1 or of depth 1, would keep the strides of channels_last on the way back.
+        # Not `build_module`: some weights, 1×1 or of depth 1, would keep the strides of
+        # channels_last on the way back.
         module = NetworkModule(_network(network, images))
         loop_everybody_writes(module, dataset, self.loaders, clock)
 
@@ -187,7 +209,10 @@ class Peak:
     def __call__(self, network: str, data: DataSpec, clock: Clock) -> None:
         prepare(1)
         dtype = getattr(torch, self.precision)
-        a, b = (torch.randn(MATRIX, MATRIX, generator=torch.Generator().manual_seed(n)).to(dtype) for n in (0, 1))
+        a, b = (
+            torch.randn(MATRIX, MATRIX, generator=torch.Generator().manual_seed(n)).to(dtype)
+            for n in (0, 1)
+        )
         out = torch.empty_like(a)
         more = True
         while more:
@@ -199,12 +224,18 @@ def _network(name: str, images: Images) -> Network:
     return REFERENCES[name](images.input_shape, images.classes)
 
 
-def loop_everybody_writes(module: nn.Module, dataset: ImageByImage, loaders: int, clock: Clock) -> None:
+def loop_everybody_writes(
+    module: nn.Module, dataset: ImageByImage, loaders: int, clock: Clock
+) -> None:
     """Trains `module` until the clock says stop."""
     loader = DataLoader(dataset, batch_size=RECIPE.batch_size, shuffle=True, num_workers=loaders)
     criterion = nn.CrossEntropyLoss(label_smoothing=RECIPE.label_smoothing)
     optimizer = torch.optim.SGD(
-        module.parameters(), lr=RECIPE.lr, momentum=RECIPE.momentum, weight_decay=RECIPE.weight_decay, nesterov=True
+        module.parameters(),
+        lr=RECIPE.lr,
+        momentum=RECIPE.momentum,
+        weight_decay=RECIPE.weight_decay,
+        nesterov=True,
     )
     module.train()
     running_loss = 0.0
@@ -220,13 +251,17 @@ def loop_everybody_writes(module: nn.Module, dataset: ImageByImage, loaders: int
 
 
 class ImageByImage(Dataset[tuple[Tensor, int]]):
-    """What torchvision's `CIFAR10` with its usual transforms does for each image, without its checks of arguments.
+    """What torchvision's `CIFAR10` with its usual transforms does for each image, without its
+    checks of arguments.
 
-    Those are ``RandomCrop(size, padding=4), RandomHorizontalFlip(), ToTensor(), Normalize(mean, std)`` on PIL images,
-    torchvision's default; each line below is what torchvision 0.2x runs for it.
+    Those are ``RandomCrop(size, padding=4), RandomHorizontalFlip(), ToTensor(), Normalize(mean,
+    std)`` on PIL images, torchvision's default; each line below is what torchvision 0.2x runs for
+    it.
     """
 
-    def __init__(self, x: NDArray[np.uint8], y: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, x: NDArray[np.uint8], y: Sequence[int], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
         self.x, self.y = x, y  # (N, H, W, C), (N,)
         self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
 
@@ -248,7 +283,7 @@ class ImageByImage(Dataset[tuple[Tensor, int]]):
         return tensor.clone().sub_(self.mean).div_(self.std), self.y[index]
 
 
-# --- one measurement --------------------------------------------------------------------------------------------------
+# --- one measurement ------------------------------------------------------------------------------
 
 _barrier: Barrier  # of the measurement that this process is there for
 
@@ -256,12 +291,15 @@ _barrier: Barrier  # of the measurement that this process is there for
 def _join(barrier: Barrier) -> None:
     global _barrier
     _barrier = barrier
-    # A process passes on the way it was started. A `DataLoader`'s workers are to start as in anybody's script: on Linux
-    # before Python 3.14 by a fork, which shares the images instead of pickling them.
+    # A process passes on the way it was started. A `DataLoader`'s workers are to start as in
+    # anybody's script: on Linux before Python 3.14 by a fork, which shares the images instead of
+    # pickling them.
     set_start_method(get_all_start_methods()[0], force=True)
 
 
-def _rate(contender: Nanonas | Loop | Peak, network: str, data: DataSpec, seconds: float, warm_up: int) -> float:
+def _rate(
+    contender: Nanonas | Loop | Peak, network: str, data: DataSpec, seconds: float, warm_up: int
+) -> float:
     clock = Clock(seconds, warm_up, _barrier)
     try:
         contender(network, data, clock)
@@ -271,21 +309,26 @@ def _rate(contender: Nanonas | Loop | Peak, network: str, data: DataSpec, second
     return clock.rate
 
 
-def measure(contender: Nanonas | Loop | Peak, network: str, data: DataSpec, options: Options) -> float:
+def measure(
+    contender: Nanonas | Loop | Peak, network: str, data: DataSpec, options: Options
+) -> float:
     """Images, or floating-point operations, a second on the whole machine.
 
     The loop is one process whose threads use all cores, the others one process a core.
     """
     processes = 1 if isinstance(contender, Loop) else cores()
     barrier = PROCESSES.Barrier(processes)
-    with ProcessPoolExecutor(processes, mp_context=PROCESSES, initializer=_join, initargs=(barrier,)) as pool:
-        # As long as some wait at the barrier the others are free for the rest: each process gets one.
+    with ProcessPoolExecutor(
+        processes, mp_context=PROCESSES, initializer=_join, initargs=(barrier,)
+    ) as pool:
+        # As long as some wait at the barrier the others are free for the rest: each process gets
+        # one.
         arguments = (contender, network, data, options.seconds, options.warm_up)
         rates = [pool.submit(_rate, *arguments) for _ in range(processes)]
         return sum(rate.result() for rate in rates)
 
 
-# --- all of them ------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------
 
 
 def run(options: Options, data: DataSpec, say: Callable[[str], None]) -> dict[str, Any]:
@@ -295,17 +338,29 @@ def run(options: Options, data: DataSpec, say: Callable[[str], None]) -> dict[st
     if auto != "float32":
         contenders["nanonas auto"] = Nanonas(auto)
     contenders |= {"loop, 0 workers": Loop(0), "loop, 2 workers": Loop(2)}
-    peaks: dict[str, list[float]] = {precision: [] for precision in dict.fromkeys(("float32", auto))}
-    rates: dict[str, dict[str, list[float]]] = {name: {c: [] for c in contenders} for name in options.networks}
+    peaks: dict[str, list[float]] = {
+        precision: [] for precision in dict.fromkeys(("float32", auto))
+    }
+    rates: dict[str, dict[str, list[float]]] = {
+        name: {c: [] for c in contenders} for name in options.networks
+    }
     for repetition in range(options.repetitions):
         for precision, values in peaks.items():
             values.append(measure(Peak(precision), "", data, options) / 1e9)
-            say(f"{repetition + 1} of {options.repetitions} · matmul {precision} · {values[-1]:,.0f} GFLOP/s")
+            say(
+                f"{repetition + 1} of {options.repetitions} · matmul {precision} · "
+                f"{values[-1]:,.0f} GFLOP/s"
+            )
         for name in options.networks:
-            for label in _rotated(list(contenders), repetition):  # no one always comes after the same other
+            for label in _rotated(
+                list(contenders), repetition
+            ):  # no one always comes after the same other
                 rate = measure(contenders[label], name, data, options)
                 rates[name][label].append(rate)
-                say(f"{repetition + 1} of {options.repetitions} · {name} · {label} · {rate:,.0f} images/s")
+                say(
+                    f"{repetition + 1} of {options.repetitions} · {name} · {label} · {rate:,.0f} "
+                    "images/s"
+                )
     precisions = {label: contender.precision for label, contender in contenders.items()}
     images = data.load()
     return {
@@ -313,7 +368,8 @@ def run(options: Options, data: DataSpec, say: Callable[[str], None]) -> dict[st
         "precision": precisions,
         "peak_gflops": {precision: _summary(values) for precision, values in peaks.items()},
         "networks": {
-            name: _compared(_network(name, images), rates[name], precisions, peaks) for name in options.networks
+            name: _compared(_network(name, images), rates[name], precisions, peaks)
+            for name in options.networks
         },
     }
 
@@ -324,11 +380,18 @@ def _compared(
     precisions: Mapping[str, str],
     peaks: Mapping[str, Sequence[float]],
 ) -> dict[str, Any]:
-    """One network's figures: images/s, shares of peak in [0, 1], and how many times as fast as the better loop."""
-    best = max((label for label in rates if label.startswith("loop")), key=lambda label: median(rates[label]))
+    """One network's figures: images/s, shares of peak in [0, 1], and how many times as fast as the
+    better loop.
+    """
+    best = max(
+        (label for label in rates if label.startswith("loop")),
+        key=lambda label: median(rates[label]),
+    )
 
     def share(label: str) -> float:
-        return median(rates[label]) * 3 * 2 * network.macs / (1e9 * median(peaks[precisions[label]]))
+        return (
+            median(rates[label]) * 3 * 2 * network.macs / (1e9 * median(peaks[precisions[label]]))
+        )
 
     def ratio(label: str) -> dict[str, Any]:
         pairs = [ours / theirs for ours, theirs in zip(rates[label], rates[best], strict=True)]
@@ -349,10 +412,15 @@ def _rotated(values: Sequence[str], by: int) -> Iterator[str]:
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-    return {"median": median(values), "min": min(values), "max": max(values), "repetitions": list(values)}
+    return {
+        "median": median(values),
+        "min": min(values),
+        "max": max(values),
+        "repetitions": list(values),
+    }
 
 
-# --- around it --------------------------------------------------------------------------------------------------------
+# --- around it ------------------------------------------------------------------------------------
 
 
 def surroundings() -> dict[str, Any]:
@@ -363,7 +431,9 @@ def surroundings() -> dict[str, Any]:
             "processor": _processor(),
             "cores": cores(),
             "torch_default_threads": torch.get_num_threads(),
-            "load_average_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # of the last minute
+            "load_average_before": os.getloadavg()[0]
+            if hasattr(os, "getloadavg")
+            else None,  # of the last minute
         },
         "versions": {
             "python": platform.python_version(),
@@ -374,7 +444,9 @@ def surroundings() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """ "AMD EPYC, family 25, model 17": virtual machines hide the name's second half, which the numbers still tell."""
+    """ "AMD EPYC, family 25, model 17": virtual machines hide the name's second half, which the
+    numbers still tell.
+    """
     facts: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -383,7 +455,12 @@ def _processor() -> str:
     except OSError:
         pass  # not Linux
     name = facts.get("model name") or platform.processor() or platform.machine()
-    return ", ".join([name, *(f"{key.split()[-1]} {facts[key]}" for key in ("cpu family", "model") if key in facts)])
+    return ", ".join(
+        [
+            name,
+            *(f"{key.split()[-1]} {facts[key]}" for key in ("cpu family", "model") if key in facts),
+        ]
+    )
 
 
 def table(result: Mapping[str, Any]) -> Any:
@@ -392,7 +469,9 @@ def table(result: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
     hardware, versions, auto = result["hardware"], result["versions"], result["auto_precision"]
-    peaks = ", ".join(f"{peak['median']:,.0f} GFLOP/s in {name}" for name, peak in result["peak_gflops"].items())
+    peaks = ", ".join(
+        f"{peak['median']:,.0f} GFLOP/s in {name}" for name, peak in result["peak_gflops"].items()
+    )
     drawn = Table(
         title=f"{hardware['cores']} cores of {hardware['processor']} · torch {versions['torch']}",
         caption=f"Median (smallest–largest) of {result['settings']['repetitions']}. "
@@ -404,7 +483,9 @@ def table(result: Mapping[str, Any]) -> Any:
     for column in ("images/s", "of peak", "× better loop"):
         drawn.add_column(column, justify="right")
     for name, row in result["networks"].items():
-        titles = chain([name, f"{row['params'] / 1e3:,.0f}K, {row['macs'] / 1e6:.1f}M MACs"], repeat(""))
+        titles = chain(
+            [name, f"{row['params'] / 1e3:,.0f}K, {row['macs'] / 1e6:.1f}M MACs"], repeat("")
+        )
         for title, (label, rate) in zip(titles, row["images_per_second"].items(), strict=False):
             times = "1" if label == row["best_loop"] else ""
             if ratio := row["times_as_fast"].get(label):
@@ -436,13 +517,22 @@ def main(options: Options, arguments: Sequence[str] = ()) -> None:
         if source is None:
             source = str(Path(folder) / "random.npz")
             random_images(Path(source), options.images)
-            os.environ["NANONAS_CACHE"] = folder  # nobody needs them again; the processes inherit it
+            os.environ["NANONAS_CACHE"] = (
+                folder  # nobody needs them again; the processes inherit it
+            )
         PROCESSES.set_forkserver_preload(PRELOADED)
         data = DataSpec(source)
         data.load()  # into the cache, once
-        about = {"command": shlex.join(["python", "benchmarks/throughput.py", *arguments]), **surroundings()}
+        about = {
+            "command": shlex.join(["python", "benchmarks/throughput.py", *arguments]),
+            **surroundings(),
+        }
         settings = {**asdict(options), "out": options.out.name, "batch_size": RECIPE.batch_size}
-        result = {**about, "settings": settings, **run(options, data, lambda line: console.print(line, style="dim"))}
+        result = {
+            **about,
+            "settings": settings,
+            **run(options, data, lambda line: console.print(line, style="dim")),
+        }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     console.print(table(result))
@@ -454,5 +544,8 @@ if __name__ == "__main__":
 
     chosen = tyro.cli(Options)
     if chosen.seconds <= 0 or min(chosen.repetitions, chosen.warm_up, len(chosen.networks)) < 1:
-        raise SystemExit("--seconds must be above 0; --repetitions, --warm-up and the number of --networks at least 1")
+        raise SystemExit(
+            "--seconds must be above 0; --repetitions, --warm-up and the number of --networks at "
+            "least 1"
+        )
     main(chosen, sys.argv[1:])

@@ -3,9 +3,9 @@
     python docs/make_figures.py              # about ten minutes on two cores that do nothing else
     python docs/make_figures.py --only pareto
 
-Searches, and what each command said, are kept in the folder that --runs says: what was run before is not run again. The
-numbers that the tutorial quotes are in docs/figures/numbers.json.
-Needs matplotlib: pip install "nanonas[plots]".
+Searches, and what each command said, are kept in the folder that --runs says: what was run before
+is not run again. The numbers that the tutorial quotes are in docs/figures/numbers.json. Needs
+matplotlib: pip install "nanonas[plots]".
 """
 
 from __future__ import annotations
@@ -45,10 +45,18 @@ HERE = Path(__file__).resolve().parent
 FIGURES = HERE / "figures"
 SEARCH = f"search --config {HERE.parent / 'configs' / 'tutorial.yaml'} --out RUNS"
 SEEDS = (0, 1, 2)
-STRATEGIES = {"random": "--strategy random", "evolution": "", "screened": "--strategy screened --screens evolution"}
+STRATEGIES = {
+    "random": "--strategy random",
+    "evolution": "",
+    "screened": "--strategy screened --screens evolution",
+}
 CHEAPER = "--evaluations 60 --epochs 8"
 RUNS = {
-    **{f"{name}-{seed}": f"{flags} --seed {seed}" for seed in SEEDS for name, flags in STRATEGIES.items()},
+    **{
+        f"{name}-{seed}": f"{flags} --seed {seed}"
+        for seed in SEEDS
+        for name, flags in STRATEGIES.items()
+    },
     "full": CHEAPER,
     "inherit": f"{CHEAPER} --inherit --inherit-audit 0.25",
     "halving": f"{CHEAPER} --halving 2",
@@ -65,11 +73,17 @@ LATER = {
 
 def main() -> None:
     """Runs what is missing, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", type=Path, help="the folder that searches are kept in; by default one that is removed"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="draw the figures whose name has this in it alone")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        help="the folder that searches are kept in; by default one that is removed",
+    )
+    parser.add_argument(
+        "--only", default="", help="draw the figures whose name has this in it alone"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = (given.runs or Path(folder)).resolve()
@@ -87,7 +101,9 @@ def main() -> None:
                 draw().savefig(FIGURES / f"{name}.png", dpi=110)
         shutil.copy(runs / "bench" / "regret.png", FIGURES / "regret.png")
         (FIGURES / "network.svg").write_text(drawn(), encoding="utf-8")
-        (FIGURES / "numbers.json").write_text(json.dumps(numbers(runs), indent=1) + "\n", encoding="utf-8")
+        (FIGURES / "numbers.json").write_text(
+            json.dumps(numbers(runs), indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def call(name: str, command: str, runs: Path) -> None:
@@ -140,11 +156,22 @@ def strategies(runs: Path) -> Figure:
     """Best so far by candidate: each seed a thin line, the mean a thick one."""
     figure, panel = plots._figure("networks trained", "best validation accuracy so far (%)")
     for place, name in enumerate(STRATEGIES):
-        lines = np.array([best_so_far(read_record(find(runs / f"{name}-{seed}"))) for seed in SEEDS])
+        lines = np.array(
+            [best_so_far(read_record(find(runs / f"{name}-{seed}"))) for seed in SEEDS]
+        )
         x = np.arange(1, lines.shape[1] + 1)
         for line in lines:
-            panel.step(x, line, where="post", color=PALETTE[(0, 5, 2)[place]], linewidth=0.6, alpha=0.6)
-        panel.step(x, lines.mean(axis=0), where="post", color=PALETTE[(0, 5, 2)[place]], linewidth=2.2, label=name)
+            panel.step(
+                x, line, where="post", color=PALETTE[(0, 5, 2)[place]], linewidth=0.6, alpha=0.6
+            )
+        panel.step(
+            x,
+            lines.mean(axis=0),
+            where="post",
+            color=PALETTE[(0, 5, 2)[place]],
+            linewidth=2.2,
+            label=name,
+        )
     panel.set_ylim(bottom=80)
     panel.legend(loc="lower right", title=f"mean of {len(SEEDS)} seeds")
     return figure
@@ -158,7 +185,10 @@ def drawn() -> str:
 
 def numbers(runs: Path) -> dict[str, Any]:
     """What the tutorial quotes."""
-    found: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    found: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
     for name in STRATEGIES:
         some = [read_record(find(runs / f"{name}-{seed}")) for seed in SEEDS]
         best = [float(best_so_far(one)[-1]) for one in some]
@@ -166,17 +196,28 @@ def numbers(runs: Path) -> dict[str, Any]:
             "best": [round(one, 2) for one in best],
             "mean": round(statistics.mean(best), 2),
             "spread": round(statistics.stdev(best), 2),
-            "training seconds": [round(sum(e.evaluation.seconds for e in one.trained if e.evaluation)) for one in some],
-            "median parameters": [statistics.median(e.metric("params") or 0 for e in one.trained) for one in some],
+            "training seconds": [
+                round(sum(e.evaluation.seconds for e in one.trained if e.evaluation))
+                for one in some
+            ],
+            "median parameters": [
+                statistics.median(e.metric("params") or 0 for e in one.trained) for one in some
+            ],
         }
     for name in ("screened-0", "screened-1", "screened-2", "halving"):
         told = read_record(find(runs / name)).told
-        found[f"trust in {name}"] = {by: str(trust) for by, trust in audited(told, Objective()).items()}
+        found[f"trust in {name}"] = {
+            by: str(trust) for by, trust in audited(told, Objective()).items()
+        }
     for name in ("full", "inherit", "halving", "front"):
         one = read_record(find(runs / name))
         budgets = [entry.candidate.proposal.budget for entry in one.trained]
         epochs = sum(budget.epochs - budget.begin for budget in budgets if budget is not None)
-        found[name] = {"best": str(one.winner and one.winner.accuracy), "epochs": epochs, "finalists": one.finalists}
+        found[name] = {
+            "best": str(one.winner and one.winner.accuracy),
+            "epochs": epochs,
+            "finalists": one.finalists,
+        }
     found["inherit"]["head start"] = str(head_start(read_record(find(runs / "inherit")).told))
     return found
 

@@ -31,15 +31,17 @@ def nano_nas(
     quiet: bool = False,
     **settings: Any,
 ) -> NetworkModule:
-    """Searches for an architecture and returns the best module, with the weights it was evaluated with.
+    """Searches for an architecture and returns the best module, with the weights it was evaluated
+    with.
 
-    Works from a script without a main guard, a REPL, a notebook or standard input: workers never run the caller again.
+    Works from a script without a main guard, a REPL, a notebook or standard input: workers never
+    run the caller again.
 
     >>> model = nano_nas("evolution", population_size=10, generations=5)  # doctest: +SKIP
 
     Args:
-        strategy: "evolution", "aging", "local", "screened", "random", or "nsga2" for the best trade-offs of accuracy
-            and size.
+        strategy: "evolution", "aging", "local", "screened", "random", or "nsga2" for the best
+            trade-offs of accuracy and size.
         population_size: networks in a generation, 2 or more.
         generations: 1 or more.
         space: "nano", "layers" or "nasbench201".
@@ -49,10 +51,12 @@ def nano_nas(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         out: the folder that the run's own folder is made in.
         quiet: show nothing.
-        settings: any other value of the configuration: `max_params=250_000`, `time="10m"`, `batch_size=64`, …
+        settings: any other value of the configuration: `max_params=250_000`, `time="10m"`,
+            `batch_size=64`, …
 
     Returns:
-        On the CPU, in eval mode; `(B, C, H, W) -> (B, classes)`. Its architecture is `model.network`.
+        On the CPU, in eval mode; `(B, C, H, W) -> (B, classes)`. Its architecture is
+        `model.network`.
 
     Raises:
         ConfigError: an unknown setting, or a value that cannot be used.
@@ -71,7 +75,9 @@ def nano_nas(
         "seed": seed,
     }
     config = validated(
-        halves({**chosen, "generations": generations, "device": device, "out": str(out), **settings}),
+        halves(
+            {**chosen, "generations": generations, "device": device, "out": str(out), **settings}
+        ),
         "nano_nas",
     )
     folder = begin(config, quiet=quiet, final=False).folder
@@ -108,7 +114,10 @@ def build(
     known = SPACES[space].options if space in SPACES else tuple(options)
     for name in options:
         if name not in known:
-            raise ConfigError(f"build: the space {space!r} has no option {name!r}; it has {', '.join(known) or 'none'}")
+            raise ConfigError(
+                f"build: the space {space!r} has no option {name!r}; it has "
+                f"{', '.join(known) or 'none'}"
+            )
     config: SearchConfig = validated({"search": {"space": space, **options}}, "build").search
     try:
         numbers = tuple(genome)
@@ -121,8 +130,8 @@ def load(source: str | Path) -> NetworkModule:
     """The trained network of a run, in eval mode, on the CPU.
 
     Args:
-        source: a run's folder or a folder of runs (its newest). The finally trained weights where there are some,
-            those of the best candidate's evaluation otherwise.
+        source: a run's folder or a folder of runs (its newest). The finally trained weights where
+            there are some, those of the best candidate's evaluation otherwise.
 
     Raises:
         RunError: no run there, or nothing in it yet.

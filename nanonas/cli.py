@@ -1,4 +1,7 @@
-"""The command line: one command, a few verbs. Arguments are checked before anything heavy is imported."""
+"""The command line: one command, a few verbs.
+
+Arguments are checked before anything heavy is imported.
+"""
 
 from __future__ import annotations
 
@@ -57,21 +60,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        what = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror or error
+        what = (
+            f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror or error
+        )
         print(f"nanonas: {what}; nothing that was stored is lost", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not (reason := reason_for(error)).startswith("out of memory"):
             raise
-        print(f"nanonas: {reason}; a smaller --batch-size or --image-size needs less", file=sys.stderr)
+        print(
+            f"nanonas: {reason}; a smaller --batch-size or --image-size needs less", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"\nstopped; {str(stopped) or 'the same command begins again, or goes on'}", file=sys.stderr)
+        print(
+            f"\nstopped; {str(stopped) or 'the same command begins again, or goes on'}",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
 
 def _help() -> str:
     lines = ["Give it images and a budget; get back a small, accurate CNN.", ""]
-    lines += [f"  nanonas {name:<9} {(cls.__doc__ or '').splitlines()[0]}" for name, (_, cls) in VERBS.items()]
+    lines += [
+        f"  nanonas {name:<9} {(cls.__doc__ or '').splitlines()[0]}"
+        for name, (_, cls) in VERBS.items()
+    ]
     return "\n".join([*lines, "", "`nanonas VERB --help` lists what a verb can be told."])

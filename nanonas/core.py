@@ -2,7 +2,8 @@
 
 Everything here is an immutable value or a Protocol; nothing imports torch or touches a disk.
 
-    SearchSpace --sample, mutate, crossover--> Genome --ask--> Candidate --evaluate--> Evaluation --tell--> Strategy
+    Space --sample, mutate, crossover--> Genome --ask--> Candidate --evaluate--> Evaluation
+    --tell--> Strategy
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 Genome = tuple[int, ...]  # integers that only their space can read; hashable, JSON-able
-Shape = tuple[int, ...]  # (channels, height, width) of an image or a feature map, (features,) of a vector
+Shape = tuple[
+    int, ...
+]  # (channels, height, width) of an image or a feature map, (features,) of a vector
 
 
 class State(str, enum.Enum):
@@ -36,9 +39,12 @@ class State(str, enum.Enum):
 class Budget:
     """How long one candidate may train, and the rule that stops it early."""
 
-    epochs: int  # passes over the training images; 0: the candidate is only scored, see training/scores.py
+    # passes over the training images; 0: the candidate is only scored, see training/scores.py
+    epochs: int
     stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
-    stop_below: float = 0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
+    stop_below: float = (
+        0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
+    )
     begin: int = 0  # how many of the epochs the candidate that this one resumes has done already
     share: float = 1.0  # of the training images, in (0, 1]
     image_size: int | None = None  # pixels a side that images are shrunk to; None: as they are
@@ -62,9 +68,15 @@ class Proposal:
     parents: tuple[int, ...] = ()  # numbers of the candidates it was bred from
     budget: Budget | None = None  # None: the study's own
     predicted: Prediction | None = None  # None: nobody was asked
-    resumes: int | None = None  # number of the candidate, of the same genome, whose training goes on
-    inherits: tuple[int, ...] = ()  # numbers of the candidates whose weights it begins with, as far as they fit
-    planted: bool = False  # asked for by a person, in the place of what the strategy would have tried
+    resumes: int | None = (
+        None  # number of the candidate, of the same genome, whose training goes on
+    )
+    inherits: tuple[
+        int, ...
+    ] = ()  # numbers of the candidates whose weights it begins with, as far as they fit
+    planted: bool = (
+        False  # asked for by a person, in the place of what the strategy would have tried
+    )
 
     @property
     def trained(self) -> bool:
@@ -84,7 +96,9 @@ class Candidate:
     number: int  # 0-based, dense, unique in the run
     proposal: Proposal  # with its budget filled in
     key: str  # `Network.key`: the same key, the same network
-    asked_after: int = 0  # how many evaluations the strategy had heard of; 0 for what it was not asked for
+    asked_after: int = (
+        0  # how many evaluations the strategy had heard of; 0 for what it was not asked for
+    )
 
     @property
     def trained(self) -> bool:
@@ -93,7 +107,9 @@ class Candidate:
 
     @property
     def identity(self) -> tuple[str, Budget | None, bool]:
-        """What must not be tried twice: a network, under one budget, with or without inherited weights."""
+        """What must not be tried twice: a network, under one budget, with or without inherited
+        weights.
+        """
         return self.key, self.proposal.budget, bool(self.proposal.inherits)
 
 
@@ -109,8 +125,9 @@ class Epoch:
 class Evaluation:
     """What became of a candidate.
 
-    ``metrics`` holds "params" and "macs" (counts, always there once a study has seen it) and, where training got
-    that far, "accuracy" (validation, in [0, 1]). A candidate that is only scored has no accuracy, but its scores.
+    ``metrics`` holds "params" and "macs" (counts, always there once a study has seen it) and, where
+    training got that far, "accuracy" (validation, in [0, 1]). A candidate that is only scored has
+    no accuracy, but its scores.
     """
 
     number: int  # of the candidate
@@ -128,7 +145,9 @@ class Evaluation:
 
     @property
     def judged(self) -> bool:
-        """Whether it can be ranked by its accuracy: there is a finite one, and training has not failed."""
+        """Whether it can be ranked by its accuracy: there is a finite one, and training has not
+        failed.
+        """
         usable = self.state in (State.COMPLETE, State.PRUNED, State.CUT)
         return usable and self.accuracy is not None and bool(np.isfinite(self.accuracy))
 
@@ -162,22 +181,28 @@ class Predictor(Protocol):
         """Learns from n networks, and forgets what it had learnt before.
 
         Args:
-            features: shape (n, features), from `SearchSpace.encode`; a sequence model reads (n, steps, fields).
+            features: shape (n, features), from `Space.encode`; a sequence model reads (n,
+                steps, fields).
             losses: shape (n,), finite; lower is better, in any unit.
         """
 
     def update(self, features: Floats, losses: Floats) -> None:
-        """As `fit`, but after it: with other networks, and without learning anew what takes long to learn."""
+        """As `fit`, but after it: with other networks, and without learning anew what takes long to
+        learn.
+        """
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the losses of m networks, shape (m,) each, in the unit of what was fitted."""
+        """Mean and standard deviation of the losses of m networks, shape (m,) each, in the unit of
+        what was fitted.
+        """
 
 
 class Strategy(Protocol):
     """Decides what to try next.
 
-    `ask` reads the state and never changes what it would answer; `tell` is the only thing that does, and only
-    appends. So the state is a fold over the evaluations told, in order, and a run resumes by telling them again.
+    `ask` reads the state and never changes what it would answer; `tell` is the only thing that
+    does, and only appends. So the state is a fold over the evaluations told, in order, and a run
+    resumes by telling them again.
     """
 
     def needs(self, number: int) -> int:
@@ -187,7 +212,9 @@ class Strategy(Protocol):
         """
 
     def generation(self, number: int) -> int:
-        """The generation, 0-based, that candidate `number` belongs to; never less than for the number before."""
+        """The generation, 0-based, that candidate `number` belongs to; never less than for the
+        number before.
+        """
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         """What to try as `number`. `pending` was asked and is not told yet, in number order."""
@@ -203,28 +230,39 @@ False: the deadline has passed. Validate what is there and return it as `State.C
 """
 
 Measure = Callable[[Candidate, Pulse], Evaluation]
-"""Measures one candidate. Picklable where worker processes run it. May raise: the evaluator makes a result of it."""
+"""Measures one candidate. Picklable where worker processes run it. May raise: the evaluator makes a
+result of it."""
 
 
 class Evaluator(Protocol):
-    """Turns candidates into evaluations, somewhere. A failure is a result; only `KeyboardInterrupt` gets out."""
+    """Turns candidates into evaluations, somewhere. A failure is a result; only `KeyboardInterrupt`
+    gets out.
+    """
 
     @property
     def slots(self) -> int:
         """How many candidates can run at once."""
 
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
-        """Starts a candidate, or queues it. `deadline`, as of `time.time()`, is when its pulse says to stop."""
+        """Starts a candidate, or queues it.
+
+        `deadline`, as of `time.time()`, is when its pulse says to stop.
+        """
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
-        """The next evaluation that is ready, in whatever order; None when `timeout` seconds pass without one."""
+        """The next evaluation that is ready, in whatever order; None when `timeout` seconds pass
+        without one.
+        """
 
     def close(self) -> None:
         """Stops everything, at once. What runs is lost. May be called twice."""
 
 
 def steady(number: int, lag: int) -> int:
-    """What a steady-state strategy needs: all but the `lag - 1` candidates before `number`. 1 = one after the other."""
+    """What a steady-state strategy needs: all but the `lag - 1` candidates before `number`.
+
+    1 = one after the other.
+    """
     return max(0, number + 1 - lag)
 
 
@@ -234,7 +272,9 @@ def rng_for(seed: int, number: int) -> np.random.Generator:
 
 
 def training_seed(seed: int, number: int) -> int:
-    """The seed that candidate `number` of a run is initialised and trained with: 32 bits, apart from `rng_for`'s."""
+    """The seed that candidate `number` of a run is initialised and trained with: 32 bits, apart
+    from `rng_for`'s.
+    """
     return int(np.random.SeedSequence([seed, number, 1]).generate_state(1)[0])
 
 

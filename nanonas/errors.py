@@ -1,4 +1,5 @@
-"""What goes wrong, as a tree. Each message is one sentence: the value, what was expected, the way out.
+"""What goes wrong, as a tree. Each message is one sentence: the value, what was expected, the way
+out.
 
 NanonasError                 everything below; the command line prints it and exits with 2
 ├── InvalidInput (ValueError)  what somebody handed over cannot be used
@@ -6,7 +7,8 @@ NanonasError                 everything below; the command line prints it and ex
 │   ├── GenomeError              a genome, or a file that holds one
 │   └── DataError                images, labels, or the place where they should be
 ├── DeviceError                a device that is not there, or that cannot do what was asked
-└── RunError                   a run's folder: another configuration, another version, no space, no permission
+└── RunError                   a run's folder: another configuration, another version, no space, no
+permission
     └── Exhausted                no network left to try within the space and its limits
 """
 
@@ -46,9 +48,16 @@ class Exhausted(RunError):
 
 
 def reason_for(error: BaseException) -> str:
-    """An exception as one line: its class and the first line of its message. Running out of memory is called that."""
+    """An exception as one line: its class and the first line of its message.
+
+    Running out of memory is called that.
+    """
     lines = str(error).strip().splitlines() or [""]
     said = f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__
-    # By name: torch's class cannot be imported here, and on a CPU torch raises a RuntimeError that names its allocator.
-    exhausted = type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error)
+    # By name: torch's class cannot be imported here, and on a CPU torch raises a RuntimeError that
+    # names its allocator.
+    exhausted = type(error).__name__ in (
+        "MemoryError",
+        "OutOfMemoryError",
+    ) or "DefaultCPUAllocator" in str(error)
     return f"out of memory ({said})" if exhausted else said

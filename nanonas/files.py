@@ -1,4 +1,6 @@
-"""Files that are written whole or not at all: into a part file beside them, then renamed into place."""
+"""Files that are written whole or not at all: into a part file beside them, then renamed into
+place.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,17 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     except OSError as error:
         raise RunError(
-            f"{str(path)!r} cannot be written: {error.strerror or error}; free space or permissions, then go on"
+            f"{str(path)!r} cannot be written: {error.strerror or error}; free space or "
+            "permissions, then go on"
         ) from None
     finally:
         part.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is not there, or damaged: for whoever shows what there is."""
+    """What a JSON file holds; None where it is not there, or damaged: for whoever shows what there
+    is.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -17,7 +17,9 @@ def count(number: float) -> str:
 
 
 def costs(metrics: Mapping[str, float]) -> str:
-    """What a network costs: 24.1K parameters, 1.2M MACs, and latency and memory where they were measured."""
+    """What a network costs: 24.1K parameters, 1.2M MACs, and latency and memory where they were
+    measured.
+    """
     words = [f"{count(metrics['params'])} parameters", f"{count(metrics['macs'])} MACs"]
     if "latency" in metrics:
         words.append(milliseconds(metrics["latency"]))
@@ -49,14 +51,21 @@ def duration(seconds: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
-    """Values as a line of blocks, lowest to highest: ▁▃▄▆█; of more than `width` the last of each stretch."""
+    """Values as a line of blocks, lowest to highest: ▁▃▄▆█; of more than `width` the last of each
+    stretch.
+    """
     if not values:
         return ""
-    places = range(len(values)) if len(values) <= width else [(n + 1) * len(values) // width - 1 for n in range(width)]
+    places = (
+        range(len(values))
+        if len(values) <= width
+        else [(n + 1) * len(values) // width - 1 for n in range(width)]
+    )
     shown = [values[place] for place in places]
     low, high = min(shown), max(shown)
     return "".join(
-        _BLOCKS[round((len(_BLOCKS) - 1) * (value - low) / (high - low)) if high > low else 0] for value in shown
+        _BLOCKS[round((len(_BLOCKS) - 1) * (value - low) / (high - low)) if high > low else 0]
+        for value in shown
     )
 
 

@@ -1,4 +1,6 @@
-"""What tests share: a cache of their own for decoded images, and one thread for those that ask for it."""
+"""What tests share: a cache of their own for decoded images, and one thread for those that ask for
+it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """PyTorch as a search's workers have it: for networks this small a second thread costs more than it brings."""
+    """PyTorch as a search's workers have it: for networks this small a second thread costs more
+    than it brings.
+    """
     import torch
 
     from nanonas.training.device import prepare

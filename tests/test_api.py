@@ -26,7 +26,8 @@ from nanonas.training.pictures import pictures
 from nanonas.training.train import accuracy
 
 CALL = (
-    "nano_nas('evolution', population_size=2, generations=1, epochs=1, data='digits', channels=3, train_images=200, "
+    "nano_nas('evolution', population_size=2, generations=1, epochs=1, data='digits', channels=3, "
+    "train_images=200, "
     "workers=1, device='cpu', precision='float32', quiet=True, out={out!r})"
 )
 
@@ -55,11 +56,16 @@ def test_a_search_returns_the_best_module_with_the_weights_of_its_evaluation(
     assert accuracy(model, pictures(make_data(config), "cpu")[1]) == best.accuracy
 
 
-def test_the_module_of_a_run_can_be_loaded_and_trained_on(searched: tuple[NetworkModule, Path]) -> None:
+def test_the_module_of_a_run_can_be_loaded_and_trained_on(
+    searched: tuple[NetworkModule, Path],
+) -> None:
     model, out = searched
     for source in (out, str(find(out).path)):
         again = load(source)
-        assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
+        assert all(
+            torch.equal(tensor, model.state_dict()[name])
+            for name, tensor in again.state_dict().items()
+        )
     again.train()
     again(torch.randn(4, 1, 8, 8)).sum().backward()
     assert all(p.grad is not None for p in again.parameters())
@@ -87,7 +93,7 @@ def test_a_program_on_standard_input_is_not_run_again_by_its_workers(tmp_path: P
     assert "begun" not in log
 
 
-# --- modules of genomes that somebody wrote ---------------------------------------------------------------------------
+# --- modules of genomes that somebody wrote -------------------------------------------------------
 
 
 def test_a_list_of_operations_is_a_module() -> None:
@@ -96,7 +102,9 @@ def test_a_list_of_operations_is_a_module() -> None:
     assert model.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     assert model.network.key == NanoSpace(channels=128).decode([0, 1, 2, 3]).key
     again = build([0, 1, 2, 3], space="nano", channels=128, seed=0)
-    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items()
+    )
 
 
 def test_other_spaces_shapes_and_classes() -> None:
@@ -111,21 +119,34 @@ def test_other_spaces_shapes_and_classes() -> None:
         (
             lambda: build([0, 9]),
             GenomeError,
-            "position 1 of a genome of the space 'nano' must be 0 to 7 (0 conv3x3, 1 conv1x1, 2 sep_conv3x3, "
+            "position 1 of a genome of the space 'nano' must be 0 to 7 (0 conv3x3, 1 conv1x1, 2 "
+            "sep_conv3x3, "
             "3 sep_conv5x5, 4 maxpool, 5 avgpool, 6 skip, 7 zero), but is 9.",
         ),
         (lambda: build(5), GenomeError, "a genome must be a list of whole numbers, but is 5"),
         (lambda: build("0123"), GenomeError, None),
-        (lambda: build([0, 1.5]), GenomeError, "a genome must be a list of integers, but position 1 holds 1.5."),
+        (
+            lambda: build([0, 1.5]),
+            GenomeError,
+            "a genome must be a list of integers, but position 1 holds 1.5.",
+        ),
         (lambda: build([0, 1], space="nona"), ConfigError, None),
         (lambda: build([0, 1], chanels=5), ConfigError, None),
         (lambda: build([0, 1], channels=0), ConfigError, None),
-        (lambda: build([0, 1], classes=1), ConfigError, "classes must be a whole number of 2 or more, but is 1."),
+        (
+            lambda: build([0, 1], classes=1),
+            ConfigError,
+            "classes must be a whole number of 2 or more, but is 1.",
+        ),
         (lambda: build([0, 1], input_shape=(32, 32)), ConfigError, None),
         (lambda: nano_nas("evolve"), ConfigError, None),
         (lambda: nano_nas(population_size=1), ConfigError, None),
         (lambda: nano_nas(generations=0), ConfigError, None),
-        (lambda: nano_nas(epoch=3), ConfigError, "nano_nas has an unknown key 'search.epoch'; did you mean 'epochs'?"),
+        (
+            lambda: nano_nas(epoch=3),
+            ConfigError,
+            "nano_nas has an unknown key 'search.epoch'; did you mean 'epochs'?",
+        ),
         (
             lambda: nano_nas(time="soon"),
             ConfigError,

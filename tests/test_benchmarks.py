@@ -22,7 +22,18 @@ def benchmark(name: str, *arguments: str) -> str:
 
 def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "throughput.json"
-    tiny = ["--networks", "plain_61k", "--seconds", "0.1", "--repetitions", "1", "--warm-up", "1", "--images", "600"]
+    tiny = [
+        "--networks",
+        "plain_61k",
+        "--seconds",
+        "0.1",
+        "--repetitions",
+        "1",
+        "--warm-up",
+        "1",
+        "--images",
+        "600",
+    ]
     said = benchmark("throughput.py", *tiny, "--out", str(out))
     assert "plain_61k" in said
 
@@ -34,10 +45,19 @@ def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
     rates = {label: rate["median"] for label, rate in row["images_per_second"].items()}
     assert {"nanonas float32", "loop, 0 workers", "loop, 2 workers"} <= set(rates)
     assert min(rates.values()) > 0
-    assert row["best_loop"] == max((label for label in rates if label.startswith("loop")), key=rates.__getitem__)
+    assert row["best_loop"] == max(
+        (label for label in rates if label.startswith("loop")), key=rates.__getitem__
+    )
     best = rates[row["best_loop"]]
-    assert row["times_as_fast"]["nanonas float32"]["of_medians"] == pytest.approx(rates["nanonas float32"] / best)
-    share = rates["nanonas float32"] * 6 * row["macs"] / (1e9 * result["peak_gflops"]["float32"]["median"])
+    assert row["times_as_fast"]["nanonas float32"]["of_medians"] == pytest.approx(
+        rates["nanonas float32"] / best
+    )
+    share = (
+        rates["nanonas float32"]
+        * 6
+        * row["macs"]
+        / (1e9 * result["peak_gflops"]["float32"]["median"])
+    )
     assert row["share_of_peak"]["nanonas float32"] == pytest.approx(share, abs=1e-4)
 
 
@@ -51,7 +71,9 @@ def test_scores_runs_from_end_to_end(tmp_path: Path) -> None:
     params, accuracies = ([row[name] for row in layers["each"]] for name in ("params", "accuracy"))
     pairs = [(0, 1), (0, 2), (1, 2)]
     signs = [[(a[i] > a[j]) - (a[i] < a[j]) for i, j in pairs] for a in (params, accuracies)]
-    ties = [sum(map(abs, one)) for one in signs]  # tau-b: pairs that are no ties, in each of the two
+    ties = [
+        sum(map(abs, one)) for one in signs
+    ]  # tau-b: pairs that are no ties, in each of the two
     agreeing = sum(a * b for a, b in zip(*signs, strict=True))
     assert layers["scores"]["params"]["tau"] == pytest.approx(
         agreeing / max(1e-12, (ties[0] * ties[1]) ** 0.5), abs=1e-3
@@ -79,7 +101,18 @@ def test_dashboard_runs_from_end_to_end(tmp_path: Path) -> None:
 
 def test_inheritance_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "results" / "inheritance.json"
-    tiny = ["--data", "digits", "--spaces", "nano", "--train-images", "100", "--epochs", "2", "--workers", "1"]
+    tiny = [
+        "--data",
+        "digits",
+        "--spaces",
+        "nano",
+        "--train-images",
+        "100",
+        "--epochs",
+        "2",
+        "--workers",
+        "1",
+    ]
     benchmark("inheritance.py", *tiny, "--pairs", "2", "--out", str(out))
     first = json.loads(out.read_text(encoding="utf-8"))["nano, digits"]["pairs"]
     benchmark("inheritance.py", *tiny, "--pairs", "3", "--out", str(out))
@@ -87,13 +120,26 @@ def test_inheritance_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     assert entry["pairs"][:2] == first
     ways = [pair["ways"] for pair in entry["pairs"]]
     gains = [way["inherited, half"]["accuracy"] - way["scratch"]["accuracy"] for way in ways]
-    assert entry["summary"]["against_scratch"]["inherited, half"][0] == pytest.approx(sum(gains) / 3)
+    assert entry["summary"]["against_scratch"]["inherited, half"][0] == pytest.approx(
+        sum(gains) / 3
+    )
     assert all(0 < way["inherited, half"]["inherited_share"] <= 1 for way in ways)
 
 
 def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "fidelity.json"
-    tiny = ["--data", "digits", "--train-images", "100", "--epochs", "4", "--networks", "5", "--workers", "1"]
+    tiny = [
+        "--data",
+        "digits",
+        "--train-images",
+        "100",
+        "--epochs",
+        "4",
+        "--networks",
+        "5",
+        "--workers",
+        "1",
+    ]
     benchmark("fidelity.py", *tiny, "--out", str(out))
     entry = json.loads(out.read_text(encoding="utf-8"))["layers, digits"]
     networks, judged = entry["networks"], entry["judged"]
@@ -104,5 +150,7 @@ def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
     spent = sum(network["ways"][cheap]["cpu"] for network in networks)
     assert judged[cheap]["cpu_seconds"] == pytest.approx(spent / 5, abs=0.01)
     spent += sum(network["ways"]["successive halving"]["cpu"] for network in promoted)
-    assert judged["successive halving, one of 4"]["cpu_seconds"] == pytest.approx(spent / 5, abs=0.01)
+    assert judged["successive halving, one of 4"]["cpu_seconds"] == pytest.approx(
+        spent / 5, abs=0.01
+    )
     assert judged["scratch"]["against_scratch"] == 0

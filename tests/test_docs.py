@@ -1,4 +1,6 @@
-"""What the documentation shows works: its Python runs, its commands parse, its links lead somewhere."""
+"""What the documentation shows works: its Python runs, its commands parse, its links lead
+somewhere.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,27 @@ from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.session.begin import begin
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*/*.md")),
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-TINY = {"data": "digits", "population_size": 2, "generations": 1, "epochs": 1, "train_images": 40, "quiet": True}
+TINY = {
+    "data": "digits",
+    "population_size": 2,
+    "generations": 1,
+    "epochs": 1,
+    "train_images": 40,
+    "quiet": True,
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return [code for kind, code in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+    return [
+        code for kind, code in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language
+    ]
 
 
 def name(page: Path) -> str:
@@ -41,19 +56,36 @@ def commands() -> list[Any]:
             for line in code.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["nanonas"]:
-                    found.append(pytest.param(words[1:], id=f"{name(page)}: {' '.join(words)}"[:90]))
+                    found.append(
+                        pytest.param(words[1:], id=f"{name(page)}: {' '.join(words)}"[:90])
+                    )
     return found
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the smallest of runs in it, trained winner included, and beside it what was said of it."""
+    """A folder with the smallest of runs in it, trained winner included, and beside it what was
+    said of it.
+    """
     folder = tmp_path_factory.mktemp("docs")
     search = SearchConfig(
-        data="digits", space="nano", channels=2, length=2, population=2, epochs=1, train_images=40, precision="float32"
+        data="digits",
+        space="nano",
+        channels=2,
+        length=2,
+        population=2,
+        epochs=1,
+        train_images=40,
+        precision="float32",
     )
     out = RunConfig(
-        evaluations=3, final_epochs=1, workers=1, device="cpu", out=folder / "outputs", name="small", explain=True
+        evaluations=3,
+        final_epochs=1,
+        workers=1,
+        device="cpu",
+        out=folder / "outputs",
+        name="small",
+        explain=True,
     )
     with contextlib.redirect_stdout(io.StringIO()) as said:
         begin(Config(search, out))
@@ -73,8 +105,12 @@ def test_explain_tells_a_real_search(run: Path) -> None:
 
 @pytest.mark.filterwarnings("default")  # other people's, at most
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
-def test_python_runs(page: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page's blocks, one after the other in a folder that has a run in it; searches are tiny whatever they say."""
+def test_python_runs(
+    page: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page's blocks, one after the other in a folder that has a run in it; searches are tiny
+    whatever they say.
+    """
     codes = blocks(page, "python")
     if any("frames" in code for code in codes):
         pytest.importorskip("pandas", reason="frames need pandas: pip install 'nanonas[notebook]'")
@@ -86,11 +122,15 @@ def test_python_runs(page: Path, run: Path, tmp_path: Path, monkeypatch: pytest.
         bound = inspect.signature(real).bind(*given, **named).arguments
         settings = {**bound.pop("settings", {}), "channels": 2, "length": 2, "workers": 1}
         data = {"data": named["data"]} if Path(str(named.get("data"))).exists() else {}
-        return real(**{**bound, **TINY, **data, "space": "nano", "out": tmp_path / "tiny", **settings})
+        return real(
+            **{**bound, **TINY, **data, "space": "nano", "out": tmp_path / "tiny", **settings}
+        )
 
     monkeypatch.setattr(nanonas, "nano_nas", tiny)
     space: dict[str, Any] = {"__name__": "page"}
-    monkeypatch.setitem(__import__("sys").modules, "page", type(nanonas)("page"))  # dataclasses look their module up
+    monkeypatch.setitem(
+        __import__("sys").modules, "page", type(nanonas)("page")
+    )  # dataclasses look their module up
     for place, code in enumerate(codes):
         exec(compile(code, f"{name(page)}, block {place + 1}", "exec"), space)
 
@@ -115,19 +155,28 @@ def places_of(flag: str, words: list[str]) -> tuple[int, int]:
     return words.index(flag), words.index(flag) + 1
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=name
+)
 def test_links_lead_somewhere(page: Path) -> None:
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     for target in LINK.findall(text):
         if not target.startswith(("http://", "https://", "#", "mailto:")):
             file, _, anchor = target.partition("#")
-            assert (page.parent / file).exists(), f"{name(page)} links to {target}, which is not there"
-            assert not anchor or anchor in anchors(page.parent / file), f"{name(page)}: no such heading as {target}"
+            assert (page.parent / file).exists(), (
+                f"{name(page)} links to {target}, which is not there"
+            )
+            assert not anchor or anchor in anchors(page.parent / file), (
+                f"{name(page)}: no such heading as {target}"
+            )
 
 
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+    return {
+        re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+        for heading in headings
+    }
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:

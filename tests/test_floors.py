@@ -13,7 +13,8 @@ import nanonas
 
 ROOT = Path(nanonas.__file__).parent
 
-# From the ground up. A folder stands for all its modules, which may also use each other, without circles.
+# From the ground up. A folder stands for all its modules, which may also use each other, without
+# circles.
 FLOORS = [
     ["errors", "core"],
     ["files", "machine", "maths", "text"],
@@ -47,7 +48,9 @@ def imports(path: Path) -> set[str]:
     typing_only = {
         id(node)
         for test in ast.walk(tree)
-        if isinstance(test, ast.If) and isinstance(test.test, ast.Name) and test.test.id == "TYPE_CHECKING"
+        if isinstance(test, ast.If)
+        and isinstance(test.test, ast.Name)
+        and test.test.id == "TYPE_CHECKING"
         for node in ast.walk(test)
     }
     found: set[str] = set()
@@ -72,14 +75,18 @@ def test_imports_go_down(path: Path) -> None:
             below = other.split(".")[0]
             if below == room and "." in own:
                 continue  # within a folder: see the test of circles
-            assert FLOOR[below] < FLOOR[room], f"{own} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[below]})"
+            assert FLOOR[below] < FLOOR[room], (
+                f"{own} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[below]})"
+            )
         if target.split(".")[0] == "torch":
             assert {room, own} & TORCH, f"{own} imports torch; only {TORCH} may"
 
 
 def test_no_circles() -> None:
     graph = {
-        module_name(path): {t.removeprefix("nanonas.") for t in imports(path) if t.startswith("nanonas.")}
+        module_name(path): {
+            t.removeprefix("nanonas.") for t in imports(path) if t.startswith("nanonas.")
+        }
         for path in MODULES
     }
     done: set[str] = set()
@@ -99,4 +106,9 @@ def test_the_package_starts_without_torch() -> None:
     """Nor with anything else that takes long to import, or that need not be installed."""
     heavy = ["torch", "scipy", "moocore", "sklearn", "matplotlib", "optuna"]
     code = f"import nanonas, nanonas.cli, sys; print(*(name for name in {heavy} if name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+        == "\n"
+    )

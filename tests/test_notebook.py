@@ -19,7 +19,8 @@ def test_the_notebook_runs_and_answers(tmp_path: Path) -> None:
     code = (
         "import sys, nbformat, nbclient\n"
         "notebook = nbformat.read(sys.argv[1], as_version=4)\n"
-        "nbclient.NotebookClient(notebook, timeout=100, resources={'metadata': {'path': sys.argv[2]}}).execute()\n"
+        "nbclient.NotebookClient(notebook, timeout=100, resources={'metadata': {'path': "
+        "sys.argv[2]}}).execute()\n"
         "nbformat.write(notebook, sys.argv[3])\n"
     )
     out = tmp_path / "executed.ipynb"
@@ -30,13 +31,21 @@ def test_the_notebook_runs_and_answers(tmp_path: Path) -> None:
 
     cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
     asked = [
-        place for place, cell in enumerate(cells) if "".join(cell["source"]).startswith(("## 1.", "## 2.", "## 3."))
+        place
+        for place, cell in enumerate(cells)
+        if "".join(cell["source"]).startswith(("## 1.", "## 2.", "## 3."))
     ]
     assert len(asked) == 3
     for place in asked:
-        answers = [o for o in cells[place + 1]["outputs"] if o["output_type"] == "stream" and o["name"] == "stdout"]
+        answers = [
+            o
+            for o in cells[place + 1]["outputs"]
+            if o["output_type"] == "stream" and o["name"] == "stdout"
+        ]
         assert "".join("".join(answer["text"]) for answer in answers).strip()
-    shown = [o for cell in cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+    shown = [
+        o for cell in cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})
+    ]
     assert len(shown) >= 3
 
 

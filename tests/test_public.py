@@ -17,7 +17,11 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_public_names_are_sorted_complete_and_there() -> None:
     assert nanonas.__all__ == sorted(nanonas.__all__)
-    found = {name for name, value in vars(nanonas).items() if name[0] != "_" and not inspect.ismodule(value)}
+    found = {
+        name
+        for name, value in vars(nanonas).items()
+        if name[0] != "_" and not inspect.ismodule(value)
+    }
     assert set(nanonas.__all__) == found
     assert nanonas.__version__.count(".") == 2
 
@@ -29,7 +33,11 @@ def test_a_public_name_says_what_it_is(name: str) -> None:
     assert not value.__doc__.startswith(f"{name}(")  # what a dataclass says when nobody else does
     assert value.__module__.startswith("nanonas.")
     if inspect.isclass(value):
-        members = {key: member for key, member in vars(value).items() if key[0] != "_" and inspect.isfunction(member)}
+        members = {
+            key: member
+            for key, member in vars(value).items()
+            if key[0] != "_" and inspect.isfunction(member)
+        }
         assert [key for key, member in members.items() if not member.__doc__] == []
 
 
@@ -40,7 +48,9 @@ def test_every_error_is_one_of_ours_and_drawn_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_has_its_page_and_is_in_the_readme(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_its_page_and_is_in_the_readme(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([verb, "--help"])
     assert ended.value.code == 0

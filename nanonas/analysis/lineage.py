@@ -12,7 +12,7 @@ from nanonas.core import Genome
 from nanonas.networks.align import align
 from nanonas.networks.edits import Difference, Edit, edits
 from nanonas.networks.ops import Node
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
 TWIN, RESUMED, POOLED = "the same, from scratch", "trained on", "from the scored pool"
@@ -26,7 +26,9 @@ class Step:
     kind: str  # that of its edits (see `Difference.kind`), or one of the constants above
     parent: int | None = None  # its first one
     edits: tuple[Edit, ...] = ()
-    marks: Mapping[str, str] = field(default_factory=dict)  # "new" or "changed", by the name of a node of the child
+    marks: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "new" or "changed", by the name of a node of the child
     gone: tuple[Node, ...] = ()  # the parent's nodes that it lacks
     gain: float | None = None  # its accuracy minus its parent's
 
@@ -37,7 +39,10 @@ class Step:
 
 
 def steps(record: Record) -> list[Step]:
-    """How each candidate of a run came about, by number. About 2 ms for each that was not looked at before."""
+    """How each candidate of a run came about, by number.
+
+    About 2 ms for each that was not looked at before.
+    """
     return [step(record, entry.number) for entry in record.entries]
 
 
@@ -49,9 +54,19 @@ def step(record: Record, number: int) -> Step:
     if parent is None:
         return Step(number, PLANTED if proposal.planted else RANDOM)
     before = record.entries[parent]
-    gain = None if entry.accuracy is None or before.accuracy is None else entry.accuracy - before.accuracy
+    gain = (
+        None
+        if entry.accuracy is None or before.accuracy is None
+        else entry.accuracy - before.accuracy
+    )
     if before.candidate.key == entry.candidate.key:
-        again = RESUMED if proposal.resumes is not None else TWIN if before.candidate.trained else POOLED
+        again = (
+            RESUMED
+            if proposal.resumes is not None
+            else TWIN
+            if before.candidate.trained
+            else POOLED
+        )
         return Step(number, again, parent, gain=gain)
     found = difference(record.space, before.genome, entry.genome)
     kind = CROSSED if len(proposal.parents) > 1 else found.kind
@@ -78,8 +93,9 @@ def ancestors(record: Record, number: int) -> list[int]:
 def rows(record: Record) -> list[float]:
     """A place, from 0 up, for each candidate of the tree.
 
-    Families are together. The way to the winner, and elsewhere the child with the most descendants, keeps its parent's
-    place, so that lines of descent are straight. The other children lie above and below it by turns, the first ones
+    Families are together. The way to the winner, and elsewhere the child with the most descendants,
+    keeps its parent's place, so that lines of descent are straight. The other children lie above
+    and below it by turns, the first ones
     outermost: their lines are short and steep, and those of the later ones pass inside of them.
     """
     children: dict[int, list[int]] = {}
@@ -115,7 +131,7 @@ def rows(record: Record) -> list[float]:
     return places
 
 
-def difference(space: SearchSpace, parent: Genome, child: Genome) -> Difference:
+def difference(space: Space, parent: Genome, child: Genome) -> Difference:
     """What a child's network has otherwise than its parent's; remembered, for it takes 1 to 2 ms."""
     try:
         return _remembered(cast(Hashable, space), parent, child)

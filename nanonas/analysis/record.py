@@ -14,9 +14,11 @@ from nanonas.engine.requests import PAUSE, RESUME
 from nanonas.engine.storage.events import SESSION, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.networks.network import Network
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
-FINALISTS = "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
+FINALISTS = (
+    "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Entry:
     candidate: Candidate
     evaluation: Evaluation | None  # None: it is running, or was lost
     generation: int  # 0-based
-    elapsed: float | None = None  # seconds of searching until its evaluation arrived, pauses left out
+    elapsed: float | None = (
+        None  # seconds of searching until its evaluation arrived, pauses left out
+    )
 
     @property
     def number(self) -> int:
@@ -44,7 +48,9 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """Its state in a word: that of its evaluation, "scored" where it was not trained, or "running"."""
+        """Its state in a word: that of its evaluation, "scored" where it was not trained, or
+        "running".
+        """
         if self.evaluation is None:
             return "running"
         if self.evaluation.state is State.COMPLETE and not self.candidate.trained:
@@ -60,12 +66,13 @@ class Entry:
 class Record:
     """A run.
 
-    What does not lie in its store comes from whoever opens its folder: see `nanonas.runs.reading.read_record`.
+    What does not lie in its store comes from whoever opens its folder: see
+    `nanonas.runs.reading.read_record`.
     """
 
     name: str
     entries: tuple[Entry, ...]  # by number, without gaps
-    space: SearchSpace
+    space: Space
     config: Mapping[str, Any] = field(default_factory=dict)  # as stored, both halves
     events: tuple[Event, ...] = ()
     objectives: tuple[Objective, ...] = (Objective(),)
@@ -86,12 +93,20 @@ class Record:
     @cached_property
     def told(self) -> list[Told]:
         """Candidates with their evaluations, as audits read them."""
-        return [(entry.candidate, entry.evaluation) for entry in self.entries if entry.evaluation is not None]
+        return [
+            (entry.candidate, entry.evaluation)
+            for entry in self.entries
+            if entry.evaluation is not None
+        ]
 
     @cached_property
     def trained(self) -> list[Entry]:
         """Those that were trained and have an evaluation."""
-        return [entry for entry in self.entries if entry.evaluation is not None and entry.candidate.trained]
+        return [
+            entry
+            for entry in self.entries
+            if entry.evaluation is not None and entry.candidate.trained
+        ]
 
     @cached_property
     def ranked(self) -> list[Entry]:
@@ -111,9 +126,13 @@ class Record:
 
     @cached_property
     def winner(self) -> Entry | None:
-        """What the search chose: the best finalist where there are some, else the first of the ranking."""
+        """What the search chose: the best finalist where there are some, else the first of the
+        ranking.
+        """
         if self.finalists:
-            return self.entries[min(self.finalists, key=lambda number: (-self.finalists[number], number))]
+            return self.entries[
+                min(self.finalists, key=lambda number: (-self.finalists[number], number))
+            ]
         return self.ranked[0] if self.ranked else None
 
     def network(self, number: int) -> Network:
@@ -128,7 +147,7 @@ class Record:
 def read(
     store: RunStore,
     name: str,
-    space: SearchSpace,
+    space: Space,
     generation: Callable[[int], int] = lambda number: 0,
     **more: Any,
 ) -> Record:
@@ -167,18 +186,24 @@ def read(
 
 
 def finalists_of(events: Iterable[Event]) -> dict[int, float]:
-    """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by number."""
+    """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by
+    number.
+    """
     details = [event.details for event in events if event.kind == FINALISTS]
     return {int(one["number"]): float(one["accuracy"]) for one in details}
 
 
 def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[float], float]:
-    """Wall-clock seconds of searching until each arrival, and in all; without pauses and the time between two sessions.
+    """Wall-clock seconds of searching until each arrival, and in all; without pauses and the time
+    between two sessions.
 
     A session that was killed lasts until its last sign of life.
     """
     marks = (*SESSION, FINALISTS, PAUSE, RESUME)
-    said = [(event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1) for event in events]
+    said = [
+        (event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1)
+        for event in events
+    ]
     moments = [moment for moment in said if moment[1] in marks]
     moments = sorted([*moments, *((arrival, "", place) for place, arrival in enumerate(arrivals))])
     elapsed = [0.0] * len(arrivals)

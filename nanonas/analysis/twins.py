@@ -24,15 +24,21 @@ class HeadStart:
 
 
 def twins(told: Sequence[Told]) -> list[tuple[Told, Told]]:
-    """Pairs of a candidate that inherited weights and the same network from scratch, in the order of the latter.
+    """Pairs of a candidate that inherited weights and the same network from scratch, in the order
+    of the latter.
 
-    A twin has the network of its only parent again, without inherited weights; both were trained to the end.
+    A twin has the network of its only parent again, without inherited weights; both were trained to
+    the end.
     """
     heirs = {one[0].number: one for one in told if one[0].proposal.inherits and _measured(one[1])}
     pairs: list[tuple[Told, Told]] = []
     for candidate, evaluation in told:
         proposal = candidate.proposal
-        heir = heirs.get(proposal.parents[0]) if proposal.from_scratch and len(proposal.parents) == 1 else None
+        heir = (
+            heirs.get(proposal.parents[0])
+            if proposal.from_scratch and len(proposal.parents) == 1
+            else None
+        )
         if heir is not None and heir[0].key == candidate.key and _measured(evaluation):
             pairs.append((heir, (candidate, evaluation)))
     return pairs
@@ -43,7 +49,8 @@ def _measured(evaluation: Evaluation) -> bool:
 
 
 def head_start(told: Sequence[Told]) -> HeadStart | None:
-    """What inheriting did to accuracies and to their order, by the twins of `strategies.inheriting`; from 3 of them on.
+    """What inheriting did to accuracies and to their order, by the twins of
+    `strategies.inheriting`; from 3 of them on.
 
     Mean and standard error of the gain in accuracy over the pairs of `twins`.
     """
@@ -52,4 +59,6 @@ def head_start(told: Sequence[Told]) -> HeadStart | None:
         return None
     children, scratch = np.array(pairs).T
     gain = children - scratch
-    return HeadStart(float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5), kendall(children, scratch))
+    return HeadStart(
+        float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5), kendall(children, scratch)
+    )

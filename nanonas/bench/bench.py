@@ -1,4 +1,6 @@
-"""How fast does a strategy find the best network? Strategies and seeds on a table of trained networks, side by side."""
+"""How fast does a strategy find the best network? Strategies and seeds on a table of trained
+networks, side by side.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a run did, query by query: shape (queries,) each. A run that found nothing new any more is shorter."""
+    """What a run did, query by query: shape (queries,) each.
+
+    A run that found nothing new any more is shorter.
+    """
 
     strategy: str
     seed: int
@@ -140,7 +145,8 @@ class Bench:
         objective = self.objective or next(iter(table.answers))
         queries = min(self.queries, len(table.rows))
         self.console.print(
-            f"{len(table.rows):,} networks of {escape(table.name)}, objective {objective}: {len(names)} strategies × "
+            f"{len(table.rows):,} networks of {escape(table.name)}, objective {objective}: "
+            f"{len(names)} strategies × "
             f"{self.seeds} seeds × {queries} queries",
             highlight=False,
             soft_wrap=True,
@@ -213,7 +219,10 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What came of a strategy's runs. Regrets are accuracies in [0, 1], each a mean with a 95 % interval over seeds."""
+    """What came of a strategy's runs.
+
+    Regrets are accuracies in [0, 1], each a mean with a 95 % interval over seeds.
+    """
 
     strategy: str
     queries_to_optimum: dict[str, Any]  # mean, low, high, median, censored, runs
@@ -227,7 +236,8 @@ class Score:
 
         Args:
             means: shape (rows,): the validation accuracy that a row is worth.
-            queries: that each run was given. One that never asked for the best network counts as these.
+            queries: that each run was given. One that never asked for the best network counts as
+                these.
         """
         rows = np.array(table.rows)
         optimum = rows[means[rows] >= means[rows].max()]
@@ -266,7 +276,10 @@ class Score:
 
 
 def checked_strategies(names: Sequence[str]) -> list[str]:
-    """The strategies to run: those named, or all that can run here. Raises `ConfigError` for an unknown one."""
+    """The strategies to run: those named, or all that can run here.
+
+    Raises `ConfigError` for an unknown one.
+    """
     known = [*STRATEGIES, *OPTUNA]
     for name in names:
         if name not in known:

@@ -21,9 +21,10 @@ from nanonas.spaces.nasbench201 import NASBench201Space
 def read_table(path: Path | str) -> Table:
     """The table in a file: an .npz of `benchmarks/make_table.py`, or NAS-Bench-201 as parquet.
 
-    A parquet file has a column `arch` of official strings and one or more of `val_acc_12ep`, `val_acc_200ep` and its
-    trials (in percent); it may have `train_seconds_12ep`, `train_seconds_200ep`, `test_acc_200ep`, `params`, `macs`,
-    `latency_ms_*` and `isomorphism_class`, and any subset of the cells. Where it has no seconds a training takes one.
+    A parquet file has a column `arch` of official strings and one or more of `val_acc_12ep`,
+    `val_acc_200ep` and its trials (in percent); it may have `train_seconds_12ep`,
+    `train_seconds_200ep`, `test_acc_200ep`, `params`, `macs`, `latency_ms_*` and
+    `isomorphism_class`, and any subset of the cells. Where it has no seconds a training takes one.
     Dong & Yang, ICLR 2020, https://arxiv.org/abs/2001.00326.
 
     Raises:
@@ -50,7 +51,8 @@ _ARRAYS = {"genomes": 2, "params": 1, "macs": 1, "train_loss": 3, "val_acc": 3, 
 
 def _read_npz(path: Path) -> Table:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load leaves damaged files open
+        # np.load leaves damaged files open
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in _ARRAYS}
         if (about["format"], about["space"]) != ("nanonas-table-1", "nano"):
@@ -64,7 +66,8 @@ def _read_npz(path: Path) -> Table:
     for name, dimensions in _ARRAYS.items():
         if arrays[name].ndim != dimensions or len(arrays[name]) != len(arrays["genomes"]):
             raise DataError(
-                f"{str(path)!r}: the array {name!r} has the shape {arrays[name].shape}; make the table again"
+                f"{str(path)!r}: the array {name!r} has the shape {arrays[name].shape}; make the "
+                "table again"
             )
     trainings = arrays["val_acc"].shape  # (rows, trials, epochs)
     for name, shape in (("train_loss", trainings), ("test_acc", trainings[:2]), ("train_seconds", trainings[:2])):

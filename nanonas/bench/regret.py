@@ -1,4 +1,6 @@
-"""Regret, how far from the best: over runs, by query and by second, and as a picture (the extra "plots")."""
+"""Regret, how far from the best: over runs, by query and by second, and as a picture (the extra
+"plots").
+"""
 
 from __future__ import annotations
 

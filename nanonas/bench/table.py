@@ -1,10 +1,13 @@
-"""Answering from a table instead of training: networks that somebody has trained before, and a clock that is simulated.
+"""Answering from a table instead of training: networks that somebody has trained before, and a
+clock that is simulated.
 
     table = read_table(path)  # of engine/table_files.py
-    Study(TableSpace(table), strategy, TableEvaluator(table), store, Budget(table.answers_to().epochs)).run(150)
+    Study(TableSpace(table), strategy, TableEvaluator(table), store,
+    Budget(table.answers_to().epochs)).run(150)
 
-A search that takes days takes a second, and can be repeated until its luck is averaged out. Networks that compute the
-same count once: the first row answers for all of them. A table's accuracies lie in [0, 1], its times are in seconds.
+A search that takes days takes a second, and can be repeated until its luck is averaged out.
+Networks that compute the same count once: the first row answers for all of them. A table's
+accuracies lie in [0, 1], its times are in seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Integers, Shape, State
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.errors import ConfigError, DataError, GenomeError
 from nanonas.networks.network import Network
 
@@ -28,7 +31,8 @@ _DRAWS = 100  # of children outside the table; then one of its rows is drawn
 class Answers:
     """What a query is answered with: one of the row's trials, at random where there are several."""
 
-    accuracy: Floats  # (rows, trials): on the validation images, in [0, 1]; NaN where there was no such trial
+    # (rows, trials): on the validation images, in [0, 1]; NaN where there was no such trial
+    accuracy: Floats
     seconds: Floats  # (rows,): of one training
     epochs: int  # of one training
     curves: Floats | None = None  # (rows, trials, epochs, 2): training loss, validation accuracy
@@ -42,19 +46,23 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Trained networks of one space. Rows of one network count once: the first of them answers for all.
+    """Trained networks of one space. Rows of one network count once: the first of them answers for
+    all.
 
     Raises:
         DataError: no rows, the same genome twice, or a genome of another space.
     """
 
     name: str
-    space: SearchSpace
+    space: Space
     genomes: tuple[Genome, ...]  # one a row
     answers: Mapping[str, Answers]  # by objective; the first is the default
-    columns: Mapping[str, Floats] = field(default_factory=dict)  # (rows,) each; "test_acc" in [0, 1], params, macs, …
-    _keys: dict[Genome, str] = field(default_factory=dict, init=False, repr=False)  # of every genome that was looked up
-    _rows: dict[str, int] = field(default_factory=dict, init=False, repr=False)  # the first of each network, by key
+    # (rows,) each; "test_acc" in [0, 1], params, macs, …
+    columns: Mapping[str, Floats] = field(default_factory=dict)
+    # of every genome that was looked up
+    _keys: dict[Genome, str] = field(default_factory=dict, init=False, repr=False)
+    # the first of each network, by key
+    _rows: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.genomes:
@@ -74,32 +82,42 @@ class Table:
         return tuple(self._rows.values())
 
     def key(self, genome: Genome) -> str:
-        """Equal for genomes of one network: the space's own cheap key where it has one. Raises `GenomeError`."""
+        """Equal for genomes of one network: the space's own cheap key where it has one.
+
+        Raises `GenomeError`.
+        """
         if genome not in self._keys:
             cheap: Callable[[Genome], str] | None = getattr(self.space, "key", None)
             self._keys[genome] = self.space.decode(genome).key if cheap is None else cheap(genome)
         return self._keys[genome]
 
     def find(self, genome: Genome) -> int | None:
-        """The row that answers for the genome; None where its network is not in the table. Raises `GenomeError`."""
+        """The row that answers for the genome; None where its network is not in the table.
+
+        Raises `GenomeError`.
+        """
         return self._rows.get(self.key(genome))
 
     def answers_to(self, objective: str | None = None) -> Answers:
-        """The answers to an objective, by default the first. Raises `ConfigError` for one that the table has not."""
+        """The answers to an objective, by default the first.
+
+        Raises `ConfigError` for one that the table has not.
+        """
         name = next(iter(self.answers)) if objective is None else objective
         if name not in self.answers:
             raise ConfigError(f"objective is {name!r}, but the table {self.name!r} has {', '.join(self.answers)}")
         return self.answers[name]
 
 
-# --- the seams of a search --------------------------------------------------------------------------------------------
+# --- the seams of a search ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class TableSpace:
     """The table's space, restricted to the networks in the table.
 
-    Children are drawn until one is in the table; where 100 are not, one of the table's other networks is taken.
+    Children are drawn until one is in the table; where 100 are not, one of the table's other
+    networks is taken.
     """
 
     table: Table
@@ -129,7 +147,8 @@ class TableSpace:
         return self.table.genomes[self.table.rows[int(rng.integers(len(self.table.rows)))]]
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """A child in the table, of another network; the only network of a table is its own child."""
+        """A child in the table, of another network; the only network of a table is its own child.
+        """
         return self._inside(lambda: self.table.space.mutate(genome, rng), rng, self.table.find(genome))
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
@@ -166,10 +185,11 @@ class TableSpace:
 class TableEvaluator:
     """An evaluator that looks candidates up, with `slots` workers whose time is simulated.
 
-    The worker that would be done first is done first; `clock` is the time, in seconds, at which it was. A budget of
-    fewer epochs than the table's gets the learning curve up to there where the table has curves, as does the stop
-    rule; that is the beginning of a longer training, not the same as a short one. Where it has none, every answer is
-    the whole training's. A deadline is of real time, and is not looked at.
+    The worker that would be done first is done first; `clock` is the time, in seconds, at which it
+    was. A budget of fewer epochs than the table's gets the learning curve up to there where the
+    table has curves, as does the stop rule; that is the beginning of a longer training, not the
+    same as a short one. Where it has none, every answer is the whole training's. A deadline is of
+    real time, and is not looked at.
 
     Args:
         objective: one of `table.answers`; None for the first.

@@ -1,4 +1,7 @@
-"""Outside yardsticks for `nanonas bench`: Optuna's samplers on the same table. Needs the extra "bench"."""
+"""Outside yardsticks for `nanonas bench`: Optuna's samplers on the same table.
+
+Needs the extra "bench".
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,11 @@ def run_optuna(
 ) -> list[tuple[Candidate, Evaluation]]:
     """A run of one of `OPTUNA`, on a table whose genomes are of one length.
 
-    Each position of the genome is a categorical parameter with the numbers that the table has there. A genome outside
-    the table cannot be answered: its trial is told as failed, which the samplers leave out, and costs no query. One
-    that was asked before is told its value again and costs none either. After 20 of either in a row a random network of
-    the table is evaluated and added as a trial: what a study does with strategies that repeat themselves.
+    Each position of the genome is a categorical parameter with the numbers that the table has
+    there. A genome outside the table cannot be answered: its trial is told as failed, which the
+    samplers leave out, and costs no query. One that was asked before is told its value again and
+    costs none either. After 20 of either in a row a random network of the table is evaluated and
+    added as a trial: what a study does with strategies that repeat themselves.
 
     Raises:
         ConfigError: Optuna is not there, or the genomes differ in length.
@@ -74,7 +78,8 @@ def run_optuna(
         else:
             params = dict(zip(places, genome, strict=True))
             study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=places, value=known[row])  # as if it had asked
+                # as if it had asked
+                optuna.trial.create_trial(params=params, distributions=places, value=known[row])
             )
     return run
 
@@ -82,7 +87,9 @@ def run_optuna(
 def _propose(
     study: optuna.Study, places: dict[str, Any], table: Table, known: dict[int, float]
 ) -> tuple[Genome, optuna.trial.Trial | None]:
-    """A genome of a network that was not asked yet, and its trial; no trial where 20 of them were none."""
+    """A genome of a network that was not asked yet, and its trial; no trial where 20 of them were
+    none.
+    """
     import optuna
 
     for _ in range(_REDRAWS):

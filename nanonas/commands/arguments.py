@@ -16,11 +16,19 @@ from nanonas.errors import ConfigError
 
 
 def parse(cls: type[Any], verb: str, arguments: Sequence[str], default: Any = None) -> Any:
-    """The verb's arguments. Prints help, and ends, where that is asked for; raises `ConfigError` for what is wrong."""
+    """The verb's arguments. Prints help, and ends, where that is asked for; raises `ConfigError`
+    for what is wrong.
+    """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, prog=f"nanonas {verb}", description=cls.__doc__, args=list(arguments), default=default)
+            return tyro.cli(
+                cls,
+                prog=f"nanonas {verb}",
+                description=cls.__doc__,
+                args=list(arguments),
+                default=default,
+            )
     except SystemExit as end:
         if end.code in (0, None):
             raise

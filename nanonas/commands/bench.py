@@ -13,10 +13,13 @@ from nanonas.commands.arguments import at_least, parse
 
 @dataclass(frozen=True)
 class Bench:
-    """Compares strategies on a table of trained networks: how many queries until the best one, and at what regret."""
+    """Compares strategies on a table of trained networks: how many queries until the best one, and
+    at what regret.
+    """
 
     table: Path | None = None
-    """An .npz of benchmarks/make_table.py, or NAS-Bench-201 as parquet; by default 1,000 small networks on digits."""
+    """An .npz of benchmarks/make_table.py, or NAS-Bench-201 as parquet; by default 1,000 small
+    networks on digits."""
     strategies: tuple[str, ...] = ()
     """Which ones; by default all, and optuna-tpe and optuna-random where Optuna is installed."""
     seeds: int = 10
@@ -24,8 +27,9 @@ class Bench:
     queries: int = 150
     """Networks that a run may ask for."""
     objective: str | None = None
-    """What a query answers: val_acc, val_acc_trial (one training, at random); val_acc_200ep, val_acc_200ep_trial or
-    val_acc_12ep of NAS-Bench-201; by default the first that the table has."""
+    """What a query answers: val_acc, val_acc_trial (one training, at random); val_acc_200ep,
+    val_acc_200ep_trial or val_acc_12ep of NAS-Bench-201; by default the first that the table
+    has."""
     workers: int | None = None
     """Processes; by default one a core."""
     population: int = 30

@@ -16,14 +16,17 @@ from nanonas.errors import ConfigError
 
 @dataclass(frozen=True)
 class Control:
-    """Asks a search that goes on to pause, to resume, to ban or allow an operation, or to try a genome."""
+    """Asks a search that goes on to pause, to resume, to ban or allow an operation, or to try a
+    genome.
+    """
 
     folder: Positional[Path]
     """The run's folder; a folder of runs means its newest."""
     what: Positional[Literal["pause", "resume", "ban", "allow", "plant"]]
     """pause begins no further network, resume goes on; the others take one more word."""
     word: Positional[str | None] = None
-    """ban and allow: an operation, such as conv5x5; plant: a genome's JSON file, or its numbers, such as 0,1,2,3."""
+    """ban and allow: an operation, such as conv5x5; plant: a genome's JSON file, or its numbers,
+    such as 0,1,2,3."""
 
 
 def control(arguments: Sequence[str]) -> None:
@@ -37,7 +40,11 @@ def control(arguments: Sequence[str]) -> None:
 
     run, word = find(given.folder), given.word
     if (word is None) != (given.what not in (BAN, ALLOW, PLANT)):
-        takes = "takes one more word" if word is None else f"takes no further word, but was given {word!r}"
+        takes = (
+            "takes one more word"
+            if word is None
+            else f"takes no further word, but was given {word!r}"
+        )
         raise ConfigError(f"control {given.what} {takes}; see `nanonas control --help`")
     if given.what == PLANT:
         search = read_config(run).search

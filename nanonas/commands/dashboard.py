@@ -15,14 +15,20 @@ from nanonas.errors import ConfigError
 
 @dataclass(frozen=True)
 class Dashboard:
-    """Shows a run in the browser, live while its search goes on, and steers it. Ctrl-C ends the page alone."""
+    """Shows a run in the browser, live while its search goes on, and steers it.
+
+    Ctrl-C ends the page alone.
+    """
 
     folder: Positional[Path] = Path("outputs")
     """The run's folder; a folder of runs means its newest."""
     port: int = 8050
     """Where it listens; 0: any port that is free."""
     host: str = "127.0.0.1"
-    """The address it listens at. With another one than 127.0.0.1, whoever can reach it can see and steer the run."""
+    """The address it listens at.
+
+    With another one than 127.0.0.1, whoever can reach it can see and steer the run.
+    """
 
 
 def dashboard(arguments: Sequence[str]) -> None:

@@ -37,9 +37,11 @@ def say_final(console: Console, result: FinalResult, folder: Path) -> None:
     from nanonas.text import count, duration
 
     console.print(
-        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on {result.test_images:,} images that "
+        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on "
+        f"{result.test_images:,} images that "
         f"nothing was chosen by; {count(result.params)} parameters, {count(result.macs)} MACs, "
-        f"{result.latency_ms:.2f} ms an image; trained for {result.epochs} epochs in {duration(result.seconds)} "
+        f"{result.latency_ms:.2f} ms an image; trained for {result.epochs} epochs in "
+        f"{duration(result.seconds)} "
         f"on {result.hardware}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
         highlight=False,
         soft_wrap=True,

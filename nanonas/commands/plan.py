@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Says what a search will take here: time, memory, disk. Times three networks; takes what search takes."""
+    """Says what a search will take here: time, memory, disk. Times three networks; takes what
+    search takes.
+    """
 
     config: Path | None = None
     """A YAML file with any of the values below; flags win over it. See configs/."""
@@ -41,9 +43,20 @@ def plan(arguments: Sequence[str]) -> None:
 
 def in_words(found: Forecast) -> Group:
     """A plan for people, 80 columns wide."""
-    networks = Table("random network", "parameters", "MACs", "an epoch", "latency", "memory", "training", box=None)
+    networks = Table(
+        "random network",
+        "parameters",
+        "MACs",
+        "an epoch",
+        "latency",
+        "memory",
+        "training",
+        box=None,
+    )
     networks.pad_edge = False
-    for name, one in zip(("small (10 %)", "middle (50 %)", "large (90 %)"), found.networks, strict=True):
+    for name, one in zip(
+        ("small (10 %)", "middle (50 %)", "large (90 %)"), found.networks, strict=True
+    ):
         networks.add_row(
             name,
             count(one.network.params),
@@ -69,24 +82,36 @@ def _lines(found: Forecast) -> list[tuple[str, str]]:
     lines = [
         (
             "a candidate",
-            f"about {_span(found.candidate_seconds)}: {found.epochs:.3g} epochs of {found.images:,} images, judged by "
+            f"about {_span(found.candidate_seconds)}: {found.epochs:.3g} epochs of "
+            f"{found.images:,} images, judged by "
             f"{found.valid_images:,}; {found.precision} on {found.device}",
         ),
-        ("speed", f"{found.per_hour:,.0f} candidates an hour with {workers}, measured with all of them busy"),
+        (
+            "speed",
+            (
+                f"{found.per_hour:,.0f} candidates an hour with {workers}, measured with all of "
+                "them "
+                "busy"
+            ),
+        ),
         ("the search", f"{more}{found.candidates:,} candidates in {_span(found.search_seconds)}"),
         ("", f"{candidates:,} in {_span(seconds)}, should they all be as large as the large one"),
     ]
     if found.finalists_seconds:
         lines.append(("finalists", f"{_span(found.finalists_seconds)}, from scratch"))
     if found.final_epochs:
-        lines.append(("the winner", f"{found.final_epochs:,} epochs in about {_span(found.final_seconds)}"))
+        lines.append(
+            ("the winner", f"{found.final_epochs:,} epochs in about {_span(found.final_seconds)}")
+        )
     lines += [
         ("all of it", f"{_span(found.seconds)}"),
         ("memory", f"{mebibytes(found.memory)}{total}, for {workers}"),
         ("disk", f"{mebibytes(found.disk)} of the {mebibytes(found.free_disk)} that are free"),
     ]
     if found.limits != "no limits":
-        lines.append(("limits", f"{share_in_words(found.within)} of random networks have {found.limits}"))
+        lines.append(
+            ("limits", f"{share_in_words(found.within)} of random networks have {found.limits}")
+        )
     if found.within_measured is not None:
         said = f"{found.within_measured} of the {len(found.networks)} above meet those on latency and memory"
         lines.append(("measured limits", said))

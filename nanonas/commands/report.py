@@ -26,7 +26,9 @@ from nanonas.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class Report:
-    """Writes what a run has found as one page that opens anywhere, report.html, and its figures as PNG."""
+    """Writes what a run has found as one page that opens anywhere, report.html, and its figures as
+    PNG.
+    """
 
     source: Positional[Path] = Path("outputs")
     """A run's folder, or a folder of runs (its newest)."""
@@ -49,10 +51,13 @@ def report(arguments: Sequence[str]) -> None:
         said = f"{written.pictures[0].parent}: {len(written.pictures)} figures"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     elif given.png:
-        console.print("the figures as PNG need matplotlib: pip install 'nanonas\\[plots]'", highlight=False)
+        console.print(
+            "the figures as PNG need matplotlib: pip install 'nanonas\\[plots]'", highlight=False
+        )
 
 
-AT_END = 1000  # candidates that a search may have for its report to be written when it ends: it takes some seconds
+# candidates that a search may have for its report to be written when it ends: it takes some seconds
+AT_END = 1000
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{str(out)!r} cannot be made: {error.strerror}; choose another folder with --out") from None
+        raise RunError(
+            f"{str(out)!r} cannot be made: {error.strerror}; choose another folder with --out"
+        ) from None
     config = folder.config.read_text(encoding="utf-8") if folder.config.exists() else ""
     page = out / "report.html"
     write_text(page, render(record, config))
@@ -93,12 +100,17 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
 def write_at_end(folder: RunFolder) -> Path | None:
     """The page of a search that has just ended; None where it would take long, or cannot be made.
 
-    A search's end does not wait for a report for more than a few seconds, and does not fail because of one.
+    A search's end does not wait for a report for more than a few seconds, and does not fail because
+    of one.
     """
     try:
         with RunStore.read(folder.store) as store:
             many = len(store.candidates()) > AT_END
         return None if many else write_report(folder, pictures=False).page
     except Exception as error:  # noqa: BLE001 - whatever it is, what was found is safe
-        logger.warning("the report could not be written: {!r}; `nanonas report {}` tries again", error, folder.path)
+        logger.warning(
+            "the report could not be written: {!r}; `nanonas report {}` tries again",
+            error,
+            folder.path,
+        )
         return None

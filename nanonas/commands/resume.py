@@ -30,10 +30,15 @@ def resume(arguments: Sequence[str]) -> None:
     from nanonas.session import begin
 
     folder = parse(Resume, "resume", arguments).folder
-    stored = read_config(find(folder)).run  # the defaults of the flags: so it is parsed a second time
+    stored = read_config(
+        find(folder)
+    ).run  # the defaults of the flags: so it is parsed a second time
     parsed = parse(Resume, "resume", arguments, Resume(folder, stored))
     if (parsed.run.out, parsed.run.name) != (stored.out, stored.name):
-        raise ConfigError("--out and --name are of a new run, but resume goes on with one where it is; leave them out")
+        raise ConfigError(
+            "--out and --name are of a new run, but resume goes on with one where it is; leave "
+            "them out"
+        )
     run = validated(to_values(Config(run=parsed.run)), "the command line").run
     more_time = any(word.split("=")[0] == "--time" for word in arguments)
     say_found(begin.resume(parsed.folder, run, more_time=more_time))

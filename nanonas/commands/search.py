@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Search:
-    """Finds a network: evolution proposes, workers train, the best is trained for good and tested once."""
+    """Finds a network: evolution proposes, workers train, the best is trained for good and tested
+    once.
+    """
 
     config: Path | None = None
     """A YAML file with any of the values below; flags win over it. See configs/."""
@@ -46,8 +48,12 @@ def say_found(outcome: Outcome) -> None:
 
     console = Console()
     run = escape(str(outcome.folder.path))
-    console.print(f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False)
-    console.print(f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False
+    )
+    console.print(
+        f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True
+    )
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
     with RunStore.read(outcome.folder.store) as store:
         said = tables.inheritance(store)
@@ -67,4 +73,6 @@ def say_found(outcome: Outcome) -> None:
         (f"nanonas compare {run}", "against ResNet-18, a plain CNN and random networks"),
         (f'python -c "import nanonas; model = nanonas.load({str(run)!r})"', "the module"),
     ):
-        console.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+        console.print(
+            f"  [bold]{command}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True
+        )

@@ -40,18 +40,23 @@ def show(arguments: Sequence[str]) -> None:
     if source.run is not None:
         with RunStore.read(source.run.store) as store:
             console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
-            console.print(tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True
+            )
             console.print(tables.fitness(read_record(source.run)))
             console.print()
             console.print(tables.best_table(store, given.top))
             if (audit := tables.audit_table(store)).row_count:
                 console.print(
-                    "\n[bold]what ordered the networks before they were trained[/bold]: Kendall's τ, 95 %",
+                    "\n[bold]what ordered the networks before they were trained[/bold]: Kendall's "
+                    "τ, 95 %",
                     highlight=False,
                 )
                 console.print(audit)
             if (said := tables.inheritance(store)) is not None:
-                console.print(f"\n[bold]inheritance[/bold]: {said}", highlight=False, soft_wrap=True)
+                console.print(
+                    f"\n[bold]inheritance[/bold]: {said}", highlight=False, soft_wrap=True
+                )
         say_front(console, source.run)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))

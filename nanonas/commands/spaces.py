@@ -30,6 +30,8 @@ def spaces(arguments: Sequence[str]) -> None:
         what = (sys.modules[type(space).__module__].__doc__ or "").splitlines()[0]
         console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
         for decision, options in getattr(space, "options", dict)().items():
-            console.print(f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True)
+            console.print(
+                f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True
+            )
         names = ", ".join(known_operations(space))
         console.print(f"  [dim]to ban: {names}[/dim]", highlight=False, soft_wrap=True)

@@ -16,7 +16,10 @@ from nanonas.errors import ConfigError
 
 @dataclass(frozen=True)
 class Train:
-    """Trains a network for good, on training and validation images, and tests it once. Interrupted, it goes on."""
+    """Trains a network for good, on training and validation images, and tests it once.
+
+    Interrupted, it goes on.
+    """
 
     source: Positional[Path] = Path("outputs")
     """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""

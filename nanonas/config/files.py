@@ -1,7 +1,8 @@
 """One run's configuration: YAML, flags and the table from strings to classes.
 
-A configuration has two halves. `search:` is the run's identity and is fixed once the run has begun; `run:` may change
-on resume. Every value is a flag of its own name (`--population 30`), so no name appears twice.
+A configuration has two halves. `search:` is the run's identity and is fixed once the run has begun;
+`run:` may change on resume. Every value is a flag of its own name (`--population 30`), so no name
+appears twice.
 """
 
 from __future__ import annotations
@@ -15,24 +16,36 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nanonas.config.parts import MULTI_OBJECTIVE, OBJECTIVES, PREDICTORS, SPACES, STRATEGIES, _screened
+from nanonas.config.parts import (
+    MULTI_OBJECTIVE,
+    OBJECTIVES,
+    PREDICTORS,
+    SPACES,
+    STRATEGIES,
+    _screened,
+)
 from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.errors import ConfigError
 
-# --- reading and writing ------------------------------------------------------------------------------------------
+# --- reading and writing --------------------------------------------------------------------------
 
 
 def validated(values: dict[str, Any], where: str = "the configuration") -> Config:
     """A `Config` from plain values, as YAML or flags give them: numbers may be strings.
 
     Raises:
-        ConfigError: an unknown key (with the nearest right one), a wrong type, or a value out of range.
+        ConfigError: an unknown key (with the nearest right one), a wrong type, or a value out of
+            range.
     """
     try:
         config: Config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
-    screenable = [name for name, make in STRATEGIES.items() if make is not _screened and name not in MULTI_OBJECTIVE]
+    screenable = [
+        name
+        for name, make in STRATEGIES.items()
+        if make is not _screened and name not in MULTI_OBJECTIVE
+    ]
     for key, value, known in (
         ("space", config.search.space, list(SPACES)),
         ("strategy", config.search.strategy, list(STRATEGIES)),
@@ -41,12 +54,18 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
     ):
         if value not in known:
             what = "cannot be screened" if value in STRATEGIES else "is unknown"
-            raise ConfigError(f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}")
+            raise ConfigError(
+                f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}"
+            )
     if config.search.halving == 1:
-        raise ConfigError(f"{where}: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)")
+        raise ConfigError(
+            f"{where}: search.halving is 1, but one of 2 or more is promoted; 0 is for none "
+            "(--halving)"
+        )
     if config.search.inherit and config.search.strategy == "random":
         raise ConfigError(
-            f"{where}: search.inherit is on (--inherit), but the strategy 'random' has no children that could inherit; "
+            f"{where}: search.inherit is on (--inherit), but the strategy 'random' has no "
+            "children that could inherit; "
             "take another --strategy"
         )
     if wrong := _wrong_objectives(config.search):
@@ -78,7 +97,11 @@ def _sentence(error: ValidationError, where: str) -> str:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = {"search": SearchConfig, "run": RunConfig}.get(path[0], Config) if len(path) > 1 else Config
+        known = (
+            {"search": SearchConfig, "run": RunConfig}.get(path[0], Config)
+            if len(path) > 1
+            else Config
+        )
         names = [f.name for f in dataclasses.fields(known)]
         for half, cls in (("search", SearchConfig), ("run", RunConfig)):
             if len(path) == 1 and key in {f.name for f in dataclasses.fields(cls)}:
@@ -112,16 +135,24 @@ def read_yaml(path: Path) -> Config:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {str(path)!r}; see configs/ for examples") from None
+        raise ConfigError(
+            f"there is no configuration file {str(path)!r}; see configs/ for examples"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"the configuration file {str(path)!r} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"the configuration file {str(path)!r} cannot be read: {error.strerror}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold 'search:' and 'run:' with keys below them, but holds {values!r:.80}")
-    return validated({str(key): {} if value is None else value for key, value in values.items()}, str(path))
+        raise ConfigError(
+            f"{path} must hold 'search:' and 'run:' with keys below them, but holds {values!r:.80}"
+        )
+    return validated(
+        {str(key): {} if value is None else value for key, value in values.items()}, str(path)
+    )
 
 
 def to_values(config: Config) -> dict[str, Any]:
@@ -146,11 +177,18 @@ def seconds(text: str, flag: str = "--time") -> float:
     """
     match = _DURATION.fullmatch(text.strip().lower())
     total = (
-        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+        sum(
+            float(part or 0) * unit
+            for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)
+        )
+        if match
+        else 0
     )
     if total <= 0:
-        raise ConfigError(f"{flag} is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m")
+        raise ConfigError(
+            f"{flag} is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+        )
     return total
 
 
-# --- from strings to objects: the only place --------------------------------------------------------------------------
+# --- from strings to objects: the only place ------------------------------------------------------

@@ -11,57 +11,62 @@ import numpy as np
 
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Genome, Objective, Predictor, Shape, Strategy
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
 
 
-def _layers(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
+def _layers(c: SearchConfig, shape: Shape, classes: int) -> Space:
     from nanonas.spaces.layers.space import LayersSpace
 
-    return LayersSpace(shape, classes, rates=(c.add_rate, c.remove_rate, c.change_rate, c.skip_rate))
+    return LayersSpace(
+        shape, classes, rates=(c.add_rate, c.remove_rate, c.change_rate, c.skip_rate)
+    )
 
 
-def _nano(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
+def _nano(c: SearchConfig, shape: Shape, classes: int) -> Space:
     from nanonas.spaces.nano import NanoSpace
 
     return NanoSpace(shape, classes, channels=c.channels, length=c.length)
 
 
-def _nasbench201(c: SearchConfig, shape: Shape, classes: int) -> SearchSpace:
+def _nasbench201(c: SearchConfig, shape: Shape, classes: int) -> Space:
     from nanonas.spaces.nasbench201 import NASBench201Space
 
     return NASBench201Space(shape, classes)
 
 
-def _random(c: SearchConfig, space: SearchSpace) -> Strategy:
+def _random(c: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.random import RandomSearch
 
     return RandomSearch(space, c.population)
 
 
-def _evolution(c: SearchConfig, space: SearchSpace) -> Strategy:
+def _evolution(c: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.evolution import Evolution
 
     return Evolution(
-        space, population_size=c.population, parents_share=c.parents_share, crossover_rate=c.crossover_rate
+        space,
+        population_size=c.population,
+        parents_share=c.parents_share,
+        crossover_rate=c.crossover_rate,
     )
 
 
-def _aging(c: SearchConfig, space: SearchSpace) -> Strategy:
+def _aging(c: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.aging import AgingEvolution
 
     return AgingEvolution(space, population_size=c.population, lag=c.lag or 1)
 
 
-def _local(c: SearchConfig, space: SearchSpace) -> Strategy:
+def _local(c: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.local import LocalSearch
 
     return LocalSearch(space, population_size=c.population, lag=c.lag or 1)
 
 
-def _nsga2(c: SearchConfig, space: SearchSpace) -> Strategy:
+def _nsga2(c: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.nsga2 import NSGA2
 
     return NSGA2(
@@ -73,7 +78,7 @@ def _nsga2(c: SearchConfig, space: SearchSpace) -> Strategy:
     )
 
 
-def _screened(c: SearchConfig, space: SearchSpace) -> Strategy:
+def _screened(c: SearchConfig, space: Space) -> Strategy:
     from nanonas.engine.limits import Limits
     from nanonas.strategies.around.screened import Screened
 
@@ -86,11 +91,13 @@ def _screened(c: SearchConfig, space: SearchSpace) -> Strategy:
         predictor,
         reads=entry.reads,
         acquisition=c.acquisition,
-        allowed=None if limits == Limits() else lambda genome: limits.excess(space.decode(genome)) <= 1,
+        allowed=None
+        if limits == Limits()
+        else lambda genome: limits.excess(space.decode(genome)) <= 1,
     )
 
 
-def _gaussian(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
+def _gaussian(c: SearchConfig, space: Space) -> Callable[[], Predictor]:
     from nanonas.predictors.gaussian import GaussianProcess
 
     rng = np.random.default_rng(0)
@@ -98,13 +105,13 @@ def _gaussian(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
     return partial(GaussianProcess, space.groups, reference)
 
 
-def _ensemble(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
+def _ensemble(c: SearchConfig, space: Space) -> Callable[[], Predictor]:
     from nanonas.predictors.ensemble import Ensemble
 
     return partial(Ensemble, seed=c.seed)
 
 
-def _lstm(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
+def _lstm(c: SearchConfig, space: Space) -> Callable[[], Predictor]:
     from nanonas.predictors.lstm import LSTM
 
     return partial(LSTM, seed=c.seed, warm=True)
@@ -114,15 +121,17 @@ def _lstm(c: SearchConfig, space: SearchSpace) -> Callable[[], Predictor]:
 class SpaceEntry:
     """A space's line in the table."""
 
-    make: Callable[[SearchConfig, Shape, int], SearchSpace]
-    options: tuple[str, ...] = ()  # fields of `SearchConfig`, whole numbers, that decide how a genome reads
+    make: Callable[[SearchConfig, Shape, int], Space]
+    options: tuple[
+        str, ...
+    ] = ()  # fields of `SearchConfig`, whole numbers, that decide how a genome reads
 
 
 @dataclass(frozen=True)
 class PredictorEntry:
     """A predictor's line in the table."""
 
-    make: Callable[[SearchConfig, SearchSpace], Callable[[], Predictor]]  # what makes a new one
+    make: Callable[[SearchConfig, Space], Callable[[], Predictor]]  # what makes a new one
     reads: Literal["features", "tokens"] = "features"  # what it reads of a genome
 
 
@@ -131,7 +140,7 @@ SPACES: dict[str, SpaceEntry] = {
     "nano": SpaceEntry(_nano, ("channels", "length")),
     "nasbench201": SpaceEntry(_nasbench201),
 }
-STRATEGIES: dict[str, Callable[[SearchConfig, SearchSpace], Strategy]] = {
+STRATEGIES: dict[str, Callable[[SearchConfig, Space], Strategy]] = {
     "random": _random,
     "evolution": _evolution,
     "aging": _aging,
@@ -154,13 +163,18 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> SearchSpace:
+def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> Space:
     """The configured space for images of `input_shape` (C, H, W) in `classes` classes."""
     return SPACES[config.space].make(config, input_shape, classes)
 
 
-def make_strategy(config: SearchConfig, space: SearchSpace, banned: Callable[[Genome], bool] | None = None) -> Strategy:
-    """The configured strategy over `space`. `banned` is handed to a strategy that searches for the best of many."""
+def make_strategy(
+    config: SearchConfig, space: Space, banned: Callable[[Genome], bool] | None = None
+) -> Strategy:
+    """The configured strategy over `space`.
+
+    `banned` is handed to a strategy that searches for the best of many.
+    """
     strategy = STRATEGIES[config.strategy](config, space)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
@@ -168,12 +182,16 @@ def make_strategy(config: SearchConfig, space: SearchSpace, banned: Callable[[Ge
     if config.warm_pool > 0:
         from nanonas.strategies.around.warm import WarmStart
 
-        first = getattr(strategy, "opening", config.population)  # of a screened search: what comes before the predictor
+        first = getattr(
+            strategy, "opening", config.population
+        )  # of a screened search: what comes before the predictor
         strategy = WarmStart(strategy, space, pool=config.warm_pool, first=first)
     if config.inherit:
         from nanonas.strategies.around.inheriting import Inheriting
 
-        strategy = Inheriting(strategy, make_heirs_budget(config, space.classes), config.inherit_audit)
+        strategy = Inheriting(
+            strategy, make_heirs_budget(config, space.classes), config.inherit_audit
+        )
     if config.halving:
         from nanonas.strategies.around.halving import Halving
 
@@ -183,7 +201,7 @@ def make_strategy(config: SearchConfig, space: SearchSpace, banned: Callable[[Ge
     return strategy
 
 
-def make_rungs(config: SearchConfig, space: SearchSpace) -> tuple[Budget, ...]:
+def make_rungs(config: SearchConfig, space: Space) -> tuple[Budget, ...]:
     """The budgets of successive halving, the smallest first; without it the one that all have."""
     from nanonas.strategies.around.halving import ladder
 
@@ -192,7 +210,13 @@ def make_rungs(config: SearchConfig, space: SearchSpace) -> tuple[Budget, ...]:
         return (top,)
     side = min(space.input_shape[1:])
     return ladder(
-        top, config.halving, config.rungs, config.rung_share, config.rung_image_size, side, config.rung_epochs
+        top,
+        config.halving,
+        config.rungs,
+        config.rung_share,
+        config.rung_image_size,
+        side,
+        config.rung_epochs,
     )
 
 
@@ -229,4 +253,6 @@ def make_data(config: SearchConfig) -> DataSpec:
     """Which images the workers train on and judge by."""
     from nanonas.data.images import DataSpec
 
-    return DataSpec(config.data, config.image_size, config.valid_share, config.train_images, config.seed)
+    return DataSpec(
+        config.data, config.image_size, config.valid_share, config.train_images, config.seed
+    )

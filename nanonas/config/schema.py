@@ -21,16 +21,18 @@ class SearchConfig:
     __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
 
     data: str = "cifar10"
-    """digits, cifar10, cifar100, a folder of images (`root/class/*`, or `root/{train,val,test}/class/*`), an .npz, or
-    parquet (a file or a folder)."""
+    """digits, cifar10, cifar100, a folder of images (`root/class/*`, or
+    `root/{train,val,test}/class/*`), an .npz, or parquet (a file or a folder)."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
     train_images: Count | None = None
-    """How many images, evenly over the classes, a candidate trains on in one epoch; by default all."""
+    """How many images, evenly over the classes, a candidate trains on in one epoch; by default all.
+    """
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images that is set apart to judge candidates."""
     flip: bool | None = None
-    """Mirror images left to right while training; by default where the source says that it makes sense."""
+    """Mirror images left to right while training; by default where the source says that it makes
+    sense."""
     crop: Annotated[int, Field(ge=0, le=32)] | None = None
     """Pixels of padding for random crops; by default an eighth of the smaller side."""
     cutout: Annotated[int, Field(ge=0, le=128)] = 0
@@ -55,19 +57,21 @@ class SearchConfig:
     max_macs: Count | None = None
     """No network with more multiply-accumulates an image is trained."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
-    """No network that takes longer for one image is trained; measured on the worker, in float32, on a CPU with one
-    thread. A measurement comes from outside: it is stored and read back, but another run of this configuration
-    measures anew and can come out otherwise."""
+    """No network that takes longer for one image is trained; measured on the worker, in float32, on
+    a CPU with one thread. A measurement comes from outside: it is stored and read back, but another
+    run of this configuration measures anew and can come out otherwise."""
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
-    """No network that needs more memory, in MiB, to answer for one image is trained: weights and feature maps in
-    float32, counted; measured on CUDA."""
+    """No network that needs more memory, in MiB, to answer for one image is trained: weights and
+    feature maps in float32, counted; measured on CUDA."""
 
     strategy: str = "evolution"
-    """What to try next: evolution (generational), aging (regularized evolution), local (local search), nsga2 (several
-    objectives), screened (another one, with a predictor that chooses among its proposals) or random."""
+    """What to try next: evolution (generational), aging (regularized evolution), local (local
+    search), nsga2 (several objectives), screened (another one, with a predictor that chooses among
+    its proposals) or random."""
     objectives: tuple[str, ...] = ()
-    """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency and memory; by
-    default accuracy, and for nsga2 accuracy and params. Latency and memory are as for their limits."""
+    """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency
+    and memory; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
+    for their limits."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 30
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -75,41 +79,47 @@ class SearchConfig:
     crossover_rate: Share = 0.5
     """Share of children with two parents (evolution and nsga2 only)."""
     screens: str = "aging"
-    """The strategy whose proposals are screened: aging, evolution, local or random (screened only)."""
+    """The strategy whose proposals are screened: aging, evolution, local or random (screened only).
+    """
     predictor: str = "gaussian"
-    """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees, needs scikit-learn) or
-    lstm (screened only)."""
+    """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees,
+    needs scikit-learn) or lstm (screened only)."""
     acquisition: Literal["ucb", "ei", "thompson"] = "ucb"
-    """How promising a guess is: ucb (confidence bound), ei (expected improvement) or thompson (a draw) (screened
-    only)."""
+    """How promising a guess is: ucb (confidence bound), ei (expected improvement) or thompson (a
+    draw) (screened only)."""
     warm_pool: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Random networks that are scored without training before the search; three quarters of the first generation (of
+    """Random networks that are scored without training before the search; three quarters of the
+    first generation (of
     screened: of the first five) are the best of them. 0 = none, it is random."""
     halving: Annotated[int, Field(ge=0, le=100)] = 0
-    """Successive halving: all candidates train for little, the best one of so many goes on for more; 0 = all train for
-    all epochs."""
+    """Successive halving: all candidates train for little, the best one of so many goes on for
+    more; 0 = all train for all epochs."""
     rungs: Annotated[int, Field(ge=2, le=20)] = 3
     """Budgets of successive halving, the last one of `epochs`."""
     rung_epochs: Count | None = None
-    """Epochs on the lowest rung of successive halving; by default so that each rung is `halving` times as long as the
-    one below."""
+    """Epochs on the lowest rung of successive halving; by default so that each rung is `halving`
+    times as long as the one below."""
     rung_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training images that the lowest rung of successive halving trains on; it grows from rung to rung."""
+    """Share of the training images that the lowest rung of successive halving trains on; it grows
+    from rung to rung."""
     rung_image_size: Annotated[int, Field(ge=8)] | None = None
-    """Height and width of images on the lowest rung of successive halving; by default as on the others."""
+    """Height and width of images on the lowest rung of successive halving; by default as on the
+    others."""
     inherit: bool = False
     """Children begin with their parents' weights, as far as they fit."""
     inherit_epochs: Count | None = None
-    """Epochs of a child that inherits; by default half of the others', rounded up; successive halving has its own."""
+    """Epochs of a child that inherits; by default half of the others', rounded up; successive
+    halving has its own."""
     inherit_audit: Share = 0.1
-    """Share of the children that inherit that are trained from scratch, too: it shows what inheriting does to the
-    ranking."""
+    """Share of the children that inherit that are trained from scratch, too: it shows what
+    inheriting does to the ranking."""
     finalists: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How many of the best are trained from scratch when a search with inheritance ends; the best of them is its
-    result."""
+    """How many of the best are trained from scratch when a search with inheritance ends; the best
+    of them is its result."""
     lag: Count | None = None
-    """How many candidates may be in flight before a steady-state strategy waits; by default twice the workers at the
-    first start. Part of the identity: the same lag gives the same run with any number of workers."""
+    """How many candidates may be in flight before a steady-state strategy waits; by default twice
+    the workers at the first start. Part of the identity: the same lag gives the same run with any
+    number of workers."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of everything random."""
 
@@ -134,9 +144,11 @@ class SearchConfig:
     clip_norm: Annotated[float, Field(ge=0)] = 2.0
     """The gradient's norm is cut to this; 0 = never."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of training: bfloat16 is mixed precision; auto takes it where the hardware is faster with it."""
+    """Arithmetic of training: bfloat16 is mixed precision; auto takes it where the hardware is
+    faster with it."""
     deterministic: bool = False
-    """On CUDA, kernels that add in a fixed order, so that the same run has the same numbers; slower. CPUs always do."""
+    """On CUDA, kernels that add in a fixed order, so that the same run has the same numbers;
+    slower. CPUs always do."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +160,11 @@ class RunConfig:
     time: str | None = None
     """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
     evaluations: Count | None = None
-    """End the search after this many candidates; those of the warm pool, which are not trained, come on top."""
+    """End the search after this many candidates; those of the warm pool, which are not trained,
+    come on top."""
     generations: Count | None = None
-    """End the search after this many generations; by default 100 where neither --time nor --evaluations ends it."""
+    """End the search after this many generations; by default 100 where neither --time nor
+    --evaluations ends it."""
     final_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Part of --time that is kept to train the winner; 0 = don't train it."""
     final_epochs: Annotated[int, Field(ge=0, le=100_000)] = 100
@@ -162,15 +176,18 @@ class RunConfig:
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
     explain: bool = False
-    """Tell each generation in plain words: what it was bred from, what came of it, what helped, and what to believe."""
+    """Tell each generation in plain words: what it was bred from, what came of it, what helped, and
+    what to believe."""
     keep_weights: Annotated[int, Field(ge=1)] = 20
-    """Of how many of the best candidates the trained weights stay on the disk; those of the front always do."""
+    """Of how many of the best candidates the trained weights stay on the disk; those of the front
+    always do."""
     out: Path = Path("outputs")
     """The folder that runs are kept in."""
     name: str | None = None
     """The run's folder in it; by default the time of its start and the data's name."""
     requests_of: Path | None = None
-    """Another run, whose bans and planted genomes are made again for the same numbers: so it is repeated exactly."""
+    """Another run, whose bans and planted genomes are made again for the same numbers: so it is
+    repeated exactly."""
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,14 @@ def reading(source: str) -> Iterator[None]:
     except DataError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's are both
-        raise DataError(f"{source!r} cannot be read: {error}; check its files and permissions") from None
+        raise DataError(
+            f"{source!r} cannot be read: {error}; check its files and permissions"
+        ) from None
 
 
 def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
-    """Writes a folder of the cache: into one beside it, renamed when whole, so that nobody sees half of it.
+    """Writes a folder of the cache: into one beside it, renamed when whole, so that nobody sees
+    half of it.
 
     Raises `OSError` when it cannot be written, `DataError` when the source cannot be read.
     """
@@ -42,13 +45,20 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
     part = folder.parent / f".{uuid.uuid4().hex}.part"
     part.mkdir()
     try:
-        about = {"name": name, "source": source, "class_names": decoded.class_names, **_write(part, decoded, source)}
+        about = {
+            "name": name,
+            "source": source,
+            "class_names": decoded.class_names,
+            **_write(part, decoded, source),
+        }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # what is there was not whole
         try:
             part.rename(folder)
         except OSError:
-            if not (folder / "about.json").exists():  # else another process was faster, with the same
+            if not (
+                folder / "about.json"
+            ).exists():  # else another process was faster, with the same
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -71,7 +81,9 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
     y_train = np.concatenate([train.labels[~held], *([valid.labels] if valid else [])])
     y_test = test.labels if test is not None and has_test else train.labels[held]
     if not len(y_test):
-        raise DataError(f"{source!r} has too few images to split off a test set; 3 of a class are the least")
+        raise DataError(
+            f"{source!r} has too few images to split off a test set; 3 of a class are the least"
+        )
     moments = _Moments()
     with (
         (folder / "x_train.npy").open("wb") as train_file,
@@ -92,11 +104,18 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
     np.save(folder / "y_train.npy", y_train)
     np.save(folder / "y_test.npy", y_test)
     mean, std = moments.mean_and_std()
-    digest = hashlib.sha256(json.dumps([decoded.class_names, form, len(y_train), len(y_test)]).encode())
+    digest = hashlib.sha256(
+        json.dumps([decoded.class_names, form, len(y_train), len(y_test)]).encode()
+    )
     for content in (to_train.digest(), to_test.digest(), y_train.tobytes(), y_test.tobytes()):
         digest.update(content)
     own_valid = len(valid.labels) if valid else 0
-    return {"mean": mean, "std": std, "own_valid": own_valid, "fingerprint": digest.hexdigest()[:16]}
+    return {
+        "mean": mean,
+        "std": std,
+        "own_valid": own_valid,
+        "fingerprint": digest.hexdigest()[:16],
+    }
 
 
 def _chunks(part: Part, source: str) -> Iterator[NDArray[np.uint8]]:
@@ -112,12 +131,15 @@ def _chunks(part: Part, source: str) -> Iterator[NDArray[np.uint8]]:
 class _Sink:
     """An .npy file that is written piece by piece.
 
-    Written, not mapped: on a full disk a write raises, where a store to mapped memory kills the process.
+    Written, not mapped: on a full disk a write raises, where a store to mapped memory kills the
+    process.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
         self._file, self._hash = file, hashlib.blake2b(digest_size=16)
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
         content = pixels.tobytes()
@@ -140,7 +162,10 @@ class _Moments:
         self._squares = self._squares + np.square(pixels, dtype=np.int64).sum((0, 1, 2))
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
-        """In [0, 1]. A channel that never changes gets one level's width, so that nothing is divided by 0."""
+        """In [0, 1].
+
+        A channel that never changes gets one level's width, so that nothing is divided by 0.
+        """
         mean = self._sum / self._count
         variance = self._squares / self._count - mean**2
         return (mean / 255).tolist(), (np.sqrt(np.maximum(variance, 1.0)) / 255).tolist()

@@ -1,7 +1,8 @@
 """Images for a search: loaded once into a cache that all processes share, and split by seed.
 
-`load` decodes a source into plain .npy files and maps them into memory; `split` divides the training images. The test
-images are apart from both and choose nothing. What can be loaded is the table `sources.SOURCES`.
+`load` decodes a source into plain .npy files and maps them into memory; `split` divides the
+training images. The test images are apart from both and choose nothing. What can be loaded is the
+table `sources.SOURCES`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _CACHE_VERSION = 1  # part of every key: raise it when what is decoded or stored
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set, decoded. Pickles as the place of its cache, so that a worker maps the same memory.
+    """A data set, decoded. Pickles as the place of its cache, so that a worker maps the same
+    memory.
 
     The source's own validation images, where it has some, are the last `own_valid` of `x_train`.
     """
@@ -66,7 +68,9 @@ class Images:
 
 
 def cache_folder() -> Path:
-    """Where data is kept: the environment's NANONAS_CACHE, or the user's cache folder on this platform."""
+    """Where data is kept: the environment's NANONAS_CACHE, or the user's cache folder on this
+    platform.
+    """
     if place := os.environ.get("NANONAS_CACHE"):
         return Path(place).expanduser()
     import pooch
@@ -74,22 +78,30 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("nanonas"))
 
 
-def load(source: str, image_size: int | None = None, *, flip: bool | None = None, cache: Path | None = None) -> Images:
+def load(
+    source: str,
+    image_size: int | None = None,
+    *,
+    flip: bool | None = None,
+    cache: Path | None = None,
+) -> Images:
     """The images of a source, from the cache or into it.
 
     Args:
         source: a name in `sources.SOURCES`, or a path that one of them knows.
-        image_size: side in pixels of the square that images are scaled to, 8 or more; None for the size that they
-            have, and for folders and parquet with images of several sizes, or large ones, 32 or 64.
-        flip: whether a mirrored image is still one of its class; None: yes for colour images, no for grey ones, which
-            are mostly digits and letters.
+        image_size: side in pixels of the square that images are scaled to, 8 or more; None for the
+            size that they have, and for folders and parquet with images of several sizes, or large
+            ones, 32 or 64.
+        flip: whether a mirrored image is still one of its class; None: yes for colour images, no
+            for grey ones, which are mostly digits and letters.
         cache: its folder; None for `cache_folder()`.
 
-    A source without a test set has 20 % of each class's images split off as one, always the same, whatever a run's
-    seed is.
+    A source without a test set has 20 % of each class's images split off as one, always the same,
+    whatever a run's seed is.
 
     Raises:
-        DataError: no such source, or its images or labels cannot be used; or the cache cannot be written.
+        DataError: no such source, or its images or labels cannot be used; or the cache cannot be
+            written.
         ConfigError: `image_size` is too small.
     """
     if image_size is not None and image_size < SMALLEST:
@@ -97,7 +109,11 @@ def load(source: str, image_size: int | None = None, *, flip: bool | None = None
     kind, reader = find_reader(source)
     root = (cache or cache_folder()).expanduser().absolute()
     name = kind if kind == source else Path(source).expanduser().resolve().stem
-    folder = root / "decoded" / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{_key(kind, reader, image_size, source)}"
+    folder = (
+        root
+        / "decoded"
+        / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{_key(kind, reader, image_size, source)}"
+    )
     try:
         return open_cached(folder, flip)
     except DataError:  # not there, or not whole
@@ -110,7 +126,8 @@ def load(source: str, image_size: int | None = None, *, flip: bool | None = None
         fill(folder, decoded, name, source)
     except OSError as error:
         raise DataError(
-            f"the cache {str(root)!r} cannot be written: {error.strerror or error}; free space or permissions there, "
+            f"the cache {str(root)!r} cannot be written: {error.strerror or error}; free space or "
+            "permissions there, "
             "or set NANONAS_CACHE to another folder"
         ) from None
     logger.debug(f"{source}: decoded in {time.perf_counter() - start:.1f} s into {folder}")
@@ -118,7 +135,10 @@ def load(source: str, image_size: int | None = None, *, flip: bool | None = None
 
 
 def open_cached(folder: Path, flip: bool | None = None) -> Images:
-    """What `load` put into a folder of the cache. Raises `DataError` when it is not there or not whole."""
+    """What `load` put into a folder of the cache.
+
+    Raises `DataError` when it is not there or not whole.
+    """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         names = ("x_train", "y_train", "x_test", "y_test")
@@ -135,35 +155,52 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             **arrays,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{str(folder)!r} holds no decoded images ({error}); load the data again") from None
+        raise DataError(
+            f"{str(folder)!r} holds no decoded images ({error}); load the data again"
+        ) from None
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
-# --- checking ---------------------------------------------------------------------------------------------------------
+# --- checking -------------------------------------------------------------------------------------
 
 
 def _check(decoded: Decoded, source: str) -> None:
     form, names = decoded.form, decoded.class_names
     if min(form.height, form.width) < SMALLEST:
         raise DataError(
-            f"the images of {source!r} are {form.height}x{form.width} pixels, but {SMALLEST}x{SMALLEST} is the least; "
+            f"the images of {source!r} are {form.height}x{form.width} pixels, but "
+            f"{SMALLEST}x{SMALLEST} is the least; "
             "give an image_size to scale them up"
         )
-    for part_name, part in (("training", decoded.train), ("validation", decoded.valid), ("test", decoded.test)):
-        wrong = [] if part is None else part.labels[(part.labels < 0) | (part.labels >= len(names))].tolist()
+    for part_name, part in (
+        ("training", decoded.train),
+        ("validation", decoded.valid),
+        ("test", decoded.test),
+    ):
+        wrong = (
+            []
+            if part is None
+            else part.labels[(part.labels < 0) | (part.labels >= len(names))].tolist()
+        )
         if wrong:
             raise DataError(
-                f"{source!r} has the label {wrong[0]} among its {part_name} images, but its {len(names)} classes are "
-                f"numbered 0 to {len(names) - 1}; correct the labels, or leave out that part if it has none"
+                f"{source!r} has the label {wrong[0]} among its {part_name} images, but its "
+                f"{len(names)} classes are "
+                f"numbered 0 to {len(names) - 1}; correct the labels, or leave out that part if "
+                "it has none"
             )
     counts = np.bincount(decoded.train.labels, minlength=len(names))
     if np.count_nonzero(counts) < 2:
-        raise DataError(f"{source!r} has training images of {np.count_nonzero(counts)} class(es), but 2 are the least")
+        raise DataError(
+            f"{source!r} has training images of {np.count_nonzero(counts)} class(es), but 2 are "
+            "the least"
+        )
     if not counts.all():
         raise DataError(
-            f"{source!r} has no training image of class {names[int(np.argmin(counts))]!r}; number the classes from 0 "
+            f"{source!r} has no training image of class {names[int(np.argmin(counts))]!r}; number "
+            "the classes from 0 "
             "without gaps, or add images of it"
         )
 
@@ -177,12 +214,14 @@ def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
-# --- what a run trains on ---------------------------------------------------------------------------------------------
+# --- what a run trains on -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which images a run uses, and how they are split: small, picklable, and the same wherever it is looked up."""
+    """Which images a run uses, and how they are split: small, picklable, and the same wherever it
+    is looked up.
+    """
 
     source: str
     image_size: int | None = None

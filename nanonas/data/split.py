@@ -13,20 +13,25 @@ from nanonas.errors import ConfigError, DataError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which of `Images.x_train` to train on and which to judge by: ascending indices without a common one."""
+    """Which of `Images.x_train` to train on and which to judge by: ascending indices without a
+    common one.
+    """
 
     train: Labels
     valid: Labels
 
 
-def split(images: Images, seed: int, valid_share: float = 0.1, train_images: int | None = None) -> Split:
-    """Divides the training images, class by class: a function of the seed, and the same on every machine.
+def split(
+    images: Images, seed: int, valid_share: float = 0.1, train_images: int | None = None
+) -> Split:
+    """Divides the training images, class by class: a function of the seed, and the same on every
+    machine.
 
     Args:
-        valid_share: of each class's images, in (0, 1), rounded, 1 image at least. Without effect where the source has
-            validation images of its own.
-        train_images: how many images to train on at most, at least one a class; None for all that are left. Fewer
-            leave the validation images as they are and are a subset of more.
+        valid_share: of each class's images, in (0, 1), rounded, 1 image at least. Without effect
+            where the source has validation images of its own.
+        train_images: how many images to train on at most, at least one a class; None for all that
+            are left. Fewer leave the validation images as they are and are a subset of more.
 
     Raises:
         DataError: a class would be without an image to train on or to judge by.
@@ -35,10 +40,15 @@ def split(images: Images, seed: int, valid_share: float = 0.1, train_images: int
     if not 0 < valid_share < 1:
         raise ConfigError(f"valid_share must be above 0 and below 1, but is {valid_share}")
     if train_images is not None and train_images < images.classes:
-        raise ConfigError(f"train_images must be {images.classes}, one for each class, or more, but is {train_images}")
+        raise ConfigError(
+            f"train_images must be {images.classes}, one for each class, or more, but is "
+            f"{train_images}"
+        )
     labels = np.asarray(images.y_train)
     first_valid = len(labels) - images.own_valid
-    rng = np.random.default_rng([seed, 0, 2])  # [seed, n] breeds candidates, [seed, n, 1] trains them
+    rng = np.random.default_rng(
+        [seed, 0, 2]
+    )  # [seed, n] breeds candidates, [seed, n, 1] trains them
     train: list[Labels] = []
     valid: list[Labels] = [np.arange(first_valid, len(labels))]
     for number, name in enumerate(images.class_names):
@@ -46,7 +56,8 @@ def split(images: Images, seed: int, valid_share: float = 0.1, train_images: int
         held = 0 if images.own_valid else max(1, round(valid_share * len(members)))
         if len(members) <= held:
             raise DataError(
-                f"class {name!r} has {len(members)} image(s) to train on and to judge by, but 2 are the least; "
+                f"class {name!r} has {len(members)} image(s) to train on and to judge by, but 2 "
+                "are the least; "
                 "add images of it, or leave it out"
             )
         valid.append(members[:held])
@@ -55,7 +66,8 @@ def split(images: Images, seed: int, valid_share: float = 0.1, train_images: int
     missing = np.setdiff1d(np.arange(images.classes), labels[judged])
     if len(missing):
         raise DataError(
-            f"class {images.class_names[missing[0]]!r} has no validation image; add some, or leave out the validation "
+            f"class {images.class_names[missing[0]]!r} has no validation image; add some, or "
+            "leave out the validation "
             "part, and one is split off"
         )
     return Split(_limited(train, train_images), judged)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from nanonas.networks.network import Network
 
-REDRAWS = 20  # times a strategy may come up with what cannot be taken; then random genomes are drawn
+REDRAWS = (
+    20  # times a strategy may come up with what cannot be taken; then random genomes are drawn
+)
 REDRAWS_UNDER_BANS = 200  # parents that use what is banned have few children that do not
 RANDOM_DRAWS = 10_000
 

@@ -1,13 +1,13 @@
 """What people have asked of a run, and what follows from it for each candidate.
 
-Every request is an event of the run, with the first number that it applies to, before that candidate is bred. So what a
-run finds follows from its configuration, its seed and its events; a resumed run reads them back from the store.
+Every request is an event of the run, with the first number that it applies to, before that
+candidate is bred. So what a run finds follows from its configuration, its seed and its events; a
+resumed run reads them back from the store.
 
-    pause    no candidate is begun until resume, or until the run is resumed as a whole; those at work finish
-    resume   the search goes on
-    ban      no candidate from `first` on uses the operation
-    allow    it may be used again, from `first` on
-    plant    a genome becomes the next candidate that is trained, from `first` on; several wait for each other
+    pause    no candidate is begun until resume, or until the run is resumed as a whole; those at
+    work finish resume   the search goes on ban      no candidate from `first` on uses the operation
+    allow    it may be used again, from `first` on plant    a genome becomes the next candidate that
+    is trained, from `first` on; several wait for each other
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from nanonas.engine.requests import ALLOW, BAN, PAUSE, PLANT, RESUME, Inbox, Req
 from nanonas.engine.storage.events import SESSION, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import InvalidInput
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.operations import known_operations, operations
 
 TAKEN = "request"  # events of what was taken: "id", "first", and what `Request.to_values` says
-REFUSED = "request refused"  # of what was not: "id", "reason", and what was asked, where that could be read
+# of what was not: "id", "reason", and what was asked, where that could be read
+REFUSED = "request refused"
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,28 @@ class Controls:
     """
 
     def __init__(
-        self, store: RunStore, space: SearchSpace, check: Callable[[Genome], None], inbox: Inbox | None, planted: int
+        self,
+        store: RunStore,
+        space: Space,
+        check: Callable[[Genome], None],
+        inbox: Inbox | None,
+        planted: int,
     ) -> None:
         self.paused = False
-        self._store, self._space, self._check, self._inbox, self._planted = store, space, check, inbox, planted
+        self._store, self._space, self._check, self._inbox, self._planted = (
+            store,
+            space,
+            check,
+            inbox,
+            planted,
+        )
         self._known: set[str] = set()  # ids of what is recorded
         self._bans: list[Ban] = []
         self._plants: list[tuple[int, Genome]] = []  # the first number that each may have
-        self._since, self._seconds = 0.0, 0.0  # when this pause began; how long those before it took
+        self._since, self._seconds = (
+            0.0,
+            0.0,
+        )  # when this pause began; how long those before it took
         for event in store.events():
             if event.kind == TAKEN:
                 self._take(event.details)
@@ -83,7 +98,9 @@ class Controls:
 
     def plant(self, number: int) -> Genome | None:
         """The genome that waits to become a candidate, if `number` may be it."""
-        first, genome = self._plants[self._planted] if self._planted < len(self._plants) else (number + 1, ())
+        first, genome = (
+            self._plants[self._planted] if self._planted < len(self._plants) else (number + 1, ())
+        )
         return genome if first <= number else None
 
     def planted(self) -> None:
@@ -91,7 +108,10 @@ class Controls:
         self._planted += 1
 
     def hear(self, number: int) -> list[str]:
-        """Takes or refuses all that waits, `number` being the next candidate. Returns a sentence for each."""
+        """Takes or refuses all that waits, `number` being the next candidate.
+
+        Returns a sentence for each.
+        """
         if self._inbox is None:
             return []
         said: list[str] = []
@@ -119,24 +139,30 @@ class Controls:
     def _require(self, request: Request, number: int) -> None:
         """Raises `InvalidInput` with what is wrong with a request now."""
         if request.what in (PAUSE, RESUME) and self.paused == (request.what == PAUSE):
-            raise InvalidInput("the search is paused already" if self.paused else "the search is not paused")
+            raise InvalidInput(
+                "the search is paused already" if self.paused else "the search is not paused"
+            )
         banned = self.banned(number)
         if request.operation is not None:
             known = known_operations(self._space)
             if request.operation not in known:
                 raise InvalidInput(
-                    f"the space {self._space.name!r} has no operation {request.operation!r}; it has {', '.join(known)}"
+                    f"the space {self._space.name!r} has no operation {request.operation!r}; it "
+                    f"has {', '.join(known)}"
                 )
             if (request.operation in banned) == (request.what == BAN):
                 raise InvalidInput(
-                    f"{request.operation} is {'banned already' if request.what == BAN else 'not banned'}"
+                    f"{request.operation} is "
+                    f"{'banned already' if request.what == BAN else 'not banned'}"
                 )
         if request.genome is not None:
             self._check(request.genome)
             if request.genome in (genome for _, genome in self._plants[self._planted :]):
                 raise InvalidInput("this genome waits already to become the next candidate")
             if used := sorted(banned & operations(self._space, request.genome)):
-                raise InvalidInput(f"this genome uses {', '.join(used)}, which is banned; allow it first")
+                raise InvalidInput(
+                    f"this genome uses {', '.join(used)}, which is banned; allow it first"
+                )
 
     def _take(self, details: Mapping[str, Any]) -> None:
         self._known.add(str(details["id"]))
@@ -165,7 +191,11 @@ def in_words(details: Mapping[str, Any]) -> str:
 
 def lasting(events: Iterable[Event]) -> list[Event]:
     """The requests that decide what a run finds; pauses do not."""
-    return [event for event in events if event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME)]
+    return [
+        event
+        for event in events
+        if event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME)
+    ]
 
 
 def copy_requests(source: RunStore, target: RunStore) -> None:

@@ -1,7 +1,9 @@
-"""What people ask of a run while it goes on: one small file for each request, in a folder of the run.
+"""What people ask of a run while it goes on: one small file for each request, in a folder of the
+run.
 
-Whoever asks writes a file, whole or not at all, and never opens the store for writing. The process that runs the search
-takes the files in the order of their names, records each in the store and removes it; see `engine/controls.py`.
+Whoever asks writes a file, whole or not at all, and never opens the store for writing. The process
+that runs the search takes the files in the order of their names, records each in the store and
+removes it; see `engine/controls.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Request:
     """
 
     what: str  # one of `WHATS`
-    operation: str | None = None  # of "ban" and "allow": a name as in `spaces.operations.known_operations`
+    operation: str | None = (
+        None  # of "ban" and "allow": a name as in `spaces.operations.known_operations`
+    )
     genome: Genome | None = None  # of "plant"
 
     def __post_init__(self) -> None:
@@ -74,15 +78,22 @@ def briefly(genome: Sequence[int]) -> str:
 def parsed(values: object) -> Request:
     """A request from JSON. Raises `InvalidInput` for whatever else it is."""
     if not isinstance(values, dict):
-        raise InvalidInput(f"a request must be an object such as {{'what': 'pause'}}, but is {values!r:.80}")
+        raise InvalidInput(
+            f"a request must be an object such as {{'what': 'pause'}}, but is {values!r:.80}"
+        )
     if unknown := set(values) - {"what", "operation", "genome"}:
         raise InvalidInput(
-            f"a request has what, operation and genome, but this one has {sorted(map(str, unknown))[0]!r}"
+            "a request has what, operation and genome, but this one has "
+            f"{sorted(map(str, unknown))[0]!r}"
         )
     what, operation, genome = (values.get(name) for name in ("what", "operation", "genome"))
     if not isinstance(what, str) or not isinstance(operation, (str, type(None))):
-        raise InvalidInput(f"what is asked for must be words, but is {what!r:.80} and {operation!r:.80}")
-    if genome is not None and not (isinstance(genome, list) and all(type(number) is int for number in genome)):
+        raise InvalidInput(
+            f"what is asked for must be words, but is {what!r:.80} and {operation!r:.80}"
+        )
+    if genome is not None and not (
+        isinstance(genome, list) and all(type(number) is int for number in genome)
+    ):
         raise InvalidInput(f"a genome must be a list of whole numbers, but is {genome!r:.80}")
     return Request(what, operation, None if genome is None else tuple(genome))
 
@@ -109,14 +120,21 @@ class RequestFiles:
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunError(f"{str(self.folder)!r} cannot be made: {error.strerror}; get write permission") from error
+            raise RunError(
+                f"{str(self.folder)!r} cannot be made: {error.strerror}; get write permission"
+            ) from error
         write_text(self.folder / f"{name}.json", json.dumps(request.to_values()) + "\n")
         return name
 
     def waiting(self) -> list[tuple[str, Request | InvalidInput]]:
-        """Those that wait, the oldest first. What is no request of ours is left alone if its name says so."""
+        """Those that wait, the oldest first.
+
+        What is no request of ours is left alone if its name says so.
+        """
         try:
-            paths = sorted(path for path in self.folder.glob("*.json") if _NAME.fullmatch(path.stem))
+            paths = sorted(
+                path for path in self.folder.glob("*.json") if _NAME.fullmatch(path.stem)
+            )
         except OSError:
             return []
         return [(path.stem, _read(path)) for path in paths]
@@ -139,4 +157,6 @@ def _read(path: Path) -> Request | InvalidInput:
     except InvalidInput as error:
         return error
     except (OSError, ValueError, RecursionError) as error:
-        return InvalidInput(f"a request must be a JSON file that can be read, but this one is not ({error})")
+        return InvalidInput(
+            f"a request must be a JSON file that can be read, but this one is not ({error})"
+        )

@@ -1,9 +1,10 @@
 """The loop: tell, ask, write down, submit; collect, write down.
 
-Candidate `n` is bred after exactly the first `strategy.needs(n)` evaluations were told, in number order. So what a
-run finds follows from its strategy and its seed alone: not from how many workers there are, which of them was faster,
-or how often the run was interrupted. A deadline decides only where the sequence is cut, never what is in it. What
-people ask of it on the way is recorded with the first number that it applies to, before that candidate is bred.
+Candidate `n` is bred after exactly the first `strategy.needs(n)` evaluations were told, in number
+order. So what a run finds follows from its strategy and its seed alone: not from how many workers
+there are, which of them was faster, or how often the run was interrupted. A deadline decides only
+where the sequence is cut, never what is in it. What people ask of it on the way is recorded with
+the first number that it applies to, before that candidate is bred.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Genome, Proposal, State, Strategy, rng_for
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Evaluator,
+    Genome,
+    Proposal,
+    State,
+    Strategy,
+    rng_for,
+)
 from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
 from nanonas.engine.controls import Controls
 from nanonas.engine.limits import Limits
@@ -26,11 +37,13 @@ from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.operations import Bans
 
 _POLL = 0.5  # seconds within which a request is heard
-_HOPELESS = 10  # first candidates that all fail for one reason end a run: nobody wants a thousand of them
+_HOPELESS = (
+    10  # first candidates that all fail for one reason end a run: nobody wants a thousand of them
+)
 
 
 class Why(str, enum.Enum):
@@ -70,9 +83,10 @@ class Study:
     After an exception out of `run` the study is done for: resume the store with new objects.
     """
 
-    space: SearchSpace
+    space: Space
     strategy: Strategy  # one that was told nothing yet: the study tells it what the store holds
-    evaluator: Evaluator  # closed by whoever made it; by the study when `run` raises or gives candidates up
+    # closed by whoever made it; by the study when `run` raises or gives candidates up
+    evaluator: Evaluator
     store: RunStore
     budget: Budget  # for proposals that come without one
     seed: int = 0
@@ -90,7 +104,9 @@ class Study:
         self._keys = {candidate.proposal.genome: candidate.key for candidate in self._candidates}
         self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
         planted = sum(candidate.proposal.planted for candidate in self._candidates)
-        self._controls = Controls(self.store, self.space, self._require_plantable, self.inbox, planted)
+        self._controls = Controls(
+            self.store, self.space, self._require_plantable, self.inbox, planted
+        )
         self._bans = self.bans or Bans(self.space)
 
     def run(
@@ -101,25 +117,32 @@ class Study:
         observe: Callable[[Progress], None] | None = None,
         answered: Callable[[str], None] | None = None,
     ) -> End:
-        """Goes on until the first of the budgets is spent; without one, until the space is exhausted.
+        """Goes on until the first of the budgets is spent; without one, until the space is
+        exhausted.
 
         Args:
-            evaluations: so many candidates, the first by number, are evaluated, counting those already in the store;
-                candidates that are only scored come on top.
-            generations: the strategy's generations 0 … generations - 1 are evaluated, counting likewise.
-            deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated and stored as CUT.
-                While somebody has paused the search it moves on with the clock.
+            evaluations: so many candidates, the first by number, are evaluated, counting those
+                already in the store; candidates that are only scored come on top.
+            generations: the strategy's generations 0 … generations - 1 are evaluated, counting
+                likewise.
+            deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated
+                and stored as CUT. While somebody has paused the search it moves on with the clock.
             observe: called after each evaluation was stored.
             answered: hears a sentence about each request, after it was recorded.
 
         Raises:
-            Exhausted: not one candidate could be found; the message holds the network that was nearest to the limits.
-            RunError: candidates 0 … 9 all failed for the same reason, or the store could not be written.
+            Exhausted: not one candidate could be found; the message holds the network that was
+                nearest to the limits.
+            RunError: candidates 0 … 9 all failed for the same reason, or the store could not be
+                written.
             KeyboardInterrupt: Ctrl-C; the evaluator is closed and the store can be resumed.
         """
         goal = _Goal(evaluations, generations, deadline, self._controls)
         self._controls.begin()
-        self.store.event("started", {"evaluations": evaluations, "generations": generations, "deadline": deadline})
+        self.store.event(
+            "started",
+            {"evaluations": evaluations, "generations": generations, "deadline": deadline},
+        )
         try:
             end = self._loop(goal, observe, answered or (lambda sentence: None))
         except BaseException as error:
@@ -133,7 +156,9 @@ class Study:
         return end
 
     def best(self) -> tuple[Candidate, Evaluation] | None:
-        """The candidate with the best accuracy so far, as `ranking` has it; None when no accuracy was measured."""
+        """The candidate with the best accuracy so far, as `ranking` has it; None when no accuracy
+        was measured.
+        """
         ranked = ranking(self._latest.values())
         return (self._candidates[ranked[0].number], ranked[0]) if ranked else None
 
@@ -147,8 +172,17 @@ class Study:
         """How long `run` was paused, the last time that it was called."""
         return self._controls.paused_seconds
 
-    def _loop(self, goal: _Goal, observe: Callable[[Progress], None] | None, answered: Callable[[str], None]) -> End:
-        waiting = deque(c for c in self._candidates if not self._evaluated(c.number) and self._wanted(c.number, goal))
+    def _loop(
+        self,
+        goal: _Goal,
+        observe: Callable[[Progress], None] | None,
+        answered: Callable[[str], None],
+    ) -> End:
+        waiting = deque(
+            c
+            for c in self._candidates
+            if not self._evaluated(c.number) and self._wanted(c.number, goal)
+        )
         running: set[int] = set()
         end: End | None = None
         while True:
@@ -159,10 +193,15 @@ class Study:
                 if end is not None:
                     return end
                 if not self._controls.paused:
-                    raise RunError(f"{self.strategy!r} needs evaluations of candidates that it was not asked for yet")
+                    raise RunError(
+                        f"{self.strategy!r} needs evaluations of candidates that it was not asked "
+                        "for yet"
+                    )
                 time.sleep(_POLL)
                 continue
-            evaluation = self.evaluator.result(goal.patience(self.grace, polls=self.inbox is not None))
+            evaluation = self.evaluator.result(
+                goal.patience(self.grace, polls=self.inbox is not None)
+            )
             if evaluation is None:
                 if time.time() < goal.end + self.grace:
                     continue
@@ -171,8 +210,14 @@ class Study:
                 return _past_deadline(len(running))
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
-            if evaluation.state is State.CUT and self._controls.paused_seconds and time.time() < goal.end:
-                waiting.append(self._candidates[evaluation.number])  # the deadline that it knew of has moved on
+            if (
+                evaluation.state is State.CUT
+                and self._controls.paused_seconds
+                and time.time() < goal.end
+            ):
+                waiting.append(
+                    self._candidates[evaluation.number]
+                )  # the deadline that it knew of has moved on
             elif evaluation.state is State.CUT:
                 end = _past_deadline()
             if observe is not None:
@@ -180,7 +225,9 @@ class Study:
             self._require_hope(evaluation.number)
 
     def _fill(self, waiting: deque[Candidate], running: set[int], goal: _Goal) -> End | None:
-        """Submits candidates while slots are free. Returns why there will be no more; None when there may be."""
+        """Submits candidates while slots are free. Returns why there will be no more; None when
+        there may be.
+        """
         while len(running) < self.evaluator.slots:
             number = len(self._candidates)
             if time.time() >= goal.end:
@@ -215,7 +262,9 @@ class Study:
         return number in self._latest and self._latest[number].state is not State.CUT
 
     def _tell(self, needs: int) -> bool:
-        """Tells the first `needs` evaluations, in number order; False, and tells none, while one of them is missing."""
+        """Tells the first `needs` evaluations, in number order; False, and tells none, while one of
+        them is missing.
+        """
         if not all(self._evaluated(number) for number in range(self._told, needs)):
             return False
         for number in range(self._told, needs):
@@ -236,7 +285,9 @@ class Study:
         return candidate
 
     def _breed(self, number: int) -> Candidate:
-        """The next candidate: within the limits, without what is banned, and not tried before under the same budget."""
+        """The next candidate: within the limits, without what is banned, and not tried before under
+        the same budget.
+        """
         rng, pending = rng_for(self.seed, number), self._candidates[self._told :]
         self._bans.operations = self._controls.banned(number)
         redraws = REDRAWS_UNDER_BANS if self._bans.operations else REDRAWS
@@ -246,13 +297,17 @@ class Study:
                 asked = self.strategy.ask(number, rng, pending)
             else:
                 # whoever inherits may have a shorter budget for it
-                asked = Proposal(self.space.sample(rng), budget=asked.budget, inherits=asked.inherits)
+                asked = Proposal(
+                    self.space.sample(rng), budget=asked.budget, inherits=asked.inherits
+                )
             planted = self._controls.plant(number)
             if planted is not None and asked.trained:
                 return self._planted(number, planted)
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
-            candidate = Candidate(number, proposal, self._keys.get(genome, ""), asked_after=self._told)
+            candidate = Candidate(
+                number, proposal, self._keys.get(genome, ""), asked_after=self._told
+            )
             if candidate.trained and candidate.identity in self._seen and not self._bans.operations:
                 continue  # without drawing it
             network = self.space.decode(genome)
@@ -267,29 +322,37 @@ class Study:
             if candidate.identity not in self._seen:
                 return candidate
             if not candidate.trained and draw >= redraws:
-                return candidate  # a pool may be larger than the space; to be scored twice costs little
+                # a pool may be larger than the space; to be scored twice costs little
+                return candidate
         raise Exhausted(self._what_is_exhausted(redraws + RANDOM_DRAWS, refused))
 
     def _planted(self, number: int, genome: Genome) -> Candidate:
-        """What somebody has planted, as a candidate. The strategy hears of it as of something that it never asked for.
+        """What somebody has planted, as a candidate. The strategy hears of it as of something that
+        it never asked for.
 
-        It takes the place of a proposal that would be trained: one that is only scored, in a pool, would lose it.
+        It takes the place of a proposal that would be trained: one that is only scored, in a pool,
+        would lose it.
         """
         proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
         return Candidate(number, proposal, self.space.decode(genome).key, asked_after=0)
 
     def _require_plantable(self, genome: Genome) -> None:
-        """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a candidate already."""
+        """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a
+        candidate already.
+        """
         network = self.space.decode(genome)
         if self.limits.excess(network) > 1:
             raise InvalidInput(
-                f"the network has {network.params:,} parameters and {network.macs:,} MACs, but the limits are "
+                f"the network has {network.params:,} parameters and {network.macs:,} MACs, but "
+                "the limits are "
                 f"{self.limits}; plant a smaller one"
             )
         wanted = Candidate(len(self._candidates), self._planted(0, genome).proposal, network.key)
         if wanted.identity in self._seen:
             same = next(c.number for c in self._candidates if c.identity == wanted.identity)
-            raise InvalidInput(f"this network is candidate #{same} already; nothing is trained twice")
+            raise InvalidInput(
+                f"this network is candidate #{same} already; nothing is trained twice"
+            )
 
     def _what_is_exhausted(self, draws: int, refused: Refused) -> str:
         tried = len(self._candidates)
@@ -300,18 +363,21 @@ class Study:
             over = f", {too_large:,} exceed {self.limits}" if too_large else ""
             rest = f", and the others are {rest}" if too_large + banned < draws else ""
             return (
-                f"what is not banned is exhausted: {banned:,} of {draws:,} draws from the space {self.space.name!r} "
+                f"what is not banned is exhausted: {banned:,} of {draws:,} draws from the space "
+                f"{self.space.name!r} "
                 f"use {names}{over}{rest}; allow an operation again, or choose a larger space"
             )
         if smallest is None:
             return (
-                f"the space {self.space.name!r} is exhausted: all of {draws:,} draws are {rest}; choose a larger space "
+                f"the space {self.space.name!r} is exhausted: all of {draws:,} draws are {rest}; "
+                "choose a larger space "
                 "for a longer search"
             )
         found = f"{too_large:,} of {draws:,} draws from the space {self.space.name!r} exceed {self.limits}"
         rest = f", and the others are {rest}" if too_large < draws else ""
         return (
-            f"the limits are exhausted: {found}{rest}; the smallest network beyond them has {smallest.params:,} "
+            f"the limits are exhausted: {found}{rest}; the smallest network beyond them has "
+            f"{smallest.params:,} "
             f"parameters and {smallest.macs:,} MACs, so raise the limits or choose another space"
         )
 
@@ -338,8 +404,8 @@ class Study:
     def _require_hope(self, number: int) -> None:
         """Ends a run whose first candidates all failed for one reason.
 
-        By number, so that it does not depend on who was faster; looked at only when one of them arrives, so that
-        whoever has removed the reason, or does not mind, can resume the run.
+        By number, so that it does not depend on who was faster; looked at only when one of them
+        arrives, so that whoever has removed the reason, or does not mind, can resume the run.
         """
         numbers = [c.number for c in islice((c for c in self._candidates if c.trained), _HOPELESS)]
         first = [self._latest.get(n) for n in numbers]
@@ -348,9 +414,12 @@ class Study:
         if not all(e is not None and e.state is State.FAILED for e in first):
             return
         reasons = [e.reason or "" for e in first if e is not None]
-        if len({re.sub(r"\d+", "", reason) for reason in reasons}) == 1:  # numbers and bytes may differ
+        if (
+            len({re.sub(r"\d+", "", reason) for reason in reasons}) == 1
+        ):  # numbers and bytes may differ
             raise RunError(
-                f"the first {_HOPELESS} candidates all failed with {reasons[0]!r}: remove the reason and begin again"
+                f"the first {_HOPELESS} candidates all failed with {reasons[0]!r}: remove the "
+                "reason and begin again"
             )
 
 

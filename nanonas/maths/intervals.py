@@ -11,18 +11,23 @@ from numpy.typing import NDArray
 from nanonas.core import Floats
 
 Labels = NDArray[np.int64]  # which cluster each belongs to
-WINSOR = 0.05  # the worst accuracies count as this quantile of them: one that diverged is not to decide everything
+# the worst accuracies count as this quantile of them: one that diverged is not to decide everything
+WINSOR = 0.05
 
 
-def association(y: Floats, x: Floats, clusters: Labels, risk: float) -> tuple[float, float, float] | None:
-    """The slope of y on the first column of x, at equal others, and its interval; None where it cannot be told.
+def association(
+    y: Floats, x: Floats, clusters: Labels, risk: float
+) -> tuple[float, float, float] | None:
+    """The slope of y on the first column of x, at equal others, and its interval; None where it
+    cannot be told.
 
     Without columns it is the mean of y.
 
-    Least squares with a constant. The variance is the jackknife's over clusters, of the estimators for them the most
-    careful where clusters are few or unequal, with Student's t of one degree of freedom less than there are clusters
-    (MacKinnon, Nielsen & Webb 2023, https://doi.org/10.1016/j.jeconom.2022.04.001). The usual sandwich held 89 % of
-    what it should hold to 95 %, with 20 families of 10 that are much alike.
+    Least squares with a constant. The variance is the jackknife's over clusters, of the estimators
+    for them the most careful where clusters are few or unequal, with Student's t of one degree of
+    freedom less than there are clusters (MacKinnon, Nielsen & Webb 2023,
+    https://doi.org/10.1016/j.jeconom.2022.04.001). The usual sandwich held 89 % of what it should
+    hold to 95 %, with 20 families of 10 that are much alike.
 
     Args:
         y: shape (n,).
@@ -44,7 +49,10 @@ def association(y: Floats, x: Floats, clusters: Labels, risk: float) -> tuple[fl
     np.add.at(products, places, design * y[:, None])
     try:
         slope = float(np.linalg.solve(squares.sum(axis=0), products.sum(axis=0))[0])
-        left = (squares.sum(axis=0) - squares, products.sum(axis=0) - products)  # without each of the clusters
+        left = (
+            squares.sum(axis=0) - squares,
+            products.sum(axis=0) - products,
+        )  # without each of the clusters
         without = np.linalg.solve(left[0], left[1][:, :, None])[:, 0, 0]
     except np.linalg.LinAlgError:
         return None  # all that could tell is in one cluster
@@ -54,9 +62,11 @@ def association(y: Floats, x: Floats, clusters: Labels, risk: float) -> tuple[fl
 
 
 def _independent(x: Floats) -> Floats | None:
-    """The columns and a constant, without those that follow from others; None where the first one does.
+    """The columns and a constant, without those that follow from others; None where the first one
+    does.
 
-    Of children that inherit, say, all train for fewer epochs: it need not be known which of the two it was.
+    Of children that inherit, say, all train for fewer epochs: it need not be known which of the two
+    it was.
     """
     scaled = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
     kept: list[int] = []
@@ -91,29 +101,40 @@ Z = 1.96  # of a 95 % interval
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n that was observed (Wilson 1927, https://doi.org/10.2307/2276774)."""
+    """The 95 % interval of a share of n that was observed (Wilson 1927,
+    https://doi.org/10.2307/2276774).
+    """
     middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """The median of independent values, and an interval that holds that of their distribution, whatever it is.
+def median_interval(
+    values: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """The median of independent values, and an interval that holds that of their distribution,
+    whatever it is.
 
-    From the r-th smallest to the r-th largest value, where r is the largest rank that keeps the confidence: below the
-    median lie binomially many, B(n, 1/2). David & Nagaraja 2003, Order Statistics, section 7.1; for running times see
-    Hoefler & Belli 2015, https://doi.org/10.1145/2807591.2807644. Fewer than six values have no such interval at
-    95 %: theirs is all that they span.
+    From the r-th smallest to the r-th largest value, where r is the largest rank that keeps the
+    confidence: below the median lie binomially many, B(n, 1/2). David & Nagaraja 2003, Order
+    Statistics, section 7.1; for running times see Hoefler & Belli 2015,
+    https://doi.org/10.1145/2807591.2807644. Fewer than six values have no such interval at 95 %:
+    theirs is all that they span.
 
     Args:
         values: one or more.
         confidence: in (0, 1).
     """
     ordered, n = sorted(values), len(values)
-    rank, below = 0, math.exp(-n * math.log(2))  # the probability that at most `rank` values lie below the median
+    rank, below = (
+        0,
+        math.exp(-n * math.log(2)),
+    )  # the probability that at most `rank` values lie below the median
     while below <= (1 - confidence) / 2:
         rank += 1
-        below += math.exp(math.lgamma(n + 1) - math.lgamma(rank + 1) - math.lgamma(n - rank + 1) - n * math.log(2))
+        below += math.exp(
+            math.lgamma(n + 1) - math.lgamma(rank + 1) - math.lgamma(n - rank + 1) - n * math.log(2)
+        )
     rank = max(rank, 1)
     median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return median, ordered[rank - 1], ordered[n - rank]

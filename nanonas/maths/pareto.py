@@ -1,7 +1,8 @@
 """Several objectives at once: who dominates whom, how crowded it is there, how much a front covers.
 
-Everything takes losses, shape (n, objectives), one row a network; lower is better in each column, infinite is worst, no
-NaN. A row dominates another when it is nowhere higher and somewhere lower; equal rows don't dominate each other.
+Everything takes losses, shape (n, objectives), one row a network; lower is better in each column,
+infinite is worst, no NaN. A row dominates another when it is nowhere higher and somewhere lower;
+equal rows don't dominate each other.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ def front(losses: Floats) -> NDArray[np.bool_]:
 
 
 def crowding(losses: Floats, ranks: Integers) -> Floats:
-    """How far apart each row's neighbours in its own front are: shape (n,), 0 or more; infinite at a front's ends.
+    """How far apart each row's neighbours in its own front are: shape (n,), 0 or more; infinite at
+    a front's ends.
 
-    The distances between the next lower and the next higher loss of the front, relative to the front's range, summed
-    over the objectives; an objective without a finite range above 0 adds nothing but its ends. Deb et al. 2002, III.B.
-    Of equal rows all but the first have 0, and the others' distances are computed without them: else copies at an end
-    would all be infinite (Fortin & Parizeau 2013, https://doi.org/10.1145/2463372.2463456).
+    The distances between the next lower and the next higher loss of the front, relative to the
+    front's range, summed over the objectives; an objective without a finite range above 0 adds
+    nothing but its ends. Deb et al. 2002, III.B. Of equal rows all but the first have 0, and the
+    others' distances are computed without them: else copies at an end would all be infinite (Fortin
+    & Parizeau 2013, https://doi.org/10.1145/2463372.2463456).
 
     Args:
         ranks: which front each row is in, shape (n,), as from `ranks`.
@@ -47,7 +50,9 @@ def crowding(losses: Floats, ranks: Integers) -> Floats:
     distances = np.zeros(len(losses))
     if len(losses) == 0:
         return distances
-    first = np.unique(losses, axis=0, return_index=True)[1]  # by value: ties don't depend on the order of rows
+    first = np.unique(losses, axis=0, return_index=True)[
+        1
+    ]  # by value: ties don't depend on the order of rows
     rank, sums = ranks[first], np.zeros(len(first))
     for column in losses[first].T:
         order = np.lexsort((column, rank))  # front after front, each ascending
@@ -58,7 +63,9 @@ def crowding(losses: Floats, ranks: Integers) -> Floats:
             span = np.repeat(ascending[ends] - ascending[starts], ends - starts + 1)
             gaps[1:-1] = ascending[2:] - ascending[:-2]
         ranged = (span > 0) & np.isfinite(span)
-        with np.errstate(over="ignore"):  # at the ends, where a gap leads into another front; they are infinite anyway
+        with np.errstate(
+            over="ignore"
+        ):  # at the ends, where a gap leads into another front; they are infinite anyway
             gaps = np.divide(gaps, span, out=np.zeros(len(order)), where=ranged)
         gaps[starts] = gaps[ends] = np.inf
         sums[order] += gaps
@@ -69,8 +76,8 @@ def crowding(losses: Floats, ranks: Integers) -> Floats:
 def hypervolume(losses: Floats, reference: Sequence[float]) -> float:
     """The volume that the rows dominate below `reference`, shape (objectives,): higher is better.
 
-    Zitzler & Thiele 1998, https://doi.org/10.1007/BFb0056872. Rows that don't lie below the reference in every
-    objective add nothing.
+    Zitzler & Thiele 1998, https://doi.org/10.1007/BFb0056872. Rows that don't lie below the
+    reference in every objective add nothing.
     """
     import moocore
 
@@ -83,7 +90,8 @@ def hypervolume(losses: Floats, reference: Sequence[float]) -> float:
 def _places(losses: Floats) -> Floats:
     """Each loss' place in its column, which is all that dominance asks for; finite.
 
-    moocore (0.3.2) ranks infinities wrongly with three objectives and more, and minus infinity crashes it.
+    moocore (0.3.2) ranks infinities wrongly with three objectives and more, and minus infinity
+    crashes it.
     """
     places = np.empty_like(losses)
     for column, into in zip(losses.T, places.T, strict=True):

@@ -29,29 +29,38 @@ class Correlation:
 
 
 def kendall(predicted: Floats, measured: Floats) -> Correlation:
-    """The correlation of n predictions, 2 or more, with what was measured, shape (n,) each; infinities may be ties.
+    """The correlation of n predictions, 2 or more, with what was measured, shape (n,) each;
+    infinities may be ties.
 
-    Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. The interval is normal with the variance of Noether's
-    estimator (Hollander & Wolfe 1999, Nonparametric Statistical Methods, 8.32), which unlike the one under independence
-    holds for every tau.
+    Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. The interval is normal with the variance
+    of Noether's estimator (Hollander & Wolfe 1999, Nonparametric Statistical Methods, 8.32), which
+    unlike the one under independence holds for every tau.
     """
     n = len(predicted)
-    signs = [1.0 * np.greater.outer(values, values) - np.less.outer(values, values) for values in (predicted, measured)]
+    signs = [
+        1.0 * np.greater.outer(values, values) - np.less.outer(values, values)
+        for values in (predicted, measured)
+    ]
     concordance = (signs[0] * signs[1]).sum(axis=1)  # of each candidate with all others
     untied = np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
     if untied == 0:
         return Correlation(0.0, -1.0, 1.0, n)
     tau = float(concordance.sum() / untied)
     spread = float(((concordance - concordance.mean()) ** 2).sum())
-    variance = 2 / (n * (n - 1)) * (2 * (n - 2) / (n * (n - 1) ** 2) * spread + max(0.0, 1 - tau**2))
-    half = 1.96 * max(float(np.sqrt(variance)), 1 / n)  # of a few that are all in order: not yet a certainty
+    variance = (
+        2 / (n * (n - 1)) * (2 * (n - 2) / (n * (n - 1) ** 2) * spread + max(0.0, 1 - tau**2))
+    )
+    half = 1.96 * max(
+        float(np.sqrt(variance)), 1 / n
+    )  # of a few that are all in order: not yet a certainty
     return Correlation(tau, max(-1.0, tau - half), min(1.0, tau + half), n)
 
 
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
     """The probability that b, if it were like a, would come out as much better as it did, or more.
 
-    Mann & Whitney 1947, https://doi.org/10.1214/aoms/1177730491, one-sided, in the normal approximation with ties.
+    Mann & Whitney 1947, https://doi.org/10.1214/aoms/1177730491, one-sided, in the normal
+    approximation with ties.
     """
     from scipy.special import ndtr
 
@@ -65,9 +74,12 @@ def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def mean_ranks(values: Floats) -> Floats:
-    """For each of n rows, how many others are better, on average over the columns: (n, scores) -> (n,), 0 the best.
+    """For each of n rows, how many others are better, on average over the columns: (n, scores) ->
+    (n,), 0 the best.
 
     More is better in each column; equals have an equal rank.
     """
-    ranks: Floats = np.array([np.searchsorted(np.sort(-column), -column) for column in values.T], dtype=np.float64)
+    ranks: Floats = np.array(
+        [np.searchsorted(np.sort(-column), -column) for column in values.T], dtype=np.float64
+    )
     return ranks.mean(axis=0)  # type: ignore[no-any-return]

@@ -11,22 +11,38 @@ from nanonas.core import Integers
 from nanonas.networks.network import Network
 from nanonas.networks.ops import OPS, Node
 
-# What a pair is worth: the sum over the columns of `_described` that are equal. Before an edit everything comes from
-# the same, behind it everything leads to the same, so these two find its place. The future counts for more: of a new
-# unit with a skip around it and the old one behind it, the new one has the old origin and the old one the old future.
-WEIGHTS = {"origin": 4, "future": 6, "reads": 1, "read_by": 1, "grouped": 3, "attributes": 1, "kernel": 1, "width": 1}
+# What a pair is worth: the sum over the columns of `_described` that are equal. Before an edit
+# everything comes from the same, behind it everything leads to the same, so these two find its
+# place. The future counts for more: of a new
+# unit with a skip around it and the old one behind it, the new one has the old origin and the old
+# one the old future.
+WEIGHTS = {
+    "origin": 4,
+    "future": 6,
+    "reads": 1,
+    "read_by": 1,
+    "grouped": 3,
+    "attributes": 1,
+    "kernel": 1,
+    "width": 1,
+}
 TOGETHER = 8  # what it is worth that a norm, say, stays with its convolution
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Two networks, node by node; names of nodes. `same` and `changed` both run from the child to its parent.
+    """Two networks, node by node; names of nodes. `same` and `changed` both run from the child to
+    its parent.
 
     Both keep the order: of two pairs, the one that is first in the child is first in the parent.
     """
 
-    same: Mapping[str, str]  # equal operation, attributes and shapes; between images of two sizes, channels for shapes
-    changed: Mapping[str, str]  # the same operation between the same neighbours, with something else about it
+    same: Mapping[
+        str, str
+    ]  # equal operation, attributes and shapes; between images of two sizes, channels for shapes
+    changed: Mapping[
+        str, str
+    ]  # the same operation between the same neighbours, with something else about it
     new: tuple[str, ...]  # nodes of the child, in its order, that the parent does not have
     gone: tuple[str, ...]  # nodes of the parent, in its order, that the child does not have
 
@@ -34,9 +50,10 @@ class Alignment:
 def align(parent: Network, child: Network) -> Alignment:
     """Pairs the nodes of a child with those of its parent.
 
-    First a common subsequence of (operation, attributes, shapes), in topological order, the one that is worth most by
-    `WEIGHTS`: a long one, of pairs that stand in the same surroundings. Longest alone is misled by what is everywhere,
-    norms and activations. Between two neighbours of it, another one of the operations alone. 0.7 ms for 25 nodes each.
+    First a common subsequence of (operation, attributes, shapes), in topological order, the one
+    that is worth most by `WEIGHTS`: a long one, of pairs that stand in the same surroundings.
+    Longest alone is misled by what is everywhere, norms and activations. Between two neighbours of
+    it, another one of the operations alone. 0.7 ms for 25 nodes each.
     """
     numbers: dict[Hashable, int] = {}
     sized = parent.input_shape == child.input_shape
@@ -60,7 +77,9 @@ def align(parent: Network, child: Network) -> Alignment:
     )
 
 
-Described = dict[str, Integers]  # a column: what it says of every node, shape (nodes,); equal numbers, equal things
+Described = dict[
+    str, Integers
+]  # a column: what it says of every node, shape (nodes,); equal numbers, equal things
 
 
 def _described(network: Network, numbers: dict[Hashable, int], sized: bool) -> Described:
@@ -84,12 +103,16 @@ def _described(network: Network, numbers: dict[Hashable, int], sized: bool) -> D
     before = dict(zip(names[1:], network.nodes, strict=False))
     rows = [
         {
-            "exact": number((kind[node.name], *(shape[seen] for shape in (node.shape, *node.input_shapes)))),
+            "exact": number(
+                (kind[node.name], *(shape[seen] for shape in (node.shape, *node.input_shapes)))
+            ),
             "op": number(node.op),
             "origin": origin[node.name],
             "future": future[node.name],
             "reads": number(("reads", *sorted(kind[name] for name in node.inputs))),
-            "read_by": number(("read by", *sorted(kind[reader.name] for reader in network.readers[node.name]))),
+            "read_by": number(
+                ("read by", *sorted(kind[reader.name] for reader in network.readers[node.name]))
+            ),
             "grouped": int(_grouped(node)),
             "attributes": kind[node.name],
             "together": int(_together(before.get(node.name), node)),
@@ -106,7 +129,9 @@ def _grouped(node: Node) -> bool:
 
 
 def _together(before: Node | None, node: Node) -> bool:
-    """Whether a node is of one unit with the one before it: a norm, an activation, what follows a depthwise one."""
+    """Whether a node is of one unit with the one before it: a norm, an activation, what follows a
+    depthwise one.
+    """
     if before is None or node.inputs != (before.name,):
         return False
     return node.op in ("norm", "act") or _grouped(before)
@@ -124,7 +149,9 @@ def _common(a: Described, b: Described, column: str) -> list[tuple[int, int]]:
         score += weight * (a[other][:, None] == b[other])
     score *= a[column][:, None] == b[column]
     together = TOGETHER * (a["together"][:, None] & b["together"])
-    best = np.zeros((shape[0] + 1, shape[1] + 1), dtype=np.int64)  # of the first i of a and the first j of b
+    best = np.zeros(
+        (shape[0] + 1, shape[1] + 1), dtype=np.int64
+    )  # of the first i of a and the first j of b
     ended = np.zeros_like(best)  # the same, where these two are a pair; 0: they cannot be
     for i in range(shape[0]):
         joined = np.where(ended[i, :-1] > 0, ended[i, :-1] + together[i], 0)

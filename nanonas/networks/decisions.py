@@ -1,4 +1,6 @@
-"""What a network decided, whatever space it is of: which kernels, how wide, how deep, with how many skips."""
+"""What a network decided, whatever space it is of: which kernels, how wide, how deep, with how many
+skips.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,15 @@ from nanonas.networks.network import Network
 from nanonas.networks.ops import Node
 
 Value = float | str
-THIRDS = ("early", "middle", "late")  # of the convolutions that are no projections, from the image on
+THIRDS = (
+    "early",
+    "middle",
+    "late",
+)  # of the convolutions that are no projections, from the image on
 
-# How an effect of each decision is said. A number: what one more of it, or all against none, does; a word: what it does
-# against all the others. "size" are those that a network's size follows from: they are not compared at equal size.
+# How an effect of each decision is said. A number: what one more of it, or all against none, does;
+# a word: what it does against all the others. "size" are those that a network's size follows from:
+# they are not compared at equal size.
 NUMBERS: Mapping[str, tuple[str, bool]] = {
     "convolutions": ("one more convolution", True),
     "early filters": ("twice as many filters early", True),
@@ -34,11 +41,15 @@ WORDS: Mapping[str, str] = {
 
 
 def decisions(network: Network) -> dict[str, Value]:
-    """Numbers and words by the names of `NUMBERS` and `WORDS`; what a network has not decided is left out."""
+    """Numbers and words by the names of `NUMBERS` and `WORDS`; what a network has not decided is
+    left out.
+    """
     ops = Counter(node.op for node in network.nodes)
     layers = [node for node in network.nodes if node.op == "conv" and not projects(network, node)]
     depthwise = [node for node in layers if node["groups"] != 1]
-    whole = len(layers) - len(depthwise)  # the 1×1 half of a separable one is counted, its depthwise half is not
+    whole = len(layers) - len(
+        depthwise
+    )  # the 1×1 half of a separable one is counted, its depthwise half is not
     found: dict[str, Value] = {
         "convolutions": float(whole),
         "dense": float(ops["dense"] - 1),
@@ -49,14 +60,20 @@ def decisions(network: Network) -> dict[str, Value]:
     }
     if layers:
         found["separable"] = len(depthwise) / max(1, whole)
-        normed = [any(reader.op == "norm" for reader in network.readers[node.name]) for node in layers]
+        normed = [
+            any(reader.op == "norm" for reader in network.readers[node.name]) for node in layers
+        ]
         found["normed"] = sum(normed) / max(1, whole)
         for third, some in zip(THIRDS, _thirds(layers), strict=True):
             if some:
-                found[f"{third} kernel"] = _most([f"{node['kernel']}×{node['kernel']}" for node in _spatial(some)])
+                found[f"{third} kernel"] = _most(
+                    [f"{node['kernel']}×{node['kernel']}" for node in _spatial(some)]
+                )
         for third, some in (("early", _thirds(layers)[0]), ("late", _thirds(layers)[2])):
             if some:
-                found[f"{third} filters"] = sum(math.log2(node.shape[0]) for node in some) / len(some)
+                found[f"{third} filters"] = sum(math.log2(node.shape[0]) for node in some) / len(
+                    some
+                )
     if kinds := [str(node["kind"]) for node in network.nodes if node.op == "act"]:
         found["activation"] = _most(kinds)
     strided = [node for node in network.nodes if dict(node.attributes).get("stride", 1) != 1]
@@ -76,15 +93,23 @@ def projects(network: Network, node: Node) -> bool:
 
 
 def _thirds(layers: Sequence[Node]) -> list[Sequence[Node]]:
-    """The first third, the last one, and what is between; of fewer than three convolutions none is in the middle."""
+    """The first third, the last one, and what is between; of fewer than three convolutions none is
+    in the middle.
+    """
     third = max(1, round(len(layers) / 3))
-    return [layers[:third], layers[third : max(third, len(layers) - third)], layers[max(third, len(layers) - third) :]]
+    return [
+        layers[:third],
+        layers[third : max(third, len(layers) - third)],
+        layers[max(third, len(layers) - third) :],
+    ]
 
 
 def _spatial(layers: Sequence[Node]) -> Sequence[Node]:
     """Without the 1×1 halves of separable convolutions, unless there is nothing else."""
     depthwise = {node.name for node in layers if node["groups"] != 1}
-    return [node for node in layers if not (node["kernel"] == 1 and node.inputs[0] in depthwise)] or layers
+    return [
+        node for node in layers if not (node["kernel"] == 1 and node.inputs[0] in depthwise)
+    ] or layers
 
 
 def _halver(node: Node) -> str:

@@ -1,4 +1,6 @@
-"""What a child's network has otherwise than its parent's, in the words of somebody who edits networks."""
+"""What a child's network has otherwise than its parent's, in the words of somebody who edits
+networks.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,27 @@ from nanonas.networks.network import Network
 from nanonas.networks.ops import Node
 
 SEVERAL, REWIRED = "several edits", "other connections"
-SIZES = ("filters", "units", "window", "dropout rate", "stride", "kernel")  # attributes that are more or less
+SIZES = (
+    "filters",
+    "units",
+    "window",
+    "dropout rate",
+    "stride",
+    "kernel",
+)  # attributes that are more or less
 NAMES = {  # of attributes, where they would not be understood alone
     ("act", "kind"): "activation",
     ("maxpool", "kernel"): "window",
     ("avgpool", "kernel"): "window",
     ("dropout", "rate"): "dropout rate",
 }
-LAYERS = {"maxpool": "pool", "avgpool": "pool", "dense": "dense layer", "dropout": "dropout", "zero": "zero"}
+LAYERS = {
+    "maxpool": "pool",
+    "avgpool": "pool",
+    "dense": "dense layer",
+    "dropout": "dropout",
+    "zero": "zero",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,9 @@ class Difference:
     """A child against its parent."""
 
     edits: tuple[Edit, ...]
-    marks: Mapping[str, str] = field(default_factory=dict)  # "new" or "changed", by the name of a node of the child
+    marks: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "new" or "changed", by the name of a node of the child
     gone: tuple[Node, ...] = ()  # the parent's nodes that it lacks
 
     @property
@@ -48,8 +65,8 @@ class Difference:
 def edits(parent: Network, child: Network, alignment: Alignment) -> tuple[Edit, ...]:
     """The edits that an alignment shows, without what only follows from them.
 
-    A norm or an activation belongs to the layer before it, the 1×1 convolution that makes shapes fit belongs to its
-    skip, and a layer that only sees other shapes is as it was.
+    A norm or an activation belongs to the layer before it, the 1×1 convolution that makes shapes
+    fit belongs to its skip, and a layer that only sees other shapes is as it was.
     """
     found = [*_layers(child, alignment.new, "added"), *_layers(parent, alignment.gone, "removed")]
     for name, before in alignment.changed.items():
@@ -93,7 +110,9 @@ def _layers(network: Network, names: tuple[str, ...], done: str) -> list[Edit]:
 
 
 def _layer(network: Network, name: str, names: tuple[str, ...]) -> tuple[str, str] | None:
-    """The kind of a layer, and in words; None for what belongs to another one of `names`, or makes shapes fit."""
+    """The kind of a layer, and in words; None for what belongs to another one of `names`, or makes
+    shapes fit.
+    """
     node = network.named[name]
     follows = any(source in names for source in node.inputs)
     leads = all(reader.op == "conv" and reader.name in names for reader in network.readers[name])
@@ -121,7 +140,11 @@ def _changes(old: Network, before: Node, young: Network, now: Node) -> list[Edit
         how = "separable" if _separable(young, now) or _depthwise(now) else "not separable"
         return [Edit(f"made {how}", f"made {how}", now.name)]
     for name, value in now.attributes:
-        if name in ("bias", "groups") or value == was.get(name) or (name == "filters" and _depthwise(now)):
+        if (
+            name in ("bias", "groups")
+            or value == was.get(name)
+            or (name == "filters" and _depthwise(now))
+        ):
             continue
         label = NAMES.get((now.op, name), name)
         kind = f"other {label}"
@@ -137,9 +160,13 @@ def _changes(old: Network, before: Node, young: Network, now: Node) -> list[Edit
 
 
 def _merged(found: list[Edit]) -> tuple[Edit, ...]:
-    """One edit for what is one: a layer that moved, that became separable, or that stands in another one's place."""
+    """One edit for what is one: a layer that moved, that became separable, or that stands in
+    another one's place.
+    """
     for edit in list(found):
-        gone = Edit(edit.kind.replace(" added", " removed"), edit.words.replace(" added", " removed"))
+        gone = Edit(
+            edit.kind.replace(" added", " removed"), edit.words.replace(" added", " removed")
+        )
         if edit.kind.endswith(" added") and edit in found and gone in found:
             found = [one for one in found if one is not edit]
             found[found.index(gone)] = Edit(

@@ -1,8 +1,9 @@
-"""What a predictor reads of a `Network`, of whatever space: how large, how deep, which operations, where, and in what
-order.
+"""What a predictor reads of a `Network`, of whatever space: how large, how deep, which operations,
+where, and in what order.
 
-The features come in groups that belong together (`GROUPS`), so that a predictor can learn for each of them how much it
-matters. Counts are log(1 + count): one convolution more is much where there are two, and little where there are twenty.
+The features come in groups that belong together (`GROUPS`), so that a predictor can learn for each
+of them how much it matters. Counts are log(1 + count): one convolution more is much where there are
+two, and little where there are twenty.
 """
 
 from __future__ import annotations
@@ -16,9 +17,29 @@ from nanonas.core import Floats, Shape
 from nanonas.networks.network import Network
 from nanonas.networks.ops import ACTIVATIONS, Node
 
-KINDS = ("conv1", "conv3", "conv5", "conv7", "depthwise", "maxpool", "avgpool", "dense", "dropout", "add", "concat")
-PLACES = ("conv", "depthwise", "pool", "join", "end")  # what a link leads from and to; "end" is all behind the maps
-LEVELS = 6  # halvings of the map since the image, 5 and more together; vectors have a level of their own
+KINDS = (
+    "conv1",
+    "conv3",
+    "conv5",
+    "conv7",
+    "depthwise",
+    "maxpool",
+    "avgpool",
+    "dense",
+    "dropout",
+    "add",
+    "concat",
+)
+PLACES = (
+    "conv",
+    "depthwise",
+    "pool",
+    "join",
+    "end",
+)  # what a link leads from and to; "end" is all behind the maps
+LEVELS = (
+    6  # halvings of the map since the image, 5 and more together; vectors have a level of their own
+)
 GROUPS: dict[str, int] = {  # and how many features each has, in the order of `features`
     "size": 3,
     "depth": 5,
@@ -31,10 +52,13 @@ GROUPS: dict[str, int] = {  # and how many features each has, in the order of `f
 def features(network: Network) -> Floats:
     """The network in numbers, shape (sum of `GROUPS`,).
 
-    size: logarithms of the parameters, of the multiply-accumulates and of all values that an image becomes.
-    depth: weighted layers on the longest way and on the shortest, all of them, joins, and (logarithm of) ways.
+    size: logarithms of the parameters, of the multiply-accumulates and of all values that an image
+    becomes.
+    depth: weighted layers on the longest way and on the shortest, all of them, joins, and
+    (logarithm of) ways.
     operations: how many of each kind; the share of each activation; norms for each convolution.
-    levels: after so many halvings, how many operations of each kind, and how wide (mean log2 of the channels).
+    levels: after so many halvings, how many operations of each kind, and how wide (mean log2 of the
+    channels).
     links: which kind of operation follows which, norms and activations left out.
     """
     kinds = {node.name: _kind(node) for node in network.nodes}
@@ -64,7 +88,12 @@ def features(network: Network) -> Floats:
             *(math.log1p(counts[kind]) for kind in KINDS),
             *(counts[kind] / activations for kind in ACTIVATIONS),
             counts["norm"] / max(1, convolutions),
-            *(math.log1p(counts[kind, level]) for level in range(LEVELS) for kind in KINDS if kind in _ON_MAPS),
+            *(
+                math.log1p(counts[kind, level])
+                for level in range(LEVELS)
+                for kind in KINDS
+                if kind in _ON_MAPS
+            ),
             *(sum(widths[level]) / max(1, len(widths[level])) / 4 for level in range(LEVELS)),
             *(math.log1p(counts[a, b]) for a in ("input", *PLACES) for b in PLACES),
         ],
@@ -114,4 +143,7 @@ def _depths(network: Network) -> list[float]:
     end = network.nodes[-1].name
     weighted = sum(node.op in ("conv", "dense") for node in network.nodes)
     joins = sum(node.op in ("add", "concat") for node in network.nodes)
-    return [*map(math.log1p, (longest[end], shortest[end], weighted, joins)), math.log1p(ways[end]) / 2]
+    return [
+        *map(math.log1p, (longest[end], shortest[end], weighted, joins)),
+        math.log1p(ways[end]) / 2,
+    ]

@@ -33,24 +33,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Rows from top to bottom, the image first, and what reads what: (from, to), places of rows, from < to."""
+    """Rows from top to bottom, the image first, and what reads what: (from, to), places of rows,
+    from < to.
+    """
 
     rows: tuple[Row, ...]
     links: tuple[tuple[int, int], ...]
 
     def reads(self, place: int) -> list[int]:
-        """The rows that a row reads; none where that is the one above it alone, or where it is the image."""
+        """The rows that a row reads; none where that is the one above it alone, or where it is the
+        image.
+        """
         sources = [start for start, end in self.links if end == place]
         return [] if sources == [place - 1] else sources
 
     @property
     def arcs(self) -> list[tuple[int, int, int]]:
-        """The links that pass a row, (from, to, lane): arcs in a lane do not overlap; short ones are inside."""
+        """The links that pass a row, (from, to, lane): arcs in a lane do not overlap; short ones
+        are inside.
+        """
         lanes: list[list[tuple[int, int]]] = []
         placed: list[tuple[int, int, int]] = []
         far = [link for link in self.links if link[1] - link[0] > 1]
         for start, end in sorted(far, key=lambda link: (link[1] - link[0], link)):
-            free = (n for n, taken in enumerate(lanes) if all(end <= a or b <= start for a, b in taken))
+            free = (
+                n for n, taken in enumerate(lanes) if all(end <= a or b <= start for a, b in taken)
+            )
             lane = next(free, len(lanes))
             if lane == len(lanes):
                 lanes.append([])
@@ -65,7 +73,9 @@ def drawing(network: Network) -> Drawing:
     row_of = {"input": 0}
     for node in network.nodes:
         last = groups[-1] if groups else []
-        follows = last and node.inputs == (last[-1].name,) and len(network.readers[last[-1].name]) == 1
+        follows = (
+            last and node.inputs == (last[-1].name,) and len(network.readers[last[-1].name]) == 1
+        )
         if follows and node.op in ("norm", "act"):
             last.append(node)
         else:
@@ -98,7 +108,11 @@ def words(node: Node) -> str:
         return f"{size}{'depthwise' if a['groups'] != 1 else 'conv'}{stride}"
     if node.op in ("maxpool", "avgpool"):
         return f"{size}{node.op[:3]} pool{stride}"
-    named = {"globalpool": "global pool", "act": str(a.get("kind")), "dropout": f"dropout {a.get('rate')}"}
+    named = {
+        "globalpool": "global pool",
+        "act": str(a.get("kind")),
+        "dropout": f"dropout {a.get('rate')}",
+    }
     return named.get(node.op, node.op)
 
 
@@ -108,7 +122,13 @@ def _row(group: Sequence[Node]) -> Row:
     if first.op == "conv" and first["groups"] != 1:
         family = "separable"
     said = " · ".join(words(node) for node in group)
-    return Row(said, group[-1].shape, sum(n.params for n in group), family, tuple(node.name for node in group))
+    return Row(
+        said,
+        group[-1].shape,
+        sum(n.params for n in group),
+        family,
+        tuple(node.name for node in group),
+    )
 
 
 def shape_in_words(shape: Shape) -> str:

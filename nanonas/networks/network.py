@@ -1,10 +1,11 @@
 """The one picture of an architecture: an immutable graph of named operations with their shapes.
 
-Builder, parameter and MAC counts, duplicate check, drawings and export all read this. Shapes leave out the batch:
-``(C, H, W)`` for feature maps, ``(F,)`` for vectors. A space draws a network with `Draft`; what does not lead to the
-output is dropped, so genes without effect leave no trace.
+Builder, parameter and MAC counts, duplicate check, drawings and export all read this. Shapes leave
+out the batch: ``(C, H, W)`` for feature maps, ``(F,)`` for vectors. A space draws a network with
+`Draft`; what does not lead to the output is dropped, so genes without effect leave no trace.
 
-A new operation is one entry in `OPS` here (its shape and its costs) and one in `training.build.MODULES` (its module).
+A new operation is one entry in `OPS` here (its shape and its costs) and one in
+`training.build.MODULES` (its module).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class Network:
 
     input_shape: Shape  # (C, H, W)
     classes: int
-    nodes: tuple[Node, ...]  # in topological order, all of them on a way from "input" to the last one, the logits
+    nodes: tuple[
+        Node, ...
+    ]  # in topological order, all of them on a way from "input" to the last one, the logits
 
     @cached_property
     def named(self) -> Mapping[str, Node]:
@@ -56,15 +59,18 @@ class Network:
         """Convolutions and dense layers on the longest way from the input to the logits."""
         reached = {"input": 0}
         for node in self.nodes:
-            reached[node.name] = max(reached[name] for name in node.inputs) + (node.op in ("conv", "dense"))
+            reached[node.name] = max(reached[name] for name in node.inputs) + (
+                node.op in ("conv", "dense")
+            )
         return reached[self.nodes[-1].name]
 
     @cached_property
     def key(self) -> str:
-        """32 hex digits: equal for networks that differ at most in names, order of nodes and order of summands.
+        """32 hex digits: equal for networks that differ at most in names, order of nodes and order
+        of summands.
 
-        A Merkle hash a node, from its operation, attributes and inputs; then a hash of all of them, so that an
-        operation used twice and two operations alike are told apart.
+        A Merkle hash a node, from its operation, attributes and inputs; then a hash of all of them,
+        so that an operation used twice and two operations alike are told apart.
         """
         hashes = {"input": _digest(f"input{self.input_shape}{self.classes}")}
         for node in self.nodes:
@@ -100,7 +106,8 @@ class Draft:
         return self.input_shape if name == "input" else self._nodes[name].shape
 
     def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Attribute) -> str:
-        """Adds an operation on `inputs` and returns its name, by default the operation's and a number.
+        """Adds an operation on `inputs` and returns its name, by default the operation's and a
+        number.
 
         Raises ValueError when the shapes or attributes do not fit the operation.
         """
@@ -119,20 +126,27 @@ class Draft:
         Raises ValueError when the output's shape is not ``(classes,)``.
         """
         if self.shape(output) != (self.classes,):
-            raise ValueError(f"the output must have the shape ({self.classes},), but has {self.shape(output)}")
+            raise ValueError(
+                f"the output must have the shape ({self.classes},), but has {self.shape(output)}"
+            )
         live, waiting = set(), [output]
         while waiting:
             name = waiting.pop()
             if name != "input" and name not in live:
                 live.add(name)
                 waiting.extend(self._nodes[name].inputs)
-        return Network(self.input_shape, self.classes, tuple(n for n in self._nodes.values() if n.name in live))
+        return Network(
+            self.input_shape, self.classes, tuple(n for n in self._nodes.values() if n.name in live)
+        )
 
 
 def conv_norm(draft: Draft, x: str, filters: int, kernel: int, stride: int = 1) -> str:
     """A convolution and its norm; the stride becomes 1 where a side of the map is 1."""
     stride = stride if min(draft.shape(x)[1:]) > 1 else 1
-    return draft.add("norm", draft.add("conv", x, filters=filters, kernel=kernel, stride=stride, groups=1, bias=False))
+    return draft.add(
+        "norm",
+        draft.add("conv", x, filters=filters, kernel=kernel, stride=stride, groups=1, bias=False),
+    )
 
 
 def relu(draft: Draft, x: str) -> str:

@@ -41,7 +41,10 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one image. Convolutions and dense layers count, as everywhere in the field."""
+        """Multiply-accumulates for one image.
+
+        Convolutions and dense layers count, as everywhere in the field.
+        """
         return OPS[self.op].macs(self)
 
     def __str__(self) -> str:
@@ -60,13 +63,19 @@ class Op:
 
 
 def _pooled(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
-    """Output of a convolution or pooling with padding (kernel - 1) // 2 on every side: PyTorch's own formula."""
+    """Output of a convolution or pooling with padding (kernel - 1) // 2 on every side: PyTorch's
+    own formula.
+    """
     channels, height, width = shapes[0]
     kernel, stride = int(a["kernel"]), int(a["stride"])
     padding = (kernel - 1) // 2
-    out_height, out_width = ((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
+    out_height, out_width = (
+        (size + 2 * padding - kernel) // stride + 1 for size in (height, width)
+    )
     if min(out_height, out_width) < 1:
-        raise ValueError(f"a kernel of {kernel} with padding {padding} does not fit into {height}x{width}")
+        raise ValueError(
+            f"a kernel of {kernel} with padding {padding} does not fit into {height}x{width}"
+        )
     return (int(a.get("filters", channels)), out_height, out_width)
 
 
@@ -75,7 +84,9 @@ def _conv(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
     if int(a["kernel"]) % 2 == 0:
         raise ValueError(f"kernel must be odd, but is {a['kernel']}")
     if channels % groups or filters % groups:
-        raise ValueError(f"groups must divide {channels} input channels and {filters} filters, but is {groups}")
+        raise ValueError(
+            f"groups must divide {channels} input channels and {filters} filters, but is {groups}"
+        )
     return _pooled(shapes, a)
 
 
@@ -92,7 +103,11 @@ def _concatenated(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shap
 
 
 def _conv_weights(node: Node) -> int:
-    return node.number("filters") * (node.input_shapes[0][0] // node.number("groups")) * node.number("kernel") ** 2
+    return (
+        node.number("filters")
+        * (node.input_shapes[0][0] // node.number("groups"))
+        * node.number("kernel") ** 2
+    )
 
 
 OPS: dict[str, Op] = {
@@ -106,7 +121,9 @@ OPS: dict[str, Op] = {
     "act": Op(_same),  # kind: one of ACTIVATIONS
     "maxpool": Op(_pooled),  # kernel, stride; padding (kernel - 1) // 2
     "avgpool": Op(_pooled),  # kernel, stride; the padding does not count
-    "globalpool": Op(lambda shapes, a: (shapes[0][0],)),  # mean over height and width: (C, H, W) -> (C,)
+    "globalpool": Op(
+        lambda shapes, a: (shapes[0][0],)
+    ),  # mean over height and width: (C, H, W) -> (C,)
     "dropout": Op(_same),  # rate in [0, 1)
     "zero": Op(_same),  # zeros, whatever the input
     "dense": Op(  # units; with bias
@@ -120,6 +137,8 @@ OPS: dict[str, Op] = {
 
 
 @lru_cache(maxsize=10_000)
-def output_shape(op: str, shapes: tuple[Shape, ...], attributes: tuple[tuple[str, Attribute], ...]) -> Shape:
+def output_shape(
+    op: str, shapes: tuple[Shape, ...], attributes: tuple[tuple[str, Attribute], ...]
+) -> Shape:
     """Of an operation's output. Raises ValueError; searches draw the same operations over and over."""
     return OPS[op].shape(shapes, dict(attributes))

@@ -1,7 +1,7 @@
 """Networks made by hand, to compare with and to measure the machine with.
 
-All take any input shape (C, H, W) and number of classes; strides and pools stop where a side of the map is 1. The
-figures are for (3, 32, 32) and 10 classes.
+All take any input shape (C, H, W) and number of classes; strides and pools stop where a side of the
+map is 1. The figures are for (3, 32, 32) and 10 classes.
 """
 
 from __future__ import annotations
@@ -15,32 +15,43 @@ from nanonas.networks.network import Draft, Network, conv_norm, relu
 def resnet18(input_shape: Shape, classes: int) -> Network:
     """ResNet-18 with a CIFAR stem, 3×3 of stride 1 and no pooling: 11.17M parameters, 556M MACs.
 
-    He et al. 2016, https://arxiv.org/abs/1512.03385, table 1; the stem as everybody has it for 32×32 images.
+    He et al. 2016, https://arxiv.org/abs/1512.03385, table 1; the stem as everybody has it for
+    32×32 images.
     """
     return _resnet(input_shape, classes, widths=(64, 128, 256, 512), blocks=2)
 
 
 def resnet20(input_shape: Shape, classes: int) -> Network:
-    """The CIFAR ResNet-20 with 1×1 projections where the width changes: 272K parameters, 40.8M MACs.
+    """The CIFAR ResNet-20 with 1×1 projections where the width changes: 272K parameters, 40.8M
+    MACs.
 
-    He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2. Theirs pads the shortcut with zeros instead
-    (option A: 270K parameters).
+    He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2. Theirs pads the shortcut with
+    zeros instead (option A: 270K parameters).
     """
     return _resnet(input_shape, classes, widths=(16, 32, 64), blocks=3)
 
 
 def baseline(input_shape: Shape, classes: int) -> Network:
-    """What one writes without a search: six 3×3 convolutions, a pool after every two. 177K parameters, 22.8M MACs."""
+    """What one writes without a search: six 3×3 convolutions, a pool after every two.
+
+    177K parameters, 22.8M MACs.
+    """
     return _plain(input_shape, classes, widths=(24, 24, 48, 48, 96, 112), pooled=(1, 3))
 
 
 def plain_242k(input_shape: Shape, classes: int) -> Network:
-    """Six 3×3 convolutions, three pools: 242K parameters, 12.7M MACs. For `benchmarks/throughput.py`."""
+    """Six 3×3 convolutions, three pools: 242K parameters, 12.7M MACs.
+
+    For `benchmarks/throughput.py`.
+    """
     return _plain(input_shape, classes, widths=(16, 32, 48, 64, 96, 160), pooled=(0, 2, 4))
 
 
 def plain_61k(input_shape: Shape, classes: int) -> Network:
-    """Four 3×3 convolutions, three pools: 61K parameters, 3.4M MACs. For `benchmarks/throughput.py`."""
+    """Four 3×3 convolutions, three pools: 61K parameters, 3.4M MACs.
+
+    For `benchmarks/throughput.py`.
+    """
     return _plain(input_shape, classes, widths=(16, 32, 64, 64), pooled=(0, 1, 2))
 
 
@@ -49,7 +60,13 @@ def separable_57k(input_shape: Shape, classes: int) -> Network:
 
     For `benchmarks/throughput.py`.
     """
-    return _plain(input_shape, classes, widths=(32, 32, 32, 64, 64, 128, 256), pooled=(2, 3, 5), separable=True)
+    return _plain(
+        input_shape,
+        classes,
+        widths=(32, 32, 32, 64, 64, 128, 256),
+        pooled=(2, 3, 5),
+        separable=True,
+    )
 
 
 REFERENCES: dict[str, Callable[[Shape, int], Network]] = {
@@ -63,15 +80,23 @@ REFERENCES: dict[str, Callable[[Shape, int], Network]] = {
 
 
 def _plain(
-    input_shape: Shape, classes: int, widths: Sequence[int], pooled: Sequence[int], separable: bool = False
+    input_shape: Shape,
+    classes: int,
+    widths: Sequence[int],
+    pooled: Sequence[int],
+    separable: bool = False,
 ) -> Network:
-    """3×3 convolution, norm and relu a width, 2×2 max pooling after those in `pooled`; separable from the second on."""
+    """3×3 convolution, norm and relu a width, 2×2 max pooling after those in `pooled`; separable
+    from the second on.
+    """
     draft = Draft(input_shape, classes)
     x = "input"
     for n, width in enumerate(widths):
         if separable and n:
             channels = draft.shape(x)[0]
-            x = draft.add("conv", x, filters=channels, kernel=3, stride=1, groups=channels, bias=False)
+            x = draft.add(
+                "conv", x, filters=channels, kernel=3, stride=1, groups=channels, bias=False
+            )
         x = relu(draft, conv_norm(draft, x, width, 1 if separable and n else 3))
         if n in pooled and min(draft.shape(x)[1:]) > 1:
             x = draft.add("maxpool", x, kernel=2, stride=2)

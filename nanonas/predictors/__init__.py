@@ -1,1 +1,3 @@
-"""Guessing how good a network would be: what learns from trained networks, behind one contract, `core.Predictor`."""
+"""Guessing how good a network would be: what learns from trained networks, behind one contract,
+`core.Predictor`.
+"""

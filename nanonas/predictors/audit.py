@@ -1,4 +1,6 @@
-"""Whether a prediction or a score is worth anything: its rank correlation with what was measured afterwards."""
+"""Whether a prediction or a score is worth anything: its rank correlation with what was measured
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,11 @@ WINDOW = 100  # of the last candidates that were predicted and then trained
 FREE = ("params", "macs")  # scores that every network has
 
 
-def predictions(told: Sequence[Told], objective: Objective) -> dict[str, list[tuple[int, float, float]]]:
-    """What each predictor, by name, had expected, and what came out: (number of the candidate, loss, loss) each.
+def predictions(
+    told: Sequence[Told], objective: Objective
+) -> dict[str, list[tuple[int, float, float]]]:
+    """What each predictor, by name, had expected, and what came out: (number of the candidate,
+    loss, loss) each.
 
     What failed or was pruned has an infinite loss; what a deadline cut is left out.
     """
@@ -27,27 +32,41 @@ def predictions(told: Sequence[Told], objective: Objective) -> dict[str, list[tu
     return found
 
 
-def audited(told: Sequence[Told], objective: Objective, window: int = WINDOW) -> dict[str, Correlation]:
-    """For each predictor, by name, how the last `window` candidates that it predicted came out; 3 at the least.
+def audited(
+    told: Sequence[Told], objective: Objective, window: int = WINDOW
+) -> dict[str, Correlation]:
+    """For each predictor, by name, how the last `window` candidates that it predicted came out; 3
+    at the least.
 
-    A prediction was made before its candidate was trained, so nothing that is counted here was learnt from. Failed and
-    pruned candidates count as worse than all others: somebody who expected much of them was wrong.
+    A prediction was made before its candidate was trained, so nothing that is counted here was
+    learnt from. Failed and pruned candidates count as worse than all others: somebody who expected
+    much of them was wrong.
     """
     found = predictions(told, objective)
-    return _correlations({name: [pair[1:] for pair in some[-window:]] for name, some in found.items()})
+    return _correlations(
+        {name: [pair[1:] for pair in some[-window:]] for name, some in found.items()}
+    )
 
 
 def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Correlation]:
-    """For each score, by name, how the networks that have it came out when they were trained; 3 at the least.
+    """For each score, by name, how the networks that have it came out when they were trained; 3 at
+    the least.
 
-    More is better, so 1 means that the highest score did best. Parameters and MACs are everybody's; other scores are
-    those of candidates that were only scored, of the same network. Failed and pruned candidates count as in `audited`;
-    those that went on with an earlier training don't, for they were picked by its outcome, and trained for longer.
+    More is better, so 1 means that the highest score did best. Parameters and MACs are everybody's;
+    other scores are those of candidates that were only scored, of the same network. Failed and
+    pruned candidates count as in `audited`; those that went on with an earlier training don't, for
+    they were picked by its outcome, and trained for longer.
     """
-    scored = {candidate.key: evaluation.metrics for candidate, evaluation in told if not candidate.trained}
+    scored = {
+        candidate.key: evaluation.metrics for candidate, evaluation in told if not candidate.trained
+    }
     pairs: dict[str, list[tuple[float, float]]] = {}
     for candidate, evaluation in told:
-        if not candidate.trained or candidate.proposal.resumes is not None or evaluation.state is State.CUT:
+        if (
+            not candidate.trained
+            or candidate.proposal.resumes is not None
+            or evaluation.state is State.CUT
+        ):
             continue
         free = {name: evaluation.metrics[name] for name in FREE if name in evaluation.metrics}
         for name, score in {**scored.get(candidate.key, {}), **free}.items():

@@ -13,47 +13,67 @@ from nanonas.errors import InvalidInput
 Curve = Sequence[Epoch]
 
 HANDFUL = 5  # with fewer complete curves the gain is taken for the same for all
-FURTHEST = 3.0  # standard deviations at which an input is cut: what is stopped is often unlike what was not
-STRENGTHS = 10.0 ** np.arange(-2, 6)  # of the shrinkage, in curves; the last all but forgets the inputs
+# standard deviations at which an input is cut: what is stopped is often unlike what was not
+FURTHEST = 3.0
+STRENGTHS = 10.0 ** np.arange(
+    -2, 6
+)  # of the shrinkage, in curves; the last all but forgets the inputs
 
 
 @dataclass
 class CurveModel:
-    """The final validation accuracy, as the last one seen and a gain that is linear in what the curve looks like.
+    """The final validation accuracy, as the last one seen and a gain that is linear in what the
+    curve looks like.
 
-    Its inputs are the sum of the training losses so far (SoTL: Ru et al. 2021, https://arxiv.org/abs/2006.04492), the
-    last of them, the last validation accuracy, its rise in the last epoch, and the share of the epochs done. Each
-    complete curve, cut where the partial one ends, is one example. Ridge regression in closed form draws the gain
-    towards the mean gain, as strongly as makes the error on curves left out smallest. With fewer than 5 complete curves
-    the gain is their mean, with none it is 0.
+    Its inputs are the sum of the training losses so far (SoTL: Ru et al. 2021,
+    https://arxiv.org/abs/2006.04492), the last of them, the last validation accuracy, its rise in
+    the last epoch, and the share of the epochs done. Each complete curve, cut where the partial one
+    ends, is one example. Ridge regression in closed form draws the gain towards the mean gain, as
+    strongly as makes the error on curves left out smallest. With fewer than 5 complete curves the
+    gain is their mean, with none it is 0.
     """
 
     _curves: list[Curve] = field(default_factory=list, repr=False)
-    _gains: dict[int, _Gain] = field(default_factory=dict, repr=False)  # by epochs seen, made when asked for
+    _gains: dict[int, _Gain] = field(
+        default_factory=dict, repr=False
+    )  # by epochs seen, made when asked for
 
     def fit(self, curves: Sequence[Curve]) -> None:
-        """Learns from complete curves, any number, and forgets those before. What is not finite is left out."""
-        self._curves = [curve for curve in curves if np.isfinite([(e.train_loss, e.accuracy) for e in curve]).all()]
+        """Learns from complete curves, any number, and forgets those before.
+
+        What is not finite is left out.
+        """
+        self._curves = [
+            curve
+            for curve in curves
+            if np.isfinite([(e.train_loss, e.accuracy) for e in curve]).all()
+        ]
         self._gains = {}
 
     def predict(self, curve: Curve, epochs: int) -> tuple[float, float]:
         """Mean, in [0, 1], and standard deviation of the accuracy after `epochs` epochs.
 
-        The deviation is that of the errors on curves left out; while those are few, also of a guess in [last, 1]. A
-        curve that is complete is its own prediction, of deviation 0.
+        The deviation is that of the errors on curves left out; while those are few, also of a guess
+        in [last, 1]. A curve that is complete is its own prediction, of deviation 0.
 
         Raises:
             InvalidInput: the curve has no epoch.
         """
         if not curve:
-            raise InvalidInput("a learning curve has 0 epochs, but needs 1 or more to go on from; leave it out")
+            raise InvalidInput(
+                "a learning curve has 0 epochs, but needs 1 or more to go on from; leave it out"
+            )
         last, seen = curve[-1].accuracy, len(curve)
         if seen >= epochs:
             return last, 0.0
         if seen not in self._gains:
-            self._gains[seen] = _Gain.of([whole for whole in self._curves if len(whole) > seen], seen)
+            self._gains[seen] = _Gain.of(
+                [whole for whole in self._curves if len(whole) > seen], seen
+            )
         gain, variance = self._gains[seen].predict(_inputs(curve, seen, epochs))
-        guess = (1 - last) ** 2 / 3  # squared distance of a uniform guess in [last, 1] from the last accuracy, expected
+        guess = (
+            (1 - last) ** 2 / 3
+        )  # squared distance of a uniform guess in [last, 1] from the last accuracy, expected
         errors = len(self._gains[seen].errors)
         weight = 1 / (1 + errors)  # in errors: the guess is for when there are hardly any
         std = np.sqrt((weight * guess + errors * variance) / (weight + errors))
@@ -101,7 +121,8 @@ def _cut(standardised: Floats) -> Floats:
 
 
 def _ridge(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Slopes around the mean, and the errors of leave-one-out, at the strength where those are smallest.
+    """Slopes around the mean, and the errors of leave-one-out, at the strength where those are
+    smallest.
 
     Both in closed form, from the singular values; the errors are PRESS residuals, Allen 1974.
 

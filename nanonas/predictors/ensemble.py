@@ -14,14 +14,16 @@ from nanonas.predictors.normal_scores import NormalScores
 
 @dataclass
 class Ensemble:
-    """Extremely randomised trees, bagged: Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1.
+    """Extremely randomised trees, bagged: Geurts et al. 2006,
+    https://doi.org/10.1007/s10994-006-6226-1.
 
-    Each tree grows on a bootstrap sample of the `NormalScores` of the losses until its leaves are pure. The mean and
-    the standard deviation are over the trees, the latter never below a hundredth of the losses' own spread
-    (`scores.STD_FLOOR`). Fitting and predicting run in one thread.
+    Each tree grows on a bootstrap sample of the `NormalScores` of the losses until its leaves are
+    pure. The mean and the standard deviation are over the trees, the latter never below a hundredth
+    of the losses' own spread (`scores.STD_FLOOR`). Fitting and predicting run in one thread.
 
-    Of what was tried on NAS-Bench-201 (one-hot operations, 78, 156 and 469 cells), the bootstrap and a third of the
-    features a split rank best: Kendall's tau .54, .62 and .70; without either .37, .42 and .52.
+    Of what was tried on NAS-Bench-201 (one-hot operations, 78, 156 and 469 cells), the bootstrap
+    and a third of the features a split rank best: Kendall's tau .54, .62 and .70; without either
+    .37, .42 and .52.
 
     Args:
         trees: how many; 200 rank no better.
@@ -49,7 +51,11 @@ class Ensemble:
         """Learns from n networks, 1 or more: features (n, features), finite losses (n,)."""
         self._scores = NormalScores.of(losses)
         self._forest = _sklearn_ensemble().ExtraTreesRegressor(
-            self.trees, bootstrap=True, max_features=self.features_per_split, random_state=self.seed, n_jobs=1
+            self.trees,
+            bootstrap=True,
+            max_features=self.features_per_split,
+            random_state=self.seed,
+            n_jobs=1,
         )
         self._forest.fit(features, self._scores.score(losses))
 
@@ -62,7 +68,9 @@ class Ensemble:
         assert self._scores is not None, "fit comes before predict"
         if len(features) == 0:
             return np.zeros(0), np.zeros(0)
-        members = np.stack([tree.predict(features) for tree in self._forest.estimators_])  # (trees, m)
+        members = np.stack(
+            [tree.predict(features) for tree in self._forest.estimators_]
+        )  # (trees, m)
         return self._scores.moments(members)
 
 
@@ -70,5 +78,7 @@ def _sklearn_ensemble() -> Any:
     try:
         import sklearn.ensemble
     except ImportError:
-        raise ConfigError("the ensemble of trees needs scikit-learn: pip install 'nanonas[surrogates]'") from None
+        raise ConfigError(
+            "the ensemble of trees needs scikit-learn: pip install 'nanonas[surrogates]'"
+        ) from None
     return sklearn.ensemble

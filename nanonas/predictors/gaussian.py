@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-NOISE = 0.1  # variance of a measured score around the truth, before it is learnt; scores have variance 1
+# variance of a measured score around the truth, before it is learnt; scores have variance 1
+NOISE = 0.1
 DOUBT = 0.25  # standard deviation of the logarithm of each hyperparameter, before it is learnt
 _IN_CACHE = 16_384  # numbers of an array that stays in a core's cache together with a few others
 JITTER = 1e-6  # added to the kernel's diagonal, so that equal networks leave it invertible
@@ -47,23 +48,27 @@ def _threads() -> ThreadpoolController:
 
 @dataclass
 class GaussianProcess:
-    """Gaussian process regression on the `NormalScores` of the losses: Rasmussen & Williams 2006, chapters 2 and 5.
+    """Gaussian process regression on the `NormalScores` of the losses: Rasmussen & Williams 2006,
+    chapters 2 and 5.
 
-    Features come in groups that belong together. Each group g has a Matérn 5/2 kernel k_g with a length scale of its
-    own, and the process has their ANOVA kernel, Π (1 + a_g k_g) / (1 + a_g): effects of each group alone, and
-    interactions of any of them as far as the data ask for them (Durrande et al. 2013,
-    https://arxiv.org/abs/1106.6159). Length scales, weights a_g and noise maximise the marginal likelihood times a
-    prior, log-normal around 1 (noise: 0.1), with which the process is useful from the first network on.
+    Features come in groups that belong together. Each group g has a Matérn 5/2 kernel k_g with a
+    length scale of its own, and the process has their ANOVA kernel, Π (1 + a_g k_g) / (1 + a_g):
+    effects of each group alone, and interactions of any of them as far as the data ask for them
+    (Durrande et al. 2013, https://arxiv.org/abs/1106.6159). Length scales, weights a_g and noise
+    maximise the marginal likelihood times a prior, log-normal around 1 (noise: 0.1), with which the
+    process is useful from the first network on.
 
-    Distances are measured in each group's median distance between the networks of `reference`, or between those that
-    are fitted: no constant here belongs to a search space.
+    Distances are measured in each group's median distance between the networks of `reference`, or
+    between those that are fitted: no constant here belongs to a search space.
 
-    An exact process costs n³. Of more than `points` networks it keeps the best half of `points`, and as many of the
-    others, evenly over their ranks; and it learns hyperparameters from `tuned_on` of them, likewise chosen.
+    An exact process costs n³. Of more than `points` networks it keeps the best half of `points`,
+    and as many of the others, evenly over their ranks; and it learns hyperparameters from
+    `tuned_on` of them, likewise chosen.
 
     Args:
         groups: how many features each group has, in order; None: all are one group.
-        reference: features of networks drawn from the space, shape (m, features), to take the distances from.
+        reference: features of networks drawn from the space, shape (m, features), to take the
+            distances from.
         points: networks that are kept at most, 2 or more.
         tuned_on: networks that the hyperparameters are learnt from at most, 2 or more.
 
@@ -76,18 +81,28 @@ class GaussianProcess:
     points: int = 1000
     tuned_on: int = 200
     _scores: NormalScores | None = field(default=None, repr=False)
-    _features: Floats = field(default_factory=lambda: np.zeros((0, 0)), repr=False)  # (n, features), scaled
-    _log: Floats = field(default_factory=lambda: np.zeros(0), repr=False)  # hyperparameters: scales, weights, noise
+    _features: Floats = field(
+        default_factory=lambda: np.zeros((0, 0)), repr=False
+    )  # (n, features), scaled
+    _log: Floats = field(
+        default_factory=lambda: np.zeros(0), repr=False
+    )  # hyperparameters: scales, weights, noise
     _cholesky: Floats = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
     _solved: Floats = field(default_factory=lambda: np.zeros(0), repr=False)  # K⁻¹ scores
-    _units: Floats = field(default_factory=lambda: np.zeros(0), repr=False)  # of each feature: its group's distance
+    _units: Floats = field(
+        default_factory=lambda: np.zeros(0), repr=False
+    )  # of each feature: its group's distance
 
     def __post_init__(self) -> None:
         for what, value in (("points", self.points), ("tuned_on", self.tuned_on)):
             if value < 2:
-                raise ConfigError(f"{what} must be 2 or more for a Gaussian process, but is {value}")
+                raise ConfigError(
+                    f"{what} must be 2 or more for a Gaussian process, but is {value}"
+                )
         if self.groups is not None and (not self.groups or min(self.groups) < 1):
-            raise ConfigError(f"every group must have 1 feature or more, but they have {list(self.groups)}")
+            raise ConfigError(
+                f"every group must have 1 feature or more, but they have {list(self.groups)}"
+            )
 
     @property
     def name(self) -> str:
@@ -98,7 +113,9 @@ class GaussianProcess:
         """Learns from n networks, 1 or more: features (n, features), finite losses (n,)."""
         self._units = self._measured(features if self.reference is None else self.reference)
         tuned = _spread(losses, self.tuned_on)
-        self._log = self._learnt(features[tuned] / self._units, NormalScores.of(losses).score(losses[tuned]))
+        self._log = self._learnt(
+            features[tuned] / self._units, NormalScores.of(losses).score(losses[tuned])
+        )
         self.update(features, losses)
 
     @_one_thread
@@ -117,7 +134,9 @@ class GaussianProcess:
 
     @_one_thread
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the losses of m networks, shape (m,) each; the deviation is without noise."""
+        """Mean and standard deviation of the losses of m networks, shape (m,) each; the deviation
+        is without noise.
+        """
         from scipy.linalg import solve_triangular
 
         assert self._scores is not None, "fit comes before predict"
@@ -128,7 +147,7 @@ class GaussianProcess:
         variance = 1.0 - np.einsum("nm,nm->m", half, half)
         return self._scores.expected(kernel @ self._solved, np.sqrt(np.maximum(variance, 0.0)))
 
-    # --- the kernel ---------------------------------------------------------------------------------------------------
+    # --- the kernel -------------------------------------------------------------------------------
 
     def _slices(self, width: int) -> list[slice]:
         ends = np.cumsum(self.groups if self.groups is not None else [width])
@@ -137,14 +156,18 @@ class GaussianProcess:
         return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def _measured(self, features: Floats) -> Floats:
-        """For each feature the median distance, in its group, of up to 300 of the networks; 1 where all are equal."""
+        """For each feature the median distance, in its group, of up to 300 of the networks; 1 where
+        all are equal.
+        """
         units = np.ones(features.shape[1])
         some = features[:: max(1, -(-len(features) // 300))]
         for group in self._slices(features.shape[1]):
             squares = _squares(some[:, group], some[:, group])[np.triu_indices(len(some), 1)]
             apart = squares[squares > 1e-12]
             if len(apart):
-                units[group] = np.sqrt(np.median(squares) if np.median(squares) > 1e-12 else apart.mean())
+                units[group] = np.sqrt(
+                    np.median(squares) if np.median(squares) > 1e-12 else apart.mean()
+                )
         return units
 
     def _distances(self, a: Floats, b: Floats) -> list[Floats]:
@@ -155,14 +178,18 @@ class GaussianProcess:
         """Of m networks with those learnt from, shape (m, n)."""
         kernel = np.ones((len(features), len(self._features)))
         rows = max(1, _IN_CACHE // kernel.shape[1])
-        for start in range(0, len(kernel), rows):  # all at once would go through memory: 5 times as long
+        for start in range(
+            0, len(kernel), rows
+        ):  # all at once would go through memory: 5 times as long
             part = kernel[start : start + rows]
             squares = self._distances(features[start : start + rows], self._features)
-            for square, scale, weight in zip(squares, self._log, np.exp(self._log[len(squares) :]), strict=False):
+            for square, scale, weight in zip(
+                squares, self._log, np.exp(self._log[len(squares) :]), strict=False
+            ):
                 part *= (1 + weight * _matern(square, scale)[0]) / (1 + weight)
         return kernel
 
-    # --- learning -----------------------------------------------------------------------------------------------------
+    # --- learning ---------------------------------------------------------------------------------
 
     def _learnt(self, features: Floats, scores: Floats) -> Floats:
         """The logarithms of length scales, weights and noise that are most probable."""
@@ -171,14 +198,23 @@ class GaussianProcess:
         squares = self._distances(features, features)
         prior = np.append(np.zeros(2 * len(squares)), np.log(NOISE))
         found = minimize(
-            _surprise, prior, (squares, scores, prior), jac=True, method="L-BFGS-B", options={"maxiter": 30}
+            _surprise,
+            prior,
+            (squares, scores, prior),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 30},
         )
         learnt: Floats = found.x
         return learnt
 
 
-def _surprise(log: Floats, squares: Sequence[Floats], scores: Floats, prior: Floats) -> tuple[float, Floats]:
-    """Minus the logarithm of the posterior of the hyperparameters, and its gradient (equations 5.8 and 5.9)."""
+def _surprise(
+    log: Floats, squares: Sequence[Floats], scores: Floats, prior: Floats
+) -> tuple[float, Floats]:
+    """Minus the logarithm of the posterior of the hyperparameters, and its gradient (equations 5.8
+    and 5.9).
+    """
     from scipy.linalg import cho_solve
 
     n, groups = len(scores), len(squares)
@@ -204,7 +240,9 @@ def _surprise(log: Floats, squares: Sequence[Floats], scores: Floats, prior: Flo
 
 
 def _matern(squares: Floats, log_scale: float) -> tuple[Floats, Floats]:
-    """Matérn 5/2 of squared distances (equation 4.17), and its slope by the logarithm of the length scale."""
+    """Matérn 5/2 of squared distances (equation 4.17), and its slope by the logarithm of the length
+    scale.
+    """
     scaled = squares * (5 * np.exp(-2 * log_scale))
     distance = np.sqrt(scaled)
     decay = np.exp(-distance)
@@ -219,7 +257,9 @@ def _squares(a: Floats, b: Floats) -> Floats:
 
 
 def _spread(losses: Floats, most: int) -> Integers:
-    """Which of n networks to keep, at most `most`: the best half, and of the others some, evenly over their ranks."""
+    """Which of n networks to keep, at most `most`: the best half, and of the others some, evenly
+    over their ranks.
+    """
     order: Integers = np.argsort(losses, kind="stable")
     if len(order) <= most:
         return order

@@ -1,4 +1,7 @@
-"""An LSTM that reads genomes. The only file below the training that needs torch, inside its functions."""
+"""An LSTM that reads genomes.
+
+The only file below the training that needs torch, inside its functions.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,11 @@ def padded(tokens: Sequence[Integers]) -> Integers:
     """Genomes of different lengths in one array.
 
     Args:
-        tokens: of each genome as `SearchSpace.tokens` has them, (its steps, fields).
+        tokens: of each genome as `Space.tokens` has them, (its steps, fields).
 
     Returns:
-        shape (n, steps of the longest, fields), with `PADDING` after the end of those that are shorter.
+        shape (n, steps of the longest, fields), with `PADDING` after the end of those that are
+        shorter.
     """
     steps, fields = max(map(len, tokens), default=0), tokens[0].shape[1] if len(tokens) else 0
     array = np.full((len(tokens), steps, fields), PADDING, dtype=np.int64)
@@ -37,19 +41,22 @@ def padded(tokens: Sequence[Integers]) -> Integers:
 
 @dataclass
 class LSTM:
-    """The recurrent predictor of PNAS, Liu et al. 2018, https://arxiv.org/abs/1712.00559, sections 4.2 and 4.3.
+    """The recurrent predictor of PNAS, Liu et al. 2018, https://arxiv.org/abs/1712.00559, sections
+    4.2 and 4.3.
 
-    The tokens of each step are embedded, one table per field, and added up; an LSTM reads the steps, and a linear layer
-    makes a score of its last state. Members differ in their first weights and in how often each network counts
-    (bootstrap); mean and standard deviation are over them. They train side by side, as one batched product each.
+    The tokens of each step are embedded, one table per field, and added up; an LSTM reads the
+    steps, and a linear layer makes a score of its last state. Members differ in their first weights
+    and in how often each network counts (bootstrap); mean and standard deviation are over them.
+    They train side by side, as one batched product each.
 
-    Unlike in the paper the targets are `NormalScores` of the losses: Kendall's tau on NAS-Bench-201 with 78, 156 and
-    469 cells is .63, .66 and .74 with them, .51, .57 and .69 with standardised losses. The members agree more than
-    they should: 44 % of the errors there lie within one deviation.
+    Unlike in the paper the targets are `NormalScores` of the losses: Kendall's tau on NAS-Bench-201
+    with 78, 156 and 469 cells is .63, .66 and .74 with them, .51, .57 and .69 with standardised
+    losses. The members agree more than they should: 44 % of the errors there lie within one
+    deviation.
 
-    Features are `padded` tokens, (n, steps, fields): whole numbers, -1 after a genome's end; those larger than any in
-    training count for nothing. Neither PyTorch's random state nor its number of threads is touched; all runs in one
-    thread.
+    Features are `padded` tokens, (n, steps, fields): whole numbers, -1 after a genome's end; those
+    larger than any in training count for nothing. Neither PyTorch's random state nor its number of
+    threads is touched; all runs in one thread.
 
     Args:
         members: of the ensemble.
@@ -60,8 +67,8 @@ class LSTM:
         lr: of Adam, at the top of one cycle.
         weight_decay: decoupled, of matrices.
         dropout: of the last state, in [0, 1).
-        warm: go on from the weights of the last fit, with a third of the epochs; what is learnt then depends on all
-            fits so far. A fit that brings larger tokens begins anew.
+        warm: go on from the weights of the last fit, with a third of the epochs; what is learnt
+            then depends on all fits so far. A fit that brings larger tokens begins anew.
         seed: of weights, bootstrap, order and dropout.
     """
 
@@ -84,7 +91,9 @@ class LSTM:
         return "lstm"
 
     def fit(self, features: Floats | Integers, losses: Floats) -> None:
-        """Learns from n networks, 1 or more: `padded` tokens (n, steps, fields), finite losses (n,)."""
+        """Learns from n networks, 1 or more: `padded` tokens (n, steps, fields), finite losses
+        (n,).
+        """
         import torch
 
         tokens = _whole(features)
@@ -111,16 +120,26 @@ class LSTM:
         assert self._scores is not None, "fit comes before predict"
         weights = {name: torch.from_numpy(array) for name, array in self._weights.items()}
         with _one_thread(), torch.inference_mode():
-            read = [_read(weights, *_one_hot(part, self._sizes)) for part in _parts(_whole(features))]
-        members = np.concatenate([scores.numpy() for scores in read], axis=1) if read else np.zeros((self.members, 0))
+            read = [
+                _read(weights, *_one_hot(part, self._sizes)) for part in _parts(_whole(features))
+            ]
+        members = (
+            np.concatenate([scores.numpy() for scores in read], axis=1)
+            if read
+            else np.zeros((self.members, 0))
+        )
         return self._scores.moments(members.astype(np.float64))
 
     def _begun(self, tokens: int, draw: Generator) -> dict[str, NDArray[np.float32]]:
-        """First weights, uniform as in PyTorch's own LSTM; the forget gates start open (Jozefowicz et al. 2015)."""
+        """First weights, uniform as in PyTorch's own LSTM; the forget gates start open (Jozefowicz
+        et al. 2015).
+        """
         import torch
 
         def uniform(rows: int, columns: int, bound: float) -> NDArray[np.float32]:
-            return ((2 * torch.rand(self.members, rows, columns, generator=draw) - 1) * bound).numpy()
+            return (
+                (2 * torch.rand(self.members, rows, columns, generator=draw) - 1) * bound
+            ).numpy()
 
         bias = np.zeros((self.members, 1, 4 * self.hidden), dtype=np.float32)
         bias[:, :, : self.hidden] = 1
@@ -133,14 +152,20 @@ class LSTM:
             "offset": np.zeros((self.members, 1, 1), dtype=np.float32),
         }
 
-    def _train(self, hot: Tensor, lengths: Tensor, targets: Tensor, epochs: int, draw: Generator) -> None:
+    def _train(
+        self, hot: Tensor, lengths: Tensor, targets: Tensor, epochs: int, draw: Generator
+    ) -> None:
         """AdamW on the squared error, one cycle of the learning rate."""
         import torch
 
         n = len(targets)
         drawn = torch.randint(n, (self.members, n), generator=draw)
-        counts = torch.zeros(self.members, n).scatter_add_(1, drawn, torch.ones(self.members, n))  # bootstrap
-        weights = {name: torch.tensor(array, requires_grad=True) for name, array in self._weights.items()}
+        counts = torch.zeros(self.members, n).scatter_add_(
+            1, drawn, torch.ones(self.members, n)
+        )  # bootstrap
+        weights = {
+            name: torch.tensor(array, requires_grad=True) for name, array in self._weights.items()
+        }
         decayed = {"input", "recurrent", "head"}
         optimizer = torch.optim.AdamW(
             [
@@ -154,11 +179,19 @@ class LSTM:
         )
         batches = -(-n // self.batch_size)  # that differ by at most one network
         steps = max(10, epochs * batches + 1)  # a cycle of fewer has no step to rise in
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=0.2)
-        for rows in (rows for _ in range(epochs) for rows in torch.randperm(n, generator=draw).tensor_split(batches)):
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.lr, total_steps=steps, pct_start=0.2
+        )
+        for rows in (
+            rows
+            for _ in range(epochs)
+            for rows in torch.randperm(n, generator=draw).tensor_split(batches)
+        ):
             kept = torch.rand(self.members, len(rows), self.hidden, generator=draw) >= self.dropout
             scores = _read(weights, hot[rows], lengths[rows], kept / (1 - self.dropout))
-            loss = (counts[:, rows] * (scores - targets[rows]).square()).mean(dim=1).sum()  # each member its own mean
+            loss = (
+                (counts[:, rows] * (scores - targets[rows]).square()).mean(dim=1).sum()
+            )  # each member its own mean
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -166,13 +199,19 @@ class LSTM:
         self._weights = {name: weight.detach().numpy() for name, weight in weights.items()}
 
 
-def _read(weights: dict[str, Tensor], hot: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
-    """The members' scores, (members, n), of genomes (n, steps, tokens); `kept` is the dropout of the last state."""
+def _read(
+    weights: dict[str, Tensor], hot: Tensor, lengths: Tensor, kept: Tensor | None = None
+) -> Tensor:
+    """The members' scores, (members, n), of genomes (n, steps, tokens); `kept` is the dropout of
+    the last state.
+    """
     import torch
 
     n, steps, _ = hot.shape
     words = hot.flatten(0, 1) @ weights["embedding"]  # (members, n × steps, embedding)
-    inputs = torch.baddbmm(weights["bias"], words, weights["input"]).view(-1, n, steps, weights["bias"].shape[-1])
+    inputs = torch.baddbmm(weights["bias"], words, weights["input"]).view(
+        -1, n, steps, weights["bias"].shape[-1]
+    )
     hidden = weights["recurrent"].shape[1]
     state = cell = inputs.new_zeros(len(inputs), n, hidden)
     states = []
@@ -182,19 +221,25 @@ def _read(weights: dict[str, Tensor], hot: Tensor, lengths: Tensor, kept: Tensor
         cell = forget * cell + write * gates[..., 3 * hidden :].tanh()
         state = show * cell.tanh()
         states.append(state)
-    last = torch.stack(states)[lengths - 1, :, torch.arange(n)].transpose(0, 1)  # (members, n, hidden)
+    last = torch.stack(states)[lengths - 1, :, torch.arange(n)].transpose(
+        0, 1
+    )  # (members, n, hidden)
     if kept is not None:
         last = last * kept
     return torch.baddbmm(weights["offset"], last, weights["head"]).squeeze(-1)
 
 
 def _one_hot(tokens: Integers, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Genomes as (n, steps, tokens of all fields), one 1 a field, none if it is unknown; and their lengths, (n,)."""
+    """Genomes as (n, steps, tokens of all fields), one 1 a field, none if it is unknown; and their
+    lengths, (n,).
+    """
     import torch
 
     hot = [tokens[:, :, number, None] == np.arange(size) for number, size in enumerate(sizes)]
     lengths = np.maximum(1, (tokens[:, :, 0] != PADDING).sum(axis=1))
-    return torch.from_numpy(np.concatenate(hot, axis=2).astype(np.float32)), torch.from_numpy(lengths)
+    return torch.from_numpy(np.concatenate(hot, axis=2).astype(np.float32)), torch.from_numpy(
+        lengths
+    )
 
 
 def _whole(features: Floats | Integers) -> Integers:

@@ -1,4 +1,7 @@
-"""Losses on a scale on which no network is an outlier, and the way back. For predictors that have no likelihood."""
+"""Losses on a scale on which no network is an outlier, and the way back.
+
+For predictors that have no likelihood.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,19 @@ import numpy as np
 
 from nanonas.core import Floats
 
-STD_FLOOR = 0.01  # in scores, which have a standard deviation of 1: no predictor is surer of itself than this
+# in scores, which have a standard deviation of 1: no predictor is surer of itself than this
+STD_FLOOR = 0.01
 
 
 @dataclass(frozen=True)
 class NormalScores:
-    """Rankits, Bliss 1967: a loss's rank among those seen, as a normal distribution's quantile at (rank - 1/2) / n.
+    """Rankits, Bliss 1967: a loss's rank among those seen, as a normal distribution's quantile at
+    (rank - 1/2) / n.
 
-    A few networks diverge, and most of the others lie close together; a squared error of the losses themselves is
-    mostly about the few. Between the losses seen the scale is linear; beyond them it goes on as from the median to the
-    end. So it rises strictly, and follows any change of the losses' unit.
+    A few networks diverge, and most of the others lie close together; a squared error of the losses
+    themselves is mostly about the few. Between the losses seen the scale is linear; beyond them it
+    goes on as from the median to the end. So it rises strictly, and follows any change of the
+    losses' unit.
     """
 
     losses: Floats  # (k,), those seen, each once, rising
@@ -46,15 +52,17 @@ class NormalScores:
     def expected(self, mean: Floats, std: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the losses, from those of the scores; shape (m,) each.
 
-        The mean is the loss at the mean score, which keeps the scores' order; the deviation is half the way between the
-        losses one deviation of the scores above and below, and never 0.
+        The mean is the loss at the mean score, which keeps the scores' order; the deviation is half
+        the way between the losses one deviation of the scores above and below, and never 0.
         """
         std = np.maximum(std, STD_FLOOR)
         return self.loss(mean), (self.loss(mean + std) - self.loss(mean - std)) / 2
 
 
 def _mapped(x: Floats, xs: Floats, ys: Floats) -> Floats:
-    """The line through rising (xs, ys), continued beyond both ends; of slope 1 through a single point."""
+    """The line through rising (xs, ys), continued beyond both ends; of slope 1 through a single
+    point.
+    """
     x = np.asarray(x, dtype=np.float64)
     below, above = (_slope(xs, ys, end) for end in (0, -1))
     beyond = below * np.minimum(x - xs[0], 0) + above * np.maximum(x - xs[-1], 0)

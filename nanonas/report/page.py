@@ -43,19 +43,29 @@ def render(record: Record, config: str = "") -> str:
     asked = effects(record)
     drawn = figures.all_figures(record, own, asked)
     environment = Environment(
-        autoescape=True, loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        loader=FileSystemLoader(_HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["code"] = lambda text: Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text))))
+    environment.filters["code"] = lambda text: Markup(
+        re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text)))
+    )
     return environment.get_template("page.html.j2").render(
         zip=zip,
         percent=percent,
         families=len(set(family(record))),
         record=record,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8") + architecture.STYLE),  # ours: nothing of a run
+        style=Markup(
+            (_HERE / "page.css").read_text(encoding="utf-8") + architecture.STYLE
+        ),  # ours: nothing of a run
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
         figures={figure.key: figure for figure in drawn},
-        plots=Markup(_json({figure.key: json.loads(figure.plot.to_json(validate=False)) for figure in drawn})),
+        plots=Markup(
+            _json({figure.key: json.loads(figure.plot.to_json(validate=False)) for figure in drawn})
+        ),
         details=Markup(_json(shown)),
         cards=cards(record),
         headline=headline(record),
@@ -76,7 +86,9 @@ def render(record: Record, config: str = "") -> str:
 
 
 def _walked(record: Record, into: list[Step]) -> Iterator[Step]:
-    """How each candidate came about; what else is asked of its network is asked while it is at hand."""
+    """How each candidate came about; what else is asked of its network is asked while it is at
+    hand.
+    """
     for entry in record.entries:
         into.append(step(record, entry.number))
         decided(record.space, entry.genome)
@@ -96,10 +108,11 @@ class _Words:
 def details(record: Record, own: Iterable[Step]) -> dict[str, Any]:
     """What a click on a node shows, for every candidate, in few bytes: texts are places in "words".
 
-    A candidate: the rows of its drawing ("r": words, shape, parameters, family, as one text with tabs), its arcs ("a":
-    from, to and lane, three in a row), the rows that do not read the one above ("b"), that are new ("n") and changed
-    ("c"), what is gone ("g"), parents ("p") and children ("k"), how it came about ("h") by which edits ("e"), what
-    there is to say of it ("f"), and its gain in points ("q").
+    A candidate: the rows of its drawing ("r": words, shape, parameters, family, as one text with
+    tabs), its arcs ("a": from, to and lane, three in a row), the rows that do not read the one
+    above ("b"), that are new ("n") and changed ("c"), what is gone ("g"), parents ("p") and
+    children ("k"), how it came about ("h") by which edits ("e"), what there is to say of it ("f"),
+    and its gain in points ("q").
     """
     words = _Words()
     candidates: list[dict[str, Any]] = []
@@ -134,7 +147,12 @@ def details(record: Record, own: Iterable[Step]) -> dict[str, Any]:
             children.setdefault(one.parent, []).append(one.number)
     for parent, numbers in children.items():
         candidates[parent]["k"] = numbers
-    size = {"row": architecture.ROW, "gap": architecture.GAP, "lane": architecture.LANE, "width": architecture.WIDTH}
+    size = {
+        "row": architecture.ROW,
+        "gap": architecture.GAP,
+        "lane": architecture.LANE,
+        "width": architecture.WIDTH,
+    }
     winner = record.winner.number if record.winner is not None else 0
     return {"words": list(words.all), "candidates": candidates, "size": size, "winner": winner}
 
@@ -157,10 +175,16 @@ def facts(record: Record, entry: Entry) -> list[str]:
     elif "inherited_share" in e.metrics:
         tensors = f"{e.metrics.get('inherited_tensors', 0):.0f} tensors"
         whose = " and ".join(f"#{number}" for number in proposal.inherits)
-        found.append(f"inherited {e.metrics['inherited_share']:.0%} of its parameters ({tensors}) from {whose}")
+        found.append(
+            f"inherited {e.metrics['inherited_share']:.0%} of its parameters ({tensors}) from "
+            f"{whose}"
+        )
     if (predicted := proposal.predicted) is not None:
         how = "chosen because of it" if predicted.chosen else "not chosen by it"
-        found.append(f"{predicted.by} had expected {percent(-predicted.mean)} ± {100 * predicted.std:.2f}, {how}")
+        found.append(
+            f"{predicted.by} had expected {percent(-predicted.mean)} ± {100 * predicted.std:.2f}, "
+            f"{how}"
+        )
     return [*found, *([e.reason] if e.reason else [])]
 
 
@@ -184,7 +208,9 @@ def _best(record: Record) -> list[Drawn]:
         network = record.network(entry.number)
         title = f"architecture of #{entry.number}"
         said = f"{network.params:,} parameters, {network.macs:,} MACs, depth {network.depth}"
-        found.append(Drawn(entry, said, Markup(architecture.svg(network, title=title, styled=False))))
+        found.append(
+            Drawn(entry, said, Markup(architecture.svg(network, title=title, styled=False)))
+        )
     return found
 
 
@@ -192,7 +218,9 @@ def _scores(record: Record) -> Sheet:
     """How well what nobody had to train for orders the networks."""
     found = audited_scores(record.told, Objective())
     rows = [(name, one.tau, one.low, one.high, one.n) for name, one in found.items()]
-    return sheet(["score", *(Column(name, signed) for name in ("τ", "low", "high")), "networks"], rows)
+    return sheet(
+        ["score", *(Column(name, signed) for name in ("τ", "low", "high")), "networks"], rows
+    )
 
 
 def _times(record: Record) -> Sheet:
@@ -206,7 +234,9 @@ def _times(record: Record) -> Sheet:
         rows.append(("the winner's training", float(record.final["seconds"])))
     trainings = [one for row in record.comparison for one in row.get("trainings") or ()]
     if trainings:
-        rows.append(("nanonas compare, all trainings", sum(float(one["seconds"]) for one in trainings)))
+        rows.append(
+            ("nanonas compare, all trainings", sum(float(one["seconds"]) for one in trainings))
+        )
     return sheet(["what", Column("time", duration)], rows)
 
 
@@ -225,8 +255,13 @@ def _facts(record: Record) -> Sheet:
         *((name, value) for name, value in machine.items()),
     ]
     if record.final is not None:
-        rows += [("winner trained with torch", record.final.get("torch")), ("on", record.final.get("hardware"))]
-    return sheet(["what", "value"], [(name, value) for name, value in rows if value not in (None, "")])
+        rows += [
+            ("winner trained with torch", record.final.get("torch")),
+            ("on", record.final.get("hardware")),
+        ]
+    return sheet(
+        ["what", "value"], [(name, value) for name, value in rows if value not in (None, "")]
+    )
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -1,4 +1,6 @@
-"""Asking a run for something, from outside the process that searches: pause, resume, ban, allow, plant."""
+"""Asking a run for something, from outside the process that searches: pause, resume, ban, allow,
+plant.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from nanonas.runs.genome import FORMAT, GenomeFile, space_options
 
 
 def ask(run: RunFolder, request: Request, patience: float = 5.0) -> str:
-    """Leaves a request in the run's folder and returns, as a sentence, what became of it within `patience` seconds.
+    """Leaves a request in the run's folder and returns, as a sentence, what became of it within
+    `patience` seconds.
 
     Raises:
         RunError: the request cannot be written, or the run cannot be read.
@@ -36,12 +39,17 @@ def _answer(run: RunFolder, name: str) -> str | None:
     with RunStore.read(run.store) as store:
         for event in reversed(store.events()):
             if event.kind in (TAKEN, REFUSED) and event.details["id"] == name:
-                return in_words(event.details) if event.kind == TAKEN else f"refused: {event.details['reason']}"
+                return (
+                    in_words(event.details)
+                    if event.kind == TAKEN
+                    else f"refused: {event.details['reason']}"
+                )
     return None
 
 
 def genome_in(text: str, search: SearchConfig) -> Genome:
-    """The genome that somebody has written down: a list of whole numbers, or the contents of a genome's file.
+    """The genome that somebody has written down: a list of whole numbers, or the contents of a
+    genome's file.
 
     Raises:
         GenomeError: it is neither, or the file's genome is of another space than the search's.
@@ -53,9 +61,14 @@ def genome_in(text: str, search: SearchConfig) -> Genome:
     if isinstance(values, dict) and values.get("format") == FORMAT:
         require_space(str(values.get("space")), values.get("options") or {}, search)
         values = values.get("genome")
-    if not isinstance(values, list) or not values or not all(type(number) is int for number in values):
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(type(number) is int for number in values)
+    ):
         raise GenomeError(
-            f"a genome must be a list of whole numbers, such as [0, 1, 2, 3], or a genome's file, but is {text!r:.80}"
+            "a genome must be a list of whole numbers, such as [0, 1, 2, 3], or a genome's file, "
+            f"but is {text!r:.80}"
         )
     return tuple(values)
 
@@ -67,7 +80,9 @@ def genome_of(file: GenomeFile, search: SearchConfig) -> Genome:
 
 
 def require_space(space: str, options: object, search: SearchConfig) -> None:
-    """Raises `GenomeError` unless a genome of that space, with those options, reads as one of the search's."""
+    """Raises `GenomeError` unless a genome of that space, with those options, reads as one of the
+    search's.
+    """
     own = space_options(search)
     if space != search.space or options != own:
         said = " with ".join([space, *([f"{options}"] if options else [])])

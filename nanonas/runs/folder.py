@@ -4,13 +4,12 @@ outputs/best_genome.json      of the newest run
 outputs/NAME/
     config.yaml               as resolved
     study.db                  every candidate, evaluation and event
-    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone on with
-    best_genome.json  log.txt
-    requests/*.json           what people have asked for and the search has not heard of yet
-    report.html  figures/*.png  what was found, see nanonas.runs.reading
+    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone
+    on with best_genome.json  log.txt requests/*.json           what people have asked for and the
+    search has not heard of yet report.html  figures/*.png  what was found, see nanonas.runs.reading
     finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
-    front/NUMBER.json         with several objectives: the genomes of the best trade-offs
-    final/                    the winner, trained for good: model.safetensors, genome.json, result.json
+    front/NUMBER.json         with several objectives: the genomes of the best trade-offs final/
+    the winner, trained for good: model.safetensors, genome.json, result.json
 """
 
 from __future__ import annotations
@@ -71,7 +70,12 @@ class RunFolder:
 
     def remove(self) -> None:
         """Removes the files of a run that came to nothing, and the folder if nothing else is in it."""
-        for path in (*self.path.glob("study.db*"), self.path / ".study.db.lock", self.config, self.log):
+        for path in (
+            *self.path.glob("study.db*"),
+            self.path / ".study.db.lock",
+            self.config,
+            self.log,
+        ):
             path.unlink(missing_ok=True)
         for folder in (self.weights, self.requests, self.path):
             with contextlib.suppress(OSError):  # not there, or not empty
@@ -89,7 +93,10 @@ def find(source: Path) -> RunFolder:
     runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
     if not runs:
         if source.is_file():
-            raise RunError(f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's .json")
+            raise RunError(
+                f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's "
+                ".json"
+            )
         what = "holds no run" if source.exists() else "does not exist"
         raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
     return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))
@@ -106,7 +113,10 @@ def _created(path: Path) -> float:
 
 
 def read_config(folder: RunFolder) -> Config:
-    """The run's configuration: config.yaml, or what the store holds where that is gone. Raises `NanonasError`."""
+    """The run's configuration: config.yaml, or what the store holds where that is gone.
+
+    Raises `NanonasError`.
+    """
     if folder.config.exists():
         return read_yaml(folder.config)
     with RunStore.read(folder.store) as store:
@@ -116,7 +126,10 @@ def read_config(folder: RunFolder) -> Config:
 def best_genome(run: RunFolder) -> GenomeFile:
     """The genome of a run's best network. Raises `RunError` where none is evaluated yet."""
     if not run.best_genome.exists():
-        raise RunError(f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` goes on")
+        raise RunError(
+            f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` "
+            "goes on"
+        )
     return read_genome(run.best_genome)
 
 

@@ -22,7 +22,7 @@ from nanonas.core import Genome, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.files import write_text
 from nanonas.networks.network import Network
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 FORMAT = "nanonas-genome-1"
 
@@ -37,9 +37,11 @@ class GenomeFile:
     class_names: tuple[str, ...]
     options: Mapping[str, int] = field(default_factory=dict)  # of the space
     data: str = ""  # the source that it was found on
-    known: Mapping[str, Any] = field(default_factory=dict)  # accuracy, params, macs, …; "candidate" names the weights
+    known: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # accuracy, params, macs, …; "candidate" names the weights
 
-    def make_space(self) -> SearchSpace:
+    def make_space(self) -> Space:
         """The space that reads the genome."""
         config = SearchConfig(space=self.space, **self.options)  # type: ignore[arg-type]
         return make_space(config, self.input_shape, len(self.class_names))
@@ -62,17 +64,21 @@ def read_genome(path: Path) -> GenomeFile:
     """Reads and checks a genome file, the network included.
 
     Raises:
-        GenomeError: no file, no JSON, another format, a field that is missing or wrong, or a genome that its space
-            does not read.
+        GenomeError: no file, no JSON, another format, a field that is missing or wrong, or a genome
+            that its space does not read.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GenomeError(f"there is no genome file {str(path)!r}") from None
     except OSError as error:
-        raise GenomeError(f"the genome file {str(path)!r} cannot be read: {error.strerror}") from None
+        raise GenomeError(
+            f"the genome file {str(path)!r} cannot be read: {error.strerror}"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise GenomeError(f"{path} is not JSON: {error}; restore it, or export the genome again") from None
+        raise GenomeError(
+            f"{path} is not JSON: {error}; restore it, or export the genome again"
+        ) from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise GenomeError(f'{path} must be an object with "format": "{FORMAT}", but has {found!r}')
@@ -88,12 +94,20 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
         if name not in values:
             raise GenomeError(f"{path} lacks the field {name!r}")
     if values["space"] not in list(SPACES):  # a list: what was put there may not be hashable
-        raise GenomeError(f"{path}: space is {values['space']!r}{nearest(str(values['space']), list(SPACES))}")
+        raise GenomeError(
+            f"{path}: space is {values['space']!r}{nearest(str(values['space']), list(SPACES))}"
+        )
     for name in ("genome", "input_shape"):
         if not isinstance(values[name], list) or not all(type(v) is int for v in values[name]):
-            raise GenomeError(f"{path}: {name} must be a list of whole numbers, but is {values[name]!r:.80}")
-    if not isinstance(values["class_names"], list) or not all(isinstance(v, str) for v in values["class_names"]):
-        raise GenomeError(f"{path}: class_names must be a list of names, but is {values['class_names']!r:.80}")
+            raise GenomeError(
+                f"{path}: {name} must be a list of whole numbers, but is {values[name]!r:.80}"
+            )
+    if not isinstance(values["class_names"], list) or not all(
+        isinstance(v, str) for v in values["class_names"]
+    ):
+        raise GenomeError(
+            f"{path}: class_names must be a list of names, but is {values['class_names']!r:.80}"
+        )
     if not isinstance(values.get("data", ""), str):
         raise GenomeError(f"{path}: data must be a source of images, but is {values['data']!r:.80}")
     for name in ("options", "known"):
@@ -104,7 +118,11 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
         if name not in allowed or type(value) is not int or value < 1:
             raise GenomeError(
                 f"{path}: option {name!r} is {value!r}, but the space {values['space']!r} has "
-                + (f"{', '.join(allowed)}, each a whole number above 0" if allowed else "no options")
+                + (
+                    f"{', '.join(allowed)}, each a whole number above 0"
+                    if allowed
+                    else "no options"
+                )
             )
     lists = {name: tuple(values[name]) for name in ("genome", "input_shape", "class_names")}
     file = GenomeFile(**{**values, **lists})

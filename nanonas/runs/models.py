@@ -13,21 +13,29 @@ if TYPE_CHECKING:
 
 
 def best_module(folder: RunFolder) -> NetworkModule:
-    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the CPU.
+    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the
+    CPU.
 
     Raises:
         RunError: none is evaluated yet, or its weights are gone.
     """
     genome = best_genome(folder)
-    weights = genome.known.get("weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors")
+    weights = genome.known.get(
+        "weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors"
+    )
     return _module(genome, folder.path / str(weights))
 
 
 def trained_module(source: Path) -> NetworkModule:
-    """The finally trained network of a run where there is one, else `best_module`. Raises `RunError`."""
+    """The finally trained network of a run where there is one, else `best_module`.
+
+    Raises `RunError`.
+    """
     folder = find(source)
     if (folder.final / "model.safetensors").exists():
-        return _module(read_genome(folder.final / "genome.json"), folder.final / "model.safetensors")
+        return _module(
+            read_genome(folder.final / "genome.json"), folder.final / "model.safetensors"
+        )
     return best_module(folder)
 
 

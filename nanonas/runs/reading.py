@@ -1,4 +1,7 @@
-"""A run's report: its folder read, report.html and figures/*.png written. Without torch, also while the run goes on."""
+"""A run's report: its folder read, report.html and figures/*.png written.
+
+Without torch, also while the run goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,23 @@ from nanonas.engine.controls import lasting
 from nanonas.engine.storage.store import RunStore
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
-_ENDS = ("time", "evaluations", "generations", "final_share", "final_epochs")  # of the "run" half: they change results
+_ENDS = (
+    "time",
+    "evaluations",
+    "generations",
+    "final_share",
+    "final_epochs",
+)  # of the "run" half: they change results
 
 
 def read_record(folder: RunFolder) -> Record:
     """Everything that there is to tell of a run.
 
     Raises:
-        RunError: no run there, it cannot be read, or it has neither an evaluated network nor a note of its images.
+        RunError: no run there, it cannot be read, or it has neither an evaluated network nor a note
+            of its images.
         ConfigError: its configuration cannot be read.
     """
     config = read_config(folder)
@@ -40,21 +50,31 @@ def read_record(folder: RunFolder) -> Record:
             command=command(config) + _requests(folder, store),
             class_names=class_names,
             final=_mapping(read_json(folder.final / "result.json")),
-            comparison=tuple(row for row in read_json(folder.path / "compare" / "table.json") or () if _mapping(row)),
+            comparison=tuple(
+                row
+                for row in read_json(folder.path / "compare" / "table.json") or ()
+                if _mapping(row)
+            ),
         )
 
 
-def generations(search: SearchConfig, space: SearchSpace) -> Callable[[int], int]:
+def generations(search: SearchConfig, space: Space) -> Callable[[int], int]:
     """The generation of each number, as the search's strategy says."""
-    if search.strategy == "screened":  # its generations are those of what is screened, which is quicker to make
+    if (
+        search.strategy == "screened"
+    ):  # its generations are those of what is screened, which is quicker to make
         search = replace(search, strategy=search.screens)
     return make_strategy(search, space).generation
 
 
 def command(config: Config) -> str:
-    """The command line that repeats a run: every value that is not the default, but for where it runs."""
+    """The command line that repeats a run: every value that is not the default, but for where it
+    runs.
+    """
     given, default = to_values(config), to_values(Config())
-    usual = make_objectives(replace(config.search, objectives=()))  # what was filled in when the run was begun
+    usual = make_objectives(
+        replace(config.search, objectives=())
+    )  # what was filled in when the run was begun
     default["search"]["objectives"] = [objective.name for objective in usual]
     words = ["nanonas", "search"]
     names = [("search", field.name) for field in fields(SearchConfig)]
@@ -76,7 +96,9 @@ def _requests(folder: RunFolder, store: RunStore) -> str:
     return f" --requests-of {shlex.quote(str(folder.path))}" if lasting(store.events()) else ""
 
 
-def _space(folder: RunFolder, search: SearchConfig, store: RunStore) -> tuple[SearchSpace, tuple[str, ...]]:
+def _space(
+    folder: RunFolder, search: SearchConfig, store: RunStore
+) -> tuple[Space, tuple[str, ...]]:
     """The run's space, and the names of the classes, without a look at the images."""
     noted = next((event.details for event in store.events() if event.kind == "images"), {})
     if "input_shape" in noted and "class_names" in noted:

@@ -32,8 +32,11 @@ class Source:
             try:
                 with RunStore.resume(self.run.store) as store:
                     store.event("test set opened", {"for": what})
-            except RunError as error:  # its search is going on, or the folder is read-only: no reason to lose a result
-                logger.warning("that the test set was opened for {} is not recorded: {}", what, error)
+            # its search is going on, or the folder is read-only: no reason to lose a result
+            except RunError as error:
+                logger.warning(
+                    "that the test set was opened for {} is not recorded: {}", what, error
+                )
 
 
 def fitting(source: Source) -> Source:
@@ -49,8 +52,10 @@ def fitting(source: Source) -> Source:
         images = load_images(source.config)
     if (images.input_shape, images.classes) != (shape, len(genome.class_names)):
         raise GenomeError(
-            f"the genome is of a network for {len(genome.class_names)} classes of images {_shape(shape)}, but "
-            f"{images.name} has {images.classes} classes of images {_shape(images.input_shape)}; name its own data "
+            f"the genome is of a network for {len(genome.class_names)} classes of images "
+            f"{_shape(shape)}, but "
+            f"{images.name} has {images.classes} classes of images {_shape(images.input_shape)}; "
+            "name its own data "
             "with --data, or search anew"
         )
     return source
@@ -61,7 +66,8 @@ def _shape(shape: Shape) -> str:
 
 
 def open_source(path: Path, data: str | None = None) -> Source:
-    """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found on.
+    """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found
+    on.
 
     Raises:
         RunError: no run there, or nothing in it yet.

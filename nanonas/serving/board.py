@@ -1,7 +1,8 @@
-"""The dashboard's page and what it does, with dash (the extra "dashboard"): figures as in the report, and the controls.
+"""The dashboard's page and what it does, with dash (the extra "dashboard"): figures as in the
+report, and the controls.
 
-A clock asks every second whether anything is new; only then figures are drawn again. The page loads nothing from
-anywhere else, and what it posts is looked at by `guard.Guard` first.
+A clock asks every second whether anything is new; only then figures are drawn again. The page loads
+nothing from anywhere else, and what it posts is looked at by `guard.Guard` first.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _EVERY = 1000  # ms between two looks
 _BEST = 8  # rows of the table of the best
 _ASKED = 12  # requests that are listed
 _IDLE = 8  # a figure that takes long is drawn again after so many times as long
-_DOTS = 1500  # of a figure; ten thousand take a browser a second. Its graphics card is no way out: WebGL needs eval
+# of a figure; ten thousand take a browser a second. Its graphics card is no way out: WebGL needs
+# eval
+_DOTS = 1500
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head>{{%metas%}}<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{%title%}}</title><link rel="icon" href="data:,">{{%css%}}<style>{style}</style></head>
@@ -56,9 +59,9 @@ def make_app(look: Callable[[], View], ask: Asks, guard: Guard) -> Dash:
         ask: leaves a request and says so; raises `NanonasError` for what is none.
     """
     view = look()
-    style = (_HERE.parent / "report" / "page.css").read_text(encoding="utf-8") + (_HERE / "board.css").read_text(
-        encoding="utf-8"
-    )
+    style = (_HERE.parent / "report" / "page.css").read_text(encoding="utf-8") + (
+        _HERE / "board.css"
+    ).read_text(encoding="utf-8")
     app = Dash(
         "nanonas",
         title=f"{view.record.name} · nanonas",
@@ -80,13 +83,19 @@ def make_app(look: Callable[[], View], ask: Asks, guard: Guard) -> Dash:
     return app
 
 
-# --- the page ---------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def _layout(view: View) -> Part:
     record = view.record
     fronts = [_figure(f"pareto-{other}") for other in series.trade_offs(record)]
-    links = {"control": "controls", "fitness": "progress", "best": "best", "tree": "evolution", "fronts": "trade-offs"}
+    links = {
+        "control": "controls",
+        "fitness": "progress",
+        "best": "best",
+        "tree": "evolution",
+        "fronts": "trade-offs",
+    }
     return html.Div(
         [
             dcc.Interval(id="clock", interval=_EVERY),
@@ -103,7 +112,9 @@ def _layout(view: View) -> Part:
                     html.Dl(id="cards", className="cards"),
                 ]
             ),
-            html.Nav([html.A(words, href=f"#{key}") for key, words in {**links, "lost": "lost"}.items()]),
+            html.Nav(
+                [html.A(words, href=f"#{key}") for key, words in {**links, "lost": "lost"}.items()]
+            ),
             html.Main(
                 [
                     _section("control", "Steer it", _controls(record)),
@@ -111,11 +122,18 @@ def _layout(view: View) -> Part:
                     _section("best", "The best networks", [html.Div(id="best-table")]),
                     _section("tree", "Evolution", [_figure("tree"), *_candidate()]),
                     _section("fronts", "Trade-offs", fronts),
-                    html.Div(_section("trust", "The predictor", [_figure("trust")]), id="trust-part", hidden=True),
+                    html.Div(
+                        _section("trust", "The predictor", [_figure("trust")]),
+                        id="trust-part",
+                        hidden=True,
+                    ),
                     _section("lost", "Pruned and failed", [html.Div(id="lost-table")]),
                 ]
             ),
-            html.Footer("Read-only on the run's store; nothing is loaded from anywhere else.", className="foot"),
+            html.Footer(
+                "Read-only on the run's store; nothing is loaded from anywhere else.",
+                className="foot",
+            ),
         ]
     )
 
@@ -126,23 +144,39 @@ def _section(key: str, title: str, parts: Sequence[Part]) -> Part:
 
 def _figure(key: str) -> Part:
     """A place for a figure: its title, its words, the plot."""
-    settings = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
-    graph = dcc.Graph(id=f"{key}-plot", config=settings, className="plot", figure={"data": [], "layout": _EMPTY})
+    settings = {
+        "displaylogo": False,
+        "responsive": True,
+        "modeBarButtonsToRemove": ["lasso2d", "select2d"],
+    }
+    graph = dcc.Graph(
+        id=f"{key}-plot", config=settings, className="plot", figure={"data": [], "layout": _EMPTY}
+    )
     return html.Figure([html.H3(id=f"{key}-title"), html.P(id=f"{key}-words"), graph])
 
 
-_EMPTY = {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "height": 380}
+_EMPTY = {
+    "xaxis": {"visible": False},
+    "yaxis": {"visible": False},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "height": 380,
+}
 
 
 def _candidate() -> list[Part]:
     """A place for one candidate, and a field that asks for it by its number."""
-    field = dcc.Input(id="field", debounce=True, inputMode="numeric", placeholder="number", className="field")
+    field = dcc.Input(
+        id="field", debounce=True, inputMode="numeric", placeholder="number", className="field"
+    )
     return [html.Label(["candidate #", field], className="which"), html.Div(id="node")]
 
 
 def _axis() -> Part:
     return dcc.RadioItems(
-        [{"label": " by generation", "value": "generation"}, {"label": " by minute", "value": "minute"}],
+        [
+            {"label": " by generation", "value": "generation"},
+            {"label": " by minute", "value": "minute"},
+        ],
         "generation",
         id="axis",
         inline=True,
@@ -152,8 +186,12 @@ def _axis() -> Part:
 
 def _controls(record: Record) -> list[Part]:
     known = known_operations(record.space)
-    pick = dcc.Dropdown(list(known), id="operation", placeholder="an operation", clearable=True, className="pick")
-    genome = dcc.Input(id="genome", placeholder="a genome: [0, 1, 2, …]", debounce=False, className="genome")
+    pick = dcc.Dropdown(
+        list(known), id="operation", placeholder="an operation", clearable=True, className="pick"
+    )
+    genome = dcc.Input(
+        id="genome", placeholder="a genome: [0, 1, 2, …]", debounce=False, className="genome"
+    )
     return [
         html.Div(
             [
@@ -172,8 +210,10 @@ def _controls(record: Record) -> list[Part]:
             hidden=True,
         ),
         html.P(
-            "A request is recorded with the first candidate that it applies to, so the run can be repeated. A pause "
-            "lets those at work finish and stops the clock; a planted genome becomes the next candidate.",
+            "A request is recorded with the first candidate that it applies to, so the run can be "
+            "repeated. A pause "
+            "lets those at work finish and stops the clock; a planted genome becomes the next "
+            "candidate.",
             className="dim",
         ),
     ]
@@ -190,7 +230,7 @@ def _searched(record: Record) -> str:
     return " · ".join(str(word) for word in what)
 
 
-# --- what is new ------------------------------------------------------------------------------------------------------
+# --- what is new ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -200,7 +240,9 @@ class _Cost:
     seconds: float = 0.0
 
     def due(self, drawn: dict[str, Any] | None, now: float) -> bool:
-        """Whether to draw them again: of a large run rarely, for the search needs the processor, too."""
+        """Whether to draw them again: of a large run rarely, for the search needs the processor,
+        too.
+        """
         return drawn is None or now - float(drawn["at"]) >= _IDLE * self.seconds
 
 
@@ -232,18 +274,32 @@ def _update(app: Dash, look: Callable[[], View], cost: _Cost) -> None:
     def update(_: int | None, version: str | None, slow: dict[str, Any] | None) -> tuple[Any, ...]:
         view = look()
         stale = slow is None or slow["version"] != view.version
-        drawn = {"version": view.version, "at": view.now} if stale and cost.due(slow, view.now) else no_update
+        drawn = (
+            {"version": view.version, "at": view.now}
+            if stale and cost.due(slow, view.now)
+            else no_update
+        )
         lamp = f"lamp {view.status.replace(' ', '-')}"
-        head = lamp, view.said, _cards(view), "Resume" if view.paused else "Pause", not view.searching
+        head = (
+            lamp,
+            view.said,
+            _cards(view),
+            "Resume" if view.paused else "Pause",
+            not view.searching,
+        )
         if view.version == version:
             return no_update, drawn, *head, *(no_update,) * 4
         return view.version, drawn, *head, _banned(view), *_asked(view)
 
-    @app.callback(Output("best-table", "children"), Output("lost-table", "children"), Input("version", "data"))
+    @app.callback(
+        Output("best-table", "children"), Output("lost-table", "children"), Input("version", "data")
+    )
     def tables(_: str | None) -> tuple[Any, ...]:
         record = look().record
         lost = series.reasons(record)
-        nothing = html.P("None so far: every candidate was trained to the end of its budget.", className="dim")
+        nothing = html.P(
+            "None so far: every candidate was trained to the end of its budget.", className="dim"
+        )
         return _best(record), _table(lost) if len(lost) else nothing
 
 
@@ -271,7 +327,10 @@ def _rough(seconds: float) -> str:
 def _banned(view: View) -> list[Part]:
     if not view.banned:
         return []
-    chips = [html.Button(f"{name} ×", id={"allow": name}, title=f"allow {name} again") for name in view.banned]
+    chips = [
+        html.Button(f"{name} ×", id={"allow": name}, title=f"allow {name} again")
+        for name in view.banned
+    ]
     return ["Banned: ", *chips]
 
 
@@ -280,7 +339,12 @@ def _asked(view: View) -> tuple[bool, str, list[Part]]:
     lines = []
     for one in view.asked[:_ASKED]:
         at = time.strftime("%H:%M:%S", time.localtime(one.time)) if one.time else "waits"
-        lines.append(html.Li([html.B(f"{at} {one.state}" if one.time else at), f" {one.words}"], className=one.state))
+        lines.append(
+            html.Li(
+                [html.B(f"{at} {one.state}" if one.time else at), f" {one.words}"],
+                className=one.state,
+            )
+        )
     waits = sum(one.state == "waits" for one in view.asked)
     number = f"{len(view.asked)} request{'' if len(view.asked) == 1 else 's'}"
     return not view.asked, f"{number}{f', {waits} of them waiting' if waits else ''}", lines
@@ -297,36 +361,52 @@ def _table(sheet: Sheet, opens: str | None = None) -> Part:
     """A table; the numbers in the column `opens` are buttons that open the candidate."""
     sheet = _filled(sheet)
     right = ["number" if numeric else "" for numeric in sheet.numeric]
-    head = html.Tr([html.Th(name, className=side) for name, side in zip(sheet.names, right, strict=True)])
+    head = html.Tr(
+        [html.Th(name, className=side) for name, side in zip(sheet.names, right, strict=True)]
+    )
     place = sheet.names.index(opens) if opens else -1
     body = []
     for row, said in zip(sheet.rows, sheet.said(), strict=True):
         cells: list[Part] = list(said)
         if place >= 0:
-            cells[place] = html.Button(f"#{said[place]}", id={"open": int(row[place]), "from": "table"})
-        body.append(html.Tr([html.Td(cell, className=side) for cell, side in zip(cells, right, strict=True)]))
+            cells[place] = html.Button(
+                f"#{said[place]}", id={"open": int(row[place]), "from": "table"}
+            )
+        body.append(
+            html.Tr(
+                [html.Td(cell, className=side) for cell, side in zip(cells, right, strict=True)]
+            )
+        )
     return html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="scroll")
 
 
 def _filled(sheet: Sheet) -> Sheet:
     """Without columns that hold nothing."""
-    places = [place for place, name in enumerate(sheet.names) if any(value is not None for value in sheet[name])]
+    places = [
+        place
+        for place, name in enumerate(sheet.names)
+        if any(value is not None for value in sheet[name])
+    ]
     columns = tuple(sheet.columns[place] for place in places)
     return Sheet(columns, tuple(tuple(row[place] for place in places) for row in sheet.rows))
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def _draw(app: Dash, look: Callable[[], View]) -> _Cost:
     cost = _Cost()
 
-    def drawn(key: str, make: Callable[..., figures.Figure | None], *more: Any, when: str = "version") -> None:
+    def drawn(
+        key: str, make: Callable[..., figures.Figure | None], *more: Any, when: str = "version"
+    ) -> None:
         outputs = [Output(f"{key}-{part}", name) for part, name in _PARTS.items()]
 
         @app.callback(*outputs, Input(when, "data"), Input("screen", "data"), *more)
         def draw(_: str | None, screen: dict[str, bool] | None, *chosen: Any) -> tuple[Any, ...]:
-            start = time.thread_time()  # of the processor: by the clock, a busy machine would be taken for a large run
+            start = (
+                time.thread_time()
+            )  # of the processor: by the clock, a busy machine would be taken for a large run
             found = make(look().record, *chosen)
             if found is None:
                 return no_update, no_update, no_update
@@ -359,7 +439,9 @@ _PARTS = {"title": "children", "words": "children", "plot": "figure"}
 
 def on_screen(plot: Any, dark: bool = False, narrow: bool = False) -> dict[str, Any]:
     """A figure as the page has it, in its colours and its width."""
-    ink, line, card = ("#ececec", "#383c42", "#1f2226") if dark else ("#1a1a1a", "#d9dce1", "#f5f6f8")
+    ink, line, card = (
+        ("#ececec", "#383c42", "#1f2226") if dark else ("#1a1a1a", "#d9dce1", "#f5f6f8")
+    )
     plot.update_layout(
         font={"color": ink, "size": 13, "family": "system-ui, sans-serif"},
         hoverlabel={"bgcolor": card, "font": {"color": ink}},
@@ -375,12 +457,16 @@ def on_screen(plot: Any, dark: bool = False, narrow: bool = False) -> dict[str, 
     found: dict[str, Any] = plot.to_dict()
     for own, trace in zip(plot.data, found["data"], strict=True):
         if own.customdata is not None:
-            trace["customdata"] = list(map(int, own.customdata))  # dash reads what was clicked from a plain list
+            trace["customdata"] = list(
+                map(int, own.customdata)
+            )  # dash reads what was clicked from a plain list
     return found
 
 
 def thinned(plot: Any) -> Any:
-    """A figure with at most so many dots that a browser draws them in a moment: every so-many-th of many."""
+    """A figure with at most so many dots that a browser draws them in a moment: every so-many-th of
+    many.
+    """
     for trace in plot.data:
         if trace.mode == "markers" and len(trace.x) > _DOTS:
             _keep(trace, np.linspace(0, len(trace.x) - 1, _DOTS).astype(int))
@@ -400,9 +486,7 @@ def recent(found: figures.Figure, winner: Sequence[int]) -> figures.Figure:
     room = 0.03 * (places.max() - places.min()) + 1
     found.plot.update_xaxes(range=[number - 1.03 * _DOTS, number + 0.03 * _DOTS])
     found.plot.update_yaxes(range=[places.max() + room, places.min() - room], autorange=False)
-    words = (
-        f"Drawn are the last {_DOTS:,} of {number:,}, and those on the way to the winner: drag to see its beginning. "
-    )
+    words = f"Drawn are the last {_DOTS:,} of {number:,}, and those on the way to the winner: drag to see its beginning. "
     return replace(found, words=words + found.words)
 
 
@@ -416,10 +500,16 @@ def _keep(trace: Any, places: Any) -> None:
                 holder[name] = [values[place] for place in places]
 
 
-_LYING = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "len": 1}  # a scale below the picture
+_LYING = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "len": 1,
+}  # a scale below the picture
 
 
-# --- one candidate ----------------------------------------------------------------------------------------------------
+# --- one candidate --------------------------------------------------------------------------------
 
 
 def _open(app: Dash, look: Callable[[], View]) -> None:
@@ -463,21 +553,40 @@ def _node(record: Record, number: int) -> list[Part]:
     children = _children(record, number)
     edits = in_words(own.edits)
     came = [own.kind, *edits] if len(parents) != 1 or not edits else edits
-    left: list[Part] = [html.H3(f"#{number}{' (planted)' if entry.candidate.proposal.planted else ''}")]
+    left: list[Part] = [
+        html.H3(f"#{number}{' (planted)' if entry.candidate.proposal.planted else ''}")
+    ]
     left.append(html.Ul([html.Li(fact) for fact in facts(record, entry)]))
-    left += [_links("parents" if len(parents) > 1 else "parent", parents, "up"), _links("children", children, "down")]
-    left += [html.H3("how it came about"), html.Ul([html.Li(words) for words in came], id="difference")]
+    left += [
+        _links("parents" if len(parents) > 1 else "parent", parents, "up"),
+        _links("children", children, "down"),
+    ]
+    left += [
+        html.H3("how it came about"),
+        html.Ul([html.Li(words) for words in came], id="difference"),
+    ]
     if own.gain is not None:
         left.append(html.P(f"{points(own.gain)} points over its parent", className="gain"))
     if own.gone:
         gone = " · ".join(layout.words(node) for node in own.gone)
         left.append(html.P(f"its parent also had: {gone}", className="dim"))
     if own.marks:
-        left.append(html.P("in the drawing, solid green is new, dashed orange is changed", className="dim"))
+        left.append(
+            html.P("in the drawing, solid green is new, dashed orange is changed", className="dim")
+        )
     numbers = ", ".join(map(str, entry.genome))
-    left.append(html.Details([html.Summary("its genome, to be copied, edited and planted"), html.Code(f"[{numbers}]")]))
+    left.append(
+        html.Details(
+            [
+                html.Summary("its genome, to be copied, edited and planted"),
+                html.Code(f"[{numbers}]"),
+            ]
+        )
+    )
     accuracy = "" if entry.accuracy is None else f", {percent(entry.accuracy)}"
-    drawn = architecture.svg(record.network(number), own.marks, title=f"architecture of #{number}{accuracy}")
+    drawn = architecture.svg(
+        record.network(number), own.marks, title=f"architecture of #{number}{accuracy}"
+    )
     source = "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()
     right = html.Img(src=source, alt=f"architecture of #{number}", className="network")
     return [html.Div([html.Div(left), html.Div(right, className="drawing")], className="both")]
@@ -490,12 +599,14 @@ def _children(record: Record, number: int) -> list[int]:
 def _links(label: str, numbers: Sequence[int], way: str) -> Part:
     if not numbers:
         return None
-    buttons = [html.Button(f"#{number}", id={"open": number, "from": way}) for number in numbers[:40]]
+    buttons = [
+        html.Button(f"#{number}", id={"open": number, "from": way}) for number in numbers[:40]
+    ]
     more = f"and {len(numbers) - 40} more" if len(numbers) > 40 else ""
     return html.P([f"{label} ", *buttons, more])
 
 
-# --- controls ---------------------------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
 
 def _control(app: Dash, ask: Asks) -> None:
@@ -511,7 +622,9 @@ def _control(app: Dash, ask: Asks) -> None:
         State("genome", "value"),
         prevent_initial_call=True,
     )
-    def control(_: Any, __: Any, ___: Any, ____: Any, label: str, operation: str | None, genome: str | None) -> Any:
+    def control(
+        _: Any, __: Any, ___: Any, ____: Any, label: str, operation: str | None, genome: str | None
+    ) -> Any:
         if not any(one["value"] for one in ctx.triggered):
             return no_update, no_update  # a button that has just been made
         asked = ctx.triggered_id
@@ -521,13 +634,17 @@ def _control(app: Dash, ask: Asks) -> None:
             if asked == "pause":
                 return ask("resume" if label == "Resume" else "pause", None), no_update
             if asked == "ban":
-                return (ask("ban", operation), None) if operation else ("choose an operation first", no_update)
+                return (
+                    (ask("ban", operation), None)
+                    if operation
+                    else ("choose an operation first", no_update)
+                )
             return ask("plant", genome), no_update
         except NanonasError as error:
             return f"refused: {error}", no_update
 
 
-# --- who is answered --------------------------------------------------------------------------------------------------
+# --- who is answered ------------------------------------------------------------------------------
 
 
 def _watch(app: Dash, guard: Guard) -> None:
@@ -543,7 +660,10 @@ def _watch(app: Dash, guard: Guard) -> None:
     def add(response: Response) -> Response:
         for name, value in {**HEADERS, "Content-Security-Policy": content}.items():
             response.headers[name] = value
-        # Also to a page of ours that was opened before this process began: its next request has the new token.
-        if (request.path == "/" or response.status_code == 403) and not guard.foreign(request.headers):
+        # Also to a page of ours that was opened before this process began: its next request has the
+        # new token.
+        if (request.path == "/" or response.status_code == 403) and not guard.foreign(
+            request.headers
+        ):
             response.set_cookie(guard.cookie, guard.token, samesite="Strict")
         return response

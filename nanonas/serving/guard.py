@@ -2,9 +2,11 @@
 
 A browser sends requests to 127.0.0.1 for any page that asks it to. So three things are looked at:
 
-- the Host header: a page that had its own name point to this machine (DNS rebinding) is known by that name;
+- the Host header: a page that had its own name point to this machine (DNS rebinding) is known by
+that name;
 - the Origin and Sec-Fetch-Site headers of whatever is posted: another site's are refused;
-- a token, of this process alone, in a header that no other site can set: whoever posts must have read our page.
+- a token, of this process alone, in a header that no other site can set: whoever posts must have
+read our page.
 """
 
 from __future__ import annotations
@@ -63,12 +65,17 @@ class Guard:
     def foreign(self, headers: Mapping[str, str]) -> bool:
         """Whether another site's page has sent a request, as far as the browser says."""
         origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
+        if (
+            origin is not None
+            and urlsplit(origin).netloc.lower() != headers.get("Host", "").lower()
+        ):
             return True
         return site is not None and site not in ("same-origin", "none")
 
     def _known(self, name: str) -> bool:
-        """Whether it is a name of this dashboard. Any address is: rebinding needs a name that can be changed."""
+        """Whether it is a name of this dashboard. Any address is: rebinding needs a name that can
+        be changed.
+        """
         if self.local:
             return name in (*_LOOPBACK, self.host)
         return name in ("localhost", self.host, *_own_names()) or _address(name) is not None
@@ -84,10 +91,13 @@ HEADERS = {
 
 
 def policy(script_hashes: list[str]) -> str:
-    """The Content-Security-Policy of the page: nothing from anywhere else, no script but the dashboard's own."""
+    """The Content-Security-Policy of the page: nothing from anywhere else, no script but the
+    dashboard's own.
+    """
     scripts = " ".join(["'self'", *script_hashes])
     return (
-        f"default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+        f"default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src "
+        "'self' data: blob:; "
         "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
     )
 

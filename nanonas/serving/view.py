@@ -1,4 +1,6 @@
-"""What a dashboard shows at a moment: the run so far, whether anybody works on it, and what was asked of it."""
+"""What a dashboard shows at a moment: the run so far, whether anybody works on it, and what was
+asked of it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class View:
     searching: bool = False  # whether what it does is searching, not training the winner
     paused: bool = False
     banned: tuple[str, ...] = ()
-    asked: tuple[Asked, ...] = ()  # those that wait, then those that were answered, the newest first
+    asked: tuple[
+        Asked, ...
+    ] = ()  # those that wait, then those that were answered, the newest first
     now: float = 0.0  # seconds since 1970
     last: float = 0.0  # when something was stored
 
@@ -45,7 +49,11 @@ class View:
         training = sum(entry.evaluation is None for entry in self.record.entries)
         networks = "1 network is" if training == 1 else f"{training} networks are"
         if self.status == "paused":
-            return f"Paused; {networks} finishing." if training else "Paused: nothing is begun until you resume."
+            return (
+                f"Paused; {networks} finishing."
+                if training
+                else "Paused: nothing is begun until you resume."
+            )
         if self.status == "searching":
             return f"Searching: {networks} training."
         if self.status == "at work":
@@ -55,7 +63,9 @@ class View:
     @property
     def _end(self) -> str:
         """How the last session ended."""
-        last = next((event for event in reversed(self.record.events) if event.kind in SESSION), None)
+        last = next(
+            (event for event in reversed(self.record.events) if event.kind in SESSION), None
+        )
         if last is None or last.kind == "started":
             return "it was stopped from outside"
         return str(last.details.get("message", f"it was {last.kind}"))

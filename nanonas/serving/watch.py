@@ -1,7 +1,8 @@
 """A run in the browser while it goes on: `nanonas dashboard RUN`.
 
-What is new in the store is read once a second, by a connection that cannot write. What people ask for is left in the
-run's folder, where the process that searches finds it. No file of the run is served.
+What is new in the store is read once a second, by a connection that cannot write. What people ask
+for is left in the run's folder, where the process that searches finds it. No file of the run is
+served.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """A run as it is now. Every look reads only what is new since the last one; many threads may look.
+    """A run as it is now. Every look reads only what is new since the last one; many threads may
+    look.
 
     Raises:
         RunError: as `nanonas.runs.reading.read_record`, for the first look.
@@ -62,7 +64,8 @@ class Live:
             return replace(self._view, now=time.time())
 
     def ask(self, what: str, word: str | None = None) -> str:
-        """Leaves a request in the run's folder and says so. `word`: an operation, or a genome's numbers.
+        """Leaves a request in the run's folder and says so. `word`: an operation, or a genome's
+        numbers.
 
         Raises:
             NanonasError: it is no request, no genome, or cannot be written.
@@ -94,19 +97,32 @@ class Live:
             if store.created != self._record.created:  # another run has taken its place
                 self._begin()
             events = store.events(len(self._events))
-            evaluations, times = store.evaluations(len(self._evaluations)), store.arrival_times(len(self._times))
-            candidates = store.candidates(len(self._entries))  # last: an evaluation's candidate is there before it
+            evaluations, times = (
+                store.evaluations(len(self._evaluations)),
+                store.arrival_times(len(self._times)),
+            )
+            candidates = store.candidates(
+                len(self._entries)
+            )  # last: an evaluation's candidate is there before it
         self._events += events
         self._times += times[: len(evaluations)]
-        self._entries += [Entry(candidate, None, self._generation(candidate.number)) for candidate in candidates]
+        self._entries += [
+            Entry(candidate, None, self._generation(candidate.number)) for candidate in candidates
+        ]
         elapsed, seconds = searching(self._events, self._times)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]
-            self._entries[evaluation.number] = replace(entry, evaluation=evaluation, elapsed=elapsed[place])
+            self._entries[evaluation.number] = replace(
+                entry, evaluation=evaluation, elapsed=elapsed[place]
+            )
         self._evaluations += evaluations
         final = read_json(self.run.final / "result.json")
         self._record = replace(
-            self._record, entries=tuple(self._entries), events=tuple(self._events), seconds=seconds, final=final
+            self._record,
+            entries=tuple(self._entries),
+            events=tuple(self._events),
+            seconds=seconds,
+            final=final,
         )
 
     def _made(self) -> View:
@@ -114,7 +130,9 @@ class Live:
         stands = standing(self._events)
         kinds = [event.kind for event in self._events if event.kind in SESSION]
         alive = RunStore.in_use(self.run.store)
-        waiting = [Asked(str(request), "waits") for _, request in RequestFiles(self.run.requests).waiting()]
+        waiting = [
+            Asked(str(request), "waits") for _, request in RequestFiles(self.run.requests).waiting()
+        ]
         heard = [_asked(event) for event in self._events if event.kind in (TAKEN, REFUSED)]
         return View(
             self._record,
@@ -124,7 +142,9 @@ class Live:
             paused=alive and stands.paused,
             banned=stands.banned,
             asked=(*waiting, *reversed(heard)),
-            last=max([*self._times[-1:], *(event.time for event in self._events[-1:])], default=0.0),
+            last=max(
+                [*self._times[-1:], *(event.time for event in self._events[-1:])], default=0.0
+            ),
         )
 
 
@@ -132,7 +152,8 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
     """Serves the dashboard of a run until Ctrl-C.
 
     Args:
-        host: the address to listen at; but for 127.0.0.1 others can reach it, and whoever can may steer the search.
+        host: the address to listen at; but for 127.0.0.1 others can reach it, and whoever can may
+            steer the search.
         port: 0: any that is free.
         say: hears where it is.
 
@@ -141,14 +162,19 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
         RunError: as `Live`.
     """
     _require_dash()
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request would say nothing
+    logging.getLogger("werkzeug").setLevel(
+        logging.ERROR
+    )  # a line for every request would say nothing
     live = Live(run)
     server = make_server(live, host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{server.server_address[1]}"
     say(f"{run.path} is at {address} now; Ctrl-C ends the page, not the search")
     if not Guard(host, port).local:
-        say(f"whoever can reach {host} can see this run and steer it; without --host only this machine can")
+        say(
+            f"whoever can reach {host} can see this run and steer it; without --host only this "
+            "machine can"
+        )
     with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
 
@@ -164,7 +190,8 @@ def make_server(live: Live, host: str, port: int) -> BaseWSGIServer:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"nobody can listen at {host}, port {port}: {error.strerror}; choose another --port or --host"
+            f"nobody can listen at {host}, port {port}: {error.strerror}; choose another --port "
+            "or --host"
         ) from None
     guard = Guard(host, listener.getsockname()[1])
     app = make_app(live.look, live.ask, guard)
@@ -180,7 +207,11 @@ def _require_dash() -> None:
 def _asked(event: Event) -> Asked:
     if event.kind == TAKEN:
         return Asked(in_words(event.details), "taken", event.time)
-    wish = {name: value for name, value in event.details.items() if name in ("what", "operation", "genome")}
+    wish = {
+        name: value
+        for name, value in event.details.items()
+        if name in ("what", "operation", "genome")
+    }
     said = str(parsed(wish)) if wish else "a file"
     return Asked(f"{said}: {event.details['reason']}", "refused", event.time)
 

@@ -27,7 +27,9 @@ from nanonas.session.setup import budget_seconds
 
 
 def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Settings by name, sorted into the two halves of a configuration; unknown ones land in the first."""
+    """Settings by name, sorted into the two halves of a configuration; unknown ones land in the
+    first.
+    """
     run = {field.name for field in dataclasses.fields(RunConfig)}
     return {
         "search": {name: value for name, value in settings.items() if name not in run},
@@ -39,18 +41,24 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     """Begins a run and sees it through.
 
     Args:
-        final: whether to train the winner for good at the end, as far as the configuration asks for it.
+        final: whether to train the winner for good at the end, as far as the configuration asks for
+            it.
 
     Raises:
-        NanonasError: what cannot be done, in one sentence. KeyboardInterrupt goes through; the folder can be resumed.
+        NanonasError: what cannot be done, in one sentence. KeyboardInterrupt goes through; the
+            folder can be resumed.
     """
     start = time.time()
     budget_seconds(config.run)
-    repeated = None if config.run.requests_of is None else _repeatable(config.run.requests_of, config)
+    repeated = (
+        None if config.run.requests_of is None else _repeatable(config.run.requests_of, config)
+    )
     config = resolved(config)
     session = Session(config, quiet=quiet, start=start)
     session.check()
-    folder = RunFolder(config.run.out / (config.run.name or _name(config.run.out, config.search.data)))
+    folder = RunFolder(
+        config.run.out / (config.run.name or _name(config.run.out, config.search.data))
+    )
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
@@ -72,14 +80,16 @@ def resume(
     quiet: bool = False,
     final: bool = True,
 ) -> Outcome:
-    """Goes on with the run at `source` (see `find`), with another "run" half of the configuration if one is given.
+    """Goes on with the run at `source` (see `find`), with another "run" half of the configuration
+    if one is given.
 
     Args:
-        more_time: the time budget counts from here; else it is the whole run's, and what the search took is gone.
+        more_time: the time budget counts from here; else it is the whole run's, and what the search
+            took is gone.
 
     Raises:
-        NanonasError: as `begin`; also when config.yaml says another "search" half than the run was begun with, or when
-            the images are others.
+        NanonasError: as `begin`; also when config.yaml says another "search" half than the run was
+            begun with, or when the images are others.
     """
     start = time.time()
     folder = find(source)
@@ -98,19 +108,26 @@ def resume(
 
 
 def _repeatable(source: Path, config: Config) -> RunFolder:
-    """The run whose requests are to be made again. Raises `RunError` where there is none, or one over another space."""
+    """The run whose requests are to be made again.
+
+    Raises `RunError` where there is none, or one over another space.
+    """
     folder = find(source)
     search = read_config(folder).search
     if (search.space, space_options(search)) != (config.search.space, space_options(config.search)):
         raise RunError(
-            f"--requests-of {source} is a run over the space {search.space} {space_options(search) or ''}, whose "
-            f"genomes are none of {config.search.space} {space_options(config.search) or ''}; repeat its own search"
+            f"--requests-of {source} is a run over the space {search.space} "
+            f"{space_options(search) or ''}, whose "
+            f"genomes are none of {config.search.space} {space_options(config.search) or ''}; "
+            "repeat its own search"
         )
     return folder
 
 
 def resolved(config: Config) -> Config:
-    """The configuration with everything filled in that depends on this machine and belongs to the run's identity."""
+    """The configuration with everything filled in that depends on this machine and belongs to the
+    run's identity.
+    """
     from nanonas.data.sources import find_reader
     from nanonas.training.device import default_workers, resolve_device, resolve_precision
 
@@ -118,8 +135,12 @@ def resolved(config: Config) -> Config:
     values = to_values(config)
     kind, _ = find_reader(config.search.data)
     values["search"]["precision"] = resolve_precision(config.search.precision, device)
-    values["search"]["objectives"] = [objective.name for objective in make_objectives(config.search)]
-    values["search"]["lag"] = config.search.lag or 2 * (config.run.workers or default_workers(device))
+    values["search"]["objectives"] = [
+        objective.name for objective in make_objectives(config.search)
+    ]
+    values["search"]["lag"] = config.search.lag or 2 * (
+        config.run.workers or default_workers(device)
+    )
     if kind != config.search.data:  # a path: so that it is found from anywhere
         values["search"]["data"] = str(Path(config.search.data).expanduser().resolve())
     return validated(values)

@@ -1,4 +1,6 @@
-"""Was it worth it? The found network against ResNet-18, a plain CNN and random networks: one recipe, the same data."""
+"""Was it worth it? The found network against ResNet-18, a plain CNN and random networks: one
+recipe, the same data.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from nanonas.text import count, duration
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
 
-RANDOM_STREAM = 1_000_000_000  # candidate numbers no search gets to: random networks that no search has seen
+RANDOM_STREAM = (
+    1_000_000_000  # candidate numbers no search gets to: random networks that no search has seen
+)
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,12 @@ class Comparison:
 
     Args:
         epochs: for everybody, unless `seconds_per_network` allows less.
-        seconds_per_network: the longest that one training may take: plans its epochs, and cuts them if it is slower.
+        seconds_per_network: the longest that one training may take: plans its epochs, and cuts them
+            if it is slower.
         random: how many random networks of the space, within the run's limits, take part.
 
-    What was trained is kept below the source's folder, so that an interrupted comparison goes on where it was.
+    What was trained is kept below the source's folder, so that an interrupted comparison goes on
+    where it was.
     """
 
     source: Source
@@ -106,12 +112,15 @@ class Comparison:
             network = next((network for network in drawn if limits.excess(network) <= 1), None)
             if network is None:
                 raise Exhausted(
-                    f"10,000 random networks of the space {space.name!r} all exceed {limits}; use --random 0"
+                    f"10,000 random networks of the space {space.name!r} all exceed {limits}; use "
+                    "--random 0"
                 )
             networks[f"random {number + 1}"] = network
         return networks
 
-    def _training(self, name: str, network: Network, seed: int, share: float = 1.0, threads: int = 0) -> FinalTraining:
+    def _training(
+        self, name: str, network: Network, seed: int, share: float = 1.0, threads: int = 0
+    ) -> FinalTraining:
         from nanonas.training.pictures import part
 
         label = f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
@@ -128,14 +137,24 @@ class Comparison:
         return replace(training, threads=threads or None)
 
     def _contenders(self) -> list[Contender]:
-        """Who takes part, and for how many epochs: as planned before, where the same comparison goes on."""
+        """Who takes part, and for how many epochs: as planned before, where the same comparison
+        goes on.
+        """
         networks = self._networks()
-        asked = [self.epochs, self.seconds_per_network, self.device, {name: n.key for name, n in networks.items()}]
+        asked = [
+            self.epochs,
+            self.seconds_per_network,
+            self.device,
+            {name: n.key for name, n in networks.items()},
+        ]
         path = self._folder / "plan.json"
         try:
             plan = json.loads(path.read_text(encoding="utf-8"))
             if plan["asked"] == asked:
-                return [Contender(name, networks[name], *planned) for name, planned in plan["planned"].items()]
+                return [
+                    Contender(name, networks[name], *planned)
+                    for name, planned in plan["planned"].items()
+                ]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # the first time, or damaged
         contenders = [self._contender(name, network) for name, network in networks.items()]
@@ -161,7 +180,8 @@ class Comparison:
         self.console.print(table)
         total = self.seeds * sum(contender.seconds for contender in contenders)
         self.console.print(
-            f"about {duration(total)} for {self.seeds} trainings of each; --time-per-network, --epochs and --seeds "
+            f"about {duration(total)} for {self.seeds} trainings of each; --time-per-network, "
+            "--epochs and --seeds "
             "make it shorter; Ctrl-C keeps what is done, the same command goes on\n",
             highlight=False,
             soft_wrap=True,
@@ -172,11 +192,19 @@ class Comparison:
         for seed in range(self.seeds):
             label = f"{contender.name}, training {seed + 1} of {self.seeds}"
             share = min(1.0, contender.epochs)
-            training = self._training(contender.name, contender.network, seed, share, contender.threads)
-            deadline = None if self.seconds_per_network is None else time.time() + self.seconds_per_network
+            training = self._training(
+                contender.name, contender.network, seed, share, contender.threads
+            )
+            deadline = (
+                None if self.seconds_per_network is None else time.time() + self.seconds_per_network
+            )
             with TrainingProgress(self.console, label) as progress:
-                results.append(training.run(max(1, int(contender.epochs)), deadline, progress.epoch))
-            self.console.print(f"  {label}: test accuracy {results[-1].test_accuracy:.2%}", highlight=False)
+                results.append(
+                    training.run(max(1, int(contender.epochs)), deadline, progress.epoch)
+                )
+            self.console.print(
+                f"  {label}: test accuracy {results[-1].test_accuracy:.2%}", highlight=False
+            )
         return results
 
     def _row(self, contender: Contender, results: list[FinalResult]) -> Row:
@@ -189,13 +217,24 @@ class Comparison:
             contender.network.macs,
             statistics.median(result.latency_ms for result in results),
             statistics.mean(result.epochs for result in results) * min(1.0, contender.epochs),
-            search_seconds(self.source.run) if self.source.run and contender.name == "found" else None,
+            search_seconds(self.source.run)
+            if self.source.run and contender.name == "found"
+            else None,
             statistics.mean(result.seconds for result in results),
             results,
         )
 
     def _show(self, rows: list[Row]) -> None:
-        names = ("network", "test accuracy", "params", "MACs", "latency", "epochs", "search", "training")
+        names = (
+            "network",
+            "test accuracy",
+            "params",
+            "MACs",
+            "latency",
+            "epochs",
+            "search",
+            "training",
+        )
         table = Table(
             *names,
             box=None,
@@ -204,7 +243,8 @@ class Comparison:
         for row in rows:
             table.add_row(
                 row.network,
-                f"{row.test_accuracy:.2%}" + ("" if row.spread is None else f" ± {100 * row.spread:.2f}"),
+                f"{row.test_accuracy:.2%}"
+                + ("" if row.spread is None else f" ± {100 * row.spread:.2f}"),
                 count(row.params),
                 count(row.macs),
                 f"{row.latency_ms:.2f} ms",

@@ -1,4 +1,6 @@
-"""The best of a search with inheritance, trained from scratch: what they are worth without a head start."""
+"""The best of a search with inheritance, trained from scratch: what they are worth without a head
+start.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ def train_finalists(
 ) -> list[Told]:
     """Trains networks from scratch and returns those that were trained to the end, the best first.
 
-    What came out is an event of the run. Finalists that an earlier session has trained are not trained again; nor are
-    those that the search itself has trained so, for the same seed would come to the same.
+    What came out is an event of the run. Finalists that an earlier session has trained are not
+    trained again; nor are those that the search itself has trained so, for the same seed would come
+    to the same.
 
     Args:
         budget: of each of them.
@@ -40,7 +43,9 @@ def train_finalists(
     known = accuracies(store)
     trained = {
         candidate.number: Evaluation(
-            candidate.number, State.COMPLETE, {**_counts(evaluation), "accuracy": known[candidate.number]}
+            candidate.number,
+            State.COMPLETE,
+            {**_counts(evaluation), "accuracy": known[candidate.number]},
         )
         for candidate, evaluation in chosen
         if candidate.number in known
@@ -63,17 +68,23 @@ def train_finalists(
         if result.state is State.COMPLETE and result.accuracy is not None:
             trained[result.number] = result
             store.event(FINALISTS, {"number": result.number, "accuracy": result.accuracy})
-    return [(by_number[evaluation.number][0], evaluation) for evaluation in ranking(trained.values())]
+    return [
+        (by_number[evaluation.number][0], evaluation) for evaluation in ranking(trained.values())
+    ]
 
 
 def from_scratch(candidate: Candidate, evaluation: Evaluation, budget: Budget) -> bool:
     """Whether a search has trained a candidate as a finalist is trained."""
     proposal = candidate.proposal
-    return proposal.from_scratch and proposal.budget == budget and evaluation.state is State.COMPLETE
+    return (
+        proposal.from_scratch and proposal.budget == budget and evaluation.state is State.COMPLETE
+    )
 
 
 def accuracies(store: RunStore) -> dict[int, float]:
-    """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by number."""
+    """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by
+    number.
+    """
     return finalists_of(store.events())
 
 

@@ -1,4 +1,6 @@
-"""What a search would come to on this machine: three networks of its space are timed, and nothing is begun."""
+"""What a search would come to on this machine: three networks of its space are timed, and nothing
+is begun.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Forecast:
     networks: tuple[Timed, ...]  # at `QUANTILES`
     limits: str  # on parameters and MACs
     within: float  # share of random networks that meets them
-    within_measured: int | None  # how many of the timed ones meet those on latency and memory; None without any
+    within_measured: (
+        int | None
+    )  # how many of the timed ones meet those on latency and memory; None without any
     device: str
     precision: str
     workers: int
@@ -54,12 +58,16 @@ class Forecast:
     candidate_seconds: float  # on average
     candidates: int  # that are trained; at most 100,000 are imagined
     search_seconds: float
-    large: tuple[int, float]  # candidates and seconds of a search whose networks all cost as much as the large one
+    large: tuple[
+        int, float
+    ]  # candidates and seconds of a search whose networks all cost as much as the large one
     finalists_seconds: float  # with inheritance: the best few, from scratch
     final_epochs: int
     final_seconds: float  # of the winner's training
     memory: float  # of all workers
-    machine_memory: float | None  # of the machine, or of its GPUs that are used; None where the system does not tell
+    machine_memory: (
+        float | None
+    )  # of the machine, or of its GPUs that are used; None where the system does not tell
     disk: float  # for weights and store
     free_disk: float
     advice: tuple[str, ...]  # one sentence for each thing that will hardly work
@@ -81,9 +89,11 @@ class Forecast:
 
 
 def forecast(config: Config, seconds: float = 2.0) -> Forecast:
-    """Times three networks as workers would train them, all workers at once, and says what the search will come to.
+    """Times three networks as workers would train them, all workers at once, and says what the
+    search will come to.
 
-    No run is begun, and nothing is written but the data's cache. The stop rule is left out, and the networks are random
+    No run is begun, and nothing is written but the data's cache. The stop rule is left out, and the
+    networks are random
     ones: a search drifts to larger ones, for which there is `Forecast.large`.
 
     Args:
@@ -98,10 +108,10 @@ def forecast(config: Config, seconds: float = 2.0) -> Forecast:
     return _Planner(session, seconds).forecast()
 
 
-# --- timing -----------------------------------------------------------------------------------------------------------
+# --- timing ---------------------------------------------------------------------------------------
 
 
-# --- imagining the search ---------------------------------------------------------------------------------------------
+# --- imagining the search -------------------------------------------------------------------------
 
 
 class _Planner:
@@ -168,7 +178,7 @@ class _Planner:
         )
         return replace(found, advice=tuple(self._advice(found)))
 
-    # --- what one candidate takes -------------------------------------------------------------------------------------
+    # --- what one candidate takes -----------------------------------------------------------------
 
     def _kinds(self) -> tuple[list[Budget], list[float]]:
         """What candidates after the first generation train for, and how large a share each kind is."""
@@ -178,25 +188,35 @@ class _Planner:
             kinds = list(make_rungs(search, self.space))
             weights = [search.halving**-rung for rung in range(len(kinds))]
         elif search.inherit and search.strategy != "random":  # whose candidates have no parents
-            kinds, weights = [make_heirs_budget(search, self.space.classes), full], [1.0, search.inherit_audit]
+            kinds, weights = (
+                [make_heirs_budget(search, self.space.classes), full],
+                [1.0, search.inherit_audit],
+            )
         return kinds, [weight / sum(weights) for weight in weights]
 
     def _seconds(self, budget: Budget) -> Floats:
-        """What each of the random networks takes under a budget, in seconds, by MACs between those that were timed."""
+        """What each of the random networks takes under a budget, in seconds, by MACs between those
+        that were timed.
+        """
         epochs, smaller = budget.epochs - budget.begin, 1.0
         if budget.image_size is not None:
             smaller = budget.image_size**2 / math.prod(self.space.input_shape[1:])
         took = [
-            epochs * smaller * (budget.share * one.epoch_seconds + one.valid_seconds) + one.extra_seconds
+            epochs * smaller * (budget.share * one.epoch_seconds + one.valid_seconds)
+            + one.extra_seconds
             for one in self.timed
         ]
         known = [one.network.macs for one in self.timed]
-        macs = np.array([self.space.decode(genome).macs for genome in self.genomes], dtype=np.float64)
+        macs = np.array(
+            [self.space.decode(genome).macs for genome in self.genomes], dtype=np.float64
+        )
         beyond = np.maximum(1.0, macs / known[-1])  # larger than the largest: in proportion
         return np.interp(macs, known, took) * beyond
 
     def _durations(self, large: bool = False) -> list[float]:
-        """Of the first candidates that are trained, random networks or all as the large one; the rest repeat them."""
+        """Of the first candidates that are trained, random networks or all as the large one; the
+        rest repeat them.
+        """
         kinds, shares = self._kinds()
         place = round(QUANTILES[-1] * (len(self.genomes) - 1))
         chosen = slice(place, place + 1) if large else slice(None)
@@ -209,7 +229,7 @@ class _Planner:
             found.append(float(rng.choice(seconds)))
         return found
 
-    # --- when it ends -------------------------------------------------------------------------------------------------
+    # --- when it ends -----------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float | None:
@@ -225,7 +245,10 @@ class _Planner:
     def _wanted(self, number: int) -> bool:
         """Whether a candidate is within --evaluations and --generations."""
         generations = make_generations(self.run)
-        if self.run.evaluations is not None and number - self.search.warm_pool >= self.run.evaluations:
+        if (
+            self.run.evaluations is not None
+            and number - self.search.warm_pool >= self.run.evaluations
+        ):
             return False
         return generations is None or self.strategy.generation(number) < generations
 
@@ -237,9 +260,13 @@ class _Planner:
         return len(ends), max(ends, default=0.0)
 
     def _ends(
-        self, durations: Sequence[float], wanted: Callable[[int], bool], deadline: float | None = None
+        self,
+        durations: Sequence[float],
+        wanted: Callable[[int], bool],
+        deadline: float | None = None,
     ) -> list[float]:
-        """When each candidate that is trained has been evaluated, in seconds from the start: the study's own order.
+        """When each candidate that is trained has been evaluated, in seconds from the start: the
+        study's own order.
 
         One is begun when a worker is free and when all that its strategy needs to hear is there.
         """
@@ -261,18 +288,26 @@ class _Planner:
         return ends
 
     def _finalists_seconds(self, candidates: int, search_seconds: float) -> float:
-        """With inheritance: the best few from scratch; where there is --time, in what the search leaves of theirs."""
+        """With inheritance: the best few from scratch; where there is --time, in what the search
+        leaves of theirs.
+        """
         if not self.session.has_finals:
             return 0.0
         each = float(self._seconds(make_budget(self.search, self.space.classes)).mean())
         seconds = each * math.ceil(min(candidates, self.search.finalists) / len(self.trials))
         total = budget_seconds(self.run)
-        return seconds if total is None else min(seconds, total * (1 - self.run.final_share) - search_seconds)
+        return (
+            seconds
+            if total is None
+            else min(seconds, total * (1 - self.run.final_share) - search_seconds)
+        )
 
     def _final(self, epoch_seconds: float, before: float) -> tuple[int, float]:
-        """Epochs and seconds of the winner's training, of a network of middle size at a worker's speed.
+        """Epochs and seconds of the winner's training, of a network of middle size at a worker's
+        speed.
 
-        With --time it takes all that is left, which is more than its share where the search ends early.
+        With --time it takes all that is left, which is more than its share where the search ends
+        early.
         """
         total = budget_seconds(self.run)
         if total is None:
@@ -280,21 +315,28 @@ class _Planner:
         left = total - before if self.run.final_share > 0 else 0.0
         return int(left / epoch_seconds), left
 
-    # --- what it needs ------------------------------------------------------------------------------------------------
+    # --- what it needs ----------------------------------------------------------------------------
 
     def _disk(self, candidates: int) -> float:
         """MiB of weights, the winner's and its checkpoint among them, and of the store."""
         params = float(np.mean([self.space.decode(genome).params for genome in self.genomes]))
-        kept = candidates if self.search.inherit or self.search.halving else min(candidates, self.run.keep_weights)
+        kept = (
+            candidates
+            if self.search.inherit or self.search.halving
+            else min(candidates, self.run.keep_weights)
+        )
         return ((kept + 3) * 4 * params + (candidates + self.search.warm_pool) * _ROW) / 2**20
 
     def _within_measured(self) -> int | None:
         costs = self.trials[0].costs
         if costs.max_latency_ms is None and costs.max_memory_mb is None:
             return None
-        return sum(costs.excess({"latency": one.latency, "memory": one.memory}) is None for one in self.timed)
+        return sum(
+            costs.excess({"latency": one.latency, "memory": one.memory}) is None
+            for one in self.timed
+        )
 
-    # --- what to change -----------------------------------------------------------------------------------------------
+    # --- what to change ---------------------------------------------------------------------------
 
     def _advice(self, found: Forecast) -> list[str]:
         said: list[str] = []
@@ -302,12 +344,18 @@ class _Planner:
             said.append(self._wider_limits(found.within))
         costs, middle = self.trials[0].costs, self.timed[len(self.timed) // 2]
         for name, limit, values, value in (
-            ("latency-ms", costs.max_latency_ms, [one.latency for one in self.timed], middle.latency),
+            (
+                "latency-ms",
+                costs.max_latency_ms,
+                [one.latency for one in self.timed],
+                middle.latency,
+            ),
             ("memory-mb", costs.max_memory_mb, [one.memory for one in self.timed], middle.memory),
         ):
             if limit is not None and min(values) > limit:
                 said.append(
-                    f"none of the timed networks meets --max-{name} {limit:g}, the best has {min(values):.3g}: "
+                    f"none of the timed networks meets --max-{name} {limit:g}, the best has "
+                    f"{min(values):.3g}: "
                     f"--max-{name} {_up(value):g} lets about half of them in"
                 )
         generation = self.strategy.generation(found.candidates + self.search.warm_pool)
@@ -317,34 +365,47 @@ class _Planner:
             fitting = max(1, int(found.workers * 0.9 * found.machine_memory / found.memory))
             said.append(
                 f"{found.workers} workers need {mebibytes(found.memory)}, but there are "
-                f"{mebibytes(found.machine_memory)}: take --workers {fitting} or a smaller --batch-size"
+                f"{mebibytes(found.machine_memory)}: take --workers {fitting} or a smaller "
+                "--batch-size"
             )
         if found.disk > found.free_disk:
             said.append(
-                f"weights and store need {mebibytes(found.disk)}, but {mebibytes(found.free_disk)} of the disk are "
+                f"weights and store need {mebibytes(found.disk)}, but "
+                f"{mebibytes(found.free_disk)} of the disk are "
                 "free: free some, or take --out on another disk"
             )
         return said
 
     def _wider_limits(self, within: float) -> str:
-        """What to say where hardly a random network meets the limits: the tighter one is to be wider."""
-        names = [("params", "parameters", self.limits.max_params), ("macs", "MACs", self.limits.max_macs)]
+        """What to say where hardly a random network meets the limits: the tighter one is to be
+        wider.
+        """
+        names = [
+            ("params", "parameters", self.limits.max_params),
+            ("macs", "MACs", self.limits.max_macs),
+        ]
         found: list[tuple[float, str, str, Floats]] = []
         for name, word, limit in names:
             if limit is not None:
-                values = np.array([getattr(network, name) for _, network in self.drawn], dtype=np.float64)
+                values = np.array(
+                    [getattr(network, name) for _, network in self.drawn], dtype=np.float64
+                )
                 found.append((float((values <= limit).mean()), name, word, values))
         share, name, word, values = min(found, key=lambda one: one[0])
         above = "" if within else " (those above have more)"
         wider = _up(float(np.quantile(values, min(1.0, share + 0.25))))
         return (
-            f"{share_in_words(within)} of {len(self.drawn):,} random networks have {self.limits}{above}: --max-{name} "
+            f"{share_in_words(within)} of {len(self.drawn):,} random networks have "
+            f"{self.limits}{above}: --max-{name} "
             f"{wider:.0f} lets about {share_in_words(min(1.0, share + 0.25))} in, by {word}"
         )
 
     def _longer_search(self, candidates: int) -> str:
         """What to say where there will be fewer than two populations: five are a search."""
-        run, needed = self.run, self._ends(self._durations(), lambda number: self.strategy.generation(number) < 5)
+        run, needed = (
+            self.run,
+            self._ends(self._durations(), lambda number: self.strategy.generation(number) < 5),
+        )
         seconds = max(needed) / self._search_share
         flags: list[str] = []
         if run.evaluations is not None and run.evaluations < len(needed):
@@ -354,7 +415,8 @@ class _Planner:
         if (total := budget_seconds(run)) is not None and total < seconds:
             flags.append(f"--time {_time_flag(seconds)}")
         return (
-            f"{candidates} candidates are fewer than two populations of {self.search.population}: take "
+            f"{candidates} candidates are fewer than two populations of {self.search.population}: "
+            "take "
             f"{' '.join(flags)} for five of them, or --population {max(2, candidates // 5)}"
         )
 
@@ -376,4 +438,4 @@ def _time_flag(seconds: float) -> str:
     return f"{math.ceil(seconds)}s" if seconds <= 120 else f"{math.ceil(seconds / 60)}m"
 
 
-# --- in words ---------------------------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from nanonas.session.finalists import finalists, from_scratch, train_finalists
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.setup import budget_seconds, make_costs, make_generations, make_recipe
 from nanonas.session.winner import train
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.operations import Bans
 from nanonas.text import costs, duration
 
@@ -61,7 +61,7 @@ class Outcome:
     folder: RunFolder
     best: Candidate
     evaluation: Evaluation  # of the best
-    space: SearchSpace
+    space: Space
     end: End  # of the search
     final: FinalResult | None
 
@@ -74,7 +74,9 @@ class Session:
         more_time: a search that its deadline ended goes on, and a finished winner is trained again.
     """
 
-    def __init__(self, config: Config, *, quiet: bool, start: float, more_time: bool = True) -> None:
+    def __init__(
+        self, config: Config, *, quiet: bool, start: float, more_time: bool = True
+    ) -> None:
         self.config, self.start, self.more_time = config, start, more_time
         self.trains_winner = False
         self.console = Console(quiet=quiet)
@@ -90,7 +92,7 @@ class Session:
         return load_images(self.config.search)
 
     @cached_property
-    def space(self) -> SearchSpace:
+    def space(self) -> Space:
         return make_space(self.config.search, self.images.input_shape, self.images.classes)
 
     @cached_property
@@ -102,7 +104,9 @@ class Session:
         return make_strategy(self.config.search, self.space, self.bans)
 
     def check(self) -> None:
-        """Raises what is wrong with the images, their split, the space or the strategy, before anything is made."""
+        """Raises what is wrong with the images, their split, the space or the strategy, before
+        anything is made.
+        """
         from nanonas.data.split import split
 
         search = self.config.search
@@ -129,7 +133,8 @@ class Session:
         begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
         if begun and begun[0] != self.images.fingerprint:
             raise RunError(
-                f"the images in {self.config.search.data!r} have changed since the run in {folder.path} was begun; "
+                f"the images in {self.config.search.data!r} have changed since the run in "
+                f"{folder.path} was begun; "
                 "bring back the old ones, or begin a new run"
             )
 
@@ -139,11 +144,18 @@ class Session:
             logger.info("{} with {}", folder.path, self.config)
             store.event("machine", described())
             run = self.config.run
-            self.trains_winner = final and (run.final_share > 0 if run.time else run.final_epochs > 0)
+            self.trains_winner = final and (
+                run.final_share > 0 if run.time else run.final_epochs > 0
+            )
             best, evaluation, end = self._search(store, folder)
             if self.has_finals:
                 best, evaluation = self._finals(store, folder) or (best, evaluation)
-            logger.info("search ended: {}; best is #{} with {}", end.message, best.number, evaluation.accuracy)
+            logger.info(
+                "search ended: {}; best is #{} with {}",
+                end.message,
+                best.number,
+                evaluation.accuracy,
+            )
             result = self._train_winner(store, folder) if self.trains_winner else None
             return Outcome(folder, best, evaluation, self.space, end, result)
 
@@ -153,7 +165,7 @@ class Session:
         kept = self.config.run.final_share if self.trains_winner else 0.0
         return None if total is None else self.start + total * (1 - kept)
 
-    # --- searching ----------------------------------------------------------------------------------------------------
+    # --- searching --------------------------------------------------------------------------------
 
     def _search(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation, End]:
         search, run = self.config.search, self.config.run
@@ -171,7 +183,9 @@ class Session:
         wanted = self._evaluations(run.evaluations, generations)
         live = SearchProgress(self.console, wanted, deadline, generations, heard, terse=run.explain)
         narrator = self._narrator(store, folder) if run.explain else None
-        pool = WorkerPool(self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event)
+        pool = WorkerPool(
+            self.trials(folder), hang_seconds=run.hang_seconds, log=folder.log, notice=store.event
+        )
         with pool, live:
 
             def observe(progress: Progress) -> None:
@@ -189,16 +203,22 @@ class Session:
             study = self._study(store, folder, pool)
             live.follow(study)
             end = study.run(run.evaluations, generations, deadline, observe, answered)
-            self.start += study.paused_seconds  # a budget of time does not run while the search is paused
+            self.start += (
+                study.paused_seconds
+            )  # a budget of time does not run while the search is paused
             found = study.best()
         if narrator is not None:
             self._tell(narrator.end())
         if found is None:
             over = [e.reason for e in store.latest().values() if e.state is State.INFEASIBLE]
             if over:
-                raise RunError(f"no candidate met the limits ({end.message}); of the last one {over[-1]}: raise it")
+                raise RunError(
+                    f"no candidate met the limits ({end.message}); of the last one {over[-1]}: "
+                    "raise it"
+                )
             raise RunError(
-                f"no candidate got far enough to be judged ({end.message}); give it more time with `nanonas resume "
+                f"no candidate got far enough to be judged ({end.message}); give it more time "
+                "with `nanonas resume "
                 f"{folder.path} --time …`, or see {folder.log}"
             )
         return *found, end
@@ -214,8 +234,11 @@ class Session:
             title = "Looking back" if generation is None else f"Generation {generation + 1}"
             self.console.print(f"\n[bold]{title}[/bold]", highlight=False)
             for words in paragraphs:
-                # only these two keep a figure and its sign together: rich breaks lines at every kind of space
-                for line in wrap(words.replace(" %", "\N{NO-BREAK SPACE}%"), self.console.width - 2):
+                # only these two keep a figure and its sign together: rich breaks lines at every
+                # kind of space
+                for line in wrap(
+                    words.replace(" %", "\N{NO-BREAK SPACE}%"), self.console.width - 2
+                ):
                     self.console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     def _study(self, store: RunStore, folder: RunFolder, pool: WorkerPool) -> Study:
@@ -237,7 +260,9 @@ class Session:
         """How many trained candidates the search ends after, by either budget."""
         limits = [] if evaluations is None else [evaluations]
         if generations is not None:
-            limits.append(_size(self.strategy.generation, generations - 1) - self.config.search.warm_pool)
+            limits.append(
+                _size(self.strategy.generation, generations - 1) - self.config.search.warm_pool
+            )
         return min(limits, default=None)
 
     def trials(self, folder: RunFolder) -> list[Any]:
@@ -272,43 +297,65 @@ class Session:
             {"candidate": candidate.number, **known},
         )
 
-    # --- the finalists ------------------------------------------------------------------------------------------------
+    # --- the finalists ----------------------------------------------------------------------------
 
     @property
     def has_finals(self) -> bool:
-        """Whether the best are trained from scratch at the end: where inherited weights have ordered them."""
+        """Whether the best are trained from scratch at the end: where inherited weights have
+        ordered them.
+        """
         return self.config.search.inherit and self.config.search.finalists > 0
 
     def _finals(self, store: RunStore, folder: RunFolder) -> tuple[Candidate, Evaluation] | None:
-        """Trains the best few from scratch and returns the best of them; None where the time was up before."""
+        """Trains the best few from scratch and returns the best of them; None where the time was up
+        before.
+        """
         search, run = self.config.search, self.config.run
-        chosen, budget = finalists(store.told(), search.finalists), make_budget(search, self.images.classes)
+        chosen, budget = (
+            finalists(store.told(), search.finalists),
+            make_budget(search, self.images.classes),
+        )
         self.console.print(f"\nthe best {len(chosen)} are trained from scratch", highlight=False)
-        measured = replace(make_costs(search), max_latency_ms=None, max_memory_mb=None)  # they have met the limits
-        trials = [replace(trial, weights=folder.finalists, costs=measured) for trial in self.trials(folder)]
+        measured = replace(
+            make_costs(search), max_latency_ms=None, max_memory_mb=None
+        )  # they have met the limits
+        trials = [
+            replace(trial, weights=folder.finalists, costs=measured)
+            for trial in self.trials(folder)
+        ]
         folder.finalists.mkdir(exist_ok=True)
-        with WorkerPool(trials, hang_seconds=run.hang_seconds, log=folder.log, notice=store.event) as pool:
-            results = train_finalists(chosen, budget, pool, store, self._deadline(), self._say_finalist)
+        with WorkerPool(
+            trials, hang_seconds=run.hang_seconds, log=folder.log, notice=store.event
+        ) as pool:
+            results = train_finalists(
+                chosen, budget, pool, store, self._deadline(), self._say_finalist
+            )
         if not results:
             return None
         best, evaluation = results[0]
-        own = any(candidate == best and from_scratch(candidate, was, budget) for candidate, was in chosen)
+        own = any(
+            candidate == best and from_scratch(candidate, was, budget) for candidate, was in chosen
+        )
         place = folder.weights if own else folder.finalists
         known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}
         write_best(folder, self.genome_file(best, known))
         return best, evaluation
 
-    def _say_finalist(self, candidate: Candidate, inherited: Evaluation, scratch: Evaluation) -> None:
+    def _say_finalist(
+        self, candidate: Candidate, inherited: Evaluation, scratch: Evaluation
+    ) -> None:
         whole = scratch.state is State.COMPLETE and scratch.accuracy is not None
         came_to = f"{scratch.accuracy:.1%}" if whole else f"{scratch.reason}"
         before = f"[dim]({inherited.accuracy:.1%} in the search)[/dim]"
         line = f"  #{candidate.number}  [bold]{escape(came_to)}[/bold]{' from scratch' if whole else ''}  {before}"
         self.console.print(line, highlight=False, soft_wrap=True)
 
-    # --- the winner ---------------------------------------------------------------------------------------------------
+    # --- the winner -------------------------------------------------------------------------------
 
     def _train_winner(self, store: RunStore, folder: RunFolder) -> FinalResult:
-        """Trains the best for good, in the time that is left, or for the epochs that the configuration says."""
+        """Trains the best for good, in the time that is left, or for the epochs that the
+        configuration says.
+        """
         run, total = self.config.run, budget_seconds(self.config.run)
         with TrainingProgress(self.console, "training the winner") as progress:
             result = train(
@@ -336,19 +383,27 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"everything so far is kept: `nanonas resume {folder.path}` goes on") from None
+        raise KeyboardInterrupt(
+            f"everything so far is kept: `nanonas resume {folder.path}` goes on"
+        ) from None
 
 
-# --- the log ----------------------------------------------------------------------------------------------------------
+# --- the log --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
     """Sends the log of this process to the run's own file while the run goes on."""
     with contextlib.suppress(ValueError):
-        logger.remove(0)  # loguru's own handler, if the program has left it there, would write into the live progress
+        logger.remove(
+            0
+            # loguru's own handler, if the program has left it there, would write into the live progress
+        )
     handler = logger.add(
-        folder.log, filter="nanonas", format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}", level="DEBUG"
+        folder.log,
+        filter="nanonas",
+        format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}",
+        level="DEBUG",
     )
     try:
         yield

@@ -30,13 +30,17 @@ def make_costs(config: SearchConfig) -> Costs:
 
 
 def make_generations(config: RunConfig) -> int | None:
-    """How many generations a search has at most: 100 where nothing else would end it; None: no limit."""
+    """How many generations a search has at most: 100 where nothing else would end it; None: no
+    limit.
+    """
     unbounded = config.evaluations is None and config.time is None
     return 100 if config.generations is None and unbounded else config.generations
 
 
 def make_recipe(config: SearchConfig, images: Images, device: str) -> Recipe:
-    """How networks are trained: the configuration, with what the images themselves suggest filled in."""
+    """How networks are trained: the configuration, with what the images themselves suggest filled
+    in.
+    """
     from nanonas.training.augment import Augment
     from nanonas.training.device import resolve_precision
     from nanonas.training.recipe import Recipe
@@ -44,7 +48,9 @@ def make_recipe(config: SearchConfig, images: Images, device: str) -> Recipe:
     _, height, width = images.input_shape
     crop = min(height, width) // 8 if config.crop is None else config.crop
     if crop >= min(height, width):
-        raise ConfigError(f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}")
+        raise ConfigError(
+            f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}"
+        )
     augment = Augment(
         crop=crop,
         flip=images.flip if config.flip is None else config.flip,

@@ -30,12 +30,15 @@ class Timed:
     latency: float  # ms for one image, in float32
     memory: float  # MiB to answer for one image
     step_memory: float  # MiB of one training step
-    worker_memory: float  # MiB of the process; of a step alone on GPUs, or where the system does not tell
+    worker_memory: (
+        float  # MiB of the process; of a step alone on GPUs, or where the system does not tell
+    )
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Measures what a candidate costs instead of training it: a `core.Measure`; its metrics are the fields of `Timed`.
+    """Measures what a candidate costs instead of training it: a `core.Measure`; its metrics are the
+    fields of `Timed`.
 
     Args:
         trial: what would train it.
@@ -61,7 +64,9 @@ class Timing:
         train, valid = pictures(trial.data, trial.device)
         network = trial.space.decode(candidate.proposal.genome)
         module = build_module(network, seed=0).to(trial.device)
-        found = {"epoch_seconds": seconds_per_epoch(Training(module, train, recipe, 1, 0), self.seconds)}
+        found = {
+            "epoch_seconds": seconds_per_epoch(Training(module, train, recipe, 1, 0), self.seconds)
+        }
         process = process_memory()
         some = part(valid, min(1.0, 500 / len(valid)), 0)
         accuracy(module, some, recipe.precision)  # warms up
@@ -72,11 +77,15 @@ class Timing:
         if self.scores:
             unscored = replace(candidate, proposal=replace(candidate.proposal, budget=Budget(0)))
             found["score_seconds"] = trial(unscored, pulse).seconds
-        found["step_memory"] = training_memory(module, min(recipe.batch_size, len(train)), recipe.precision)
+        found["step_memory"] = training_memory(
+            module, min(recipe.batch_size, len(train)), recipe.precision
+        )
         alone = process is None or trial.device.startswith("cuda")
         found["worker_memory"] = found["step_memory"] if alone or process is None else process
         found["memory"] = peak_memory(module, trial.device)
-        found["latency"] = latency(module, network.input_shape, trial.device, seconds=self.seconds / 4).median
+        found["latency"] = latency(
+            module, network.input_shape, trial.device, seconds=self.seconds / 4
+        ).median
         return Evaluation(candidate.number, State.COMPLETE, found)
 
 
@@ -86,8 +95,11 @@ def _timed(do: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def timed(trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float, scores: bool) -> tuple[Timed, ...]:
-    """Each network's costs: the medians of all workers, which measure the same network at the same time.
+def timed(
+    trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float, scores: bool
+) -> tuple[Timed, ...]:
+    """Each network's costs: the medians of all workers, which measure the same network at the same
+    time.
 
     Raises:
         RunError: a network could not be trained.
@@ -102,9 +114,14 @@ def timed(trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float, sc
             for result in results:
                 if result.state is not State.COMPLETE:
                     raise RunError(
-                        f"a network of {count(network.params)} parameters cannot be trained here: {result.reason}; "
-                        "a smaller --batch-size, fewer --workers or a limit such as --max-macs may help"
+                        f"a network of {count(network.params)} parameters cannot be trained here: "
+                        f"{result.reason}; "
+                        "a smaller --batch-size, fewer --workers or a limit such as --max-macs "
+                        "may help"
                     )
-            medians = {name: statistics.median(r.metrics[name] for r in results) for name in results[0].metrics}
+            medians = {
+                name: statistics.median(r.metrics[name] for r in results)
+                for name in results[0].metrics
+            }
             found.append(Timed(network, **medians))
     return tuple(found)

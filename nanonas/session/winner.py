@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def final_training(
     network: Network, config: SearchConfig, folder: Path, device: str, opened: Callable[[], None]
 ) -> FinalTraining:
-    """The final training of a network on the configured images, with the configured recipe and seed.
+    """The final training of a network on the configured images, with the configured recipe and
+    seed.
 
     Args:
         opened: called when the test set is opened.
@@ -59,7 +60,8 @@ def train(
     progress: TrainingProgress,
     opened: Callable[[], None],
 ) -> FinalResult:
-    """Trains a genome's network on all but the test images and tests it once; gives `folder` a genome.json, too.
+    """Trains a genome's network on all but the test images and tests it once; gives `folder` a
+    genome.json, too.
 
     See `training.final.FinalTraining` for `folder`, `epochs`, `deadline` and `again`.
 

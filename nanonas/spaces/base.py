@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nanonas.networks.network import Network
 
 
-class SearchSpace(Protocol):
+class Space(Protocol):
     """What can be built, for one input shape and one number of classes. Frozen and picklable."""
 
     @property
@@ -42,7 +42,11 @@ class SearchSpace(Protocol):
         """How many features belong to each group of features, in the order of `encode`."""
 
     def encode(self, genome: Genome) -> Floats:
-        """What predictors read: shape (sum of groups,), the same features in the same places for every genome."""
+        """What predictors read: shape (sum of groups,), the same features in the same places for
+        every genome.
+        """
 
     def tokens(self, genome: Genome) -> Integers:
-        """What sequence models read: shape (steps, fields), whole numbers of 0 or more; steps may differ by genome."""
+        """What sequence models read: shape (steps, fields), whole numbers of 0 or more; steps may
+        differ by genome.
+        """

@@ -1,10 +1,12 @@
 """Lists of operations, as in ``[0, 1, 2, 3]``: stem, layer 1, reduction, layer 2, classifier.
 
     image → conv3x3, norm, relu (C channels) → first half of the list
-          → conv3x3 of stride 2, norm, relu (2C channels) → second half → global average pooling → dense
+          → conv3x3 of stride 2, norm, relu (2C channels) → second half → global average pooling →
+          dense
 
-Each number of the list is one operation of `OPERATIONS`, with a residual around it: ``x ← relu(x + operation(x))``.
-Where a list has an odd length the second half is the longer one. An operation is one line of the table.
+Each number of the list is one operation of `OPERATIONS`, with a residual around it: ``x ← relu(x +
+operation(x))``. Where a list has an odd length the second half is the longer one. An operation is
+one line of the table.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def _same_conv(draft: Draft, x: str, kernel: int) -> str:
 def _separable(draft: Draft, x: str, kernel: int) -> str:
     """Depthwise, then 1×1, then norm."""
     channels = draft.shape(x)[0]
-    depthwise = draft.add("conv", x, filters=channels, kernel=kernel, stride=1, groups=channels, bias=False)
+    depthwise = draft.add(
+        "conv", x, filters=channels, kernel=kernel, stride=1, groups=channels, bias=False
+    )
     return _same_conv(draft, depthwise, 1)
 
 
@@ -38,7 +42,8 @@ def _pool(draft: Draft, x: str, op: str) -> str:
 
 
 Operation = Callable[[Draft, str], "str | None"]
-"""Draws an operation on a map and returns its output, of the same shape; None for what contributes nothing."""
+"""Draws an operation on a map and returns its output, of the same shape; None for what contributes
+nothing."""
 
 OPERATIONS: dict[str, Operation] = {  # a genome's numbers are positions in this table
     "conv3x3": lambda draft, x: _same_conv(draft, x, 3),
@@ -47,7 +52,9 @@ OPERATIONS: dict[str, Operation] = {  # a genome's numbers are positions in this
     "sep_conv5x5": lambda draft, x: _separable(draft, x, 5),
     "maxpool": lambda draft, x: _pool(draft, x, "maxpool"),
     "avgpool": lambda draft, x: _pool(draft, x, "avgpool"),
-    "skip": lambda draft, x: x,  # taken at its word: the identity, with a residual around it, doubles x
+    "skip": lambda draft, x: (
+        x
+    ),  # taken at its word: the identity, with a residual around it, doubles x
     "zero": lambda draft, x: None,  # x + 0: no node
 }
 NAMES = tuple(OPERATIONS)
@@ -57,9 +64,9 @@ NAMES = tuple(OPERATIONS)
 class NanoSpace:
     """Lists of operations for one input shape (C, H, W) and number of classes.
 
-    `channels` is the width C of layer 1, half that of layer 2. With the defaults a random network has about 90
-    thousand parameters, one of 3×3 convolutions alone 356 thousand. `length` is that of the lists that are sampled;
-    lists of any length from 2 decode, and keep it when they mutate.
+    `channels` is the width C of layer 1, half that of layer 2. With the defaults a random network
+    has about 90 thousand parameters, one of 3×3 convolutions alone 356 thousand. `length` is that
+    of the lists that are sampled; lists of any length from 2 decode, and keep it when they mutate.
     """
 
     input_shape: Shape = (3, 32, 32)
@@ -73,7 +80,9 @@ class NanoSpace:
         if self.channels < 1:
             raise ConfigError(f"channels must be 1 or more, but is {self.channels}.")
         if self.length < 2:
-            raise ConfigError(f"length must be 2 or more, one operation a layer, but is {self.length}.")
+            raise ConfigError(
+                f"length must be 2 or more, one operation a layer, but is {self.length}."
+            )
 
     def options(self) -> dict[str, tuple[str, ...]]:
         """The decision at every position of a list, and its options in the order of their numbers."""
@@ -85,7 +94,10 @@ class NanoSpace:
         return NAMES
 
     def operations(self, genome: Sequence[int]) -> frozenset[str]:
-        """Those in the list; stem and reduction, which all networks have, do not count. Raises `GenomeError`."""
+        """Those in the list; stem and reduction, which all networks have, do not count.
+
+        Raises `GenomeError`.
+        """
         return frozenset(NAMES[number] for number in self._checked(genome))
 
     def sample(self, rng: np.random.Generator) -> Genome:
@@ -93,7 +105,10 @@ class NanoSpace:
         return tuple(int(number) for number in rng.integers(len(NAMES), size=self.length))
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """One operation replaced by another; that always changes the network. Raises `GenomeError`."""
+        """One operation replaced by another; that always changes the network.
+
+        Raises `GenomeError`.
+        """
         genome = self._checked(genome)
         position = int(rng.integers(len(genome)))
         other = (genome[position] + int(rng.integers(1, len(NAMES)))) % len(NAMES)
@@ -142,7 +157,8 @@ class NanoSpace:
         genome = integers(genome)
         if len(genome) < 2:
             raise GenomeError(
-                f"a genome of the space 'nano' must have 2 operations or more, one a layer, but has {len(genome)}."
+                "a genome of the space 'nano' must have 2 operations or more, one a layer, but "
+                f"has {len(genome)}."
             )
         check_options("nano", genome, NAMES)
         return genome

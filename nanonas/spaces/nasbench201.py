@@ -1,16 +1,22 @@
-"""NAS-Bench-201: cells of four nodes with one of five operations on each of six edges. 15,625 genomes.
+"""NAS-Bench-201: cells of four nodes with one of five operations on each of six edges. 15,625
+genomes.
 
-Dong & Yang, ICLR 2020, https://arxiv.org/abs/2001.00326; details as in their code, so that counts are as published:
+Dong & Yang, ICLR 2020, https://arxiv.org/abs/2001.00326; details as in their code, so that counts
+are as published:
 
-    image → conv3x3, norm (16 channels) → 5 cells → residual block of stride 2 → 5 cells of 32 channels
-          → residual block of stride 2 → 5 cells of 64 channels → norm, relu, global average pooling → dense
+    image → conv3x3, norm (16 channels) → 5 cells → residual block of stride 2 → 5 cells of 32
+    channels
+          → residual block of stride 2 → 5 cells of 64 channels → norm, relu, global average pooling
+          → dense
 
-A node of a cell is the sum of what its edges bring, node 0 is the cell's input and node 3 its output. A genome has the
-operations of the edges in the order of the official string, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+A node of a cell is the sum of what its edges bring, node 0 is the cell's input and node 3 its
+output. A genome has the operations of the edges in the order of the official string,
+``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
-What is drawn is what a cell computes: nothing for an edge that is dead (no way from the input or none to the output)
-or a skip, one sum where sums are nested, one pool where two pools read the same. So cells that are written differently
-and compute the same have one network. Convolutions that read the same stay two: their weights differ.
+What is drawn is what a cell computes: nothing for an edge that is dead (no way from the input or
+none to the output) or a skip, one sum where sums are nested, one pool where two pools read the
+same. So cells that are written differently and compute the same have one network. Convolutions that
+read the same stay two: their weights differ.
 """
 
 from __future__ import annotations
@@ -28,11 +34,19 @@ from nanonas.errors import ConfigError, GenomeError
 from nanonas.networks.network import Draft, Network, conv_norm, relu
 from nanonas.spaces.choices import check_options, check_problem, integers
 
-NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # a genome's numbers are positions
+NAMES = (
+    "none",
+    "skip_connect",
+    "nor_conv_1x1",
+    "nor_conv_3x3",
+    "avg_pool_3x3",
+)  # a genome's numbers are positions
 NONE, SKIP, CONV1, CONV3, POOL = range(len(NAMES))
 KERNELS = {CONV1: 1, CONV3: 3}
 
-EDGES = tuple((source, target) for target in (1, 2, 3) for source in range(target))  # in the order of a genome
+EDGES = tuple(
+    (source, target) for target in (1, 2, 3) for source in range(target)
+)  # in the order of a genome
 
 Sum = tuple[int, ...]  # numbers of the values that are added up, sorted; () is zero
 Step = tuple[int, Sum]  # an operation and what it reads
@@ -42,9 +56,9 @@ Step = tuple[int, Sum]  # an operation and what it reads
 class NASBench201Space:
     """The cells for one input shape (C, H, W) and number of classes.
 
-    `channels` is the width of the first stage; the second has twice as many, the third four times. `cells` is how many
-    a stage has. Strides stop where a side of the map is 1. With the defaults a network has 73 thousand (no convolution)
-    to 1.53 million parameters (six of 3×3).
+    `channels` is the width of the first stage; the second has twice as many, the third four times.
+    `cells` is how many a stage has. Strides stop where a side of the map is 1. With the defaults a
+    network has 73 thousand (no convolution) to 1.53 million parameters (six of 3×3).
     """
 
     input_shape: Shape = (3, 32, 32)
@@ -85,7 +99,10 @@ class NASBench201Space:
         return networks[int(rng.integers(len(networks)))]
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """One edge with another operation; drawn again until the network is another. Raises `GenomeError`."""
+        """One edge with another operation; drawn again until the network is another.
+
+        Raises `GenomeError`.
+        """
         genome = _checked(genome)
         while True:
             edge = int(rng.integers(len(EDGES)))
@@ -96,7 +113,9 @@ class NASBench201Space:
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
         """Each edge from either parent, as likely as from the other."""
-        return tuple((x, y)[pick] for x, y, pick in zip(a, b, rng.integers(2, size=len(EDGES)), strict=True))
+        return tuple(
+            (x, y)[pick] for x, y, pick in zip(a, b, rng.integers(2, size=len(EDGES)), strict=True)
+        )
 
     def decode(self, genome: Sequence[int]) -> Network:
         """The network; cells that compute the same have the same one. Raises `GenomeError`."""
@@ -107,11 +126,17 @@ class NASBench201Space:
         return _live(_checked(genome))
 
     def key(self, genome: Sequence[int]) -> str:
-        """What the cell computes, in words: equal where `Network.key` is, in microseconds. Raises `GenomeError`."""
+        """What the cell computes, in words: equal where `Network.key` is, in microseconds.
+
+        Raises `GenomeError`.
+        """
         return _key(self.live(genome))
 
     def canonical(self, genome: Sequence[int]) -> Genome:
-        """The first genome, in the order of `genomes`, with the same network. Raises `GenomeError`."""
+        """The first genome, in the order of `genomes`, with the same network.
+
+        Raises `GenomeError`.
+        """
         return _first_of_key()[self.key(genome)]
 
     def params(self, genome: Sequence[int]) -> int:
@@ -119,7 +144,9 @@ class NASBench201Space:
         frame = _network(self, (NONE,) * len(EDGES)).params
         widths = [self.channels * factor for factor in (1, 2, 4)]
         kernels = [KERNELS[number] for number in self.live(genome) if number in KERNELS]
-        return frame + self.cells * sum((kernel * width) ** 2 + 2 * width for kernel in kernels for width in widths)
+        return frame + self.cells * sum(
+            (kernel * width) ** 2 + 2 * width for kernel in kernels for width in widths
+        )
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -129,23 +156,36 @@ class NASBench201Space:
     def encode(self, genome: Sequence[int]) -> Floats:
         """The canonical cell in numbers: shape (sum of `groups`,). Raises `GenomeError`.
 
-        How many ways lead from input to output with each sequence of operations, skips left out; log parameters; how
-        many edges have each operation; convolutions (of any size, of 3×3) on the longest way, and nodes and ways alive.
+        How many ways lead from input to output with each sequence of operations, skips left out;
+        log parameters; how many edges have each operation; convolutions (of any size, of 3×3) on
+        the longest way, and nodes and ways alive.
         """
         numbers = self.canonical(genome)
-        frame = np.array([np.log(self.params(genome)), *(numbers.count(number) for number in range(1, len(NAMES)))])
-        return np.concatenate([_cell_features(numbers)[: len(_WAYS)], frame, _cell_features(numbers)[len(_WAYS) :]])
+        frame = np.array(
+            [
+                np.log(self.params(genome)),
+                *(numbers.count(number) for number in range(1, len(NAMES))),
+            ]
+        )
+        return np.concatenate(
+            [_cell_features(numbers)[: len(_WAYS)], frame, _cell_features(numbers)[len(_WAYS) :]]
+        )
 
     def tokens(self, genome: Sequence[int]) -> Integers:
         """The operations, `none` on dead edges: shape (6, 1). Raises `GenomeError`."""
         return np.array(self.live(genome), dtype=np.int64)[:, None]
 
     def describe(self, genome: Sequence[int]) -> list[str]:
-        """One line an edge, as in "node 0 to 1: nor_conv_3x3"; says which are dead. Raises `GenomeError`."""
+        """One line an edge, as in "node 0 to 1: nor_conv_3x3"; says which are dead.
+
+        Raises `GenomeError`.
+        """
         genome = _checked(genome)
         return [
             f"node {source} to {target}: {NAMES[number]}{'' if number == living else ' (dead)'}"
-            for (source, target), number, living in zip(EDGES, genome, self.live(genome), strict=True)
+            for (source, target), number, living in zip(
+                EDGES, genome, self.live(genome), strict=True
+            )
         ]
 
     def parse(self, arch: str) -> Genome:
@@ -154,7 +194,8 @@ class NASBench201Space:
         genome = tuple(NAMES.index(name) for name in names if name in NAMES)
         if len(genome) != len(EDGES) or self.arch_string(genome) != arch:
             raise GenomeError(
-                f"a cell must read |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, each op one of {', '.join(NAMES)}, "
+                "a cell must read |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, each op one of "
+                f"{', '.join(NAMES)}, "
                 f"but is {arch!r}."
             )
         return genome
@@ -171,17 +212,19 @@ def _checked(genome: Sequence[int]) -> Genome:
     genome = integers(genome)
     if len(genome) != len(EDGES):
         raise GenomeError(
-            f"a genome of the space 'nasbench201' must have 6 operations, one an edge, but has {len(genome)}."
+            "a genome of the space 'nasbench201' must have 6 operations, one an edge, but has "
+            f"{len(genome)}."
         )
     check_options("nasbench201", genome, NAMES)
     return genome
 
 
-# --- what a cell computes -----------------------------------------------------------------------------------------
+# --- what a cell computes -------------------------------------------------------------------------
 
 
 def _live(genome: Genome) -> Genome:
-    # a published network keeps a convolution that reads a zero, and so the shift of its norm; here zero stays zero
+    # a published network keeps a convolution that reads a zero, and so the shift of its norm; here
+    # zero stays zero
     edges = [edge for edge, number in zip(EDGES, genome, strict=True) if number != NONE]
     reached, needed = {0}, {3}
     for source, target in edges:  # in the order of targets: a source is decided before it is read
@@ -197,7 +240,10 @@ def _live(genome: Genome) -> Genome:
 
 
 def _steps(live: Genome) -> tuple[list[Step], Sum]:
-    """The steps of a live cell, and its output. Value 0 is the cell's input, value n what the n-th step makes."""
+    """The steps of a live cell, and its output.
+
+    Value 0 is the cell's input, value n what the n-th step makes.
+    """
     nodes: list[Sum] = [(0,), (), (), ()]
     steps: list[Step] = []
     for (source, target), number in zip(EDGES, live, strict=True):
@@ -216,7 +262,9 @@ def _steps(live: Genome) -> tuple[list[Step], Sum]:
 
 
 def _key(live: Genome) -> str:
-    """The output, and all values and sums on the way to it: as in `Network.key`, shared and doubled ones differ."""
+    """The output, and all values and sums on the way to it: as in `Network.key`, shared and doubled
+    ones differ.
+    """
     steps, output = _steps(live)
     words = ["x"]
 
@@ -239,12 +287,19 @@ def _first_of_key() -> dict[str, Genome]:
     return first
 
 
-_WAYS = {way: place for place, way in enumerate(w for n in range(4) for w in product((CONV1, CONV3, POOL), repeat=n))}
+_WAYS = {
+    way: place
+    for place, way in enumerate(
+        w for n in range(4) for w in product((CONV1, CONV3, POOL), repeat=n)
+    )
+}
 
 
 @cache  # of 5,260 canonical cells at most
 def _cell_features(canonical: Genome) -> Floats:
-    """How often each of the `_WAYS` is there; then what `encode` calls the depth: shape (ways + 4,)."""
+    """How often each of the `_WAYS` is there; then what `encode` calls the depth: shape (ways +
+    4,).
+    """
     into: dict[int, list[tuple[int, ...]]] = {0: [()], 1: [], 2: [], 3: []}
     for (source, target), number in zip(EDGES, canonical, strict=True):
         if number != NONE:
@@ -258,7 +313,7 @@ def _cell_features(canonical: Genome) -> Floats:
     return found
 
 
-# --- drawing ------------------------------------------------------------------------------------------------------
+# --- drawing --------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)  # 90 KB each
@@ -300,7 +355,9 @@ def _cell(draft: Draft, x: str, steps: Sequence[Step], output: Sum) -> str:
 
 
 def _residual_block(draft: Draft, x: str, filters: int) -> str:
-    """Halves the map: two of relu, conv3x3, norm; around them average pooling and conv1x1 without norm."""
+    """Halves the map: two of relu, conv3x3, norm; around them average pooling and conv1x1 without
+    norm.
+    """
     y = conv_norm(draft, relu(draft, x), filters, 3, stride=2)
     y = conv_norm(draft, relu(draft, y), filters, 3)
     _, height, width = draft.shape(x)

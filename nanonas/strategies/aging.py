@@ -10,24 +10,27 @@ import numpy as np
 
 from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, steady
 from nanonas.errors import ConfigError
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 
 @dataclass
 class AgingEvolution:
-    """Ageing evolution, steady state, mutation only. Real et al. 2019, https://arxiv.org/abs/1802.01548, Algorithm 1.
+    """Ageing evolution, steady state, mutation only. Real et al. 2019,
+    https://arxiv.org/abs/1802.01548, Algorithm 1.
 
     Args:
-        population_size: how many are alive at once; the first `population_size` candidates are random.
-        sample_size: how many of them are drawn, without replacement, to find one parent. None: a quarter of the
-            population, as in the paper (16 of 64), at least 2.
+        population_size: how many are alive at once; the first `population_size` candidates are
+            random.
+        sample_size: how many of them are drawn, without replacement, to find one parent. None: a
+            quarter of the population, as in the paper (16 of 64), at least 2.
         lag: how many candidates may be in flight, the one that is asked for included.
 
     Raises:
-        ConfigError: `sample_size` is not in [1, population_size], or the population is smaller than 2.
+        ConfigError: `sample_size` is not in [1, population_size], or the population is smaller than
+            2.
     """
 
-    space: SearchSpace
+    space: Space
     objective: Objective = field(default_factory=Objective)
     population_size: int = 30
     sample_size: int | None = None
@@ -36,12 +39,15 @@ class AgingEvolution:
 
     def __post_init__(self) -> None:
         if self.population_size < 2:
-            raise ConfigError(f"population must be 2 or more for aging evolution, but is {self.population_size}")
+            raise ConfigError(
+                f"population must be 2 or more for aging evolution, but is {self.population_size}"
+            )
         if self.sample_size is None:
             self.sample_size = max(2, self.population_size // 4)
         if not 1 <= self.sample_size <= self.population_size:
             raise ConfigError(
-                f"sample_size must lie in [1, population={self.population_size}], but is {self.sample_size}"
+                f"sample_size must lie in [1, population={self.population_size}], but is "
+                f"{self.sample_size}"
             )
 
     def needs(self, number: int) -> int:

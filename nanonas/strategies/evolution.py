@@ -9,30 +9,33 @@ import numpy as np
 
 from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, Told
 from nanonas.errors import ConfigError
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 
 @dataclass
 class Evolution:
     """Generational evolution.
 
-    Generation 0 is random. The elite, the best of all so far, stays in the population of the next generation without
-    being evaluated again; the other places are filled with children. Parents are chosen by tournament among the best
-    quarter of the last generation and the elite; a child is bred by crossover of two parents and then mutated, or by
-    mutation of one. Tournament selection: Goldberg & Deb 1991, https://doi.org/10.1016/B978-0-08-050684-5.50008-2.
+    Generation 0 is random. The elite, the best of all so far, stays in the population of the next
+    generation without being evaluated again; the other places are filled with children. Parents are
+    chosen by tournament among the best quarter of the last generation and the elite; a child is
+    bred by crossover of two parents and then mutated, or by mutation of one. Tournament selection:
+    Goldberg & Deb 1991, https://doi.org/10.1016/B978-0-08-050684-5.50008-2.
 
     Args:
         population_size: members of a generation, the elite included; 2 or more.
         elite_size: how many are kept; None: a tenth of the population, at least 1.
-        parents_share: the part of the last generation, best first, that may become parents, in (0, 1].
-        tournament_size: how many are drawn, with replacement, for one parent; the best of them wins.
+        parents_share: the part of the last generation, best first, that may become parents, in (0,
+            1].
+        tournament_size: how many are drawn, with replacement, for one parent; the best of them
+            wins.
         crossover_rate: share of children with two parents, in [0, 1].
 
     Raises:
         ConfigError: the population is smaller than 2, or the elite leaves no place for a child.
     """
 
-    space: SearchSpace
+    space: Space
     objective: Objective = field(default_factory=Objective)
     population_size: int = 30
     elite_size: int | None = None
@@ -40,17 +43,22 @@ class Evolution:
     tournament_size: int = 3
     crossover_rate: float = 0.5
     _elite: list[Told] = field(default_factory=list, repr=False)  # best first, each network once
-    _last: list[Told] = field(default_factory=list, repr=False)  # the generation heard last, failures left out
+    _last: list[Told] = field(
+        default_factory=list, repr=False
+    )  # the generation heard last, failures left out
     _heard: int = 0
 
     def __post_init__(self) -> None:
         if self.population_size < 2:
-            raise ConfigError(f"population must be 2 or more for evolution, but is {self.population_size}")
+            raise ConfigError(
+                f"population must be 2 or more for evolution, but is {self.population_size}"
+            )
         if self.elite_size is None:
             self.elite_size = max(1, round(self.population_size / 10))
         if not 1 <= self.elite_size < self.population_size:
             raise ConfigError(
-                f"elite_size must lie in [1, {self.population_size - 1}] for a population of {self.population_size}, "
+                f"elite_size must lie in [1, {self.population_size - 1}] for a population of "
+                f"{self.population_size}, "
                 f"but is {self.elite_size}"
             )
 
@@ -80,7 +88,9 @@ class Evolution:
     def _parents(self) -> list[Told]:
         """Who may breed, best first: a draw's smallest index wins the tournament."""
         share = max(2, round(self.parents_share * len(self._last)))
-        chosen = {told[0].number: told for told in [*self._sorted(self._last)[:share], *self._elite]}
+        chosen = {
+            told[0].number: told for told in [*self._sorted(self._last)[:share], *self._elite]
+        }
         return self._sorted(chosen.values())
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
@@ -89,7 +99,9 @@ class Evolution:
         self._heard += 1
         if evaluation.state not in (State.FAILED, State.INFEASIBLE):
             self._last.append((candidate, evaluation))
-            best: dict[str, Told] = {}  # a network may be there again, trained for longer or from scratch
+            best: dict[
+                str, Told
+            ] = {}  # a network may be there again, trained for longer or from scratch
             for one in self._sorted([*self._elite, (candidate, evaluation)]):
                 best.setdefault(one[0].key, one)
             self._elite = list(best.values())[: self.elite_size]

@@ -10,30 +10,35 @@ import numpy as np
 
 from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, State, steady
 from nanonas.errors import ConfigError
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
-_DRAWS = 100  # of mutants, all tried before: then the neighbourhood is exhausted (one of 24 is overlooked in 1.4 %)
+# of mutants, all tried before: then the neighbourhood is exhausted (one of 24 is overlooked in 1.4
+# %)
+_DRAWS = 100
 
 
 @dataclass
 class LocalSearch:
-    """First-improvement local search with restarts, steady state: the strongest simple baseline of the field.
+    """First-improvement local search with restarts, steady state: the strongest simple baseline of
+    the field.
 
-    Mutants of the incumbent are tried until one is better; it becomes the incumbent. Once `patience` of them were not,
-    or no untried one is found, the next climb begins at a random genome. While several candidates are in flight, those
-    drawn at random before the first of them is told are the climb's start together, and the best of them goes on.
-    White et al. 2020, https://arxiv.org/abs/2005.02960; Ottelander et al. 2020, https://arxiv.org/abs/2004.08996.
+    Mutants of the incumbent are tried until one is better; it becomes the incumbent. Once
+    `patience` of them were not, or no untried one is found, the next climb begins at a random
+    genome. While several candidates are in flight, those drawn at random before the first of them
+    is told are the climb's start together, and the best of them goes on. White et al. 2020,
+    https://arxiv.org/abs/2005.02960; Ottelander et al. 2020, https://arxiv.org/abs/2004.08996.
 
     Args:
         population_size: what counts as a "generation"; the algorithm has none.
-        patience: how many mutants of one incumbent are tried in vain before the search begins elsewhere; 1 or more.
+        patience: how many mutants of one incumbent are tried in vain before the search begins
+            elsewhere; 1 or more.
         lag: how many candidates may be in flight, the one that is asked for included.
 
     Raises:
         ConfigError: `patience` is below 1.
     """
 
-    space: SearchSpace
+    space: Space
     objective: Objective = field(default_factory=Objective)
     population_size: int = 30
     patience: int = 50
@@ -42,12 +47,16 @@ class LocalSearch:
     _incumbent: Candidate | None = field(default=None, repr=False)
     _loss: float = field(default=float("inf"), repr=False)  # the incumbent's
     _began: int = 0  # number of the candidate that this climb began with
-    _since: int = 0  # how many evaluations were told before the incumbent's successors could be asked for
+    _since: int = (
+        0  # how many evaluations were told before the incumbent's successors could be asked for
+    )
     _misses: int = 0  # mutants of the incumbent that were no better
 
     def __post_init__(self) -> None:
         if self.patience < 1:
-            raise ConfigError(f"patience must be 1 or more for local search, but is {self.patience}")
+            raise ConfigError(
+                f"patience must be 1 or more for local search, but is {self.patience}"
+            )
 
     def needs(self, number: int) -> int:
         return steady(number, self.lag)
@@ -69,10 +78,14 @@ class LocalSearch:
         self._tried.add(candidate.proposal.genome)
         failed = evaluation.state in (State.FAILED, State.INFEASIBLE)
         loss = float("inf") if failed else self.objective.loss(evaluation)
-        if isfinite(loss) and not parents and candidate.asked_after >= self._since:  # the climb before had ended
+        if (
+            isfinite(loss) and not parents and candidate.asked_after >= self._since
+        ):  # the climb before had ended
             self._began = candidate.number
             self._adopt(candidate, loss)
-        elif loss < self._loss and (not parents or parents[0] >= self._began):  # not what an earlier climb left over
+        elif loss < self._loss and (
+            not parents or parents[0] >= self._began
+        ):  # not what an earlier climb left over
             self._adopt(candidate, loss)
         elif self._incumbent is not None and parents == (self._incumbent.number,):
             self._misses += 1

@@ -10,7 +10,7 @@ import numpy as np
 from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, steady
 from nanonas.errors import ConfigError
 from nanonas.maths.pareto import crowding, ranks
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 OBJECTIVES = (Objective("accuracy"), Objective("params", maximize=False))
 
@@ -26,15 +26,17 @@ class _Member:
 class NSGA2:
     """NSGA-II, steady state: each evaluation joins the population, and the worst of all leaves it.
 
-    Better is who has the lower rank by non-dominated sorting, of one rank who has more room around. What was pruned
-    ranks behind all others, as what breaks a constraint does there (VI): no size makes up for guessing. Parents win a
-    binary tournament; a child is bred by crossover of two parents and then mutated, or by mutation of one. Deb et al.
-    2002, https://doi.org/10.1109/4235.996017; steady state: Durillo et al. 2009,
+    Better is who has the lower rank by non-dominated sorting, of one rank who has more room around.
+    What was pruned ranks behind all others, as what breaks a constraint does there (VI): no size
+    makes up for guessing. Parents win a binary tournament; a child is bred by crossover of two
+    parents and then mutated, or by mutation of one. Deb et al. 2002,
+    https://doi.org/10.1109/4235.996017; steady state: Durillo et al. 2009,
     https://doi.org/10.1007/978-3-642-01020-0_18.
 
     Args:
         objectives: two or more, of different names.
-        population_size: how many are alive at once; the first `population_size` candidates are random.
+        population_size: how many are alive at once; the first `population_size` candidates are
+            random.
         crossover_rate: share of children with two parents, in [0, 1].
         lag: how many candidates may be in flight, the one that is asked for included.
 
@@ -42,7 +44,7 @@ class NSGA2:
         ConfigError: fewer than two objectives, or a population smaller than 2.
     """
 
-    space: SearchSpace
+    space: Space
     objectives: Sequence[Objective] = OBJECTIVES
     population_size: int = 30
     crossover_rate: float = 0.5
@@ -52,9 +54,13 @@ class NSGA2:
     def __post_init__(self) -> None:
         if len({objective.name for objective in self.objectives}) < 2:
             named = " and ".join(objective.name for objective in self.objectives) or "none"
-            raise ConfigError(f"nsga2 needs two objectives or more, but has {named}; add for instance params")
+            raise ConfigError(
+                f"nsga2 needs two objectives or more, but has {named}; add for instance params"
+            )
         if self.population_size < 2:
-            raise ConfigError(f"population must be 2 or more for nsga2, but is {self.population_size}")
+            raise ConfigError(
+                f"population must be 2 or more for nsga2, but is {self.population_size}"
+            )
 
     def needs(self, number: int) -> int:
         return steady(number, self.lag)
@@ -65,7 +71,9 @@ class NSGA2:
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         if number < self.population_size or not self._alive:
             return Proposal(self.space.sample(rng))
-        a, b = (self._alive[rng.integers(len(self._alive), size=2).min()].candidate for _ in range(2))
+        a, b = (
+            self._alive[rng.integers(len(self._alive), size=2).min()].candidate for _ in range(2)
+        )
         if a.number != b.number and rng.random() < self.crossover_rate:
             child = self.space.crossover(a.proposal.genome, b.proposal.genome, rng)
             return Proposal(self.space.mutate(child, rng), (a.number, b.number))

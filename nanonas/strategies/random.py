@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanonas.core import Candidate, Evaluation, Proposal
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
 
 @dataclass
 class RandomSearch:
-    """Draws from the space and learns nothing. A "generation" is only a count: `population_size` draws."""
+    """Draws from the space and learns nothing. A "generation" is only a count: `population_size`
+    draws.
+    """
 
-    space: SearchSpace
+    space: Space
     population_size: int = 30
 
     def needs(self, number: int) -> int:

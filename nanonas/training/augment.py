@@ -1,8 +1,9 @@
 """Images on the device: batches out of them, augmented, and normalised.
 
-A data set lives on its device as uint8 in channels_last order; a batch is drawn, cropped and flipped by one gather of
-whole pixels. 512 of 50,000 images of 3x32x32 on one thread of an EPYC, torch 2.13, median of 25: 2.2 ms with crop 4 and
-flip, 2.9 ms with cutout 8 too. Indexing with three broadcast index tensors took 7.6 ms, padding alone 8.1 ms.
+A data set lives on its device as uint8 in channels_last order; a batch is drawn, cropped and
+flipped by one gather of whole pixels. 512 of 50,000 images of 3x32x32 on one thread of an EPYC,
+torch 2.13, median of 25: 2.2 ms with crop 4 and flip, 2.9 ms with cutout 8 too. Indexing with three
+broadcast index tensors took 7.6 ms, padding alone 8.1 ms.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ def to_device(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels as tensors on `device`.
 
-    `x` is (N, H, W, C) and becomes (N, C, H, W), uint8, channels_last: a view. On the CPU nothing is copied, so that
-    processes which opened the same cache share its memory; do not write into the result.
+    `x` is (N, H, W, C) and becomes (N, C, H, W), uint8, channels_last: a view. On the CPU nothing
+    is copied, so that processes which opened the same cache share its memory; do not write into the
+    result.
     """
     with warnings.catch_warnings():  # read-only arrays are meant: nothing here writes into them
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -38,9 +40,11 @@ def normalise(
     std: torch.Tensor | Sequence[float],
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """``(images / 255 - mean) / std`` by channel: uint8 (B, C, H, W) in, `dtype` of the same shape and order out.
+    """``(images / 255 - mean) / std`` by channel: uint8 (B, C, H, W) in, `dtype` of the same shape
+    and order out.
 
-    `mean` and `std` have C numbers in [0, 1]; as float32 tensors on the images' device they save a copy per batch.
+    `mean` and `std` have C numbers in [0, 1]; as float32 tensors on the images' device they save a
+    copy per batch.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=images.device).view(-1, 1, 1)
@@ -48,7 +52,9 @@ def normalise(
 
 
 def _reflected(places: torch.Tensor, size: int) -> torch.Tensor:
-    """Coordinates up to `size` - 1 outside [0, size), mirrored at the edge pixels into it: numpy's "reflect"."""
+    """Coordinates up to `size` - 1 outside [0, size), mirrored at the edge pixels into it: numpy's
+    "reflect".
+    """
     places = places.abs()
     return torch.where(places >= size, 2 * (size - 1) - places, places)
 
@@ -58,12 +64,14 @@ class Augment:
     """Random crop, horizontal flip and cutout, each image with its own numbers.
 
     Args:
-        crop: pixels of reflection padding on every side before a window of the old size is cut out; 0 for none.
+        crop: pixels of reflection padding on every side before a window of the old size is cut out;
+            0 for none.
         flip: whether to mirror left and right, with probability 1/2.
-        cutout: side in pixels of one square that is painted over (DeVries & Taylor 2017, arXiv 1708.04552); its centre
-            is any pixel, and what hangs over the edge is cut off. 0 for none.
-        fill: what the square is painted with, in [0, 255]: one value for each channel, or one for all. The training
-            images' mean becomes 0 when normalised.
+        cutout: side in pixels of one square that is painted over (DeVries & Taylor 2017, arXiv
+            1708.04552); its centre is any pixel, and what hangs over the edge is cut off. 0 for
+            none.
+        fill: what the square is painted with, in [0, 255]: one value for each channel, or one for
+            all. The training images' mean becomes 0 when normalised.
 
     Raises `ConfigError` for numbers outside their range.
     """
@@ -75,32 +83,43 @@ class Augment:
 
     def __post_init__(self) -> None:
         if self.crop < 0 or self.cutout < 0:
-            raise ConfigError(f"crop and cutout are pixels, 0 or more, but are {self.crop} and {self.cutout}")
+            raise ConfigError(
+                f"crop and cutout are pixels, 0 or more, but are {self.crop} and {self.cutout}"
+            )
         if not self.fill or any(not 0 <= value <= 255 for value in self.fill):
             raise ConfigError(f"fill must hold values from 0 to 255, but is {self.fill}")
 
-    def __call__(self, images: torch.Tensor, indices: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    def __call__(
+        self, images: torch.Tensor, indices: torch.Tensor | None, generator: torch.Generator
+    ) -> torch.Tensor:
         """A batch of augmented images.
 
         Args:
-            images: (N, C, H, W) uint8, channels_last (another order works, but is copied whole each time).
+            images: (N, C, H, W) uint8, channels_last (another order works, but is copied whole each
+                time).
             indices: (B,) int64, which images to take; None for all of them in their order.
-            generator: on the CPU, whatever the images' device, so that every device sees the same batches.
+            generator: on the CPU, whatever the images' device, so that every device sees the same
+                batches.
 
         Returns:
             (B, C, H, W) uint8, channels_last, on the images' device; always memory of its own.
 
         Raises:
-            ConfigError: `crop` is not smaller than the images, or `fill` does not have their number of channels.
+            ConfigError: `crop` is not smaller than the images, or `fill` does not have their number
+                of channels.
         """
         number, channels, height, width = images.shape
         if self.crop >= min(height, width):
-            raise ConfigError(f"crop must be smaller than the images, {height}x{width}, but is {self.crop}")
+            raise ConfigError(
+                f"crop must be smaller than the images, {height}x{width}, but is {self.crop}"
+            )
         if len(self.fill) not in (1, channels):
             raise ConfigError(f"fill must hold 1 or {channels} values, but is {self.fill}")
         if indices is None:
             indices = torch.arange(number)
-        top, left, flipped, centre_y, centre_x = self._drawn(len(indices), height, width, generator, images.device)
+        top, left, flipped, centre_y, centre_x = self._drawn(
+            len(indices), height, width, generator, images.device
+        )
         rows = torch.arange(height, device=images.device)
         columns = torch.arange(width, device=images.device)
         # Output column j shows column width - 1 - j of the window where the image is flipped.
@@ -118,8 +137,9 @@ class Augment:
     def _cut_out(self, batch: torch.Tensor, centre_y: torch.Tensor, centre_x: torch.Tensor) -> None:
         """Paints the squares over, in place: (B, H, W, C) uint8; (B, 1) centres.
 
-        Places beyond an edge are moved to it, where the square has pixels anyway. Touching only the squares takes
-        0.7 ms for 512 images of 32x32, side 8; `torch.where` over the whole batch took 4.7 ms.
+        Places beyond an edge are moved to it, where the square has pixels anyway. Touching only the
+        squares takes 0.7 ms for 512 images of 32x32, side 8; `torch.where` over the whole batch
+        took 4.7 ms.
         """
         number, height, width, channels = batch.shape
         span = torch.arange(self.cutout, device=batch.device) - self.cutout // 2
@@ -133,7 +153,10 @@ class Augment:
     def _drawn(
         self, number: int, height: int, width: int, generator: torch.Generator, device: torch.device
     ) -> torch.Tensor:
-        """(5, B, 1) int64: top, left, flipped, cutout's centre row and column. What is off is 0 and draws nothing."""
+        """(5, B, 1) int64: top, left, flipped, cutout's centre row and column.
+
+        What is off is 0 and draws nothing.
+        """
 
         def draw(low: int, high: int) -> torch.Tensor:
             return torch.randint(low, high + 1, (number, 1), generator=generator)
@@ -142,4 +165,6 @@ class Augment:
         shifts = [draw(-self.crop, self.crop) if self.crop else nothing for _ in range(2)]
         flipped = draw(0, 1) if self.flip else nothing
         centres = [draw(0, size - 1) if self.cutout else nothing for size in (height, width)]
-        return torch.stack([*shifts, flipped, *centres]).to(device)  # one copy to the device, not five
+        return torch.stack([*shifts, flipped, *centres]).to(
+            device
+        )  # one copy to the device, not five

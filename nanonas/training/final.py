@@ -1,4 +1,6 @@
-"""The winner's training: on all training images, a checkpoint an epoch, and the test set opened once at its end."""
+"""The winner's training: on all training images, a checkpoint an epoch, and the test set opened
+once at its end.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,15 @@ class FinalTraining:
     Args:
         train: all images but the test set's.
         test: opens the test set; called once, after the last epoch.
-        folder: made where it is not there. Gets checkpoint.pt after every epoch, in the end model.safetensors and
-            result.json. A checkpoint of this very training that is found there is continued, and any other training
-            that is there is kept in FOLDER/earlier-1, FOLDER/earlier-2, …
-        identity: what else makes this training the same one as a checkpoint's: the data's fingerprint.
+        folder: made where it is not there. Gets checkpoint.pt after every epoch, in the end
+            model.safetensors and result.json. A checkpoint of this very training that is found
+            there is continued, and any other training that is there is kept in FOLDER/earlier-1,
+            FOLDER/earlier-2, …
+        identity: what else makes this training the same one as a checkpoint's: the data's
+            fingerprint.
         threads: None: one or all of the cores, whichever is measured to be faster.
-        retries: how often a training that diverges is begun again, each time with a third of the learning rate.
+        retries: how often a training that diverges is begun again, each time with a third of the
+            learning rate.
     """
 
     network: Network
@@ -85,17 +90,21 @@ class FinalTraining:
         on_epoch: Callable[[int, int, float], None] = lambda done, of, loss: None,
         again: bool = False,
     ) -> FinalResult:
-        """Trains for `epochs`, or for as many as fit before `deadline` (as of `time.time()`); tests; saves.
+        """Trains for `epochs`, or for as many as fit before `deadline` (as of `time.time()`);
+        tests; saves.
 
-        Without `epochs` their number follows from the speed measured at the start. When the deadline turns out to be
-        too near, the rest of the learning rate's cycle is shortened, so that it always ends at its bottom. A finished
-        training of as many epochs is only read, unless it is to be done `again`.
+        Without `epochs` their number follows from the speed measured at the start. When the
+        deadline turns out to be too near, the rest of the learning rate's cycle is shortened, so
+        that it always ends at its bottom. A finished training of as many epochs is only read,
+        unless it is to be done `again`.
 
         Raises:
             RunError: the folder cannot be written, or training diverged each time.
         """
         device = str(self.train.x.device)
-        training = Training(build_module(self.network, self.seed), self.train, self.recipe, epochs or 1, self.seed)
+        training = Training(
+            build_module(self.network, self.seed), self.train, self.recipe, epochs or 1, self.seed
+        )
         kept = self._checkpoint()
         if kept is not None and epochs in (None, kept["asked"], kept["training"]["epochs"]):
             finished = kept["training"]["epoch"] == kept["training"]["epochs"]
@@ -129,22 +138,29 @@ class FinalTraining:
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
         if self.retries == 0:
             raise RunError(
-                f"final training diverged: the loss is {loss} after epoch {epoch} with lr {self.recipe.lr:g}; "
+                f"final training diverged: the loss is {loss} after epoch {epoch} with lr "
+                f"{self.recipe.lr:g}; "
                 "train again with a lower --lr"
             )
         lower = replace(self.recipe, lr=self.recipe.lr / 3)
-        logger.warning("the loss is {} with lr {:g}; begun again with {:g}", loss, self.recipe.lr, lower.lr)
+        logger.warning(
+            "the loss is {} with lr {:g}; begun again with {:g}", loss, self.recipe.lr, lower.lr
+        )
         return replace(self, recipe=lower, retries=self.retries - 1)
 
     def speed(self, patience: float = 2.0) -> tuple[int, float]:
-        """How many threads train this network fastest, and the seconds that an epoch takes with them.
+        """How many threads train this network fastest, and the seconds that an epoch takes with
+        them.
 
         Measures each for about `patience` seconds.
 
-        More threads are faster for most networks on an idle machine; for tiny ones, and on a machine whose cores are
-        busy with something else, they wait for each other and can be fifty times slower.
+        More threads are faster for most networks on an idle machine; for tiny ones, and on a
+        machine whose cores are busy with something else, they wait for each other and can be fifty
+        times slower.
         """
-        training = Training(build_module(self.network, self.seed), self.train, self.recipe, 1, self.seed)
+        training = Training(
+            build_module(self.network, self.seed), self.train, self.recipe, 1, self.seed
+        )
         speeds: dict[int, float] = {}
         for threads in {1, cores()} if self.train.x.device.type == "cpu" else {cores()}:
             prepare(threads)
@@ -153,8 +169,12 @@ class FinalTraining:
         return fastest, speeds[fastest]
 
     def _epochs_before(self, deadline: float, seconds: float) -> float:
-        """How many epochs of `seconds` fit before the deadline, with some time for the test at the end."""
-        return (deadline - time.time() - 2.0 - 0.1 * seconds) / seconds  # a forward pass is a third of a step
+        """How many epochs of `seconds` fit before the deadline, with some time for the test at the
+        end.
+        """
+        return (
+            deadline - time.time() - 2.0 - 0.1 * seconds
+        ) / seconds  # a forward pass is a third of a step
 
     def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
         module = training.module
@@ -178,15 +198,27 @@ class FinalTraining:
         write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
         return result
 
-    # --- the folder ---------------------------------------------------------------------------------------------------
+    # --- the folder -------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        return {**self.identity, "key": self.network.key, "seed": self.seed, "recipe": repr(self.recipe)}
+        return {
+            **self.identity,
+            "key": self.network.key,
+            "seed": self.seed,
+            "recipe": repr(self.recipe),
+        }
 
     def _save_checkpoint(self, training: Training, asked: int | None, spent: float) -> None:
-        """`asked` is the number of epochs before a deadline shortened it: by that the training is known again."""
+        """`asked` is the number of epochs before a deadline shortened it: by that the training is
+        known again.
+        """
         buffer = io.BytesIO()  # torch.save would raise errors of its own when the disk is full
-        kept = {"identity": self._identity(), "asked": asked, "training": training.state(), "spent": spent}
+        kept = {
+            "identity": self._identity(),
+            "asked": asked,
+            "training": training.state(),
+            "spent": spent,
+        }
         torch.save(kept, buffer)
         with replacing(self.folder / CHECKPOINT) as part:
             part.write_bytes(buffer.getvalue())
@@ -194,13 +226,17 @@ class FinalTraining:
     def _checkpoint(self) -> dict[str, Any] | None:
         """The folder's checkpoint; None where there is none of this training."""
         try:
-            kept = torch.load(self.folder / CHECKPOINT, weights_only=True, map_location=self.train.x.device)
+            kept = torch.load(
+                self.folder / CHECKPOINT, weights_only=True, map_location=self.train.x.device
+            )
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return None  # none there, or damaged: it is moved aside, not lost
         return kept if isinstance(kept, dict) and kept.get("identity") == self._identity() else None
 
     def _make_room(self) -> None:
-        """Makes the folder, and moves the files of an earlier training in it into a folder of their own."""
+        """Makes the folder, and moves the files of an earlier training in it into a folder of their
+        own.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             there = [self.folder / name for name in FILES if (self.folder / name).exists()]
@@ -214,7 +250,8 @@ class FinalTraining:
                 logger.info("the training that was in {} before is kept in {}", self.folder, aside)
         except OSError as error:
             raise RunError(
-                f"the folder {str(self.folder)!r} cannot be used: {error.strerror}; choose another one, or free space "
+                f"the folder {str(self.folder)!r} cannot be used: {error.strerror}; choose "
+                "another one, or free space "
                 "and permissions"
             ) from None
 
@@ -229,7 +266,9 @@ def read_result(folder: Path) -> FinalResult | None:
 
 def seconds_per_epoch(training: Training, patience: float) -> float:
     """What an epoch of `training` will take here, from about `patience` seconds of steps on a copy."""
-    probe = Training(copy.deepcopy(training.module), training.pictures, training.recipe, 1_000_000, training.seed)
+    probe = Training(
+        copy.deepcopy(training.module), training.pictures, training.recipe, 1_000_000, training.seed
+    )
     ticks: list[float] = []
     first = 2  # steps that warm up
 
@@ -240,7 +279,9 @@ def seconds_per_epoch(training: Training, patience: float) -> float:
 
     while probe.run_epoch(pulse) is not None:
         pass
-    return training.steps * statistics.median(b - a for a, b in zip(ticks[first:], ticks[first + 1 :], strict=False))
+    return training.steps * statistics.median(
+        b - a for a, b in zip(ticks[first:], ticks[first + 1 :], strict=False)
+    )
 
 
 def hardware(device: str) -> str:

@@ -1,4 +1,6 @@
-"""From a `Network` to a `torch.nn.Module`. One table of operations; the names of the nodes are those of the modules."""
+"""From a `Network` to a `torch.nn.Module`. One table of operations; the names of the nodes are
+those of the modules.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,10 @@ class GlobalPool(nn.Module):
 
 
 class Zero(nn.Module):
-    """Zeros of its input's shape. Their gradient is zero, not none, so that what comes before trains like the rest."""
+    """Zeros of its input's shape.
+
+    Their gradient is zero, not none, so that what comes before trains like the rest.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 0
@@ -72,7 +77,9 @@ def _maxpool(node: Node) -> nn.Module:
 
 def _avgpool(node: Node) -> nn.Module:
     kernel = node.number("kernel")
-    return nn.AvgPool2d(kernel, node.number("stride"), padding=(kernel - 1) // 2, count_include_pad=False)
+    return nn.AvgPool2d(
+        kernel, node.number("stride"), padding=(kernel - 1) // 2, count_include_pad=False
+    )
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -113,10 +120,12 @@ class Step:
 
 
 def steps(network: Network) -> list[Step]:
-    """The nodes in their order, but a max pool before the ReLU that only it reads, where the pool shrinks the map.
+    """The nodes in their order, but a max pool before the ReLU that only it reads, where the pool
+    shrinks the map.
 
-    The largest of the activations is the activation of the largest, so outputs and gradients are the same; and the
-    activation has a quarter of the work, which trains the networks of benchmarks/throughput.py up to 1.1 times as fast.
+    The largest of the activations is the activation of the largest, so outputs and gradients are
+    the same; and the activation has a quarter of the work, which trains the networks of
+    benchmarks/throughput.py up to 1.1 times as fast.
     """
     turned: dict[str, Node] = {}  # activations by name, with the pools that come before them
     for node in network.nodes:
@@ -141,8 +150,13 @@ def _let_go(order: Iterable[Step]) -> list[Step]:
     """The steps, with what each has used for the last time."""
     order = list(order)
     last_use = {name: place for place, step in enumerate(order) for name in step.inputs}
-    done_with = [tuple({name for name in step.inputs if last_use[name] == n}) for n, step in enumerate(order)]
-    return [Step(s.module, s.inputs, s.output, s.shape, done) for s, done in zip(order, done_with, strict=True)]
+    done_with = [
+        tuple({name for name in step.inputs if last_use[name] == n}) for n, step in enumerate(order)
+    ]
+    return [
+        Step(s.module, s.inputs, s.output, s.shape, done)
+        for s, done in zip(order, done_with, strict=True)
+    ]
 
 
 class NetworkModule(nn.Module):
@@ -160,16 +174,26 @@ class NetworkModule(nn.Module):
         self.reset_parameters()
 
     def _run_in_place(self) -> None:
-        """Lets a ReLU overwrite its input where nobody else reads it and its producer needs it no more for backward."""
+        """Lets a ReLU overwrite its input where nobody else reads it and its producer needs it no
+        more for backward.
+        """
         producers = {step.output: self.network.named[step.module].op for step in self.steps}
         readers = [name for step in self.steps for name in step.inputs]
         for step in self.steps:
             module = self._modules[step.module]
             if isinstance(module, (nn.ReLU, nn.LeakyReLU)) and readers.count(step.inputs[0]) == 1:
-                module.inplace = producers.get(step.inputs[0]) in ("conv", "norm", "add", "dense", "maxpool")
+                module.inplace = producers.get(step.inputs[0]) in (
+                    "conv",
+                    "norm",
+                    "add",
+                    "dense",
+                    "maxpool",
+                )
 
     def reset_parameters(self) -> None:
-        """Draws new weights: He et al. 2015, https://arxiv.org/abs/1502.01852, for convolutions; PyTorch's own else."""
+        """Draws new weights: He et al. 2015, https://arxiv.org/abs/1502.01852, for convolutions;
+        PyTorch's own else.
+        """
         for module in self.children():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -193,7 +217,8 @@ def build_module(network: Network, seed: int | None = None) -> NetworkModule:
     """The module of a network, on the CPU, in channels-last memory format, with fresh weights.
 
     Args:
-        seed: of the weights; None draws from torch's global generator. The global generator's state is kept.
+        seed: of the weights; None draws from torch's global generator. The global generator's state
+            is kept.
     """
     if seed is None:
         return NetworkModule(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -57,13 +57,19 @@ def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
 def part(pictures: Pictures, share: float, seed: int) -> Pictures:
     """A random `share` in (0, 1] of the pictures, at least 2 of them."""
     draw = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(pictures), generator=draw)[: max(2, round(share * len(pictures)))].sort().values
+    chosen = (
+        torch.randperm(len(pictures), generator=draw)[: max(2, round(share * len(pictures)))]
+        .sort()
+        .values
+    )
     chosen = chosen.to(pictures.x.device)
     return replace(pictures, rows=chosen if pictures.rows is None else pictures.rows[chosen])
 
 
 def shrunk(pictures: Pictures, image_size: int) -> Pictures:
-    """The pictures that count, `image_size` pixels a side: antialiased, a copy of their own on the same device."""
+    """The pictures that count, `image_size` pixels a side: antialiased, a copy of their own on the
+    same device.
+    """
     x, y = (t if pictures.rows is None else t[pictures.rows] for t in (pictures.x, pictures.y))
     some = [
         F.interpolate(part.float(), size=(image_size, image_size), mode="bilinear", antialias=True)
@@ -74,5 +80,8 @@ def shrunk(pictures: Pictures, image_size: int) -> Pictures:
 
 
 def _on_device(images: Images, x: NDArray[np.uint8], y: Labels, device: str) -> Pictures:
-    mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (images.mean, images.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=device)
+        for values in (images.mean, images.std)
+    )
     return Pictures(*to_device(x, y, device), mean, std)

@@ -18,14 +18,16 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4  # of weights; not of biases and batch norms
     label_smoothing: float = 0.1
-    clip_norm: float = 2.0  # the gradient's norm is cut to this: a random chain without batch norm survives its peak
+    # the gradient's norm is cut to this: a random chain without batch norm survives its peak
+    clip_norm: float = 2.0
     augment: Augment = field(default_factory=Augment)
     precision: str = "float32"  # or "bfloat16": mixed precision by autocast
     deterministic: bool = False  # CUDA's kernels that add in a fixed order; those of CPUs always do
 
 
 def one_cycle(progress: float, warmup: float) -> float:
-    """The learning rate's factor in [0, 1] at `progress` in [0, 1]: up linearly, down to 0 by half a cosine.
+    """The learning rate's factor in [0, 1] at `progress` in [0, 1]: up linearly, down to 0 by half
+    a cosine.
 
     Smith & Topin 2018, https://arxiv.org/abs/1708.07120.
     """

@@ -1,7 +1,9 @@
-"""How a network is trained: SGD with Nesterov momentum, one cycle of the learning rate, label smoothing.
+"""How a network is trained: SGD with Nesterov momentum, one cycle of the learning rate, label
+smoothing.
 
-The same lines train a candidate for three epochs and the winner for a hundred. Images stay on the device as uint8;
-each batch is gathered, augmented and normalised there; loss and accuracy are read once an epoch.
+The same lines train a candidate for three epochs and the winner for a hundred. Images stay on the
+device as uint8; each batch is gathered, augmented and normalised there; loss and accuracy are read
+once an epoch.
 """
 
 from __future__ import annotations
@@ -22,18 +24,27 @@ from nanonas.training.recipe import Recipe, one_cycle
 
 
 class Training:
-    """One network's training, epoch by epoch. What it does follows from its arguments alone: each epoch draws its own
-    numbers from (seed, epoch), so a training that was interrupted between two epochs goes on as if it had not been.
+    """One network's training, epoch by epoch. What it does follows from its arguments alone: each
+    epoch draws its own numbers from (seed, epoch), so a training that was interrupted between two
+    epochs goes on as if it had not been.
 
     Args:
         module: trained where it is; moved to the pictures' device.
-        epochs: the length of the learning rate's cycle. May be lowered between epochs: the rest of the cycle shrinks.
-        pieces: in how many a batch is taken through the network, so that less of it is in memory at once. Gradients
-            add up to those of the whole, but batch norms see the pieces; none is smaller than two images.
+        epochs: the length of the learning rate's cycle. May be lowered between epochs: the rest of
+            the cycle shrinks.
+        pieces: in how many a batch is taken through the network, so that less of it is in memory at
+            once. Gradients add up to those of the whole, but batch norms see the pieces; none is
+            smaller than two images.
     """
 
     def __init__(
-        self, module: nn.Module, pictures: Pictures, recipe: Recipe, epochs: int, seed: int, pieces: int = 1
+        self,
+        module: nn.Module,
+        pictures: Pictures,
+        recipe: Recipe,
+        epochs: int,
+        seed: int,
+        pieces: int = 1,
     ) -> None:
         self.device = pictures.x.device
         self.pieces = pieces
@@ -41,12 +52,16 @@ class Training:
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
         self.epoch = 0  # how many are done
         fix_order(recipe.deterministic)
-        # an epoch; batches differ by at most one image, and have two at least: batch norm cannot train on one
+        # an epoch; batches differ by at most one image, and have two at least: batch norm cannot
+        # train on one
         self.steps = max(1, min(round(len(pictures) / recipe.batch_size), len(pictures) // 2))
         decayed = [p for p in module.parameters() if p.ndim > 1]
         others = [p for p in module.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
@@ -54,7 +69,9 @@ class Training:
         )
 
     def run_epoch(self, pulse: Pulse) -> float | None:
-        """Trains for one epoch; returns the mean training loss in nats, or None when `pulse` said to stop before."""
+        """Trains for one epoch; returns the mean training loss in nats, or None when `pulse` said
+        to stop before.
+        """
         seed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
         torch.manual_seed(seed)  # dropout
         draw = torch.Generator().manual_seed(seed)
@@ -77,7 +94,9 @@ class Training:
         for images, labels in zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True):
             with autocast(self.device, self.recipe.precision):
                 logits = self.module(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            loss = F.cross_entropy(
+                logits.float(), labels, label_smoothing=self.recipe.label_smoothing
+            )
             if pieces > 1:
                 loss = loss * (len(labels) / len(y))
             loss.backward()  # type: ignore[no-untyped-call]
@@ -129,14 +148,17 @@ def accuracy(
 ) -> float:
     """The share of pictures whose largest logit is their label's, in [0, 1].
 
-    `pulse` hears that this process lives; what it says is not asked: a validation is always finished.
+    `pulse` hears that this process lives; what it says is not asked: a validation is always
+    finished.
     """
     module.eval()
     device = pictures.x.device
     hits = torch.zeros((), dtype=torch.int64, device=device)
     rows = torch.arange(len(pictures), device=device) if pictures.rows is None else pictures.rows
     height, width = pictures.x.shape[2:]
-    for batch in torch.split(rows, max(16, 500 * 32 * 32 // max(32 * 32, height * width))):  # so that it fits as well
+    for batch in torch.split(
+        rows, max(16, 500 * 32 * 32 // max(32 * 32, height * width))
+    ):  # so that it fits as well
         pulse()
         with autocast(device, precision):
             logits = module(normalise(pictures.x[batch], pictures.mean, pictures.std))

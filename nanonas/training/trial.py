@@ -1,4 +1,5 @@
-"""All that happens to one candidate on a worker: decode, build, inherit, train under its budget, keep weights.
+"""All that happens to one candidate on a worker: decode, build, inherit, train under its budget,
+keep weights.
 
 One with a budget of 0 epochs is only scored.
 """
@@ -19,7 +20,7 @@ from nanonas.core import Candidate, Epoch, Evaluation, Pulse, Shape, State, trai
 from nanonas.data.images import DataSpec
 from nanonas.errors import ConfigError, RunError, reason_for
 from nanonas.networks.network import Network
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.training.augment import normalise
 from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
@@ -32,24 +33,28 @@ from nanonas.training.train import Training, accuracy
 from nanonas.training.untrained import IMAGES, scores
 from nanonas.training.weights import read_weights, save_weights
 
-WARM_LR = 0.5  # the peak learning rate of a training that begins with others' weights, relative to the recipe's
+# the peak learning rate of a training that begins with others' weights, relative to the recipe's
+WARM_LR = 0.5
 
 
 @dataclass(frozen=True)
 class Trial:
     """Measures candidates by training them: a `core.Measure`, picklable, one per worker.
 
-    The accuracy is that on the validation images after the last epoch; nothing here knows of a test set.
+    The accuracy is that on the validation images after the last epoch; nothing here knows of a test
+    set.
     """
 
-    space: SearchSpace
+    space: Space
     data: DataSpec
     recipe: Recipe
     seed: int  # of the run
     device: str = "cpu"
     threads: int = 1
     weights: Path | None = None  # the folder for NUMBER.safetensors
-    costs: Costs = field(default_factory=Costs)  # measured before a training, of the network for images as they are
+    costs: Costs = field(
+        default_factory=Costs
+    )  # measured before a training, of the network for images as they are
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -61,22 +66,32 @@ class Trial:
         network = seen_at(self.space, budget.image_size).decode(candidate.proposal.genome)
         if not candidate.trained:
             found = scores(network, *_minibatch(train, self.seed), seed)
-            return Evaluation(candidate.number, State.COMPLETE, found, seconds=time.perf_counter() - start)
+            return Evaluation(
+                candidate.number, State.COMPLETE, found, seconds=time.perf_counter() - start
+            )
         measured = self.costs.measure(self.space.decode(candidate.proposal.genome), self.device)
         if candidate.proposal.resumes is None and (excess := self.costs.excess(measured)):
             spent = time.perf_counter() - start
-            return Evaluation(candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=excess)
+            return Evaluation(
+                candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=excess
+            )
         torch.set_num_threads(self.threads)  # a measurement of latency leaves it at 1
         train = part(train, budget.share, self.seed)
         for pieces in (1, 2):
             try:
-                begun, state, curve, reason = self._train(candidate, network, train, valid, pulse, seed, pieces)
+                begun, state, curve, reason = self._train(
+                    candidate, network, train, valid, pulse, seed, pieces
+                )
                 break
-            except (MemoryError, RuntimeError) as error:  # PyTorch has its own of the latter, on CPUs that very one
+            except (
+                MemoryError,
+                RuntimeError,
+            ) as error:  # PyTorch has its own of the latter, on CPUs that very one
                 if pieces == 2 or not reason_for(error).startswith("out of memory"):
                     raise
             if torch.cuda.is_available():
-                # what this process keeps, its neighbours on the same GPU cannot have; here, for the error held it
+                # what this process keeps, its neighbours on the same GPU cannot have; here, for the
+                # error held it
                 torch.cuda.empty_cache()
         metrics = measured | begun.metrics | ({"pieces": 2.0} if pieces == 2 else {})
         if curve and state is not State.FAILED:
@@ -84,16 +99,25 @@ class Trial:
             if budget.image_size is not None:
                 metrics["image_size"] = float(budget.image_size)
             if self.weights is not None:
-                about = {"genome": json.dumps(candidate.proposal.genome), "image_size": str(budget.image_size or "")}
+                about = {
+                    "genome": json.dumps(candidate.proposal.genome),
+                    "image_size": str(budget.image_size or ""),
+                }
                 try:
-                    save_weights(begun.module, self.weights / f"{candidate.number}.safetensors", about)
+                    save_weights(
+                        begun.module, self.weights / f"{candidate.number}.safetensors", about
+                    )
                 except RunError as error:
                     reason = str(error)  # the accuracy is measured all the same
         reason = reason or begun.lacks
-        return Evaluation(candidate.number, state, metrics, curve, time.perf_counter() - start, reason)
+        return Evaluation(
+            candidate.number, state, metrics, curve, time.perf_counter() - start, reason
+        )
 
     def _begun(self, candidate: Candidate, network: Network, train: Pictures, seed: int) -> _Begun:
-        """The candidate's module as its training begins: fresh, or with others' weights as far as they fit."""
+        """The candidate's module as its training begins: fresh, or with others' weights as far as
+        they fit.
+        """
         module = build_module(network, seed).to(self.device)
         proposal = candidate.proposal
         wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
@@ -114,7 +138,9 @@ class Trial:
         path = self.weights / f"{number}.safetensors"
         tensors, about = read_weights(path)
         if "genome" not in about:
-            raise RunError(f"the weights {str(path)!r} do not say whose they are; train the network again")
+            raise RunError(
+                f"the weights {str(path)!r} do not say whose they are; train the network again"
+            )
         size = int(about["image_size"]) if about.get("image_size") else None
         genome = tuple(json.loads(about["genome"]))
         return Parent(seen_at(self.space, size).decode(genome), tensors)
@@ -147,7 +173,12 @@ class Trial:
             if loss is None:
                 return begun, State.CUT, tuple(curve), f"the time was up {done}"
             if not math.isfinite(loss):
-                return begun, State.FAILED, tuple(curve), f"training diverged: the loss is {loss} {done}"
+                return (
+                    begun,
+                    State.FAILED,
+                    tuple(curve),
+                    f"training diverged: the loss is {loss} {done}",
+                )
             if training.epoch == budget.stop_epoch and epoch.accuracy < budget.stop_below:
                 below = f"accuracy {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
                 return begun, State.PRUNED, tuple(curve), f"{below} {done}"
@@ -165,11 +196,12 @@ class _Begun:
     lacks: str | None = None  # why it has inherited nothing, where it should have
 
 
-def seen_at(space: SearchSpace, image_size: int | None) -> SearchSpace:
+def seen_at(space: Space, image_size: int | None) -> Space:
     """The space for images shrunk to `image_size` pixels a side; None: as they are.
 
     Raises:
-        ConfigError: the space is nobody's dataclass with an `input_shape`, so it knows one size only.
+        ConfigError: the space is nobody's dataclass with an `input_shape`, so it knows one size
+            only.
     """
     if image_size is None:
         return space
@@ -177,18 +209,23 @@ def seen_at(space: SearchSpace, image_size: int | None) -> SearchSpace:
         return replace(space, input_shape=(space.input_shape[0], image_size, image_size))  # type: ignore[type-var]
     except TypeError:
         raise ConfigError(
-            f"the space {space.name!r} cannot be seen at {image_size} pixels, for it is no dataclass with an "
+            f"the space {space.name!r} cannot be seen at {image_size} pixels, for it is no "
+            "dataclass with an "
             "input_shape; leave the image size of the rungs out"
         ) from None
 
 
 def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:
-    """The recipe for images shrunk to `image_size` pixels a side: crops and cutouts shrink with them."""
+    """The recipe for images shrunk to `image_size` pixels a side: crops and cutouts shrink with
+    them.
+    """
     if image_size is None:
         return recipe
     scale, augment = image_size / min(input_shape[1:]), recipe.augment
     crop = min(round(scale * augment.crop), image_size - 1)
-    return replace(recipe, augment=replace(augment, crop=crop, cutout=round(scale * augment.cutout)))
+    return replace(
+        recipe, augment=replace(augment, crop=crop, cutout=round(scale * augment.cutout))
+    )
 
 
 @lru_cache(maxsize=8)  # the sizes that rungs have

@@ -1,8 +1,8 @@
 """What one minibatch says of a network that nobody has trained: four scores from the literature.
 
-All are free functions of a module, normalised training images (B, C, H, W) and their labels (B,). They work on a copy:
-weights, statistics and torch's generators stay as they are. Dropout is off. Higher is better; a score without a finite
-value is `nan`, and `scores` leaves it out.
+All are free functions of a module, normalised training images (B, C, H, W) and their labels (B,).
+They work on a copy: weights, statistics and torch's generators stay as they are. Dropout is off.
+Higher is better; a score without a finite value is `nan`, and `scores` leaves it out.
 
 What they are worth is measured by benchmarks/scores.py.
 """
@@ -26,11 +26,13 @@ _SCALE = 1e-120  # of synflow's input, and of its output once more: room for pro
 
 
 def synflow(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
-    """log Σ |w · ∂R/∂w| over all weights, where R sums the outputs for an image of ones under the weights |w|.
+    """log Σ |w · ∂R/∂w| over all weights, where R sums the outputs for an image of ones under the
+    weights |w|.
 
-    Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, section 6, without norms, as Abdelfattah et al. 2021,
-    https://arxiv.org/abs/2101.08134, score with it, and without biases. Nothing is negative then, so that a ReLU lets
-    everything pass; every other activation is taken for one. Looks at the images' shape only.
+    Tanaka et al. 2020, https://arxiv.org/abs/2006.05467, section 6, without norms, as Abdelfattah
+    et al. 2021, https://arxiv.org/abs/2101.08134, score with it, and without biases. Nothing is
+    negative then, so that a ReLU lets everything pass; every other activation is taken for one.
+    Looks at the images' shape only.
     """
     linear = copy.deepcopy(module).to("cpu", torch.float64)
     for node in module.network.nodes:
@@ -45,15 +47,19 @@ def synflow(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
                 weights.append(parameter.abs_())
     ones = torch.full((1, *images.shape[1:]), _SCALE, dtype=torch.float64)
     gradients = torch.autograd.grad(_SCALE * linear(ones).sum(), weights)
-    flow = sum(float((weight.detach() * g).sum()) for weight, g in zip(weights, gradients, strict=True))
+    flow = sum(
+        float((weight.detach() * g).sum()) for weight, g in zip(weights, gradients, strict=True)
+    )
     return _finite(math.log(flow) - 2 * math.log(_SCALE)) if flow > 0 else math.nan
 
 
 def naswot(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
-    """log |det K|, where K_ij counts the activations that are both on or both off for images i and j.
+    """log |det K|, where K_ij counts the activations that are both on or both off for images i and
+    j.
 
-    Mellor et al. 2021, https://arxiv.org/abs/2006.04647, equation 2; on means that the input is above 0, whatever the
-    kind of activation. No value where K is singular: no activations at all, or two images that look the same.
+    Mellor et al. 2021, https://arxiv.org/abs/2006.04647, equation 2; on means that the input is
+    above 0, whatever the kind of activation. No value where K is singular: no activations at all,
+    or two images that look the same.
     """
     copied = _without_dropout(module)
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64)
@@ -71,11 +77,13 @@ def naswot(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
 
 
 def jacob_cov(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
-    """-Σ (log λ + 1/λ) over the eigenvalues of the correlations between the images' input gradients.
+    """-Σ (log λ + 1/λ) over the eigenvalues of the correlations between the images' input
+    gradients.
 
-    The first version of Mellor et al., https://arxiv.org/abs/2006.04647v1, section 3, as Abdelfattah et al. use it; the
-    gradients are those of the sum of the outputs. Norms use the batch's statistics but take them for constants: else
-    all gradients would be 0 where nothing but linear layers follows a norm. No value where an image's are.
+    The first version of Mellor et al., https://arxiv.org/abs/2006.04647v1, section 3, as
+    Abdelfattah et al. use it; the gradients are those of the sum of the outputs. Norms use the
+    batch's statistics but take them for constants: else all gradients would be 0 where nothing but
+    linear layers follows a norm. No value where an image's are.
     """
     copied = _without_dropout(module)
     for part in copied.modules():
@@ -97,7 +105,8 @@ def jacob_cov(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
 
 
 def grad_norm(module: NetworkModule, images: Tensor, labels: Tensor) -> float:
-    """Σ ‖∂L/∂W‖₂ over the weights W of convolutions and dense layers, with L the cross-entropy of the minibatch.
+    """Σ ‖∂L/∂W‖₂ over the weights W of convolutions and dense layers, with L the cross-entropy of
+    the minibatch.
 
     Abdelfattah et al. 2021, https://arxiv.org/abs/2101.08134, section 3.1.
     """

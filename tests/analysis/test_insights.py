@@ -1,4 +1,6 @@
-"""Effects and credit: simulations are the oracle of the intervals; what the data do not say is not said."""
+"""Effects and credit: simulations are the oracle of the intervals; what the data do not say is not
+said.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ def test_without_columns_and_with_clusters_of_one_it_is_the_t_test() -> None:
 
 
 def coverage(clusters: int, size: int, alike: float) -> float:
-    """How often a 95 % interval of a slope of 0.5 holds it, where relatives are alike in both x and noise."""
+    """How often a 95 % interval of a slope of 0.5 holds it, where relatives are alike in both x and
+    noise.
+    """
     rng, held = np.random.default_rng(0), 0
     for _ in range(300):
         family = np.repeat(np.arange(clusters), size)
         x = alike * rng.normal(size=clusters)[family] + rng.normal(size=clusters * size)
-        y: Floats = 0.5 * x + alike * rng.normal(size=clusters)[family] + rng.normal(size=clusters * size)
+        y: Floats = (
+            0.5 * x + alike * rng.normal(size=clusters)[family] + rng.normal(size=clusters * size)
+        )
         found = association(y, x[:, None], family, 0.05)
         assert found is not None
         held += found[1] <= 0.5 <= found[2]
@@ -46,16 +52,20 @@ def test_circumstances_that_follow_from_each_other_do_not_hide_an_effect() -> No
     x, one = rng.normal(size=80), rng.normal(size=80)
     y = 2 * x + one + rng.normal(size=80) / 10
     alone = association(y, np.column_stack([x, one]), np.arange(80), 0.05)
-    assert association(y, np.column_stack([x, one, 3 - 2 * one, np.ones(80)]), np.arange(80), 0.05) == pytest.approx(
-        alone
-    )
+    assert association(
+        y, np.column_stack([x, one, 3 - 2 * one, np.ones(80)]), np.arange(80), 0.05
+    ) == pytest.approx(alone)
 
 
 def test_what_cannot_be_told_is_none() -> None:
     y = np.arange(6.0)
     assert association(y, np.ones((6, 1)), np.arange(6), 0.05) is None  # always so
-    assert association(y, np.column_stack([y, 2 * y]), np.arange(6), 0.05) is None  # as much the other's effect
-    assert association(y, np.arange(6.0)[:, None], np.zeros(6, dtype=np.int64), 0.05) is None  # one family
+    assert (
+        association(y, np.column_stack([y, 2 * y]), np.arange(6), 0.05) is None
+    )  # as much the other's effect
+    assert (
+        association(y, np.arange(6.0)[:, None], np.zeros(6, dtype=np.int64), 0.05) is None
+    )  # one family
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 1.5])
@@ -72,12 +82,16 @@ def test_one_that_diverged_does_not_decide() -> None:
 
 
 def run(number: int, effect: float, seed: int = 0) -> list[Entry]:
-    """Random networks whose accuracy depends on the kernel of the first convolutions alone, and on luck."""
+    """Random networks whose accuracy depends on the kernel of the first convolutions alone, and on
+    luck.
+    """
     rng, made = np.random.default_rng(seed), []
     for n in range(number):
         genome = SPACE.sample(rng)
         first = next(node for node in SPACE.decode(genome).nodes if node.op == "conv")
-        made.append(entry(n, genome, 0.7 + effect * (first["kernel"] == 3) + float(rng.normal(0, 0.02))))
+        made.append(
+            entry(n, genome, 0.7 + effect * (first["kernel"] == 3) + float(rng.normal(0, 0.02)))
+        )
     return made
 
 
@@ -87,7 +101,9 @@ def test_what_matters_is_found() -> None:
 
 
 def test_what_does_not_matter_is_rarely_found() -> None:
-    wrong = sum(any(effect.clear for effect in effects(record(run(80, 0.0, seed)))) for seed in range(12))
+    wrong = sum(
+        any(effect.clear for effect in effects(record(run(80, 0.0, seed)))) for seed in range(12)
+    )
     assert wrong <= 2  # 5 % each
 
 
@@ -97,11 +113,15 @@ def test_few_networks_say_nothing() -> None:
 
 
 def test_relatives_are_not_many() -> None:
-    """Two hundred of one family, all with one kernel, against one other family: that is two, and not two hundred."""
+    """Two hundred of one family, all with one kernel, against one other family: that is two, and
+    not two hundred.
+    """
     rng = np.random.default_rng(0)
     made = [entry(0, SPACE.sample(rng), 0.9), entry(1, SPACE.sample(rng), 0.6)]
     for n in range(2, 60):
-        made.append(entry(n, SPACE.mutate(made[n % 2].genome, rng), made[n % 2].accuracy, parents=(n % 2,)))
+        made.append(
+            entry(n, SPACE.mutate(made[n % 2].genome, rng), made[n % 2].accuracy, parents=(n % 2,))
+        )
     assert effects(record(made)) == []
 
 
@@ -117,7 +137,9 @@ def test_credit_is_counted_from_the_average_child() -> None:
     for one in made[20:]:
         good = kinds[one.number] == "skip added"
         accuracy = 0.75 + 0.05 * good + float(rng.normal(0, 0.005))
-        found.append(entry(one.number, one.genome, accuracy, parents=one.candidate.proposal.parents))
+        found.append(
+            entry(one.number, one.genome, accuracy, parents=one.candidate.proposal.parents)
+        )
     told = record([*made[:20], *found])
     earned = credit(told, steps(told))
     assert earned[0].words == "skip added"

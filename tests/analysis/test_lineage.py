@@ -42,14 +42,21 @@ def test_how_each_came_about() -> None:
 
 def test_families_and_ancestors() -> None:
     run = record(
-        [entry(0, A, 0.5), entry(1, B, 0.5), entry(2, CHILD, 0.5, parents=(0, 1)), entry(3, A, 0.5, parents=(2,))]
+        [
+            entry(0, A, 0.5),
+            entry(1, B, 0.5),
+            entry(2, CHILD, 0.5, parents=(0, 1)),
+            entry(3, A, 0.5, parents=(2,)),
+        ]
     )
     assert lineage.family(run) == [0, 1, 0, 0]
     assert lineage.ancestors(run, 3) == [3, 2, 0]
 
 
 def tree(parents: list[int]) -> list[Entry]:
-    return [entry(n, A, 0.5 + n / 1000, parents=() if p >= n else (p,)) for n, p in enumerate(parents)]
+    return [
+        entry(n, A, 0.5 + n / 1000, parents=() if p >= n else (p,)) for n, p in enumerate(parents)
+    ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,7 +64,11 @@ def tree(parents: list[int]) -> list[Entry]:
 def test_no_two_nodes_are_in_one_place(parents: list[int]) -> None:
     run = record(tree(parents))
     places = lineage.rows(run)
-    leaves = {n for n in range(len(parents)) if not any(p == n and n < child for child, p in enumerate(parents))}
+    leaves = {
+        n
+        for n in range(len(parents))
+        if not any(p == n and n < child for child, p in enumerate(parents))
+    }
     assert sorted(places[leaf] for leaf in leaves) == list(range(len(leaves)))
     assert set(places) <= set(range(len(leaves)))
 

@@ -1,4 +1,6 @@
-"""`nanonas bench`: what is counted, against brute force; every strategy on a small table; what is said and written."""
+"""`nanonas bench`: what is counted, against brute force; every strategy on a small table; what is
+said and written.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------
+# --- counting -------------------------------------------------------------------------------------
 
 
 def table_of(validation: np.ndarray[Any, Any], test: np.ndarray[Any, Any]) -> Table:
@@ -113,7 +115,7 @@ def test_the_interval_is_that_of_the_mean() -> None:
     assert alone.mean.tolist() == alone.low.tolist() == alone.high.tolist() == [0.5, 0.25, 0.25, 0.25]
 
 
-# --- running ----------------------------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, *OPTUNA])
@@ -205,7 +207,7 @@ def test_matplotlib_is_optional(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json"]
 
 
-# --- the table that comes along ---------------------------------------------------------------------------------------
+# --- the table that comes along -------------------------------------------------------------------
 
 
 def test_the_shipped_table_tells_networks_apart() -> None:

@@ -1,4 +1,6 @@
-"""Tables: what a query is answered with, the space within a table, the simulated clock, and files that are wrong."""
+"""Tables: what a query is answered with, the space within a table, the simulated clock, and files
+that are wrong.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def answer(evaluator: TableEvaluator, asked: Candidate) -> Evaluation:
     return evaluator.result() or pytest.fail("it was submitted")
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def test_the_first_row_answers_for_all_of_its_network() -> None:
@@ -83,7 +85,7 @@ def test_tables_that_cannot_be() -> None:
         TableEvaluator(toy(), "vall_acc")
 
 
-# --- the space --------------------------------------------------------------------------------------------------------
+# --- the space ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=30)
@@ -121,14 +123,15 @@ def test_a_network_without_neighbours_gets_any_other() -> None:
     assert alone.mutate((0, 0, 0), rng) == (0, 0, 0)
 
 
-# --- the evaluator ----------------------------------------------------------------------------------------------------
+# --- the evaluator --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5])
 def test_the_clock_is_that_of_workers_that_are_never_idle(slots: int) -> None:
     table = toy(40)
     evaluator, seconds = TableEvaluator(table, slots=slots), table.answers["val_acc"].seconds
-    free, expected = [0.0] * slots, {}  # brute force: the next candidate goes to the worker that is free first
+    # brute force: the next candidate goes to the worker that is free first
+    free, expected = [0.0] * slots, {}
     for number, row in enumerate(table.rows):
         worker = free.index(min(free))
         free[worker] += seconds[row]
@@ -218,7 +221,7 @@ def test_what_a_table_cannot_answer_is_a_failure() -> None:
     assert (scored.state, scored.reason) == (State.FAILED, "the table has no scores of untrained networks")
 
 
-# --- our own files ----------------------------------------------------------------------------------------------------
+# --- our own files --------------------------------------------------------------------------------
 
 ABOUT = {
     "format": "nanonas-table-1",
@@ -298,10 +301,11 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         read_table(tmp_path / "cut.parquet")
 
 
-# --- NAS-Bench-201 ----------------------------------------------------------------------------------------------------
+# --- NAS-Bench-201 --------------------------------------------------------------------------------
 
 CELLS = NASBench201Space()
-GENOMES = [(3, 0, 0, 2, 4, 1), (0, 0, 3, 0, 0, 0), (0, 2, 3, 0, 0, 0)]  # in the third an edge that leads nowhere
+# in the third an edge that leads nowhere
+GENOMES = [(3, 0, 0, 2, 4, 1), (0, 0, 3, 0, 0, 0), (0, 2, 3, 0, 0, 0)]
 
 
 def columns() -> dict[str, Any]:
@@ -330,7 +334,8 @@ def test_nas_bench_201(tmp_path: Path) -> None:
     assert table.genomes == tuple(GENOMES)
     assert table.find(GENOMES[2]) == 1
     assert list(table.answers) == ["val_acc_200ep", "val_acc_200ep_trial", "val_acc_12ep"]
-    assert table.answers["val_acc_200ep"].means == pytest.approx([0.906, 0.8, 0.815])  # as published
+    # as published
+    assert table.answers["val_acc_200ep"].means == pytest.approx([0.906, 0.8, 0.815])
     assert table.answers["val_acc_200ep_trial"].means == pytest.approx([0.905, 0.8, 0.815])
     assert table.columns["test_acc"] == pytest.approx([0.93, 0.83, 0.84])
     short = answer(TableEvaluator(table, "val_acc_12ep"), candidate(0, GENOMES[2]))

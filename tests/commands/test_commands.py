@@ -38,7 +38,8 @@ from nanonas.training import final
 
 TINY = "--data digits --train-images 150 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
 NO_FINAL = "--final-epochs 0"
-AGING = f"--strategy aging --evaluations 9 --epochs 15 {NO_FINAL}"  # long enough to be killed in the middle
+# long enough to be killed in the middle
+AGING = f"--strategy aging --evaluations 9 --epochs 15 {NO_FINAL}"
 
 
 def words(line: str) -> list[str]:
@@ -54,7 +55,10 @@ def by_number(run: Path) -> list[object]:
     """What two equal runs have in common: everything but times and the order of arrival."""
     with RunStore.read(run / "study.db") as store:
         latest = store.latest()
-        return [*store.candidates(), *(replace(latest[number], seconds=0.0) for number in sorted(latest))]
+        return [
+            *store.candidates(),
+            *(replace(latest[number], seconds=0.0) for number in sorted(latest)),
+        ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,12 +78,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def short(out: Path) -> Path:
     """Four candidates of an evolution, and the winner's training. Nobody may change it."""
-    return search(out, "short", "--evaluations 4 --epochs 2 --workers 1 --final-epochs 1 --keep-weights 2")
+    return search(
+        out, "short", "--evaluations 4 --epochs 2 --workers 1 --final-epochs 1 --keep-weights 2"
+    )
 
 
 @pytest.fixture(scope="module")
 def longer(out: Path, short: Path) -> Path:
-    """A copy of `short` that was gone on with, from four candidates to seven. Its final training is its own."""
+    """A copy of `short` that was gone on with, from four candidates to seven.
+
+    Its final training is its own.
+    """
     shutil.copytree(short, out / "longer")
     assert cli.main(["resume", str(out / "longer"), "--evaluations", "7", "--workers", "1"]) == 0
     return out / "longer"
@@ -90,11 +99,14 @@ def aged(out: Path) -> Path:
     return search(out, "aged", f"{AGING} --workers 1")
 
 
-# --- a run and its folder ---------------------------------------------------------------------------------------------
+# --- a run and its folder -------------------------------------------------------------------------
 
 
 def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> None:
-    assert {path.name for path in short.iterdir() if path.suffix != ".lock"} - {"study.db-wal", "study.db-shm"} == {
+    assert {path.name for path in short.iterdir() if path.suffix != ".lock"} - {
+        "study.db-wal",
+        "study.db-shm",
+    } == {
         "config.yaml",
         "study.db",
         "weights",
@@ -119,10 +131,15 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
         best, second, *_ = ranking(store.evaluations())
         genome = read_genome(short / "best_genome.json")
         assert genome.genome == store.candidates()[best.number].proposal.genome
-        assert [e.kind for e in store.events() if e.kind == "test set opened"] == ["test set opened"]
+        assert [e.kind for e in store.events() if e.kind == "test set opened"] == [
+            "test set opened"
+        ]
     assert genome.known["candidate"] == best.number
     assert genome.known["accuracy"] == best.accuracy
-    assert {path.stem for path in (short / "weights").iterdir()} == {str(best.number), str(second.number)}
+    assert {path.stem for path in (short / "weights").iterdir()} == {
+        str(best.number),
+        str(second.number),
+    }
 
     result = json.loads((short / "final" / "result.json").read_text(encoding="utf-8"))
     trained = read_genome(short / "final" / "genome.json")
@@ -136,7 +153,9 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
     assert all(f"#{number} " in log for number in range(4))
 
 
-def test_the_newest_run_of_a_folder_is_meant_by_the_folder(tmp_path: Path, short: Path, aged: Path) -> None:
+def test_the_newest_run_of_a_folder_is_meant_by_the_folder(
+    tmp_path: Path, short: Path, aged: Path
+) -> None:
     for run in (aged, short):  # by when they were begun, not by when they were copied
         shutil.copytree(run, tmp_path / run.name)
     newest = max((short, aged), key=lambda run: folders._created(run))
@@ -147,7 +166,9 @@ def test_the_newest_run_of_a_folder_is_meant_by_the_folder(tmp_path: Path, short
 def test_the_newest_best_genome_lies_beside_the_runs(tmp_path: Path, short: Path) -> None:
     shutil.copytree(short, tmp_path / "run")
     assert cli.main(["resume", str(tmp_path / "run"), "--evaluations", "4", *words(NO_FINAL)]) == 0
-    beside, inside = (read_genome(folder / "best_genome.json") for folder in (tmp_path, tmp_path / "run"))
+    beside, inside = (
+        read_genome(folder / "best_genome.json") for folder in (tmp_path, tmp_path / "run")
+    )
     assert beside == inside
 
 
@@ -200,7 +221,9 @@ def test_train_takes_a_genome_and_the_same_again_is_only_read(
     assert "test accuracy" in capsys.readouterr().out
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     assert cli.main([*command, "--out", str(tmp_path / "elsewhere")]) == 0
-    ours, theirs = (load_file(place / "model.safetensors") for place in (tmp_path / "elsewhere", folder))
+    ours, theirs = (
+        load_file(place / "model.safetensors") for place in (tmp_path / "elsewhere", folder)
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -211,10 +234,12 @@ def test_spaces_lists_every_space_and_its_options(capsys: pytest.CaptureFixture[
         assert word in said
 
 
-# --- the same run, however it was run ---------------------------------------------------------------------------------
+# --- the same run, however it was run -------------------------------------------------------------
 
 
-def test_extended_on_one_worker_or_run_at_once_on_two_it_is_the_same_evolution(out: Path, longer: Path) -> None:
+def test_extended_on_one_worker_or_run_at_once_on_two_it_is_the_same_evolution(
+    out: Path, longer: Path
+) -> None:
     whole = search(out, "whole", f"--evaluations 7 --epochs 2 --workers 2 {NO_FINAL}")
     assert by_number(longer) == by_number(whole)
     assert len(by_number(whole)) == 14
@@ -230,7 +255,9 @@ def test_resuming_keeps_what_the_short_run_had(short: Path, longer: Path) -> Non
         assert kinds.count("resumed") >= 1
 
 
-def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(tmp_path: Path) -> None:
+def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(
+    tmp_path: Path,
+) -> None:
     folder = folders.RunFolder(tmp_path / "run")
     folder.weights.mkdir(parents=True)
     RunStore.begin(folder.store, {}).close()
@@ -238,7 +265,9 @@ def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(tm
     def describe(candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:
         options = {"channels": 3, "length": 4}
         named = {"candidate": candidate.number, **known}
-        return GenomeFile("nano", candidate.proposal.genome, (1, 8, 8), ("a", "b"), options, "digits", named)
+        return GenomeFile(
+            "nano", candidate.proposal.genome, (1, 8, 8), ("a", "b"), options, "digits", named
+        )
 
     keeper = Keeper(folder, describe, 2)
     for number, state, accuracy in (
@@ -260,7 +289,9 @@ def test_resuming_what_is_reached_already_changes_nothing(tmp_path: Path, short:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills like that here")
-def test_killed_on_two_workers_and_resumed_it_is_the_same_aging_evolution(tmp_path: Path, aged: Path) -> None:
+def test_killed_on_two_workers_and_resumed_it_is_the_same_aging_evolution(
+    tmp_path: Path, aged: Path
+) -> None:
     run = tmp_path / "killed"
     _, said = killed(run, [*words(TINY), *words(AGING), "--workers", "2"], after=2)
     assert 2 <= arrived(run) < 9, said
@@ -270,7 +301,7 @@ def test_killed_on_two_workers_and_resumed_it_is_the_same_aging_evolution(tmp_pa
         assert all(e.state in (State.COMPLETE, State.PRUNED) for e in store.evaluations())
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -286,7 +317,9 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def refused(capsys: pytest.CaptureFixture[str], out: Path, flags: str) -> str:
     """What a search says that cannot even begin: it leaves no folder behind."""
-    said = complaint(capsys, "search", *words(TINY), "--out", out, "--name", "refused", *words(flags))
+    said = complaint(
+        capsys, "search", *words(TINY), "--out", out, "--name", "refused", *words(flags)
+    )
     assert not (out / "refused").exists()
     return said
 
@@ -300,9 +333,15 @@ def test_a_verb_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             "--population 1",
-            "the command line: search.population is 1, but must be greater than or equal to 2 (--population)",
+            (
+                "the command line: search.population is 1, but must be greater than or equal to 2 "
+                "(--population)"
+            ),
         ),
-        ("--time soon", "--time is 'soon', but must be a duration above 0 such as 90s, 30m or 1h30m"),
+        (
+            "--time soon",
+            "--time is 'soon', but must be a duration above 0 such as 90s, 30m or 1h30m",
+        ),
         ("--time 0", "--time is '0', but must be a duration above 0 such as 90s, 30m or 1h30m"),
         ("--add-rate -1", None),
         ("--space layers --add-rate 0 --remove-rate 0 --change-rate 0 --skip-rate 0", None),
@@ -311,7 +350,10 @@ def test_a_verb_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
         ("--device tpu", "device 'tpu' is not one of auto, cpu, cuda, cuda:N and mps"),
         ("--device cuda:99", None),
         ("--image-size 4", None),
-        ("--config no-such.yaml", "there is no configuration file 'no-such.yaml'; see configs/ for examples"),
+        (
+            "--config no-such.yaml",
+            "there is no configuration file 'no-such.yaml'; see configs/ for examples",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_one_sentence(
@@ -324,13 +366,19 @@ def test_what_cannot_be_searched_is_one_sentence(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = refused(capsys, tmp_path, "--device cuda")
-    assert said == "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device auto or --device cpu"
+    assert (
+        said
+        == "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device auto or --device cpu"
+    )
 
 
 def test_a_key_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("search: {populaton: 3}", encoding="utf-8")
     said = refused(capsys, tmp_path, f"--config {tmp_path / 'c.yaml'}")
-    assert said == f"{tmp_path / 'c.yaml'} has an unknown key 'search.populaton'; did you mean 'population'?"
+    assert (
+        said
+        == f"{tmp_path / 'c.yaml'} has an unknown key 'search.populaton'; did you mean 'population'?"
+    )
 
 
 def test_a_folder_with_one_class(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -347,28 +395,41 @@ def test_a_folder_with_one_class(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 def test_limits_that_no_network_meets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("of somebody who named a folder that was there", encoding="utf-8")
-    said = complaint(capsys, "search", *words(TINY), "--out", tmp_path, "--name", "mine", "--max-params", 10)
+    (tmp_path / "mine" / "notes.txt").write_text(
+        "of somebody who named a folder that was there", encoding="utf-8"
+    )
+    said = complaint(
+        capsys, "search", *words(TINY), "--out", tmp_path, "--name", "mine", "--max-params", 10
+    )
     assert (tmp_path / "mine" / "notes.txt").exists()
-    assert said.startswith("the limits are exhausted: 10,020 of 10,020 draws from the space 'nano' exceed at most 10")
+    assert said.startswith(
+        "the limits are exhausted: 10,020 of 10,020 draws from the space 'nano' exceed at most 10"
+    )
     assert said.endswith("so raise the limits or choose another space")
 
 
 def test_a_name_that_is_taken(capsys: pytest.CaptureFixture[str], short: Path) -> None:
     before = by_number(short)
     said = complaint(capsys, "search", *words(TINY), "--out", short.parent, "--name", "short")
-    assert said == f"there is a run in {short}/study.db already: resume it, or choose another folder for a new one"
+    assert (
+        said
+        == f"there is a run in {short}/study.db already: resume it, or choose another folder for a new one"
+    )
     assert by_number(short) == before
 
 
 @pytest.mark.parametrize("verb", ["resume", "show", "train"])
-def test_a_folder_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str) -> None:
+def test_a_folder_without_a_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str
+) -> None:
     said = complaint(capsys, verb, tmp_path)
     assert said == f"'{tmp_path}' holds no run; begin a run with `nanonas search --out {tmp_path}`"
     assert "does not exist" in complaint(capsys, verb, tmp_path / "nowhere")
 
 
-def test_a_run_keeps_its_search(capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path) -> None:
+def test_a_run_keeps_its_search(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
     values = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
@@ -379,7 +440,9 @@ def test_a_run_keeps_its_search(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert by_number(run) == by_number(short)
 
 
-def test_a_run_that_lost_its_configuration_finds_it_in_the_store(tmp_path: Path, short: Path) -> None:
+def test_a_run_that_lost_its_configuration_finds_it_in_the_store(
+    tmp_path: Path, short: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
     before = read_yaml(run / "config.yaml").search
@@ -409,7 +472,9 @@ def test_a_run_of_an_older_version_is_shown_and_gone_on_with(
     begun_without(run, "objectives", "warm_pool")
     assert cli.main(["show", str(run)]) == 0
     config = (run / "config.yaml").read_text(encoding="utf-8")
-    (run / "config.yaml").write_text(config.replace("search:", "search:\n  warm_pool: 5"), encoding="utf-8")
+    (run / "config.yaml").write_text(
+        config.replace("search:", "search:\n  warm_pool: 5"), encoding="utf-8"
+    )
     assert "search.warm_pool = 0, not 5: a run keeps its search" in complaint(capsys, "resume", run)
     (run / "config.yaml").write_text(config, encoding="utf-8")
     assert cli.main(["resume", str(run)]) == 0
@@ -429,15 +494,21 @@ def test_deleted_weights_are_one_sentence(tmp_path: Path, short: Path) -> None:
     shutil.copytree(short, run)
     shutil.rmtree(run / "final")
     shutil.rmtree(run / "weights")
-    with pytest.raises(RunError, match=r"the weights '.*safetensors' cannot be read: .*; train the network again"):
+    with pytest.raises(
+        RunError, match=r"the weights '.*safetensors' cannot be read: .*; train the network again"
+    ):
         models.trained_module(run)
 
 
-def test_other_images_are_refused_on_resume(capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path) -> None:
+def test_other_images_are_refused_on_resume(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
     with sqlite3.connect(run / "study.db") as db:
-        db.execute("UPDATE event SET details = '{\"fingerprint\": \"other\"}' WHERE kind = 'images'")
+        db.execute(
+            "UPDATE event SET details = '{\"fingerprint\": \"other\"}' WHERE kind = 'images'"
+        )
     db.close()
     assert "have changed since the run" in complaint(capsys, "resume", run, "--evaluations", 5)
 
@@ -457,12 +528,16 @@ def test_a_broken_genome(
     assert said.startswith(f"{source} is not JSON: ")
 
 
-def test_a_genome_of_other_images(capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path) -> None:
+def test_a_genome_of_other_images(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path
+) -> None:
     values = json.loads((short / "best_genome.json").read_text(encoding="utf-8"))
     values["input_shape"] = [3, 32, 32]
     (tmp_path / "g.json").write_text(json.dumps(values), encoding="utf-8")
     said = complaint(capsys, "train", tmp_path / "g.json", "--epochs", 1)
-    assert said.startswith("the genome is of a network for 10 classes of images 32×32×3, but digits has 10 classes of")
+    assert said.startswith(
+        "the genome is of a network for 10 classes of images 32×32×3, but digits has 10 classes of"
+    )
     assert said.endswith("; name its own data with --data, or search anew")
 
 
@@ -480,7 +555,9 @@ def test_a_number_that_cannot_be(
     assert complaint(capsys, *arguments, short) == said
 
 
-def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pressed(config: object) -> None:
         raise KeyboardInterrupt
 
@@ -495,9 +572,15 @@ def test_compare_trains_everybody_and_goes_on_where_it_was(
     tmp_path: Path, short: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = REFERENCES["baseline"]
-    monkeypatch.setattr("nanonas.session.compare.REFERENCES", {"resnet18": small, "baseline": small})
+    monkeypatch.setattr(
+        "nanonas.session.compare.REFERENCES", {"resnet18": small, "baseline": small}
+    )
     shutil.copytree(short, tmp_path / "run")
-    command = ["compare", str(tmp_path / "run"), *words("--epochs 2 --seeds 2 --random 1 --time-per-network 10m")]
+    command = [
+        "compare",
+        str(tmp_path / "run"),
+        *words("--epochs 2 --seeds 2 --random 1 --time-per-network 10m"),
+    ]
     assert cli.main(command) == 0
     said = capsys.readouterr().out
     assert said.index("about") < said.index("training 1 of 2")  # the estimate comes first
@@ -513,13 +596,23 @@ def test_compare_trains_everybody_and_goes_on_where_it_was(
     assert json.loads((tmp_path / "run" / "compare" / "table.json").read_text())[1:] == rows[1:]
 
 
-def test_compare_keeps_to_its_time(tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_keeps_to_its_time(
+    tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = REFERENCES["baseline"]
-    monkeypatch.setattr("nanonas.session.compare.REFERENCES", {"resnet18": small, "baseline": small})
+    monkeypatch.setattr(
+        "nanonas.session.compare.REFERENCES", {"resnet18": small, "baseline": small}
+    )
     monkeypatch.setattr("nanonas.training.final.seconds_per_epoch", lambda training, patience: 10.0)
     shutil.copytree(short, tmp_path / "run")
     assert (
-        cli.main(["compare", str(tmp_path / "run"), *words("--epochs 9 --seeds 1 --random 0 --time-per-network 5s")])
+        cli.main(
+            [
+                "compare",
+                str(tmp_path / "run"),
+                *words("--epochs 9 --seeds 1 --random 0 --time-per-network 5s"),
+            ]
+        )
         == 0
     )
     rows = json.loads((tmp_path / "run" / "compare" / "table.json").read_text())

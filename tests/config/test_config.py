@@ -1,4 +1,6 @@
-"""The configuration: the same values from YAML, from flags and from Python, and one sentence for each that is wrong."""
+"""The configuration: the same values from YAML, from flags and from Python, and one sentence for
+each that is wrong.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,7 @@ def parsed(*flags: str) -> Config:
     return Config(given.search, given.run)
 
 
-# --- the same values everywhere ---------------------------------------------------------------------------------------
+# --- the same values everywhere -------------------------------------------------------------------
 
 
 def test_no_name_appears_twice_and_this_test_knows_them_all() -> None:
@@ -126,7 +128,11 @@ def test_no_name_appears_twice_and_this_test_knows_them_all() -> None:
     assert len(set(names)) == len(names)
     assert set(names) == set(OTHER)
     default = to_values(Config())
-    assert all(value != default[half][name] for half in NAMES for name, value in to_values(other())[half].items())
+    assert all(
+        value != default[half][name]
+        for half in NAMES
+        for name, value in to_values(other())[half].items()
+    )
 
 
 @pytest.mark.parametrize("config", [Config(), other()], ids=["default", "other"])
@@ -154,33 +160,43 @@ def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:
         "": Config(),
         "search:\nrun:\n": Config(),
         "search: {population: 4}": Config(SearchConfig(population=4)),
-        "run: {out: there, generations: null}": Config(run=RunConfig(out=Path("there"), generations=None)),
-        "search: {max_params: 1_000_000, lr: '0.5'}": Config(SearchConfig(max_params=1_000_000, lr=0.5)),
+        "run: {out: there, generations: null}": Config(
+            run=RunConfig(out=Path("there"), generations=None)
+        ),
+        "search: {max_params: 1_000_000, lr: '0.5'}": Config(
+            SearchConfig(max_params=1_000_000, lr=0.5)
+        ),
     }.items():
         path.write_text(content, encoding="utf-8")
         assert read_yaml(path) == expected
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
     config = read_yaml(path)
     assert make_space(config.search, (3, 32, 32), 10)
     assert config != Config()
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("search: {populaton: 3}", "{path} has an unknown key 'search.populaton'; did you mean 'population'?"),
+        (
+            "search: {populaton: 3}",
+            "{path} has an unknown key 'search.populaton'; did you mean 'population'?",
+        ),
         ("run: {population: 3}", None),
         ("serach: {population: 3}", "{path} has an unknown key 'serach'; did you mean 'search'?"),
         ("population: 3", "{path} has the key 'population' at the top; it belongs under 'search:'"),
         (
             "search: {population: many}",
-            "{path}: search.population is 'many', but must be a valid integer, unable to parse string as an "
+            "{path}: search.population is 'many', but must be a valid integer, unable to parse "
+            "string as an "
             "integer (--population)",
         ),
         (
@@ -191,14 +207,21 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "search: {valid_share: 1.0}",
             "{path}: search.valid_share is 1.0, but must be less than 1 (--valid-share)",
         ),
-        ("search: {seed: -1}", "{path}: search.seed is -1, but must be greater than or equal to 0 (--seed)"),
+        (
+            "search: {seed: -1}",
+            "{path}: search.seed is -1, but must be greater than or equal to 0 (--seed)",
+        ),
         (
             "search: {space: nona}",
             "{path}: search.space is 'nona', which is unknown (--space); did you mean 'nano'?",
         ),
         (
             "search: {objectives: [accuracy, parameters], strategy: nsga2}",
-            "{path}: search.objectives has 'parameters', which is unknown (--objectives); did you mean 'params'?",
+            (
+                "{path}: search.objectives has 'parameters', which is unknown (--objectives); did "
+                "you "
+                "mean 'params'?"
+            ),
         ),
         (
             "search: {objectives: [accuracy, macs, macs], strategy: nsga2}",
@@ -206,22 +229,31 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ),
         (
             "search: {objectives: [params, macs], strategy: nsga2}",
-            "{path}: search.objectives is params, macs (--objectives), but accuracy must be among them",
+            (
+                "{path}: search.objectives is params, macs (--objectives), but accuracy must be "
+                "among "
+                "them"
+            ),
         ),
         (
             "search: {objectives: [accuracy, params]}",
-            "{path}: search.objectives is accuracy, params (--objectives), but the strategy 'evolution' has one; for "
+            "{path}: search.objectives is accuracy, params (--objectives), but the strategy "
+            "'evolution' has one; for "
             "several take --strategy nsga2",
         ),
         (
             "search: {objectives: [accuracy], strategy: nsga2}",
-            "{path}: search.objectives is accuracy (--objectives), but the strategy 'nsga2' needs two or more; give "
+            "{path}: search.objectives is accuracy (--objectives), but the strategy 'nsga2' needs "
+            "two or more; give "
             "for instance accuracy params",
         ),
         ("search: {objectives: accuracy}", None),
         (
             "search: {predictor: lsmt}",
-            "{path}: search.predictor is 'lsmt', which is unknown (--predictor); did you mean 'lstm'?",
+            (
+                "{path}: search.predictor is 'lsmt', which is unknown (--predictor); did you mean "
+                "'lstm'?"
+            ),
         ),
         (
             "search: {screens: agin}",
@@ -229,24 +261,32 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ),
         (
             "search: {screens: nsga2}",
-            "{path}: search.screens is 'nsga2', which cannot be screened (--screens); known are random, evolution, "
+            "{path}: search.screens is 'nsga2', which cannot be screened (--screens); known are "
+            "random, evolution, "
             "aging, local",
         ),
         (
             "search: {screens: screened}",
-            "{path}: search.screens is 'screened', which cannot be screened (--screens); known are random, evolution, "
+            "{path}: search.screens is 'screened', which cannot be screened (--screens); known "
+            "are random, evolution, "
             "aging, local",
         ),
         ("search: {acquisition: pi}", None),
         (
             "search: {halving: 1}",
-            "{path}: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)",
+            (
+                "{path}: search.halving is 1, but one of 2 or more is promoted; 0 is for none "
+                "(--halving)"
+            ),
         ),
         (
             "search: {halving: -1}",
             "{path}: search.halving is -1, but must be greater than or equal to 0 (--halving)",
         ),
-        ("search: {rungs: 1}", "{path}: search.rungs is 1, but must be greater than or equal to 2 (--rungs)"),
+        (
+            "search: {rungs: 1}",
+            "{path}: search.rungs is 1, but must be greater than or equal to 2 (--rungs)",
+        ),
         (
             "search: {rung_share: 0}",
             "{path}: search.rung_share is 0, but must be greater than 0 (--rung-share)",
@@ -257,24 +297,38 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ),
         (
             "search: {rung_image_size: 7}",
-            "{path}: search.rung_image_size is 7, but must be greater than or equal to 8 (--rung-image-size)",
+            (
+                "{path}: search.rung_image_size is 7, but must be greater than or equal to 8 "
+                "(--rung-image-size)"
+            ),
         ),
         (
             "search: {inherit: 2}",
-            "{path}: search.inherit is 2, but must be a valid boolean, unable to interpret input (--inherit)",
+            (
+                "{path}: search.inherit is 2, but must be a valid boolean, unable to interpret "
+                "input "
+                "(--inherit)"
+            ),
         ),
         (
             "search: {inherit: true, strategy: random}",
-            "{path}: search.inherit is on (--inherit), but the strategy 'random' has no children that could inherit; "
+            "{path}: search.inherit is on (--inherit), but the strategy 'random' has no children "
+            "that could inherit; "
             "take another --strategy",
         ),
         (
             "search: {inherit_epochs: 0}",
-            "{path}: search.inherit_epochs is 0, but must be greater than or equal to 1 (--inherit-epochs)",
+            (
+                "{path}: search.inherit_epochs is 0, but must be greater than or equal to 1 "
+                "(--inherit-epochs)"
+            ),
         ),
         (
             "search: {inherit_audit: 1.1}",
-            "{path}: search.inherit_audit is 1.1, but must be less than or equal to 1 (--inherit-audit)",
+            (
+                "{path}: search.inherit_audit is 1.1, but must be less than or equal to 1 "
+                "(--inherit-audit)"
+            ),
         ),
         (
             "search: {finalists: -1}",
@@ -294,7 +348,9 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         ("words", "{path} must hold 'search:' and 'run:' with keys below them, but holds 'words'"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_one_sentence(tmp_path: Path, content: str, message: str | None) -> None:
+def test_what_is_wrong_in_a_file_is_one_sentence(
+    tmp_path: Path, content: str, message: str | None
+) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError) as error:
@@ -311,7 +367,9 @@ def test_a_key_in_the_wrong_half_is_refused(tmp_path: Path) -> None:
                 validated({others: {name: OTHER[name]}})
 
 
-@pytest.mark.parametrize("content", [b"search: [", b"search: {a: b: c}", b"\xff\xfe\x00", b"\tsearch: {}", b"a: &b *c"])
+@pytest.mark.parametrize(
+    "content", [b"search: [", b"search: {a: b: c}", b"\xff\xfe\x00", b"\tsearch: {}", b"a: &b *c"]
+)
 def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
@@ -324,8 +382,12 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     missing = tmp_path / "no.yaml"
     with pytest.raises(ConfigError) as error:
         read_yaml(missing)
-    assert str(error.value) == f"there is no configuration file '{missing}'; see configs/ for examples"
-    with pytest.raises(ConfigError, match=re.escape(f"the configuration file '{tmp_path}' cannot be read: ")):
+    assert (
+        str(error.value) == f"there is no configuration file '{missing}'; see configs/ for examples"
+    )
+    with pytest.raises(
+        ConfigError, match=re.escape(f"the configuration file '{tmp_path}' cannot be read: ")
+    ):
         read_yaml(tmp_path)
 
 
@@ -345,7 +407,15 @@ def test_the_nearest_word_is_named_or_all_of_them() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("90", 90), ("90s", 90), (" 30M ", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("1h0m5s", 3605)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        (" 30M ", 1800),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("1h0m5s", 3605),
+    ],
 )
 def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
@@ -356,11 +426,12 @@ def test_what_is_no_duration_is_one_sentence(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         seconds(text, "--time-per-network")
     assert (
-        str(error.value) == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+        str(error.value)
+        == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
     )
 
 
-# --- from strings to objects ------------------------------------------------------------------------------------------
+# --- from strings to objects ----------------------------------------------------------------------
 
 
 def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
@@ -372,8 +443,12 @@ def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
             space.decode(strategy.ask(0, rng_for(0, 0), []).genome)
 
 
-@pytest.mark.parametrize(("field", "table"), [("space", SPACES), ("strategy", STRATEGIES), ("predictor", PREDICTORS)])
-def test_the_configuration_takes_exactly_the_names_in_the_tables(field: str, table: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("field", "table"), [("space", SPACES), ("strategy", STRATEGIES), ("predictor", PREDICTORS)]
+)
+def test_the_configuration_takes_exactly_the_names_in_the_tables(
+    field: str, table: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigError) as error:
         validated({"search": {field: "0"}})
     assert str(error.value).endswith(f"which is unknown (--{field}); known are {', '.join(table)}")
@@ -384,16 +459,24 @@ def test_the_configuration_takes_exactly_the_names_in_the_tables(field: str, tab
 def test_settings_reach_what_is_made() -> None:
     nano = make_space(SearchConfig(space="nano", channels=5, length=9), (1, 8, 8), 3)
     assert (nano.channels, nano.length) == (5, 9)  # type: ignore[attr-defined]
-    layers = make_space(SearchConfig(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3)
+    layers = make_space(
+        SearchConfig(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3
+    )
     assert layers.rates == (1, 2, 3, 4)  # type: ignore[attr-defined]
     chosen = SearchConfig(strategy="evolution", population=9, parents_share=0.5, crossover_rate=0.1)
     evolution: Any = make_strategy(chosen, nano)
-    assert (evolution.population_size, evolution.parents_share, evolution.crossover_rate) == (9, 0.5, 0.1)
+    assert (evolution.population_size, evolution.parents_share, evolution.crossover_rate) == (
+        9,
+        0.5,
+        0.1,
+    )
     aging: Any = make_strategy(SearchConfig(strategy="aging", population=9, lag=4), nano)
     assert (aging.population_size, aging.lag) == (9, 4)
     local: Any = make_strategy(SearchConfig(strategy="local", population=9, lag=4), nano)
     assert (local.population_size, local.lag) == (9, 4)
-    nsga2: Any = make_strategy(SearchConfig(strategy="nsga2", population=9, crossover_rate=0.1, lag=4), nano)
+    nsga2: Any = make_strategy(
+        SearchConfig(strategy="nsga2", population=9, crossover_rate=0.1, lag=4), nano
+    )
     assert (nsga2.population_size, nsga2.crossover_rate, nsga2.lag) == (9, 0.1, 4)
     random: Any = make_strategy(SearchConfig(strategy="random", population=9), nano)
     assert random.population_size == 9
@@ -427,9 +510,13 @@ def test_halving_is_around_inheriting_is_around_a_warm_start() -> None:
     assert (inheriting.budget, inheriting.audit_share) == (Budget(3, 1, stop), 0.2)
     assert (inheriting.strategy.pool, inheriting.strategy.first) == (40, 5)
     assert inheriting.strategy.strategy.acquisition == "ucb"
-    plain: Any = make_strategy(replace(config, warm_pool=0, halving=0, inherit_epochs=None, epochs=5), nano)
+    plain: Any = make_strategy(
+        replace(config, warm_pool=0, halving=0, inherit_epochs=None, epochs=5), nano
+    )
     assert plain.budget == Budget(3, 1, stop)  # half of them, rounded up
-    several: Any = make_strategy(replace(config, strategy="nsga2", objectives=("accuracy", "macs")), nano)
+    several: Any = make_strategy(
+        replace(config, strategy="nsga2", objectives=("accuracy", "macs")), nano
+    )
     assert [objective.name for objective in several.objectives] == ["accuracy", "macs"]
 
 
@@ -448,7 +535,9 @@ def test_the_objectives_are_those_given_or_the_strategys_own(
     config = SearchConfig(strategy=strategy, objectives=given)
     objectives = make_objectives(config)
     assert [objective.name for objective in objectives] == expected
-    assert [objective.maximize for objective in objectives] == [name == "accuracy" for name in expected]
+    assert [objective.maximize for objective in objectives] == [
+        name == "accuracy" for name in expected
+    ]
     made: Any = make_strategy(config, make_space(config, (1, 8, 8), 3))
     assert strategy != "nsga2" or made.objectives == objectives
 
@@ -462,5 +551,7 @@ def test_the_objectives_are_those_given_or_the_strategys_own(
         (2, 3, Budget(2)),
     ],
 )
-def test_the_stop_rule_is_chance_and_a_margin(epochs: int, stop_epoch: int, expected: Budget) -> None:
+def test_the_stop_rule_is_chance_and_a_margin(
+    epochs: int, stop_epoch: int, expected: Budget
+) -> None:
     assert make_budget(SearchConfig(epochs=epochs, stop_epoch=stop_epoch), classes=4) == expected

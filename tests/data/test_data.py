@@ -69,7 +69,7 @@ def encoded(array):
     return out.getvalue()
 
 
-# --- digits -----------------------------------------------------------------------------------------------------------
+# --- digits ---------------------------------------------------------------------------------------
 
 
 def test_digits_come_with_the_package():
@@ -89,17 +89,24 @@ def test_flip_can_be_said_and_images_can_be_scaled():
     images = load("digits", 16, flip=True)
     assert images.flip
     assert images.input_shape == (1, 16, 16)
-    expected = Image.fromarray(load("digits").x_train[5, :, :, 0]).resize((16, 16), Image.Resampling.BILINEAR)
+    expected = Image.fromarray(load("digits").x_train[5, :, :, 0]).resize(
+        (16, 16), Image.Resampling.BILINEAR
+    )
     np.testing.assert_array_equal(images.x_train[5, :, :, 0], np.asarray(expected))
 
 
-# --- npz --------------------------------------------------------------------------------------------------------------
+# --- npz ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["NHW", "NHWC", "NCHW", "NHW1"])
 def test_npz_in_every_layout(tmp_path, layout):
     x = pixels(20, 10, 12) if layout in ("NHW", "NHW1") else pixels(20, 10, 12, 3)
-    stored = {"NHW": x, "NHWC": x, "NCHW": np.moveaxis(x, 3, 1) if x.ndim == 4 else x, "NHW1": x[..., None]}[layout]
+    stored = {
+        "NHW": x,
+        "NHWC": x,
+        "NCHW": np.moveaxis(x, 3, 1) if x.ndim == 4 else x,
+        "NHW1": x[..., None],
+    }[layout]
     images = load(npz(tmp_path / "a.npz", x_train=stored, x_test=stored[:4], y_test=labels(4)))
     np.testing.assert_array_equal(images.x_train, x.reshape(20, 10, 12, -1))
     np.testing.assert_array_equal(images.x_test, x[:4].reshape(4, 10, 12, -1))
@@ -115,13 +122,18 @@ def test_npz_of_other_numbers(tmp_path, dtype):
     x = x // 128 * 255 if dtype is bool else x
     stored = (x / 255).astype(dtype) if np.dtype(dtype).kind == "f" else x.astype(dtype)
     np.testing.assert_array_equal(
-        load(npz(tmp_path / "a.npz", x_train=stored, x_test=stored, y_test=labels(20)[:, None])).x_train[..., 0], x
+        load(
+            npz(tmp_path / "a.npz", x_train=stored, x_test=stored, y_test=labels(20)[:, None])
+        ).x_train[..., 0],
+        x,
     )
 
 
 def test_npz_with_its_own_validation_images_and_names(tmp_path):
     valid = pixels(6, 10, 10, seed=1)
-    path = npz(tmp_path / "a.npz", x_valid=valid, y_valid=labels(6), class_names=np.array(["cat", "dog"]))
+    path = npz(
+        tmp_path / "a.npz", x_valid=valid, y_valid=labels(6), class_names=np.array(["cat", "dog"])
+    )
     images = load(path)
     assert images.class_names == ("cat", "dog")
     assert images.own_valid == 6
@@ -138,21 +150,39 @@ BAD_NPZ = {
     "no test labels": ({"x_test": X}, "holds x_test but no y_test; add the labels"),
     "too few labels": ({"y_train": labels(19)}, "has 20 images, but y_train has 19 labels"),
     "other shapes": ({"x_test": pixels(4, 9, 9), "y_test": labels(4)}, "they must match"),
-    "two channels": ({"x_train": pixels(20, 10, 10, 2)}, r"1 or 3 channels, but is \(20, 10, 10, 2\)"),
+    "two channels": (
+        {"x_train": pixels(20, 10, 10, 2)},
+        r"1 or 3 channels, but is \(20, 10, 10, 2\)",
+    ),
     "flat": ({"x_train": pixels(20, 100)}, r"but is \(20, 100\)"),
-    "floats to 255": ({"x_train": X.astype(float)}, r"values in \[0, 1\] as float64, but holds .* divide them by 255"),
+    "floats to 255": (
+        {"x_train": X.astype(float)},
+        r"values in \[0, 1\] as float64, but holds .* divide them by 255",
+    ),
     "large integers": ({"x_train": X.astype(int) * 2}, r"values in \[0, 255\] as int64"),
     "NaN": ({"x_train": np.where(X < 9, np.nan, X / 255)}, "holds nan to nan"),
     "complex": ({"x_train": X.astype(complex)}, "but is complex128"),
-    "objects": ({"y_train": np.array([None] * 20)}, "holds object arrays, which are never unpickled"),
-    "half labels": ({"y_train": labels(20) / 2}, "must be .N,. whole numbers from 0, but is float64"),
+    "objects": (
+        {"y_train": np.array([None] * 20)},
+        "holds object arrays, which are never unpickled",
+    ),
+    "half labels": (
+        {"y_train": labels(20) / 2},
+        "must be .N,. whole numbers from 0, but is float64",
+    ),
     "text labels": ({"y_train": np.array(["a", "b"] * 10)}, "whole numbers from 0, but is <U1"),
     "one-hot labels": ({"y_train": np.eye(2)[labels(20)]}, r"but is float64 of shape \(20, 2\)"),
     "negative labels": ({"y_train": labels(20) - 1}, "has the label -1 among its training images"),
-    "a gap": ({"y_train": labels(20) * 2}, "no training image of class '1'; number the classes from 0 without gaps"),
+    "a gap": (
+        {"y_train": labels(20) * 2},
+        "no training image of class '1'; number the classes from 0 without gaps",
+    ),
     "a huge label": ({"y_train": labels(20) * 10**9}, "one is 1000000000; renumber them"),
     "one class": ({"y_train": labels(20) * 0}, "training images of 1 class"),
-    "unknown test label": ({"x_test": X, "y_test": labels(20, 3)}, "the label 2 among its test images"),
+    "unknown test label": (
+        {"x_test": X, "y_test": labels(20, 3)},
+        "the label 2 among its test images",
+    ),
     "tiny": ({"x_train": pixels(20, 7, 9)}, "are 7x9 pixels, but 8x8 is the least"),
     "few of each": ({"y_train": labels(20, 10)}, "too few images to split off a test set"),
 }
@@ -175,7 +205,7 @@ def test_npz_without_its_keys_or_that_is_none(tmp_path):
         load(str(tmp_path / "b.npz"))
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def test_folder_of_one_size_keeps_it_and_splits_off_a_test_set(tmp_path):
@@ -184,10 +214,16 @@ def test_folder_of_one_size_keeps_it_and_splits_off_a_test_set(tmp_path):
     (root / ".hidden").mkdir()
     (root / "empty").mkdir()
     images = load(str(root))
-    assert (images.name, images.class_names, images.input_shape) == ("pets", ("cat", "dog"), (3, 12, 14))
+    assert (images.name, images.class_names, images.input_shape) == (
+        "pets",
+        ("cat", "dog"),
+        (3, 12, 14),
+    )
     assert np.bincount(images.y_train).tolist() == [8, 8]
     assert np.bincount(images.y_test).tolist() == [2, 2]
-    stored = {bytes(image) for image in np.concatenate([pixels(10, 12, 14, 3, seed=s) for s in (0, 1)])}
+    stored = {
+        bytes(image) for image in np.concatenate([pixels(10, 12, 14, 3, seed=s) for s in (0, 1)])
+    }
     assert {bytes(image) for image in np.concatenate([images.x_train, images.x_test])} == stored
 
 
@@ -254,27 +290,38 @@ def test_bad_folders(tmp_path):
         load(str(image_folder(tmp_path / "one", ("cat",))))
     root = image_folder(tmp_path / "unknown" / "train").parent
     image_folder(root / "test", ("cow",))
-    with pytest.raises(DataError, match="has a class 'cow' that the training images lack; they have cat, dog"):
+    with pytest.raises(
+        DataError, match="has a class 'cow' that the training images lack; they have cat, dog"
+    ):
         load(str(root))
     for content in (b"", b"no image", encoded(pixels(1, 12, 12, 3)[0])[:-200]):
         root = image_folder(tmp_path / f"broken{len(content)}")
         (root / "dog" / "03.png").write_bytes(content)
-        with pytest.raises(DataError, match=r"dog/03.png cannot be read: .*; repair it or delete it"):
+        with pytest.raises(
+            DataError, match=r"dog/03.png cannot be read: .*; repair it or delete it"
+        ):
             load(str(root))
 
 
-# --- parquet ----------------------------------------------------------------------------------------------------------
+# --- parquet --------------------------------------------------------------------------------------
 
 
 def parquet(path, x, y, names=None, image="img", label="label", plain=False):
     arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     cells = [encoded(image) for image in x]
-    table = arrow.table({image: cells if plain else [{"bytes": cell, "path": None} for cell in cells], label: list(y)})
+    table = arrow.table(
+        {
+            image: cells if plain else [{"bytes": cell, "path": None} for cell in cells],
+            label: list(y),
+        }
+    )
     if names:
         import json
 
         features = {label: {"names": names, "_type": "ClassLabel"}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        table = table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     writer.write_table(table, path, row_group_size=7)
     return str(path)
@@ -285,8 +332,22 @@ def test_parquet_folder_in_pieces(tmp_path):
     for piece, rows in enumerate((slice(0, 10), slice(10, 20))):
         path = tmp_path / "a" / "data" / f"train-{piece:05}-of-00002.parquet"
         parquet(path, x[rows], y[rows], ["cat", "dog"], "image", "fine_label")
-    parquet(tmp_path / "a" / "data" / "validation-00000-of-00001.parquet", x[:4], y[:4], None, "image", "fine_label")
-    parquet(tmp_path / "a" / "data" / "test-00000-of-00001.parquet", x[:6], y[:6], None, "image", "fine_label")
+    parquet(
+        tmp_path / "a" / "data" / "validation-00000-of-00001.parquet",
+        x[:4],
+        y[:4],
+        None,
+        "image",
+        "fine_label",
+    )
+    parquet(
+        tmp_path / "a" / "data" / "test-00000-of-00001.parquet",
+        x[:6],
+        y[:6],
+        None,
+        "image",
+        "fine_label",
+    )
     images = load(str(tmp_path / "a"))
     assert images.class_names == ("cat", "dog")
     np.testing.assert_array_equal(images.x_train, np.concatenate([x, x[:4]]))
@@ -302,9 +363,13 @@ def test_parquet_file_with_plain_bytes(tmp_path):
 
 def test_bad_parquet(tmp_path):
     x, y = pixels(4, 9, 9), labels(4)
-    with pytest.raises(DataError, match=r"must have a column image or img and a column label.*but has pic, label"):
+    with pytest.raises(
+        DataError, match=r"must have a column image or img and a column label.*but has pic, label"
+    ):
         load(parquet(tmp_path / "a.parquet", x, y, image="pic"))
-    with pytest.raises(DataError, match=r"needs a file named train….parquet, but has other.parquet"):
+    with pytest.raises(
+        DataError, match=r"needs a file named train….parquet, but has other.parquet"
+    ):
         load(str(Path(parquet(tmp_path / "b" / "other.parquet", x, y)).parent))
     with pytest.raises(DataError, match="must hold a whole number in each row, but is double"):
         load(parquet(tmp_path / "c.parquet", x, [0, 1, 0, 0.5]))
@@ -316,11 +381,17 @@ def test_bad_parquet(tmp_path):
 def test_parquet_with_a_broken_image_names_the_row(tmp_path):
     arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for name, cell, message in (
-        ("a", b"no image", r"row 1 of .*a.parquet cannot be read: it is no image that Pillow knows"),
+        (
+            "a",
+            b"no image",
+            r"row 1 of .*a.parquet cannot be read: it is no image that Pillow knows",
+        ),
         ("b", None, r"row 1 of img in '.*b.parquet' holds no image's bytes, but None"),
     ):
         cells = [encoded(pixels(1, 9, 9)[0]), cell]
-        writer.write_table(arrow.table({"img": cells, "label": [0, 1]}), tmp_path / f"{name}.parquet")
+        writer.write_table(
+            arrow.table({"img": cells, "label": [0, 1]}), tmp_path / f"{name}.parquet"
+        )
         with pytest.raises(DataError, match=message):
             load(str(tmp_path / f"{name}.parquet"))
 
@@ -345,7 +416,7 @@ def test_real_parquet_agrees_with_pillow():
     assert decoded <= {image.tobytes() for image in np.concatenate([images.x_train, images.x_test])}
 
 
-# --- CIFAR ------------------------------------------------------------------------------------------------------------
+# --- CIFAR ----------------------------------------------------------------------------------------
 
 
 def cifar_archive(label_bytes, members, names_file):
@@ -357,7 +428,9 @@ def cifar_archive(label_bytes, members, names_file):
             heads = np.stack([y, y][-label_bytes:], 1).astype(np.uint8)
             if label_bytes == 2:
                 heads[:, 0] = 7  # the coarse label, which is not read
-            content = np.concatenate([heads, x.transpose(0, 3, 1, 2).reshape(10, 3072)], 1).tobytes()
+            content = np.concatenate(
+                [heads, x.transpose(0, 3, 1, 2).reshape(10, 3072)], 1
+            ).tobytes()
             contents[name] = x
             _add(archive, f"folder/{name}", content)
         _add(archive, f"folder/{names_file}", b"cat\ndog\n\n")
@@ -394,9 +467,13 @@ def test_cifar_is_downloaded_checked_and_read(server, monkeypatch, cache, name):
     content, parts = cifar_archive(real.label_bytes, (*real.train, *real.test), real.names)
     (folder / "small.tar.gz").write_bytes(content)
     url = f"{address}/small.tar.gz"
-    monkeypatch.setitem(cifar.CIFAR, name, replace(real, url=url, sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(
+        cifar.CIFAR, name, replace(real, url=url, sha256=hashlib.sha256(content).hexdigest())
+    )
     images = load(name)
-    np.testing.assert_array_equal(images.x_train, np.concatenate([parts[member] for member in real.train]))
+    np.testing.assert_array_equal(
+        images.x_train, np.concatenate([parts[member] for member in real.train])
+    )
     np.testing.assert_array_equal(images.x_test, parts[real.test[0]])
     assert images.y_test.tolist() == labels(10).tolist()
     assert (images.class_names, images.flip, images.name) == (("cat", "dog"), True, name)
@@ -429,7 +506,11 @@ def test_cifar_archive_without_its_members(server, monkeypatch):
     folder, address = server
     real = cifar.CIFAR["cifar10"]
     for name, content, message in (
-        ("a.tar.gz", cifar_archive(1, ("test_batch.bin",), real.names)[0], "lacks data_batch_1.bin, data_batch_2.bin"),
+        (
+            "a.tar.gz",
+            cifar_archive(1, ("test_batch.bin",), real.names)[0],
+            "lacks data_batch_1.bin, data_batch_2.bin",
+        ),
         ("b.tar.gz", b"no archive", "cannot be read: .*delete it, and it is downloaded again"),
     ):
         (folder / name).write_bytes(content)
@@ -439,7 +520,7 @@ def test_cifar_archive_without_its_members(server, monkeypatch):
             load("cifar10")
 
 
-# --- names, cache -----------------------------------------------------------------------------------------------------
+# --- names, cache ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -447,7 +528,10 @@ def test_cifar_archive_without_its_members(server, monkeypatch):
     [
         (
             "cifar1O",
-            "data 'cifar1O' is unknown; perhaps you meant 'cifar10'; expected digits, cifar10, cifar100, a folder",
+            (
+                "data 'cifar1O' is unknown; perhaps you meant 'cifar10'; expected digits, cifar10, "
+                "cifar100, a folder"
+            ),
         ),
         ("zzz", "neither a name nor a path that exists"),
         ("pets/train", "'pets/train' does not exist .looked in "),
@@ -530,7 +614,9 @@ def test_concurrent_writers_do_no_harm():
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch, cache):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"file' cannot be written: .*set NANONAS_CACHE to another folder"):
+    with pytest.raises(
+        DataError, match=r"file' cannot be written: .*set NANONAS_CACHE to another folder"
+    ):
         load("digits")
     monkeypatch.setenv("NANONAS_CACHE", str(cache))
 
@@ -568,11 +654,13 @@ def test_opening_what_is_not_there(tmp_path):
 
 def test_loading_does_not_import_torch():
     program = "import sys; from nanonas.data.images import load; load('digits'); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 def with_labels(y, own_valid=0):
@@ -622,14 +710,19 @@ def test_another_seed_is_another_split():
 
 
 def test_splits_that_cannot_be_made():
-    with pytest.raises(DataError, match=r"class '1' has 1 image\(s\) to train on and to judge by, but 2 are the least"):
+    with pytest.raises(
+        DataError,
+        match=r"class '1' has 1 image\(s\) to train on and to judge by, but 2 are the least",
+    ):
         split(with_labels([0, 0, 0, 1]), 0)
     with pytest.raises(DataError, match="class '1' has no validation image"):
         split(with_labels([0, 1, 0, 1, 0], own_valid=1), 0)
     for share in (0.0, 1.0, -1.0):
         with pytest.raises(ConfigError, match="valid_share must be above 0 and below 1"):
             split(with_labels(labels(20)), 0, share)
-    with pytest.raises(ConfigError, match="train_images must be 2, one for each class, or more, but is 1"):
+    with pytest.raises(
+        ConfigError, match="train_images must be 2, one for each class, or more, but is 1"
+    ):
         split(with_labels(labels(20)), 0, train_images=1)
 
 
@@ -638,7 +731,10 @@ def test_pictures_share_pixels_and_never_contain_test_images():
     images, parts = load("digits"), split(load("digits"), 4, train_images=500)
     train, valid = pictures(spec, "cpu")
     assert train.x.data_ptr() == valid.x.data_ptr()
-    assert (train.rows.tolist(), valid.rows.tolist()) == (parts.train.tolist(), parts.valid.tolist())
+    assert (train.rows.tolist(), valid.rows.tolist()) == (
+        parts.train.tolist(),
+        parts.valid.tolist(),
+    )
     assert train.x.shape == (1438, 1, 8, 8)
     assert train.mean.tolist() == pytest.approx(images.mean)
     everything, test = final_pictures(spec, "cpu"), held_out_pictures(spec, "cpu")

@@ -1,4 +1,7 @@
-"""What people ask of a run. The oracle is the run that had the same requests for the same numbers, undisturbed."""
+"""What people ask of a run.
+
+The oracle is the run that had the same requests for the same numbers, undisturbed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_study import Interrupting, Shuffled, ones
-from toys.engine import BUDGET, CONFIG, SPACE, STRATEGIES, ToySpace, UntilDeadline, by_number, jittery, score, study
+from toys.engine import (
+    BUDGET,
+    CONFIG,
+    SPACE,
+    STRATEGIES,
+    ToySpace,
+    UntilDeadline,
+    by_number,
+    jittery,
+    score,
+    study,
+)
 
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Strategy
 from nanonas.engine.controls import REFUSED, TAKEN, copy_requests, in_words
@@ -71,13 +85,23 @@ class Script:
 
 WISHES = {
     0: [Request("ban", "wide6")],
-    7: [Request("plant", genome=PLANTED), Request("ban", "wide0"), Request("plant", genome=(5, 4, 5, 4))],
+    7: [
+        Request("plant", genome=PLANTED),
+        Request("ban", "wide0"),
+        Request("plant", genome=(5, 4, 5, 4)),
+    ],
     12: [Request("ban", "wide1"), Request("ban", "no such thing")],
     17: [Request("allow", "wide6"), Request("plant", genome=PLANTED)],
 }
 
 
-def run(path: Path, strategy: Strategy, evaluator: object = None, wishes: object = None, **options: object) -> Study:
+def run(
+    path: Path,
+    strategy: Strategy,
+    evaluator: object = None,
+    wishes: object = None,
+    **options: object,
+) -> Study:
     script = Script(wishes or {})  # type: ignore[arg-type]
     options = {"space": WIDE, "inbox": script, **options}
     made = study(path, strategy, evaluator or SerialEvaluator(score), **options)  # type: ignore[arg-type]
@@ -111,7 +135,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Strategy]:
     return STRATEGIES[request.param]
 
 
-# --- the same run everywhere ------------------------------------------------------------------------------------------
+# --- the same run everywhere ----------------------------------------------------------------------
 
 
 def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
@@ -130,7 +154,11 @@ def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
     assert [(one["id"], one["reason"]) for one in refused] == [
         (
             "12-1",
-            "the space 'toy' has no operation 'no such thing'; it has wide0, wide1, wide2, wide3, wide4, wide5, wide6",
+            (
+                "the space 'toy' has no operation 'no such thing'; it has wide0, wide1, wide2, "
+                "wide3, "
+                "wide4, wide5, wide6"
+            ),
         ),
         ("17-1", "this network is candidate #7 already; nothing is trained twice"),
     ]
@@ -146,7 +174,9 @@ def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
 
 
 @pytest.mark.parametrize("slots", [2, 3, 16])
-def test_many_workers_come_to_the_same_store(make: Callable[[], Strategy], tmp_path: Path, slots: int) -> None:
+def test_many_workers_come_to_the_same_store(
+    make: Callable[[], Strategy], tmp_path: Path, slots: int
+) -> None:
     """Requests of another run, for the same numbers; who was faster does not matter."""
     run(tmp_path / "one.db", make(), wishes=WISHES)
     repeat(tmp_path / "one.db", tmp_path / "many.db", make(), Shuffled(slots, seed=slots))
@@ -180,7 +210,9 @@ def test_a_crash_between_the_record_and_the_removal_records_nothing_twice(tmp_pa
     wishes = {3: [Request("plant", genome=PLANTED)], 5: [Request("ban", "nothing")]}
     for _ in range(2):
         script = Sticky(wishes)
-        made = study(tmp_path / "s.db", RandomSearch(WIDE), SerialEvaluator(score), space=WIDE, inbox=script)
+        made = study(
+            tmp_path / "s.db", RandomSearch(WIDE), SerialEvaluator(score), space=WIDE, inbox=script
+        )
         script.study = made
         made.run(TOTAL)
         made.store.close()
@@ -188,7 +220,7 @@ def test_a_crash_between_the_record_and_the_removal_records_nothing_twice(tmp_pa
     assert [c.number for c in candidates(tmp_path / "s.db") if c.proposal.planted] == [3]
 
 
-# --- planting ---------------------------------------------------------------------------------------------------------
+# --- planting -------------------------------------------------------------------------------------
 
 
 def test_in_a_pool_that_is_only_scored_a_plant_waits(tmp_path: Path) -> None:
@@ -205,7 +237,12 @@ def test_a_plant_begins_on_the_lowest_rung_and_may_be_promoted(tmp_path: Path) -
     rungs = (Budget(1), Budget(3, begin=1))
     strategy = Halving(Inheriting(Evolution(WIDE, population_size=5)), rungs, eta=2, lag=2)
     best = (3, 3, 3, 4)
-    run(tmp_path / "h.db", strategy, wishes={10: [Request("plant", genome=best)]}, planted_budget=rungs[0])
+    run(
+        tmp_path / "h.db",
+        strategy,
+        wishes={10: [Request("plant", genome=best)]},
+        planted_budget=rungs[0],
+    )
     found = candidates(tmp_path / "h.db")
     assert found[10].proposal == Proposal(best, budget=rungs[0], planted=True)
     assert any(c.proposal.resumes == 10 and c.proposal.budget == rungs[1] for c in found)
@@ -213,7 +250,9 @@ def test_a_plant_begins_on_the_lowest_rung_and_may_be_promoted(tmp_path: Path) -
 
 
 def test_a_bad_plant_ends_no_climb(tmp_path: Path) -> None:
-    """To local search, what has no parents is a new beginning; what it did not ask for is one only if it is better."""
+    """To local search, what has no parents is a new beginning; what it did not ask for is one only
+    if it is better.
+    """
 
     def parents(genome: tuple[int, ...]) -> set[int]:
         path = tmp_path / f"{genome[0]}.db"
@@ -228,7 +267,13 @@ def test_a_bad_plant_ends_no_climb(tmp_path: Path) -> None:
     ("genome", "reason"),
     [
         ((1, 2), "a genome of this space has 4 genes, but (1, 2) has 2"),
-        ((6, 6, 6, 6), "the network has 16,450 parameters and 1,037,040 MACs, but the limits are at most 9,000 param"),
+        (
+            (6, 6, 6, 6),
+            (
+                "the network has 16,450 parameters and 1,037,040 MACs, but the limits are at most "
+                "9,000 param"
+            ),
+        ),
         ((1, 1, 1, 0), "this genome uses wide1, which is banned; allow it first"),
         ((2, 2, 2, 2), "this genome waits already to become the next candidate"),
     ],
@@ -242,18 +287,21 @@ def test_what_cannot_be_planted(genome: tuple[int, ...], reason: str, tmp_path: 
     assert refused["genome"] == list(genome)
 
 
-# --- bans -------------------------------------------------------------------------------------------------------------
+# --- bans -----------------------------------------------------------------------------------------
 
 
 def test_a_ban_that_leaves_nothing_ends_the_run_and_says_why(tmp_path: Path) -> None:
     wishes = {3: [Request("ban", f"wide{gene}") for gene in range(7)]}
     script = Script(wishes)
-    made = study(tmp_path / "n.db", RandomSearch(WIDE), SerialEvaluator(score), space=WIDE, inbox=script)
+    made = study(
+        tmp_path / "n.db", RandomSearch(WIDE), SerialEvaluator(score), space=WIDE, inbox=script
+    )
     script.study = made
     end = made.run(TOTAL)
     assert end.why is Why.EXHAUSTED
     assert end.message == (
-        "what is not banned is exhausted: 10,200 of 10,200 draws from the space 'toy' use wide0, wide1, wide2, wide3, "
+        "what is not banned is exhausted: 10,200 of 10,200 draws from the space 'toy' use wide0, "
+        "wide1, wide2, wide3, "
         "wide4, wide5, wide6; allow an operation again, or choose a larger space"
     )
     script.requests[4] = []
@@ -282,7 +330,9 @@ def test_a_strategy_reads_the_bans_of_its_number(tmp_path: Path) -> None:
 
     run(tmp_path / "b.db", Reading(WIDE), wishes=WISHES, bans=bans)
     assert {operations for number, operations in seen if number < 7} == {frozenset({"wide6"})}
-    assert {operations for number, operations in seen if number >= 17} == {frozenset({"wide0", "wide1"})}
+    assert {operations for number, operations in seen if number >= 17} == {
+        frozenset({"wide0", "wide1"})
+    }
 
 
 def test_operations_of_a_space_that_does_not_say_so() -> None:
@@ -291,7 +341,7 @@ def test_operations_of_a_space_that_does_not_say_so() -> None:
     assert operations(SPACE, (0, 0, 0, 0)) == {"globalpool"}
 
 
-# --- pausing ----------------------------------------------------------------------------------------------------------
+# --- pausing --------------------------------------------------------------------------------------
 
 
 def test_a_pause_begins_nothing_until_it_ends(tmp_path: Path) -> None:
@@ -328,7 +378,9 @@ def test_a_pause_begins_nothing_until_it_ends(tmp_path: Path) -> None:
 def test_a_pause_stops_the_clock(tmp_path: Path) -> None:
     files = RequestFiles(tmp_path / "requests")
     files.put(Request("pause"))
-    made = study(tmp_path / "c.db", RandomSearch(SPACE), SerialEvaluator(UntilDeadline(quick=2)), inbox=files)
+    made = study(
+        tmp_path / "c.db", RandomSearch(SPACE), SerialEvaluator(UntilDeadline(quick=2)), inbox=files
+    )
     threading.Timer(1.5, lambda: files.put(Request("resume"))).start()
     start = time.time()
     end = made.run(deadline=start + 1)  # is over while it is paused
@@ -354,7 +406,10 @@ def test_what_a_deadline_cut_during_a_pause_is_trained_again(tmp_path: Path) -> 
 
     made.evaluator = SerialEvaluator(measure)  # type: ignore[arg-type]
     assert made.run(5, deadline=time.time() + 30).why is Why.EVALUATIONS
-    assert [e.state for e in made.store.evaluations() if e.number == 2] == [State.CUT, State.COMPLETE]
+    assert [e.state for e in made.store.evaluations() if e.number == 2] == [
+        State.CUT,
+        State.COMPLETE,
+    ]
     made.store.close()
 
 
@@ -384,7 +439,7 @@ def test_a_run_that_has_reached_its_goal_ends_although_it_is_paused(tmp_path: Pa
     assert len(candidates(tmp_path / "e.db")) == TOTAL
 
 
-# --- the files --------------------------------------------------------------------------------------------------------
+# --- the files ------------------------------------------------------------------------------------
 
 
 def test_files_are_heard_in_order_and_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -412,18 +467,32 @@ def test_files_are_heard_in_order_and_whole_or_not_at_all(tmp_path: Path) -> Non
         ("\xff", "a request must be a JSON file"),
         ("[1]", "a request must be an object such as {'what': 'pause'}, but is [1]"),
         ("{}", "what is asked for must be words, but is None and None"),
-        ('{"what": "stop"}', "a request must be one of pause, resume, ban, allow, plant, but is 'stop'"),
+        (
+            '{"what": "stop"}',
+            "a request must be one of pause, resume, ban, allow, plant, but is 'stop'",
+        ),
         ('{"what": "ban"}', "the request 'ban' must name an operation"),
         ('{"what": "ban", "operation": 3}', "what is asked for must be words"),
-        ('{"what": "pause", "operation": "zero"}', "the request 'pause' has no operation, but was given 'zero'"),
+        (
+            '{"what": "pause", "operation": "zero"}',
+            "the request 'pause' has no operation, but was given 'zero'",
+        ),
         ('{"what": "plant"}', "the request 'plant' must have a genome, a list of whole numbers"),
-        ('{"what": "plant", "genome": [1, true]}', "a genome must be a list of whole numbers, but is [1, True]"),
+        (
+            '{"what": "plant", "genome": [1, true]}',
+            "a genome must be a list of whole numbers, but is [1, True]",
+        ),
         ('{"what": "pause", "genome": [1]}', "the request 'pause' has no genome"),
-        ('{"what": "pause", "when": "now"}', "a request has what, operation and genome, but this one has 'when'"),
+        (
+            '{"what": "pause", "when": "now"}',
+            "a request has what, operation and genome, but this one has 'when'",
+        ),
         (" " * 100_001, "a request has at most 100,000 bytes, but this one has more"),
     ],
 )
-def test_what_nobody_can_read_is_refused_with_a_reason(content: str, reason: str, tmp_path: Path) -> None:
+def test_what_nobody_can_read_is_refused_with_a_reason(
+    content: str, reason: str, tmp_path: Path
+) -> None:
     files = RequestFiles(tmp_path / "requests")
     files.folder.mkdir()
     (files.folder / "a.json").write_bytes(content.encode("latin-1"))
@@ -451,7 +520,10 @@ def test_a_request_reads_back() -> None:
 
 def test_a_long_genome_is_said_briefly() -> None:
     assert str(Request("plant", genome=(1,) * 12)) == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"
-    assert str(Request("plant", genome=(1,) * 13)) == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …] of 13 numbers"
+    assert (
+        str(Request("plant", genome=(1,) * 13))
+        == "plant [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …] of 13 numbers"
+    )
 
 
 def test_a_request_that_cannot_be_written(tmp_path: Path) -> None:
@@ -461,7 +533,13 @@ def test_a_request_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_requests_in_words() -> None:
-    assert in_words({"what": "ban", "operation": "zero", "first": 3}) == "zero is banned from candidate #3 on"
-    assert in_words({"what": "allow", "operation": "zero", "first": 3}) == "zero is allowed again from candidate #3 on"
+    assert (
+        in_words({"what": "ban", "operation": "zero", "first": 3})
+        == "zero is banned from candidate #3 on"
+    )
+    assert (
+        in_words({"what": "allow", "operation": "zero", "first": 3})
+        == "zero is allowed again from candidate #3 on"
+    )
     said = in_words({"what": "plant", "genome": [1], "first": 3})
     assert said == "a genome is planted, as candidate #3 or as soon after it as one is trained"

@@ -33,7 +33,12 @@ def store(path: Path) -> Iterator[RunStore]:
 
 
 def candidate(number: int) -> Candidate:
-    return Candidate(number, Proposal((1, 2, number), (0,) * number, Budget(3, 1, 0.1 + 0.2)), f"key{number}", number)
+    return Candidate(
+        number,
+        Proposal((1, 2, number), (0,) * number, Budget(3, 1, 0.1 + 0.2)),
+        f"key{number}",
+        number,
+    )
 
 
 floats = st.floats(allow_nan=False)  # NaN is not equal to itself: it has a test of its own
@@ -50,9 +55,15 @@ evaluations = st.builds(
 )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(evaluation=evaluations, genome=st.lists(st.integers(-(2**70), 2**70)).map(tuple), stop=floats)
-def test_what_goes_in_comes_out(tmp_path: Path, evaluation: Evaluation, genome: tuple[int, ...], stop: float) -> None:
+@settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    evaluation=evaluations, genome=st.lists(st.integers(-(2**70), 2**70)).map(tuple), stop=floats
+)
+def test_what_goes_in_comes_out(
+    tmp_path: Path, evaluation: Evaluation, genome: tuple[int, ...], stop: float
+) -> None:
     path = tmp_path / "study.db"
     for name in ("study.db", "study.db-wal", "study.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
@@ -68,7 +79,11 @@ def test_what_goes_in_comes_out(tmp_path: Path, evaluation: Evaluation, genome: 
 
 def test_not_a_number_and_numpy_scalars_and_strange_text(store: RunStore) -> None:
     store.asked(Candidate(0, Proposal((np.int64(3),), ()), "key"))  # type: ignore[arg-type]
-    store.arrived(Evaluation(0, State.FAILED, {"loss": math.nan, "accuracy": np.float32(0.1)}, reason="\ud800"))
+    store.arrived(
+        Evaluation(
+            0, State.FAILED, {"loss": math.nan, "accuracy": np.float32(0.1)}, reason="\ud800"
+        )
+    )
     assert store.candidates()[0].proposal == Proposal((3,), ())
     (back,) = store.evaluations()
     assert math.isnan(back.metrics["loss"])
@@ -118,7 +133,9 @@ def test_reading_while_a_run_is_going(store: RunStore, path: Path) -> None:
             reader.asked(candidate(1))
 
 
-def test_reading_a_finished_run_from_a_folder_without_write_permission(store: RunStore, path: Path) -> None:
+def test_reading_a_finished_run_from_a_folder_without_write_permission(
+    store: RunStore, path: Path
+) -> None:
     store.asked(candidate(0))
     store.close()
     path.parent.chmod(0o555)
@@ -141,7 +158,9 @@ sys.stdin.read()
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:  # type: ignore[call-overload]
         assert writer.stdout.readline() == b"begun\n"
         assert RunStore.in_use(path)
-        with pytest.raises(RunError, match=rf"being written by another process \(pid {writer.pid}\)"):
+        with pytest.raises(
+            RunError, match=rf"being written by another process \(pid {writer.pid}\)"
+        ):
             RunStore.resume(path)
         writer.kill()
     assert not RunStore.in_use(path)
@@ -163,7 +182,9 @@ def test_who_has_read_the_beginning_reads_the_rest(store: RunStore) -> None:
 
 def test_beginning_where_a_run_is(store: RunStore, path: Path) -> None:
     store.close()
-    with pytest.raises(RunError, match=r"there is a run in .* already: resume it, or choose another folder"):
+    with pytest.raises(
+        RunError, match=r"there is a run in .* already: resume it, or choose another folder"
+    ):
         RunStore.begin(path, CONFIG)
 
 
@@ -183,7 +204,8 @@ def test_resuming_with_another_search(store: RunStore, path: Path) -> None:
         RunStore.resume(path, changed)
     assert str(error.value) == (
         f"{path} was begun with search.lag = 'nothing', not 2; search.seed = 7, not 8; "
-        "search.space.depth = 4, not 'nothing': a run keeps its search, so resume it without this change, "
+        "search.space.depth = 4, not 'nothing': a run keeps its search, so resume it without this "
+        "change, "
         "or begin a new run in another folder"
     )
     RunStore.resume(path, CONFIG).close()  # and the refused one has let go of the lock
@@ -192,11 +214,23 @@ def test_resuming_with_another_search(store: RunStore, path: Path) -> None:
 def test_what_a_run_was_begun_without_counts_as_its_default(store: RunStore, path: Path) -> None:
     store.close()
     defaults = {"search": {"seed": 0, "new": 5, "names": ()}}
-    RunStore.resume(path, {"search": {**CONFIG["search"], "new": 5, "names": ()}}, defaults=defaults).close()
-    with pytest.raises(RunError, match=r"was begun with search\.new = 5, not 6: a run keeps its search"):
-        RunStore.resume(path, {"search": {**CONFIG["search"], "new": 6, "names": []}}, defaults=defaults)
-    with pytest.raises(RunError, match=r"was begun with search\.seed = 7, not 0: a run keeps its search"):
-        RunStore.resume(path, {"search": {**CONFIG["search"], "seed": 0, "new": 5, "names": []}}, defaults=defaults)
+    RunStore.resume(
+        path, {"search": {**CONFIG["search"], "new": 5, "names": ()}}, defaults=defaults
+    ).close()
+    with pytest.raises(
+        RunError, match=r"was begun with search\.new = 5, not 6: a run keeps its search"
+    ):
+        RunStore.resume(
+            path, {"search": {**CONFIG["search"], "new": 6, "names": []}}, defaults=defaults
+        )
+    with pytest.raises(
+        RunError, match=r"was begun with search\.seed = 7, not 0: a run keeps its search"
+    ):
+        RunStore.resume(
+            path,
+            {"search": {**CONFIG["search"], "seed": 0, "new": 5, "names": []}},
+            defaults=defaults,
+        )
     with pytest.raises(RunError, match=r"search\.new = 'nothing', not 5: a run keeps its search"):
         RunStore.resume(path, {"search": {**CONFIG["search"], "new": 5}})
 
@@ -227,7 +261,10 @@ def test_a_damaged_store(store: RunStore, path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
-    with pytest.raises(RunError, match="is damaged: restore it from a copy"), RunStore.read(path) as damaged:
+    with (
+        pytest.raises(RunError, match="is damaged: restore it from a copy"),
+        RunStore.read(path) as damaged,
+    ):
         damaged.candidates()
 
 
@@ -238,14 +275,19 @@ def test_a_row_changed_by_hand(store: RunStore, path: Path) -> None:
     by_hand.execute("UPDATE candidate SET proposal = '{genome: [1'")
     by_hand.commit()
     by_hand.close()
-    with RunStore.read(path) as changed, pytest.raises(RunError, match="a row that nanonas did not write"):
+    with (
+        RunStore.read(path) as changed,
+        pytest.raises(RunError, match="a row that nanonas did not write"),
+    ):
         changed.candidates()
 
 
 def test_a_newer_format(store: RunStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.close()
     monkeypatch.setattr(store_module, "MIGRATIONS", ())
-    with pytest.raises(RunError, match="has the format 1, but this nanonas knows formats up to 0: update nanonas"):
+    with pytest.raises(
+        RunError, match="has the format 1, but this nanonas knows formats up to 0: update nanonas"
+    ):
         RunStore.read(path)
 
 
@@ -270,7 +312,9 @@ def test_a_full_disk_loses_nothing(store: RunStore) -> None:
     store.asked(candidate(0))
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(RunError, match=r"no space is left for .*: free some and resume; all that was stored before"):
+    with pytest.raises(
+        RunError, match=r"no space is left for .*: free some and resume; all that was stored before"
+    ):
         store.arrived(Evaluation(0, State.FAILED, traceback="x" * 100_000))
     store._db.execute("PRAGMA max_page_count = 100000")
     store.arrived(Evaluation(0, State.COMPLETE))

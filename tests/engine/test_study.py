@@ -1,4 +1,6 @@
-"""The loop. The oracle is the uninterrupted run of one process; whatever else happens must come to the same store."""
+"""The loop. The oracle is the uninterrupted run of one process; whatever else happens must come to
+the same store.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys.engine import BUDGET, CONFIG, SPACE, STRATEGIES, SteadyBest, ToySpace, UntilDeadline, by_number, score, study
+from toys.engine import (
+    BUDGET,
+    CONFIG,
+    SPACE,
+    STRATEGIES,
+    SteadyBest,
+    ToySpace,
+    UntilDeadline,
+    by_number,
+    score,
+    study,
+)
 
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, Pulse, State, Strategy, rng_for
 from nanonas.engine.evaluators.attempt import attempt
@@ -32,7 +45,9 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Strategy]:
 
 @dataclass
 class Shuffled:
-    """Answers in another order than it was asked, from `slots` at once: what workers of different speed look like."""
+    """Answers in another order than it was asked, from `slots` at once: what workers of different
+    speed look like.
+    """
 
     slots: int
     seed: int
@@ -55,7 +70,9 @@ class Shuffled:
         self.closed = True
 
 
-def run(path: Path, strategy: Strategy, evaluator: object = None, total: int = TOTAL, **options: object) -> Study:
+def run(
+    path: Path, strategy: Strategy, evaluator: object = None, total: int = TOTAL, **options: object
+) -> Study:
     made = study(path, strategy, evaluator or SerialEvaluator(score), **options)  # type: ignore[arg-type]
     try:
         made.run(total)
@@ -79,7 +96,9 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("slots", [2, 3, 16])
-def test_many_workers_come_to_the_same_store(make: Callable[[], Strategy], tmp_path: Path, slots: int) -> None:
+def test_many_workers_come_to_the_same_store(
+    make: Callable[[], Strategy], tmp_path: Path, slots: int
+) -> None:
     run(tmp_path / "one.db", make())
     run(tmp_path / "many.db", make(), Shuffled(slots, seed=slots))
     assert by_number(tmp_path / "many.db") == by_number(tmp_path / "one.db")
@@ -117,7 +136,9 @@ def test_a_strategy_hears_exactly_what_it_needs_when_it_is_asked(tmp_path: Path)
         assert told == strategy.needs(number)
         assert pending == list(range(told, number))
     with RunStore.read(made.store.path) as store:
-        assert [c.asked_after for c in store.candidates()] == [strategy.needs(n) for n in range(TOTAL)]
+        assert [c.asked_after for c in store.candidates()] == [
+            strategy.needs(n) for n in range(TOTAL)
+        ]
 
 
 def test_going_on_in_the_same_process(tmp_path: Path) -> None:
@@ -137,7 +158,9 @@ def test_generations(tmp_path: Path) -> None:
     made.store.close()
 
 
-def test_no_network_is_evaluated_twice_under_one_budget(make: Callable[[], Strategy], tmp_path: Path) -> None:
+def test_no_network_is_evaluated_twice_under_one_budget(
+    make: Callable[[], Strategy], tmp_path: Path
+) -> None:
     made = run(tmp_path / "d.db", make(), Shuffled(4, seed=2), total=60)
     with RunStore.read(made.store.path) as store:
         seen = [(c.key, c.proposal.budget) for c in store.candidates()]
@@ -150,10 +173,15 @@ def test_limits_hold_and_counts_are_stored_for_every_state(tmp_path: Path) -> No
     made = run(tmp_path / "l.db", SteadyBest(SPACE), limits=limits)
     with RunStore.read(made.store.path) as store:
         assert {e.state for e in store.evaluations()} >= {State.COMPLETE, State.FAILED}
-        for candidate, (number, evaluation) in zip(store.candidates(), store.latest().items(), strict=True):
+        for candidate, (number, evaluation) in zip(
+            store.candidates(), store.latest().items(), strict=True
+        ):
             network = SPACE.decode(candidate.proposal.genome)
             assert candidate.number == number
-            assert (evaluation.metrics["params"], evaluation.metrics["macs"]) == (network.params, network.macs)
+            assert (evaluation.metrics["params"], evaluation.metrics["macs"]) == (
+                network.params,
+                network.macs,
+            )
             assert network.params <= 9_000
             assert network.macs <= 500_000
 
@@ -164,7 +192,8 @@ def test_a_small_space_ends_the_run(tmp_path: Path) -> None:
     end = made.run(evaluations=100)
     assert end.why is Why.EXHAUSTED
     assert end.message == (
-        "the space 'toy' is exhausted: all of 10,020 draws are among the 3 candidates asked before; "
+        "the space 'toy' is exhausted: all of 10,020 draws are among the 3 candidates asked "
+        "before; "
         "choose a larger space for a longer search"
     )
     assert len(made.store.latest()) == 3
@@ -178,34 +207,48 @@ def ones(candidate: Candidate, pulse: Pulse) -> Evaluation:
 
 def test_limits_can_end_the_run(tmp_path: Path) -> None:
     tiny = ToySpace(depth=1, widths=2)
-    made = study(tmp_path / "t.db", RandomSearch(tiny), SerialEvaluator(ones), tiny, limits=Limits(max_params=200))
+    made = study(
+        tmp_path / "t.db",
+        RandomSearch(tiny),
+        SerialEvaluator(ones),
+        tiny,
+        limits=Limits(max_params=200),
+    )
     end = made.run(evaluations=100)
     made.store.close()
     assert end.why is Why.EXHAUSTED
     assert (
-        "from the space 'toy' exceed at most 200 parameters, and the others are among the 2 candidates" in end.message
+        "from the space 'toy' exceed at most 200 parameters, and the others are among the 2 "
+        "candidates" in end.message
     )
     assert end.message.endswith(
-        "the smallest network beyond them has 306 parameters and 13,904 MACs, so raise the limits or choose another "
+        "the smallest network beyond them has 306 parameters and 13,904 MACs, so raise the limits "
+        "or choose another "
         "space"
     )
 
 
 def test_limits_that_no_network_meets_are_an_error(tmp_path: Path) -> None:
     tiny = ToySpace(depth=1, widths=2)
-    made = study(tmp_path / "t.db", RandomSearch(tiny), SerialEvaluator(ones), tiny, limits=Limits(1, 1))
+    made = study(
+        tmp_path / "t.db", RandomSearch(tiny), SerialEvaluator(ones), tiny, limits=Limits(1, 1)
+    )
     with pytest.raises(Exhausted) as error:
         made.run(evaluations=100)
     made.store.close()
     assert str(error.value) == (
-        "the limits are exhausted: 10,020 of 10,020 draws from the space 'toy' exceed at most 1 parameters and at "
-        "most 1 MACs; the smallest network beyond them has 40 parameters and 30 MACs, so raise the limits or choose "
+        "the limits are exhausted: 10,020 of 10,020 draws from the space 'toy' exceed at most 1 "
+        "parameters and at "
+        "most 1 MACs; the smallest network beyond them has 40 parameters and 30 MACs, so raise "
+        "the limits or choose "
         "another space"
     )
 
 
 def test_limits_are_positive() -> None:
-    with pytest.raises(ConfigError, match="max_params must be 1 or more, but is 0; leave it out for no limit"):
+    with pytest.raises(
+        ConfigError, match="max_params must be 1 or more, but is 0; leave it out for no limit"
+    ):
         Limits(max_params=0)
 
 
@@ -256,12 +299,17 @@ def test_what_the_deadline_cuts_is_kept_not_told_and_trained_again(tmp_path: Pat
     quick_then_ones = by_number(tmp_path / "d.db")
 
     def as_if_uncut(candidate: Candidate, pulse: Pulse) -> Evaluation:
-        return UntilDeadline(4)(candidate, pulse) if candidate.number < 4 else ones(candidate, pulse)
+        return (
+            UntilDeadline(4)(candidate, pulse) if candidate.number < 4 else ones(candidate, pulse)
+        )
 
     run(tmp_path / "whole.db", SteadyBest(SPACE, lag=3), SerialEvaluator(as_if_uncut))
     assert quick_then_ones == by_number(tmp_path / "whole.db")
     with RunStore.read(tmp_path / "d.db") as store:
-        assert [e.state for e in store.evaluations() if e.number == 4] == [State.CUT, State.COMPLETE]
+        assert [e.state for e in store.evaluations() if e.number == 4] == [
+            State.CUT,
+            State.COMPLETE,
+        ]
 
 
 def test_what_does_not_return_after_the_deadline_is_given_up(tmp_path: Path) -> None:
@@ -297,12 +345,16 @@ def test_ten_failures_for_one_reason_end_the_run_and_others_do_not(tmp_path: Pat
     letters = itertools.count(ord("a"))
 
     def never_the_same(candidate: Candidate, pulse: Pulse) -> Evaluation:
-        raise ValueError(chr(next(letters)))  # numbers would not tell them apart: paths and bytes differ in them
+        raise ValueError(
+            chr(next(letters))
+        )  # numbers would not tell them apart: paths and bytes differ in them
 
     message = "the first 10 candidates all failed with 'OSError: no such disk': remove the reason and begin again"
     with pytest.raises(RunError, match=message):
         run(tmp_path / "f.db", RandomSearch(SPACE), Shuffled(3, 0, no_disk))
-    run(tmp_path / "f.db", RandomSearch(SPACE), SerialEvaluator(ones))  # who has mended it can go on
+    run(
+        tmp_path / "f.db", RandomSearch(SPACE), SerialEvaluator(ones)
+    )  # who has mended it can go on
     run(tmp_path / "v.db", STRATEGIES["evolution"](), SerialEvaluator(never_the_same))
     with RunStore.read(tmp_path / "v.db") as store:
         assert [e.state for e in store.evaluations()] == [State.FAILED] * TOTAL
@@ -319,7 +371,10 @@ def test_observers_see_what_is_stored(tmp_path: Path) -> None:
 
     made.run(TOTAL, observe=observe)
     assert [p.evaluated for p in seen] == list(range(1, TOTAL + 1))
-    assert all(p.candidate.number == p.evaluation.number and p.generation == p.candidate.number // 5 for p in seen)
+    assert all(
+        p.candidate.number == p.evaluation.number and p.generation == p.candidate.number // 5
+        for p in seen
+    )
     assert seen[-1].best == (made.best() or pytest.fail("there is a best"))[1]
     assert (seen[-1].asked, seen[-1].running) == (TOTAL, 0)
     made.store.close()
@@ -372,8 +427,14 @@ def test_attempts() -> None:
     assert reason_for(ValueError("first line\nsecond")) == "ValueError: first line"
     assert reason_for(MemoryError()) == "out of memory (MemoryError)"
     assert reason_for(OutOfMemoryError("CUDA")) == "out of memory (OutOfMemoryError: CUDA)"
-    assert reason_for(RuntimeError("DefaultCPUAllocator: no")).startswith("out of memory (RuntimeError")
-    for wrong in (lambda c, p: None, lambda c, p: Evaluation(4, State.COMPLETE), lambda c, p: exit(1)):
+    assert reason_for(RuntimeError("DefaultCPUAllocator: no")).startswith(
+        "out of memory (RuntimeError"
+    )
+    for wrong in (
+        lambda c, p: None,
+        lambda c, p: Evaluation(4, State.COMPLETE),
+        lambda c, p: exit(1),
+    ):
         assert attempt(wrong, candidate, lambda: True).state is State.FAILED  # type: ignore[arg-type]
     seconds = attempt(ones, candidate, lambda: True).seconds
     assert 0 < seconds < 1

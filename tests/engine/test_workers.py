@@ -48,7 +48,9 @@ def candidate(number: int) -> Candidate:
     return Candidate(number, Proposal((1, 1, 1, 2)), f"key{number}")
 
 
-def evaluate(measure: Measure, numbers: int = 4, slots: int = 2, **options: object) -> dict[int, Evaluation]:
+def evaluate(
+    measure: Measure, numbers: int = 4, slots: int = 2, **options: object
+) -> dict[int, Evaluation]:
     """Evaluations of candidates 0 … numbers - 1."""
     with WorkerPool([measure] * slots, **options) as pool:  # type: ignore[arg-type]
         for number in range(numbers):
@@ -59,7 +61,9 @@ def evaluate(measure: Measure, numbers: int = 4, slots: int = 2, **options: obje
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs. A zombie does not: where nobody reaps orphans, it is all that remains of one."""
+    """Whether the process runs. A zombie does not: where nobody reaps orphans, it is all that
+    remains of one.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -99,14 +103,20 @@ def test_a_worker_that_is_killed_once_costs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "begun", "reason"),
     [
-        ("kill", 2, "its worker died twice: killed by SIGKILL, as the system does when memory runs out"),
+        (
+            "kill",
+            2,
+            "its worker died twice: killed by SIGKILL, as the system does when memory runs out",
+        ),
         ("exit", 2, "its worker died twice: exited with code 3"),
         ("hang", 1, "no batch for 1 s: it hung, and was killed"),
         ("raise", 1, "ValueError: bad architecture"),
         ("memory", 1, "out of memory (MemoryError)"),
     ],
 )
-def test_what_a_measurement_does_costs_its_candidate_only(how: str, begun: int, reason: str, tmp_path: Path) -> None:
+def test_what_a_measurement_does_costs_its_candidate_only(
+    how: str, begun: int, reason: str, tmp_path: Path
+) -> None:
     log = tmp_path / "workers.log"
     log.write_text("what was there before\n")
     results = evaluate(Misbehaving(1, how, tmp_path), hang_seconds=1.0, log=log)
@@ -124,7 +134,9 @@ def test_what_a_measurement_does_costs_its_candidate_only(how: str, begun: int, 
         assert "in misbehave" in failed.traceback
 
 
-def test_output_does_not_reach_the_callers_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_does_not_reach_the_callers_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     evaluate(Misbehaving(1, "exit", tmp_path), numbers=2)
     assert capfd.readouterr() == ("", "")
 
@@ -132,7 +144,13 @@ def test_output_does_not_reach_the_callers_terminal(tmp_path: Path, capfd: pytes
 @pytest.mark.parametrize(
     ("measure", "reason"),
     [
-        (Unloadable(), "no worker could start: ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+        (
+            Unloadable(),
+            (
+                "no worker could start: ModuleNotFoundError: No module named "
+                "'a_module_that_is_not_there'"
+            ),
+        ),
         (DeadOnArrival(), "no worker could start: exited with code 5"),
     ],
 )
@@ -143,7 +161,10 @@ def test_workers_that_cannot_start_say_why(measure: Measure, reason: str) -> Non
 
 
 def test_a_measure_that_cannot_be_sent() -> None:
-    with pytest.raises(InvalidInput, match=r"cannot be sent to worker processes .*: define it at the top of a module"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"cannot be sent to worker processes .*: define it at the top of a module",
+    ):
         WorkerPool([lambda candidate, pulse: None])  # type: ignore[arg-type,list-item,return-value]
     with pytest.raises(InvalidInput, match="needs one measure or more"):
         WorkerPool([])
@@ -179,7 +200,9 @@ def test_the_deadline_reaches_the_workers(tmp_path: Path) -> None:
         made.store.close()
     assert end.why is Why.DEADLINE
     assert states[-1] is State.CUT
-    assert states == [State.COMPLETE] * (len(states) - states.count(State.CUT)) + [State.CUT] * states.count(State.CUT)
+    assert states == [State.COMPLETE] * (len(states) - states.count(State.CUT)) + [
+        State.CUT
+    ] * states.count(State.CUT)
     assert states.count(State.CUT) <= 2
 
 
@@ -222,9 +245,13 @@ def test_the_caller_is_not_run_again(how: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 3, 11])
-def test_a_killed_process_takes_its_workers_along_and_the_run_goes_on(after: int, tmp_path: Path) -> None:
+def test_a_killed_process_takes_its_workers_along_and_the_run_goes_on(
+    after: int, tmp_path: Path
+) -> None:
     code = textwrap.dedent(RUN.format(path=str(tmp_path / "a.db"), total=100_000))
-    with subprocess.Popen([sys.executable, "-c", code], env=environment_with_toys(), stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment_with_toys(), stdout=subprocess.PIPE
+    ) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
         workers = [int(pid) for pid in parent.stdout.readline().split()]
@@ -237,7 +264,9 @@ def test_a_killed_process_takes_its_workers_along_and_the_run_goes_on(after: int
         assert len(resumed.store.latest()) >= after  # what was acknowledged is there
         resumed.run(TOTAL)
         resumed.store.close()
-    assert by_number(tmp_path / "a.db", TOTAL) == oracle(tmp_path / "one.db")  # the killed one may have gone further
+    assert by_number(tmp_path / "a.db", TOTAL) == oracle(
+        tmp_path / "one.db"
+    )  # the killed one may have gone further
 
 
 def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
@@ -274,6 +303,8 @@ def test_a_measure_of_the_script_itself_is_explained() -> None:
         print(pool.result().reason)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    said = subprocess.run(command, env=environment_with_toys(), capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        command, env=environment_with_toys(), capture_output=True, text=True, check=True
+    ).stdout
     assert said.startswith("no worker could start: AttributeError: ")
     assert said.endswith("; define it in a module, not in the script itself\n")

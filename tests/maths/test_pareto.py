@@ -16,7 +16,9 @@ from nanonas.core import Evaluation, Floats, Integers, Objective, State, losses_
 from nanonas.engine.ranking import front_of
 from nanonas.maths.pareto import crowding, front, hypervolume, ranks
 
-SOME = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 3.5, math.inf])  # few: so that there are ties
+SOME = st.sampled_from(
+    [-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 3.5, math.inf]
+)  # few: so that there are ties
 REAL = st.floats(-1e6, 1e6)
 
 
@@ -29,7 +31,9 @@ def tables(draw: st.DrawFn, values: st.SearchStrategy[float] = SOME | REAL) -> F
 
 
 def dominates(a: Floats, b: Floats) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(
+        x < y for x, y in zip(a, b, strict=True)
+    )
 
 
 def sorted_by_hand(losses: Floats) -> list[int]:
@@ -75,7 +79,9 @@ def test_the_front_is_what_nothing_dominates(losses: Floats) -> None:
 def test_crowding_is_the_room_between_neighbours(losses: Floats) -> None:
     rank = ranks(losses)
     expected = crowding_by_hand(losses, rank)
-    if losses.shape[1] < 3:  # with more, members of a front may tie, and then which one is at the end is not defined
+    if (
+        losses.shape[1] < 3
+    ):  # with more, members of a front may tie, and then which one is at the end is not defined
         assert crowding(losses, rank) == pytest.approx(expected)
     ends = np.isinf(crowding(losses, rank))
     assert ends.sum() <= 2 * losses.shape[1] * len(set(rank.tolist()))
@@ -91,11 +97,16 @@ def test_crowding_does_not_depend_on_the_order_of_rows(losses: Floats, seed: int
 
 
 def test_ties_at_the_end_of_an_objective_do_not_depend_on_the_order_of_rows() -> None:
-    losses = np.array([[2, 2, 2], [2, 3, -2], [2, 1.5, 3]])  # the first objective is the same for all
+    losses = np.array(
+        [[2, 2, 2], [2, 3, -2], [2, 1.5, 3]]
+    )  # the first objective is the same for all
     rank = ranks(losses)
     for order in itertools.permutations(range(3)):
         again = losses[list(order)]
-        assert crowding(again, rank[list(order)]).tolist() == crowding(losses, rank)[list(order)].tolist()
+        assert (
+            crowding(again, rank[list(order)]).tolist()
+            == crowding(losses, rank)[list(order)].tolist()
+        )
 
 
 def test_copies_have_no_room_of_their_own() -> None:
@@ -105,7 +116,11 @@ def test_copies_have_no_room_of_their_own() -> None:
 
 def volume_by_hand(losses: Floats, reference: list[float]) -> float:
     """The cells of the grid through all losses that some row dominates, added up."""
-    rows = [row for row in losses.tolist() if all(x < limit for x, limit in zip(row, reference, strict=True))]
+    rows = [
+        row
+        for row in losses.tolist()
+        if all(x < limit for x, limit in zip(row, reference, strict=True))
+    ]
     axes = [sorted({*(row[k] for row in rows), limit}) for k, limit in enumerate(reference)]
     total = 0.0
     for cell in np.ndindex(*(len(axis) - 1 for axis in axes)):
@@ -118,7 +133,9 @@ def volume_by_hand(losses: Floats, reference: list[float]) -> float:
 @given(tables(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5, math.inf]) | st.floats(0, 4)))
 def test_the_hypervolume_is_what_is_dominated(losses: Floats) -> None:
     reference = [3.0, 2.5, 4.0, 3.0][: losses.shape[1]]
-    assert hypervolume(losses, reference) == pytest.approx(volume_by_hand(losses, reference), abs=1e-9)
+    assert hypervolume(losses, reference) == pytest.approx(
+        volume_by_hand(losses, reference), abs=1e-9
+    )
 
 
 def test_what_is_infinitely_good_dominates_without_bounds() -> None:
@@ -126,12 +143,14 @@ def test_what_is_infinitely_good_dominates_without_bounds() -> None:
     assert hypervolume(np.array([[-math.inf, 3, 1]]), [2, 2, 2]) == 0
 
 
-# --- of evaluations ---------------------------------------------------------------------------------------------------
+# --- of evaluations -------------------------------------------------------------------------------
 
 BOTH = (Objective(), Objective("params", maximize=False))
 
 
-def evaluation(number: int, accuracy: float | None, params: float, state: State = State.COMPLETE) -> Evaluation:
+def evaluation(
+    number: int, accuracy: float | None, params: float, state: State = State.COMPLETE
+) -> Evaluation:
     known = {} if accuracy is None else {"accuracy": accuracy}
     return Evaluation(number, state, {"params": params, **known})
 
@@ -143,7 +162,10 @@ def test_losses_have_a_row_for_each_evaluation_and_a_column_for_each_objective()
 
 
 def test_the_front_keeps_the_order_and_all_of_equals() -> None:
-    some = [evaluation(n, a, p) for n, (a, p) in enumerate([(0.9, 900), (0.9, 901), (0.7, 300), (0.7, 300), (0.1, 5)])]
+    some = [
+        evaluation(n, a, p)
+        for n, (a, p) in enumerate([(0.9, 900), (0.9, 901), (0.7, 300), (0.7, 300), (0.1, 5)])
+    ]
     assert [e.number for e in front_of(some[::-1], BOTH)] == [4, 3, 2, 0]
     assert front_of([], BOTH) == []
 

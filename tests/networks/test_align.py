@@ -10,20 +10,20 @@ import pytest
 from nanonas.networks.align import align
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.ops import Node
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 
 SHAPE, CLASSES = (3, 8, 8), 4
-SPACES: dict[str, SearchSpace] = {
+SPACES: dict[str, Space] = {
     "layers": LayersSpace(SHAPE, CLASSES),
     "nano": NanoSpace(SHAPE, CLASSES, channels=4),
     "nasbench201": NASBench201Space(SHAPE, CLASSES, channels=4, cells=1),
 }
 
 
-def pairs(space: SearchSpace, number: int = 30) -> list[tuple[Network, Network]]:
+def pairs(space: Space, number: int = 30) -> list[tuple[Network, Network]]:
     """Half of them parent and child, half strangers."""
     rng = np.random.default_rng(1)
     found = []
@@ -38,7 +38,9 @@ def kind(node: Node) -> tuple[object, ...]:
     return node.op, node.attributes, node.shape, node.input_shapes
 
 
-def between(young: list[str], old: list[str], pairs: Mapping[str, str]) -> list[tuple[list[str], list[str]]]:
+def between(
+    young: list[str], old: list[str], pairs: Mapping[str, str]
+) -> list[tuple[list[str], list[str]]]:
     """What lies between neighbouring pairs in both networks."""
     a = [-1, *(n for n, name in enumerate(young) if name in pairs), len(young)]
     b = [-1, *(old.index(pairs[name]) for name in young if name in pairs), len(old)]
@@ -51,7 +53,10 @@ def test_pairs_are_alike_and_in_order_and_nothing_is_left_that_could_be_paired(n
         found = align(parent, child)
         old, young = ({node.name: node for node in network.nodes} for network in (parent, child))
         assert all(kind(young[a]) == kind(old[b]) for a, b in found.same.items())
-        assert all(young[a].op == old[b].op and kind(young[a]) != kind(old[b]) for a, b in found.changed.items())
+        assert all(
+            young[a].op == old[b].op and kind(young[a]) != kind(old[b])
+            for a, b in found.changed.items()
+        )
         paired = {**found.same, **found.changed}
         in_order = [list(old).index(paired[name]) for name in young if name in paired]
         assert in_order == sorted(set(in_order))
@@ -79,12 +84,16 @@ def test_a_child_of_one_edit_is_mostly_the_same() -> None:
     assert np.mean(shares) > 0.75
 
 
-def chain(filters: list[int], skip_over: int | None = None, kernels: dict[int, int] | None = None) -> Network:
+def chain(
+    filters: list[int], skip_over: int | None = None, kernels: dict[int, int] | None = None
+) -> Network:
     """Units of convolution, norm and ReLU; with a skip over one of them."""
     draft, x = Draft(SHAPE, CLASSES), "input"
     for n, width in enumerate(filters):
         before, kernel = x, (kernels or {}).get(n, 3)
-        x = draft.add("conv", x, name=f"c{n}", filters=width, kernel=kernel, stride=1, groups=1, bias=False)
+        x = draft.add(
+            "conv", x, name=f"c{n}", filters=width, kernel=kernel, stride=1, groups=1, bias=False
+        )
         x = draft.add("act", draft.add("norm", x, name=f"n{n}"), name=f"a{n}", kind="relu")
         x = draft.add("add", x, before) if n == skip_over else x
     return draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES))
@@ -92,7 +101,9 @@ def chain(filters: list[int], skip_over: int | None = None, kernels: dict[int, i
 
 @pytest.mark.parametrize("place", [1, 2, 3])
 def test_a_unit_with_a_skip_is_found_among_units_like_it(place: int) -> None:
-    """As many would be the same with any other of the four; what comes before and behind says which is new."""
+    """As many would be the same with any other of the four; what comes before and behind says which
+    is new.
+    """
     found = align(chain([4, 4, 4]), chain([4, 4, 4, 4], skip_over=place))
     assert found.new == (f"c{place}", f"n{place}", f"a{place}", "add1")
     assert not found.changed

@@ -19,8 +19,18 @@ NANO = NanoSpace((3, 16, 16), 4, channels=8, length=4)
 
 
 def layer(kind: str, **decisions: object) -> Genome:
-    chosen = {"kind": kind, "filters": 16, "kernel": 3, "stride": 1, "activation": "relu", "skip": 0, **decisions}
-    return tuple(options.index(chosen[name]) if name in chosen else 0 for name, options in DECISIONS.items())  # type: ignore[arg-type]
+    chosen = {
+        "kind": kind,
+        "filters": 16,
+        "kernel": 3,
+        "stride": 1,
+        "activation": "relu",
+        "skip": 0,
+        **decisions,
+    }
+    return tuple(
+        options.index(chosen[name]) if name in chosen else 0 for name, options in DECISIONS.items()
+    )  # type: ignore[arg-type]
 
 
 def chain(*layers: Genome) -> Genome:
@@ -28,7 +38,9 @@ def chain(*layers: Genome) -> Genome:
 
 
 CONV, NORM = layer("Conv2D"), layer("BatchNorm")
-PARENT = chain(CONV, NORM, layer("Conv2D", filters=24), NORM, layer("MaxPool"), layer("Conv2D", filters=32))
+PARENT = chain(
+    CONV, NORM, layer("Conv2D", filters=24), NORM, layer("MaxPool"), layer("Conv2D", filters=32)
+)
 
 
 @pytest.mark.parametrize(
@@ -38,13 +50,19 @@ PARENT = chain(CONV, NORM, layer("Conv2D", filters=24), NORM, layer("MaxPool"), 
         (chain(PARENT[2 * len(CONV) :]), "convolution removed"),
         (chain(layer("Conv2D", kernel=5), PARENT[len(CONV) :]), "larger kernel"),
         (chain(layer("Conv2D", kernel=1), PARENT[len(CONV) :]), "smaller kernel"),
-        (chain(layer("Conv2D", filters=48), PARENT[len(CONV) :]), "more filters"),  # what reads it is as it was
+        (
+            chain(layer("Conv2D", filters=48), PARENT[len(CONV) :]),
+            "more filters",
+        ),  # what reads it is as it was
         (chain(layer("Conv2D", filters=8), PARENT[len(CONV) :]), "fewer filters"),
         (chain(layer("Conv2D", activation="gelu"), PARENT[len(CONV) :]), "other activation"),
         (chain(layer("Conv2D", separable=True), PARENT[len(CONV) :]), "made separable"),
         (chain(CONV, PARENT[2 * len(CONV) :]), "norm removed"),
         (chain(PARENT[: 4 * len(CONV)], layer("AvgPool"), PARENT[5 * len(CONV) :]), "other pool"),
-        (chain(PARENT[: 5 * len(CONV)], layer("Conv2D", filters=32, skip=1)), "skip added"),  # with its projection
+        (
+            chain(PARENT[: 5 * len(CONV)], layer("Conv2D", filters=32, skip=1)),
+            "skip added",
+        ),  # with its projection
         (chain(PARENT, layer("Dropout")), "dropout added"),
         (chain(PARENT, layer("Dense", units=64)), "dense layer added"),
     ],
@@ -55,7 +73,9 @@ def test_one_edit_is_said_as_that_one(child: Genome, kind: str) -> None:
     assert found.marks or found.gone
 
 
-@pytest.mark.parametrize("space", [SPACE, NANO, NASBench201Space((3, 16, 16), 4)], ids=lambda space: space.name)
+@pytest.mark.parametrize(
+    "space", [SPACE, NANO, NASBench201Space((3, 16, 16), 4)], ids=lambda space: space.name
+)
 def test_every_child_differs_from_its_parent_and_nobody_from_itself(space: LayersSpace) -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
@@ -92,7 +112,9 @@ def test_a_space_that_cannot_be_hashed() -> None:
 
         def decode(self, genome: Genome) -> Network:
             draft = Draft((3, 8, 8), 4)
-            x = draft.add("conv", "input", filters=genome[0], kernel=3, stride=1, groups=1, bias=False)
+            x = draft.add(
+                "conv", "input", filters=genome[0], kernel=3, stride=1, groups=1, bias=False
+            )
             return draft.finish(draft.add("dense", draft.add("globalpool", x), units=4))
 
     assert difference(Own(), (8,), (16,)).kind == "more filters"  # type: ignore[arg-type]

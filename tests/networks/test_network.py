@@ -18,9 +18,14 @@ def classified(draft: Draft, x: str) -> Network:
     return draft.finish(draft.add("dense", draft.add("globalpool", x), units=draft.classes))
 
 
-def two_branches(first: str, second: str, order: tuple[int, int], kernels: tuple[int, int] = (3, 1)) -> Network:
+def two_branches(
+    first: str, second: str, order: tuple[int, int], kernels: tuple[int, int] = (3, 1)
+) -> Network:
     draft = Draft((3, 8, 8), 10)
-    branches = [conv(draft, "input", name=n, kernel=k) for n, k in zip((first, second), kernels, strict=True)]
+    branches = [
+        conv(draft, "input", name=n, kernel=k)
+        for n, k in zip((first, second), kernels, strict=True)
+    ]
     return classified(draft, draft.add("add", branches[order[0]], branches[order[1]]))
 
 
@@ -36,7 +41,9 @@ def test_counts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("op", ["maxpool", "avgpool"])
-@pytest.mark.parametrize(("kernel", "side", "halved"), [(2, 8, 4), (2, 7, 3), (3, 8, 4), (3, 7, 4), (3, 1, 1)])
+@pytest.mark.parametrize(
+    ("kernel", "side", "halved"), [(2, 8, 4), (2, 7, 3), (3, 8, 4), (3, 7, 4), (3, 1, 1)]
+)
 def test_pooled_sizes(op: str, kernel: int, side: int, halved: int) -> None:
     draft = Draft((3, side, side), 10)
     assert draft.shape(draft.add(op, "input", kernel=kernel, stride=2)) == (3, halved, halved)
@@ -91,14 +98,26 @@ def test_dead_nodes_are_dropped() -> None:
 @pytest.mark.parametrize(
     ("op", "inputs", "attributes", "message"),
     [
-        ("conv", ["input"], {"filters": 4, "kernel": 2, "stride": 1, "groups": 1}, "kernel must be odd, but is 2"),
-        ("conv", ["input"], {"filters": 4, "kernel": 3, "stride": 1, "groups": 2}, "groups must divide 3 input"),
+        (
+            "conv",
+            ["input"],
+            {"filters": 4, "kernel": 2, "stride": 1, "groups": 1},
+            "kernel must be odd, but is 2",
+        ),
+        (
+            "conv",
+            ["input"],
+            {"filters": 4, "kernel": 3, "stride": 1, "groups": 2},
+            "groups must divide 3 input",
+        ),
         ("add", ["input", "half"], {}, "shapes must be equal"),
         ("concat", ["input", "half"], {}, "shapes must be equal beyond the channels"),
         ("maxpool", ["one"], {"kernel": 2, "stride": 2}, "does not fit into 1x1"),
     ],
 )
-def test_what_does_not_fit_is_refused(op: str, inputs: list[str], attributes: dict[str, int], message: str) -> None:
+def test_what_does_not_fit_is_refused(
+    op: str, inputs: list[str], attributes: dict[str, int], message: str
+) -> None:
     draft = Draft((3, 8, 8), 10)
     conv(draft, "input", stride=2, name="half")
     conv(draft, "input", stride=8, name="one")
@@ -106,9 +125,19 @@ def test_what_does_not_fit_is_refused(op: str, inputs: list[str], attributes: di
         draft.add(op, *inputs, **attributes)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["act", "norm", "add"]), st.sampled_from([None, "act2", "norm1", "x"]))))
-def test_a_default_name_is_the_operation_and_how_many_there_are_of_it(steps: list[tuple[str, str | None]]) -> None:
-    """Weights are stored under these names. Nodes with names of their own count too; what was refused does not."""
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["act", "norm", "add"]), st.sampled_from([None, "act2", "norm1", "x"])
+        )
+    )
+)
+def test_a_default_name_is_the_operation_and_how_many_there_are_of_it(
+    steps: list[tuple[str, str | None]],
+) -> None:
+    """Weights are stored under these names. Nodes with names of their own count too; what was
+    refused does not.
+    """
     draft = Draft((3, 8, 8), 10)
     added: dict[str, str] = {}  # the operation of each node
     for op, given_name in steps:
@@ -126,7 +155,9 @@ def test_names_are_unique_and_the_output_is_checked() -> None:
     conv(draft, "input", name="stem")
     with pytest.raises(ValueError, match="there is a node 'stem' already"):
         conv(draft, "input", name="stem")
-    with pytest.raises(ValueError, match=r"the output must have the shape \(10,\), but has \(4, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"the output must have the shape \(10,\), but has \(4, 8, 8\)"
+    ):
         draft.finish("stem")
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from nanonas.networks.reference import REFERENCES
 
-FIGURES = {  # parameters and MACs at (3, 32, 32) with 10 classes, and how close: exact counts or published roundings
+# parameters and MACs at (3, 32, 32) with 10 classes, and how close: exact counts or published
+# roundings
+FIGURES = {
     "resnet18": (11_173_962, 556e6, 0.01),
     "resnet20": (272_474, 40.8e6, 0.01),
     "baseline": (180e3, 22.8e6, 0.02),
@@ -24,7 +26,9 @@ def test_every_reference_has_figures() -> None:
 def test_figures(name: str) -> None:
     params, macs, tolerance = FIGURES[name]
     network = REFERENCES[name]((3, 32, 32), 10)
-    assert network.params == (params if isinstance(params, int) else pytest.approx(params, rel=tolerance))
+    assert network.params == (
+        params if isinstance(params, int) else pytest.approx(params, rel=tolerance)
+    )
     assert network.macs == pytest.approx(macs, rel=tolerance)
 
 

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from nanonas.core import Budget, Candidate, Evaluation, Floats, Objective, Prediction, Proposal, State, Told
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Floats,
+    Objective,
+    Prediction,
+    Proposal,
+    State,
+    Told,
+)
 from nanonas.maths.ranks import kendall
 from nanonas.predictors.audit import audited, audited_scores
 
@@ -25,11 +35,13 @@ def told(
     **metrics: float,
 ) -> Told:
     found = metrics if accuracy is None else {"accuracy": accuracy, **metrics}
-    candidate = Candidate(number, Proposal((number,), budget=budget, predicted=predicted), key or str(number))
+    candidate = Candidate(
+        number, Proposal((number,), budget=budget, predicted=predicted), key or str(number)
+    )
     return candidate, Evaluation(number, state, found)
 
 
-# --- Kendall's tau ----------------------------------------------------------------------------------------------------
+# --- Kendall's tau --------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=40))
@@ -80,17 +92,22 @@ def test_it_reads_as_one_would_say_it() -> None:
     assert str(kendall(np.arange(4.0), np.array([0.0, 2.0, 1.0, 3.0]))).startswith("τ +0.67 [")
 
 
-# --- predictions ------------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 def predictions(means: Floats, accuracies: Floats, by: str = "stub") -> list[Told]:
     pairs = zip(means, accuracies, strict=True)
-    return [told(n, float(accuracy), Prediction(float(mean), 0.1, by)) for n, (mean, accuracy) in enumerate(pairs)]
+    return [
+        told(n, float(accuracy), Prediction(float(mean), 0.1, by))
+        for n, (mean, accuracy) in enumerate(pairs)
+    ]
 
 
 def test_a_prediction_is_of_the_loss_and_each_predictor_has_its_own() -> None:
     rising = np.arange(5) / 10
-    found = audited([*predictions(-rising, rising, "good"), *predictions(rising, rising, "bad")], Objective())
+    found = audited(
+        [*predictions(-rising, rising, "good"), *predictions(rising, rising, "bad")], Objective()
+    )
     assert {name: round(one.tau, 9) for name, one in found.items()} == {"good": 1, "bad": -1}
     assert audited([told(n, 0.5) for n in range(9)], Objective()) == {}
     assert audited(predictions(rising[:2], rising[:2]), Objective()) == {}
@@ -99,10 +116,14 @@ def test_a_prediction_is_of_the_loss_and_each_predictor_has_its_own() -> None:
 def test_failed_and_pruned_count_as_the_worst_and_cut_not_at_all() -> None:
     accuracies = np.array([0.9, 0.8, 0.7, 0.99, 0.5])
     some = predictions(-accuracies, accuracies)
-    some[3] = told(3, 0.99, Prediction(-0.99, 0.1, "stub"), State.PRUNED)  # the most was expected of it
+    some[3] = told(
+        3, 0.99, Prediction(-0.99, 0.1, "stub"), State.PRUNED
+    )  # the most was expected of it
     some[4] = told(4, None, Prediction(-0.5, 0.1, "stub"), State.FAILED)
     found = audited(some, Objective())["stub"]
-    assert found.tau == pytest.approx(kendalltau([-0.9, -0.8, -0.7, -0.99, -0.5], [0, 1, 2, 9, 9]).statistic)
+    assert found.tau == pytest.approx(
+        kendalltau([-0.9, -0.8, -0.7, -0.99, -0.5], [0, 1, 2, 9, 9]).statistic
+    )
     some[3] = told(3, 0.99, Prediction(-0.99, 0.1, "stub"), State.CUT)
     assert audited(some, Objective())["stub"].n == 4
 
@@ -111,19 +132,29 @@ def test_only_the_last_count() -> None:
     rng = np.random.default_rng(0)
     accuracies = rng.random(60)
     means = np.where(np.arange(60) < 40, accuracies, -accuracies)  # the reverse at first
-    assert audited(predictions(means, accuracies), Objective(), window=20)["stub"].tau == pytest.approx(1)
+    assert audited(predictions(means, accuracies), Objective(), window=20)[
+        "stub"
+    ].tau == pytest.approx(1)
     assert audited(predictions(means, accuracies), Objective(), window=60)["stub"].tau < 0
 
 
-# --- zero-cost scores -------------------------------------------------------------------------------------------------
+# --- zero-cost scores -----------------------------------------------------------------------------
 
 
 def test_scores_are_matched_with_what_the_same_network_reached_later() -> None:
-    pool = [told(n, None, key=f"net{n}", budget=SCORED, good=n, bad=-n, params=50 - n, macs=7) for n in range(6)]
+    pool = [
+        told(n, None, key=f"net{n}", budget=SCORED, good=n, bad=-n, params=50 - n, macs=7)
+        for n in range(6)
+    ]
     later = [told(6 + n, n / 10, key=f"net{n}", params=50 - n, macs=7) for n in (1, 3, 4, 5)]
     others = [told(20 + n, 0.01 * n, key=f"other{n}", params=100 + n, macs=7) for n in range(3)]
     found = audited_scores([*pool, *later, *others], Objective())
-    assert {name: one.n for name, one in found.items()} == {"good": 4, "bad": 4, "params": 7, "macs": 7}
+    assert {name: one.n for name, one in found.items()} == {
+        "good": 4,
+        "bad": 4,
+        "params": 7,
+        "macs": 7,
+    }
     assert (found["good"].tau, found["bad"].tau) == (pytest.approx(1), pytest.approx(-1))
     params, accuracies = [49, 47, 46, 45, 100, 101, 102], [0.1, 0.3, 0.4, 0.5, 0.0, 0.01, 0.02]
     assert found["params"].tau == pytest.approx(kendalltau(params, accuracies).statistic)
@@ -145,4 +176,7 @@ def test_scores_count_failures_as_the_worst_and_need_three_trained_networks() ->
     expected = kendalltau([0, 1, 2, 3], [0, 0.1, 0.2, -1]).statistic
     assert audited_scores(some, Objective())["params"].tau == pytest.approx(expected)
     assert audited_scores(some[:2], Objective()) == {}
-    assert audited_scores([told(n, None, budget=SCORED, params=n) for n in range(5)], Objective()) == {}
+    assert (
+        audited_scores([told(n, None, budget=SCORED, params=n) for n in range(5)], Objective())
+        == {}
+    )

@@ -15,7 +15,9 @@ Curve = tuple[Epoch, ...]
 
 
 def power_laws(n: int, epochs: int = 12, noise: float = 0.0, seed: int = 0) -> list[Curve]:
-    """Networks that learn fast or slowly, up to high or low: error = floor + (start - floor) · epoch^-speed."""
+    """Networks that learn fast or slowly, up to high or low: error = floor + (start - floor) ·
+    epoch^-speed.
+    """
     rng = np.random.default_rng(seed)
     time = np.arange(1, epochs + 1)
     curves = []
@@ -24,7 +26,9 @@ def power_laws(n: int, epochs: int = 12, noise: float = 0.0, seed: int = 0) -> l
         error = floor + (0.9 - floor) * (time + 0.5) ** -speed
         accuracies = np.clip(1 - error + noise * rng.normal(size=epochs), 0, 1)
         losses = 2.3 * error * (1 + noise * rng.normal(size=epochs))
-        curves.append(tuple(Epoch(float(a), float(b)) for a, b in zip(losses, accuracies, strict=True)))
+        curves.append(
+            tuple(Epoch(float(a), float(b)) for a, b in zip(losses, accuracies, strict=True))
+        )
     return curves
 
 
@@ -53,7 +57,10 @@ def test_ends_of_clean_power_laws_are_foreseen(seen: int) -> None:
     mean, _ = predicted(model, new, seen)
     early = np.array([curve[seen - 1].accuracy for curve in new])
     assert spearman(mean, ends(new)) > max(0.95, spearman(early, ends(new)))
-    assert np.abs(mean - ends(new)).mean() < 0.3 * np.abs(early + (ends(new) - early).mean() - ends(new)).mean()
+    assert (
+        np.abs(mean - ends(new)).mean()
+        < 0.3 * np.abs(early + (ends(new) - early).mean() - ends(new)).mean()
+    )
 
 
 @pytest.mark.parametrize("n", [1, 3, HANDFUL, 8, 20, 100])
@@ -112,7 +119,9 @@ def test_leave_one_out_in_closed_form_is_leave_one_out() -> None:
 
     def left_out(strength: float) -> Floats:
         lines = [line(np.delete(x, i, axis=0), np.delete(y, i), strength) for i in range(9)]
-        return np.array([y[i] - (x[i] @ slopes + offset) for i, (slopes, offset) in enumerate(lines)])
+        return np.array(
+            [y[i] - (x[i] @ slopes + offset) for i, (slopes, offset) in enumerate(lines)]
+        )
 
     slopes, errors = _ridge(x, y)
     best = min(STRENGTHS, key=lambda strength: (left_out(strength) ** 2).sum())
@@ -157,4 +166,7 @@ def test_a_second_fit_forgets_the_first_and_pickles_stay_the_same() -> None:
 def test_a_curve_without_an_epoch_is_refused() -> None:
     with pytest.raises(InvalidInput) as error:
         CurveModel().predict((), 5)
-    assert str(error.value) == "a learning curve has 0 epochs, but needs 1 or more to go on from; leave it out"
+    assert (
+        str(error.value)
+        == "a learning curve has 0 epochs, but needs 1 or more to go on from; leave it out"
+    )

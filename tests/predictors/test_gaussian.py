@@ -1,4 +1,6 @@
-"""The Gaussian process: finite differences are the oracle of its learning, a dense solution that of its posterior."""
+"""The Gaussian process: finite differences are the oracle of its learning, a dense solution that of
+its posterior.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,25 @@ from scipy.special import gamma, kv
 
 from nanonas.core import Floats
 from nanonas.errors import ConfigError
-from nanonas.predictors.gaussian import DOUBT, JITTER, NOISE, GaussianProcess, _matern, _spread, _squares, _surprise
+from nanonas.predictors.gaussian import (
+    DOUBT,
+    JITTER,
+    NOISE,
+    GaussianProcess,
+    _matern,
+    _spread,
+    _squares,
+    _surprise,
+)
 from nanonas.predictors.normal_scores import STD_FLOOR, NormalScores
 
 GROUPS = (2, 1, 3)
 
 
 def drawn(n: int, seed: int = 0) -> tuple[Floats, Floats]:
-    """Features in three groups, and losses with an effect of the first two, some of them together, and noise."""
+    """Features in three groups, and losses with an effect of the first two, some of them together,
+    and noise.
+    """
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, sum(GROUPS)))
     losses = np.sin(2 * x[:, 0]) + x[:, 2] * (1 + 0.5 * x[:, 1]) + 0.1 * rng.normal(size=n)
@@ -33,7 +46,9 @@ def fitted(n: int = 40, **options: object) -> tuple[GaussianProcess, Floats, Flo
 
 
 def kernel(a: Floats, b: Floats, log: Floats, groups: Sequence[int] = GROUPS) -> Floats:
-    """The ANOVA kernel by its definition, each Matérn 5/2 by Bessel's function (Rasmussen & Williams, 4.14)."""
+    """The ANOVA kernel by its definition, each Matérn 5/2 by Bessel's function (Rasmussen &
+    Williams, 4.14).
+    """
     product, start = np.ones((len(a), len(b))), 0
     for number, size in enumerate(groups):
         own = slice(start, start := start + size)
@@ -44,7 +59,7 @@ def kernel(a: Floats, b: Floats, log: Floats, groups: Sequence[int] = GROUPS) ->
     return product
 
 
-# --- learning ---------------------------------------------------------------------------------------------------------
+# --- learning -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -57,7 +72,9 @@ def test_the_gradient_is_that_of_finite_differences(seed: int) -> None:
     _, gradient = _surprise(at, squares, scores, prior)
     for place in range(7):
         there, back = (at + sign * step * (np.arange(7) == place) for sign in (1, -1))
-        rise = _surprise(there, squares, scores, prior)[0] - _surprise(back, squares, scores, prior)[0]
+        rise = (
+            _surprise(there, squares, scores, prior)[0] - _surprise(back, squares, scores, prior)[0]
+        )
         assert gradient[place] == pytest.approx(rise / (2 * step), rel=1e-5, abs=1e-6)
 
 
@@ -71,7 +88,8 @@ def test_the_surprise_is_minus_the_log_of_a_normal_density_and_of_the_prior() ->
     def by_definition(log: Floats) -> float:
         covariance = kernel(x, x, log) + (np.exp(log[-1]) + JITTER) * np.eye(12)
         return float(
-            -multivariate_normal(np.zeros(12), covariance).logpdf(scores) - norm(prior, DOUBT).logpdf(log).sum()
+            -multivariate_normal(np.zeros(12), covariance).logpdf(scores)
+            - norm(prior, DOUBT).logpdf(log).sum()
         )
 
     a, b = prior + 0.3, prior - 0.4  # constants are left out: only differences count
@@ -88,10 +106,15 @@ def test_matern_is_1_at_0_falls_and_its_slope_is_that_of_finite_differences() ->
     np.testing.assert_allclose(slope, differences, atol=1e-8)
 
 
-def test_what_is_learnt_is_more_probable_than_the_prior_and_a_group_without_effect_counts_less() -> None:
+def test_what_is_learnt_is_more_probable_than_the_prior_and_a_group_without_effect_counts_less() -> (
+    None
+):
     process, _, losses = fitted(80)
     squares = process._distances(process._features, process._features)
-    scores, prior = NormalScores.of(losses).score(losses)[np.argsort(losses)], np.append(np.zeros(6), np.log(NOISE))
+    scores, prior = (
+        NormalScores.of(losses).score(losses)[np.argsort(losses)],
+        np.append(np.zeros(6), np.log(NOISE)),
+    )
     learnt, gradient = _surprise(process._log, squares, scores, prior)
     assert learnt < _surprise(prior, squares, scores, prior)[0]
     assert np.abs(gradient).max() < 0.1
@@ -99,10 +122,12 @@ def test_what_is_learnt_is_more_probable_than_the_prior_and_a_group_without_effe
     assert weights[2] - scales[2] < min(weights[0] - scales[0], weights[1] - scales[1])
 
 
-# --- the posterior ----------------------------------------------------------------------------------------------------
+# --- the posterior --------------------------------------------------------------------------------
 
 
-def dense(process: GaussianProcess, x: Floats, losses: Floats, new: Floats) -> tuple[Floats, Floats]:
+def dense(
+    process: GaussianProcess, x: Floats, losses: Floats, new: Floats
+) -> tuple[Floats, Floats]:
     """The posterior with the process's own hyperparameters (Rasmussen & Williams, 2.25 and 2.26)."""
     x, new, scale = x / process._units, new / process._units, NormalScores.of(losses)
     covariance = kernel(x, x, process._log) + (np.exp(process._log[-1]) + JITTER) * np.eye(len(x))
@@ -135,9 +160,9 @@ def test_of_one_group_with_fixed_settings_it_is_scikit_learns() -> None:
     process.fit(x, losses)
     scale, weight, noise = np.exp(process._log)
     kernels = gaussian_process.kernels
-    whole = kernels.ConstantKernel(1 / (1 + weight)) + kernels.ConstantKernel(weight / (1 + weight)) * kernels.Matern(
-        scale, nu=2.5
-    )
+    whole = kernels.ConstantKernel(1 / (1 + weight)) + kernels.ConstantKernel(
+        weight / (1 + weight)
+    ) * kernels.Matern(scale, nu=2.5)
     oracle = gaussian_process.GaussianProcessRegressor(whole, alpha=noise + JITTER, optimizer=None)
     unit = NormalScores.of(losses)
     oracle.fit(x / process._units, unit.score(losses))
@@ -185,7 +210,7 @@ def test_groups_in_which_all_networks_are_equal_do_no_harm() -> None:
     assert np.isfinite(process.predict(x)).all()
 
 
-# --- many networks ----------------------------------------------------------------------------------------------------
+# --- many networks --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("most", [5, 10, 31])
@@ -215,11 +240,13 @@ def test_bounded_it_is_the_process_of_what_it_keeps_on_the_scale_of_all() -> Non
     units = bounded._units
     covariance = kernel(x[kept] / units, x[kept] / units, bounded._log)
     covariance += (np.exp(bounded._log[-1]) + JITTER) * np.eye(30)
-    mean = kernel(new / units, x[kept] / units, bounded._log) @ np.linalg.solve(covariance, scale.score(losses[kept]))
+    mean = kernel(new / units, x[kept] / units, bounded._log) @ np.linalg.solve(
+        covariance, scale.score(losses[kept])
+    )
     np.testing.assert_allclose(bounded.predict(new)[0], scale.loss(mean), rtol=1e-6)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def test_each_member_computes_what_pytorchs_lstm_does_with_embeddings() -> None:
     lstm.fit(padded(tokens), total(tokens))
     weights = {name: torch.from_numpy(array) for name, array in lstm._weights.items()}
     scores = _read(weights, *_one_hot(padded(tokens), lstm._sizes))
-    order = torch.cat([torch.arange(8, 16), torch.arange(8), torch.arange(24, 32), torch.arange(16, 24)])  # i f g o
+    order = torch.cat(
+        [torch.arange(8, 16), torch.arange(8), torch.arange(24, 32), torch.arange(16, 24)]
+    )  # i f g o
     for member in range(3):
         w = {name: weight[member] for name, weight in weights.items()}
         oracle = torch.nn.LSTM(4, 8)
@@ -53,7 +55,9 @@ def test_each_member_computes_what_pytorchs_lstm_does_with_embeddings() -> None:
             first, second = w["embedding"][: lstm._sizes[0]], w["embedding"][lstm._sizes[0] :]
             words = first[torch.from_numpy(own[:, 0])] + second[torch.from_numpy(own[:, 1])]
             _, (state, _) = oracle(words[:, None])
-            torch.testing.assert_close(score, (state[0, 0] @ w["head"] + w["offset"][0])[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                score, (state[0, 0] @ w["head"] + w["offset"][0])[0], atol=1e-5, rtol=0
+            )
 
 
 def test_it_learns_from_genomes_of_different_lengths() -> None:
@@ -113,7 +117,9 @@ def test_a_warm_fit_with_larger_tokens_begins_anew() -> None:
     warm.fit(np.array([[[0]], [[1]]]), np.array([0.0, 1.0]))
     for lstm in (warm, fresh):
         lstm.fit(np.array([[[0]], [[1]], [[2]]]), np.array([0.0, 1.0, 2.0]))
-    np.testing.assert_array_equal(*(lstm.predict(np.array([[[0]], [[2]]])) for lstm in (warm, fresh)))
+    np.testing.assert_array_equal(
+        *(lstm.predict(np.array([[[0]], [[2]]])) for lstm in (warm, fresh))
+    )
 
 
 def test_the_number_of_threads_is_as_before_even_when_it_fails() -> None:

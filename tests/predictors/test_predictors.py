@@ -33,13 +33,18 @@ FACTORIES: dict[str, tuple[Make, Encode]] = {
     "gaussian": (lambda: GaussianProcess(), vectors),
     "gaussian, a group a gene": (lambda: GaussianProcess([VALUES] * GENES), vectors),
     "gaussian, a reference and few points": (
-        lambda: GaussianProcess([VALUES] * GENES, vectors(genomes(50, seed=5)), points=80, tuned_on=40),
+        lambda: GaussianProcess(
+            [VALUES] * GENES, vectors(genomes(50, seed=5)), points=80, tuned_on=40
+        ),
         vectors,
     ),
     "ensemble": (lambda: Ensemble(trees=40), vectors),
     "ensemble, another seed": (lambda: Ensemble(trees=40, seed=7), vectors),
     "lstm": (lambda: LSTM(epochs=30), sequences),
-    "lstm, other sizes": (lambda: LSTM(members=3, hidden=24, embedding=8, batch_size=20, epochs=20, seed=7), sequences),
+    "lstm, other sizes": (
+        lambda: LSTM(members=3, hidden=24, embedding=8, batch_size=20, epochs=20, seed=7),
+        sequences,
+    ),
 }
 ORDER_MATTERS = ("ensemble", "lstm")  # whose bootstrap is by row
 
@@ -63,7 +68,9 @@ def spearman(a: Floats, b: Floats) -> float:
     return float(np.corrcoef(*(np.argsort(np.argsort(x)) for x in (a, b)))[0, 1])
 
 
-def expected(predictor: Predictor, features: Floats, losses: Floats, new: Floats) -> tuple[Floats, Floats]:
+def expected(
+    predictor: Predictor, features: Floats, losses: Floats, new: Floats
+) -> tuple[Floats, Floats]:
     """Fits, predicts, and checks what holds for every prediction."""
     predictor.fit(features, losses)
     mean, std = predictor.predict(new)
@@ -75,7 +82,7 @@ def expected(predictor: Predictor, features: Floats, losses: Floats, new: Floats
     return mean, std
 
 
-# --- the contract -----------------------------------------------------------------------------------------------------
+# --- the contract ---------------------------------------------------------------------------------
 
 
 def test_it_learns_a_simple_function(kind: tuple[Make, Encode]) -> None:
@@ -83,7 +90,9 @@ def test_it_learns_a_simple_function(kind: tuple[Make, Encode]) -> None:
     seen, new = genomes(120), genomes(300, seed=1)
     mean, _ = expected(make(), encode(seen), truth(seen), encode(new))
     assert spearman(mean, truth(new)) > 0.5
-    assert np.abs(mean - truth(new)).mean() < 0.9 * np.abs(truth(seen).mean() - truth(new)).mean()  # than the mean
+    assert (
+        np.abs(mean - truth(new)).mean() < 0.9 * np.abs(truth(seen).mean() - truth(new)).mean()
+    )  # than the mean
 
 
 def test_fitting_changes_no_argument(kind: tuple[Make, Encode]) -> None:
@@ -119,16 +128,23 @@ def test_a_second_fit_forgets_the_first(kind: tuple[Make, Encode]) -> None:
     used, fresh = make(), make()
     used.fit(encode(genomes(40, seed=3)), -truth(genomes(40, seed=3)))
     np.testing.assert_array_equal(
-        expected(used, encode(seen), truth(seen), encode(new)), expected(fresh, encode(seen), truth(seen), encode(new))
+        expected(used, encode(seen), truth(seen), encode(new)),
+        expected(fresh, encode(seen), truth(seen), encode(new)),
     )
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(1000.0, 0.0), (1e-4, 0.0), (1.0, -50.0), (3.0, 1e4)])
-def test_it_follows_the_unit_of_the_losses(kind: tuple[Make, Encode], factor: float, offset: float) -> None:
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(1000.0, 0.0), (1e-4, 0.0), (1.0, -50.0), (3.0, 1e4)]
+)
+def test_it_follows_the_unit_of_the_losses(
+    kind: tuple[Make, Encode], factor: float, offset: float
+) -> None:
     make, encode = kind
     seen, new = genomes(40), genomes(30, seed=1)
     mean, std = expected(make(), encode(seen), truth(seen), encode(new))
-    other_mean, other_std = expected(make(), encode(seen), factor * truth(seen) + offset, encode(new))
+    other_mean, other_std = expected(
+        make(), encode(seen), factor * truth(seen) + offset, encode(new)
+    )
     np.testing.assert_allclose((other_mean - offset) / factor, mean, atol=0.02)
     np.testing.assert_allclose(other_std / factor, std, atol=0.02)
 
@@ -168,7 +184,9 @@ def test_when_all_losses_are_equal_that_is_what_it_expects(kind: tuple[Make, Enc
     np.testing.assert_allclose(mean, -0.7, atol=0.05)
 
 
-def test_of_the_same_network_many_times_over_it_expects_what_is_usual(kind: tuple[Make, Encode]) -> None:
+def test_of_the_same_network_many_times_over_it_expects_what_is_usual(
+    kind: tuple[Make, Encode],
+) -> None:
     make, encode = kind
     same = np.repeat(genomes(1), 30, axis=0)
     losses = np.linspace(1.0, 2.0, 30)
@@ -210,15 +228,20 @@ def test_names_are_one_word(kind: tuple[Make, Encode]) -> None:
     assert kind[0]().name.isidentifier()
 
 
-# --- the ensemble of trees --------------------------------------------------------------------------------------------
+# --- the ensemble of trees ------------------------------------------------------------------------
 
 
-def test_without_scikit_learn_the_ensemble_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_learn_the_ensemble_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ConfigError) as error:
         Ensemble()
-    assert str(error.value) == "the ensemble of trees needs scikit-learn: pip install 'nanonas[surrogates]'"
+    assert (
+        str(error.value)
+        == "the ensemble of trees needs scikit-learn: pip install 'nanonas[surrogates]'"
+    )
 
 
 def test_the_ensemble_doubts_what_is_far_more_than_what_is_near() -> None:
@@ -229,7 +252,7 @@ def test_the_ensemble_doubts_what_is_far_more_than_what_is_near() -> None:
     assert std[:2].max() < std[2:].min()
 
 
-# --- the scale of the losses ------------------------------------------------------------------------------------------
+# --- the scale of the losses ----------------------------------------------------------------------
 
 
 def test_scores_are_the_quantiles_of_the_ranks() -> None:
@@ -241,7 +264,9 @@ def test_scores_are_the_quantiles_of_the_ranks() -> None:
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(losses))
 
 
-@pytest.mark.parametrize("losses", [[3.0], [3.0, 3.0], [1.0, 2.0], [1.0, 1.0, 5.0], [0.1, 0.2, 0.3, 0.35, 1e6]])
+@pytest.mark.parametrize(
+    "losses", [[3.0], [3.0, 3.0], [1.0, 2.0], [1.0, 1.0, 5.0], [0.1, 0.2, 0.3, 0.35, 1e6]]
+)
 def test_the_way_back_is_the_inverse_and_both_rise_beyond_the_ends(losses: list[float]) -> None:
     scale = NormalScores.of(np.array(losses))
     np.testing.assert_allclose(scale.loss(scale.score(np.array(losses))), losses)

@@ -1,4 +1,6 @@
-"""Drawings of networks: every layer and every link of the network is there, and arcs do not overlap."""
+"""Drawings of networks: every layer and every link of the network is there, and arcs do not
+overlap.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,27 @@ from nanonas.networks.layout import drawing
 from nanonas.networks.network import Draft, Network
 from nanonas.report.charts.architecture import svg
 from nanonas.report.terminal.tables import architecture_tree
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 
 SHAPE, CLASSES = (3, 16, 16), 4
-SPACES = [LayersSpace(SHAPE, CLASSES), NanoSpace(SHAPE, CLASSES, channels=8), NASBench201Space(SHAPE, CLASSES)]
+SPACES = [
+    LayersSpace(SHAPE, CLASSES),
+    NanoSpace(SHAPE, CLASSES, channels=8),
+    NASBench201Space(SHAPE, CLASSES),
+]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def networks(space: SearchSpace, number: int = 15) -> list[Network]:
+def networks(space: Space, number: int = 15) -> list[Network]:
     rng = np.random.default_rng(0)
     return [space.decode(space.sample(rng)) for _ in range(number)]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_all_nodes_parameters_and_links_are_drawn(space: SearchSpace) -> None:
+def test_all_nodes_parameters_and_links_are_drawn(space: Space) -> None:
     for network in networks(space):
         found = drawing(network)
         names = [name for row in found.rows for name in row.nodes]
@@ -44,7 +50,7 @@ def test_all_nodes_parameters_and_links_are_drawn(space: SearchSpace) -> None:
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_arcs_of_a_lane_do_not_overlap(space: SearchSpace) -> None:
+def test_arcs_of_a_lane_do_not_overlap(space: Space) -> None:
     for network in networks(space):
         arcs = drawing(network).arcs
         assert {(start, end) for start, end, _ in arcs} == {
@@ -56,11 +62,15 @@ def test_arcs_of_a_lane_do_not_overlap(space: SearchSpace) -> None:
 
 
 def test_a_layer_that_two_read_stands_alone() -> None:
-    """Between a convolution and its norm nothing else may read: else the arc would begin inside a row."""
+    """Between a convolution and its norm nothing else may read: else the arc would begin inside a
+    row.
+    """
     draft = Draft(SHAPE, CLASSES)
     conv = draft.add("conv", "input", filters=3, kernel=3, stride=1, groups=1, bias=False)
     norm = draft.add("norm", conv)
-    network = draft.finish(draft.add("dense", draft.add("globalpool", draft.add("add", norm, conv)), units=CLASSES))
+    network = draft.finish(
+        draft.add("dense", draft.add("globalpool", draft.add("add", norm, conv)), units=CLASSES)
+    )
     assert [row.nodes for row in drawing(network).rows][1:3] == [("conv1",), ("norm1",)]
 
 
@@ -81,6 +91,8 @@ def test_the_svg_is_one_element_with_a_row_a_layer() -> None:
 
 def test_in_words_a_skip_says_what_is_read() -> None:
     network = networks(SPACES[1])[0]
-    lines = [str(row.label) for size in architecture_tree(network, "").children for row in size.children]
+    lines = [
+        str(row.label) for size in architecture_tree(network, "").children for row in size.children
+    ]
     assert len(lines) == len(drawing(network).rows)
     assert any("add" in line and "←" in line for line in lines)

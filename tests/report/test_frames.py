@@ -20,7 +20,9 @@ def test_frames_hold_the_rows_of_the_figures() -> None:
     pytest.importorskip("pandas", reason="frames need pandas: pip install 'nanonas[notebook]'")
     found = frames(RUN)
     assert len(found["candidates"]) == len(found["edits"]) == 40
-    assert found["candidates"]["accuracy"].max() == pytest.approx(max(e.accuracy or 0 for e in RUN.entries))
+    assert found["candidates"]["accuracy"].max() == pytest.approx(
+        max(e.accuracy or 0 for e in RUN.entries)
+    )
     assert list(found["generations"]["median"]) == series.by_generation(RUN)["median"]
     assert found["epochs"]["epoch"].min() == 1
 
@@ -34,5 +36,7 @@ def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"^frames need pandas: pip install 'nanonas\[notebook\]'$"):
+    with pytest.raises(
+        ConfigError, match=r"^frames need pandas: pip install 'nanonas\[notebook\]'$"
+    ):
         frame(series.states(RUN))

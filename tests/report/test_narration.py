@@ -22,13 +22,17 @@ GENOMES = [SPACE.sample(RNG) for _ in range(10)]
 FIRST = [entry(n, genome, 0.5 + 0.02 * n) for n, genome in enumerate(GENOMES)]  # 50 % to 68 %
 
 
-def child(number: int, parent: int, accuracy: float | None, among: Sequence[Entry] = FIRST, **more: object) -> Entry:
+def child(
+    number: int, parent: int, accuracy: float | None, among: Sequence[Entry] = FIRST, **more: object
+) -> Entry:
     genome = SPACE.mutate(among[parent].genome, np.random.default_rng(number))
     return entry(number, genome, accuracy, parents=(parent,), **more)
 
 
 def said(some: Sequence[Entry], generation: int, **search: object) -> str:
-    run = record(list(some), config={"search": {"strategy": "evolution", **search}}, events=(JUDGED,))
+    run = record(
+        list(some), config={"search": {"strategy": "evolution", **search}}, events=(JUDGED,)
+    )
     return " ".join(narrate(run, generation))
 
 
@@ -44,7 +48,10 @@ def state(one: Entry, state: State, reason: str) -> Entry:
 def test_the_first_generation_is_drawn_and_its_spread_is_told() -> None:
     words = said(FIRST, 0)
     assert "10 networks were drawn at random, for nothing is known yet." in words
-    assert "right on 50.00 % to 68.00 % of the validation images, half of them on more than 59.00 %" in words
+    assert (
+        "right on 50.00 % to 68.00 % of the validation images, half of them on more than 59.00 %"
+        in words
+    )
     assert "The best so far is #9 with 68.00 % (1.0K parameters, 20.0K MACs)." in words
     assert "bred" in words
     assert "parents" not in words.replace("the parents", "")
@@ -54,11 +61,13 @@ def test_children_are_told_with_parents_edits_and_gains() -> None:
     some = [*FIRST, child(10, 9, 0.70), child(11, 9, 0.60), child(12, 8, 0.60)]
     words = said(some, 1)
     assert (
-        "3 children were bred: 3 by a change to one parent. The parents, with how many children: #9 (2) and #8 (1)."
-        in words
+        "3 children were bred: 3 by a change to one parent. The parents, with how many children: "
+        "#9 (2) and #8 (1)." in words
     )
     assert "1 of 3 came out better than their parents." in words
-    assert f"The largest step was #10: +2.00 points over #9, by {edit(FIRST[9], some[10])}." in words
+    assert (
+        f"The largest step was #10: +2.00 points over #9, by {edit(FIRST[9], some[10])}." in words
+    )
     assert "The best so far is #10 with 70.00 %" in words
     assert "+2.00 points over the best before" in words
     assert f"It is #9 with {edit(FIRST[9], some[10])}." in words
@@ -100,7 +109,10 @@ def test_two_parents_are_a_crossing_and_the_better_one_counts() -> None:
     crossed = SPACE.crossover(GENOMES[9], GENOMES[2], np.random.default_rng(0))
     some = [*FIRST, entry(10, crossed, 0.66, parents=(9, 2)), child(11, 9, 0.69)]
     words = said(some, 1)
-    assert "2 children were bred: 1 by a change to one parent and 1 by crossing two parents, then a change." in words
+    assert (
+        "2 children were bred: 1 by a change to one parent and 1 by crossing two parents, then a "
+        "change." in words
+    )
     assert (
         "1 of 2 came out better than the better of their parents." in words
     )  # 66 % is more than #2 had, but less than #9
@@ -111,7 +123,9 @@ def test_how_parents_are_chosen_is_the_strategys() -> None:
     assert "The oldest dies" in said(some, 1, strategy="aging")
     assert "The oldest dies" in said(some, 1, strategy="screened", screens="aging")
     assert "goes on from there" in said(some, 1, strategy="local")
-    assert "nothing from those before" in said([*FIRST, entry(10, GENOMES[0], 0.7)], 1, strategy="random")
+    assert "nothing from those before" in said(
+        [*FIRST, entry(10, GENOMES[0], 0.7)], 1, strategy="random"
+    )
 
 
 def test_the_pruned_and_the_failed_are_told_with_reasons() -> None:
@@ -146,7 +160,10 @@ def test_a_predictor_is_told_with_what_it_is_worth(right: bool, verdict: str) ->
         guess = Prediction(-accuracy if right else accuracy, 0.01, "gaussian", chosen=n % 4 != 3)
         some.append(child(n, 9, accuracy, predicted=guess))
     words = said(some, 2)
-    assert "The predictor (gaussian) guessed the accuracy of 10 networks beforehand, and chose 8 of them." in words
+    assert (
+        "The predictor (gaussian) guessed the accuracy of 10 networks beforehand, and chose 8 of "
+        "them." in words
+    )
     assert f"Of the last 20 guesses Kendall's τ is {'+' if right else '−'}1.00" in words
     assert verdict in words
     assert "It has learnt" in said(some, 1)
@@ -164,7 +181,10 @@ def test_inheritance_is_told_with_what_its_twins_show() -> None:
     words = said(some, 1)
     assert "6 children began with the parents' weights and trained for 2 epochs only." in words
     assert "3 twins, the same as a child but from scratch, were trained." in words
-    assert "By the 3 twins so far, an heir's accuracy is 5.00 ± 0.00 points above what it would have" in words
+    assert (
+        "By the 3 twins so far, an heir's accuracy is 5.00 ± 0.00 points above what it would have"
+        in words
+    )
     assert "may be nothing" not in words
     assert "is not known before three twins" in said(some[:13], 1)
     way = farewell(record(some, config={"search": {"finalists": 3}}))
@@ -182,14 +202,20 @@ def test_promotions_are_told_by_rung_and_are_nobodys_children() -> None:
     words = said(some, 1)
     assert "3 networks trained on, 2 to epoch 8 and 1 to epoch 16" in words
     assert "1 child was bred" in words
-    unlike = [*some[:13], entry(13, SPACE.mutate(GENOMES[9], RNG), 0.95, parents=(12,), budget=BUDGET)]
+    unlike = [
+        *some[:13],
+        entry(13, SPACE.mutate(GENOMES[9], RNG), 0.95, parents=(12,), budget=BUDGET),
+    ]
     assert "came out better" not in said(unlike, 1)  # 16 epochs against 4 compare nothing
 
 
 def test_with_several_objectives_the_front_is_told() -> None:
     both = (Objective(), Objective("params", maximize=False))
     words = " ".join(narrate(record(FIRST, objectives=both), 0))
-    assert "has 10 members, 10 of them new: from #0, 50.00 % with 1.0K parameters, to #9, 68.00 % with 1.0K" in words
+    assert (
+        "has 10 members, 10 of them new: from #0, 50.00 % with 1.0K parameters, to #9, 68.00 % "
+        "with 1.0K" in words
+    )
     assert "There is no one best" in words
     some = [*FIRST, child(10, 9, 0.7), child(11, 9, 0.6), child(12, 9, 0.6)]
     words = " ".join(narrate(record(some, objectives=both), 1))
@@ -199,18 +225,25 @@ def test_with_several_objectives_the_front_is_told() -> None:
 
 def test_the_way_to_the_best_ends_a_search() -> None:
     some = [*FIRST, child(10, 4, 0.7)]
-    some.append(entry(11, SPACE.mutate(some[10].genome, np.random.default_rng(5)), 0.8, parents=(10,)))
+    some.append(
+        entry(11, SPACE.mutate(some[10].genome, np.random.default_rng(5)), 0.8, parents=(10,))
+    )
     way, doubt = farewell(record(some, events=(JUDGED,)))
     assert way.startswith("The best, #11, goes back to #4: #4 (58.00 %) → #10 (")
     assert f"#11 ({edit(some[10], some[11])}; 80.00 %)" in way
     assert "80.00 % is the best of 12 tries" in doubt
-    assert "with 200 validation images, two networks less than 7.8 points apart may well be alike" in doubt
+    assert (
+        "with 200 validation images, two networks less than 7.8 points apart may well be alike"
+        in doubt
+    )
     assert "drawn at random: nothing that was bred is better" in farewell(record(FIRST))[0]
     assert farewell(record([])) == ["No network was judged, so there is nothing to look back on."]
 
 
 def narrator(known: Sequence[Entry] = ()) -> Narrator:
-    return Narrator(record(list(known)), lambda number: number // 10, lambda generation: 10 * (generation + 1))
+    return Narrator(
+        record(list(known)), lambda number: number // 10, lambda generation: 10 * (generation + 1)
+    )
 
 
 def test_a_generation_is_told_once_all_of_it_is_there() -> None:
@@ -240,8 +273,14 @@ def test_what_the_deadline_cut_is_told_at_the_end_alone() -> None:
 
 
 def test_every_toy_can_be_told() -> None:
-    run: Record = record(entries(60), config={"search": {"strategy": "screened", "screens": "aging"}})
-    told = [words.replace("None of", "") for generation in range(6) for words in narrate(run, generation)]
+    run: Record = record(
+        entries(60), config={"search": {"strategy": "screened", "screens": "aging"}}
+    )
+    told = [
+        words.replace("None of", "")
+        for generation in range(6)
+        for words in narrate(run, generation)
+    ]
     assert all(words.endswith(".") and "None" not in words for words in told)
 
 
@@ -254,4 +293,6 @@ def test_a_scored_pool_is_told_and_its_chosen_are_nobodys_children() -> None:
     assert "4 of the pool begin the search, most of them because they scored best." in words
     assert "bred" not in words.replace("is bred", "")
     assert "The best so far is #9 with 66.00 %" in words
-    assert "tournament" in said([*some, child(10, 9, 0.7, some)], 1)  # the first children are yet to come
+    assert "tournament" in said(
+        [*some, child(10, 9, 0.7, some)], 1
+    )  # the first children are yet to come

@@ -1,4 +1,6 @@
-"""The page: it needs nothing from anywhere, shows what the run holds, and runs nothing that the run holds."""
+"""The page: it needs nothing from anywhere, shows what the run holds, and runs nothing that the run
+holds.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ VOID = {"meta", "input", "img", "link", "br", "hr"}
 
 
 class Reader(HTMLParser):
-    """What is in a page: its elements with attributes, who stands in whom, and its text without scripts."""
+    """What is in a page: its elements with attributes, who stands in whom, and its text without
+    scripts.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,13 +58,27 @@ class Reader(HTMLParser):
 
 @cache
 def whole(**more: Any) -> str:
-    rows = ({"network": "found", "test_accuracy": 0.9, "spread": 0.01, "params": 10, "macs": 20},
-            {"network": "random 1", "test_accuracy": 0.8, "spread": None, "params": 10, "macs": 20})  # fmt: skip
-    final = {"test_accuracy": 0.91, "test_images": 300, "epochs": 5, "latency_ms": 0.2, "seconds": 3.0}
+    rows = (
+        {"network": "found", "test_accuracy": 0.9, "spread": 0.01, "params": 10, "macs": 20},
+        {"network": "random 1", "test_accuracy": 0.8, "spread": None, "params": 10, "macs": 20},
+    )
+    final = {
+        "test_accuracy": 0.91,
+        "test_images": 300,
+        "epochs": 5,
+        "latency_ms": 0.2,
+        "seconds": 3.0,
+    }
     run = record(
         entries(90),
         config={
-            "search": {"data": f"/home/{EVIL}", "strategy": "screened", "screens": "aging", "seed": 3, "halving": 3}
+            "search": {
+                "data": f"/home/{EVIL}",
+                "strategy": "screened",
+                "screens": "aging",
+                "seed": 3,
+                "halving": 3,
+            }
         },
         events=(
             Event(0.0, "images", {"fingerprint": "f1", "valid": 100}),
@@ -80,7 +98,9 @@ def reader() -> Reader:
 
 
 def embedded(name: str) -> Mapping[str, Any]:
-    found = re.search(f'<script type="application/json" id="{name}">(.*?)</script>', whole(), re.DOTALL)
+    found = re.search(
+        f'<script type="application/json" id="{name}">(.*?)</script>', whole(), re.DOTALL
+    )
     assert found is not None
     values: Mapping[str, Any] = json.loads(found.group(1))
     return values
@@ -92,7 +112,11 @@ def test_nothing_is_loaded_from_anywhere() -> None:
             assert name not in attributes
         assert (attributes.get("href") or "#").startswith("#")
     assert reader().tags("link") == reader().tags("iframe") == reader().tags("img") == []
-    policy = next(m["content"] for m in reader().tags("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        m["content"]
+        for m in reader().tags("meta")
+        if m.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None
     assert policy.startswith("default-src 'none'")
     assert "http" not in policy
@@ -104,11 +128,15 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 def test_what_a_run_holds_is_text() -> None:
     assert len(reader().tags("script")) == 4  # figures, details, plotly, ours
     assert EVIL in reader().text
-    assert not any(name.startswith("on") for _, attributes, _ in reader().elements for name in attributes)
+    assert not any(
+        name.startswith("on") for _, attributes, _ in reader().elements for name in attributes
+    )
 
 
 def test_every_figure_has_its_table() -> None:
-    plots = [attributes["data-plot"] for attributes in reader().tags("div") if "data-plot" in attributes]
+    plots = [
+        attributes["data-plot"] for attributes in reader().tags("div") if "data-plot" in attributes
+    ]
     assert plots
     assert set(plots) == set(embedded("plots"))
     figures = whole().split('<figure id="figure-')[1:]
@@ -136,7 +164,14 @@ def test_every_section_is_there_and_found_from_the_top() -> None:
         "time",
         "repeat",
     } == set(sections)
-    for words in ("91.00 %", "nanonas search --data digits", "RuntimeError", "f1", "Okabe", "random 1"):
+    for words in (
+        "91.00 %",
+        "nanonas search --data digits",
+        "RuntimeError",
+        "f1",
+        "Okabe",
+        "random 1",
+    ):
         assert words in reader().text
 
 
@@ -151,17 +186,23 @@ def test_a_click_shows_what_the_drawing_would() -> None:
     found = page.details(run, steps(run))
     for number, shown in enumerate(found["candidates"]):
         drawn = architecture.drawing(run.network(number))
-        assert [found["words"][place].split("\t")[0] for place in shown["r"]] == [row.words for row in drawn.rows]
+        assert [found["words"][place].split("\t")[0] for place in shown["r"]] == [
+            row.words for row in drawn.rows
+        ]
         assert [tuple(shown["a"][n : n + 3]) for n in range(0, len(shown["a"]), 3)] == drawn.arcs
         assert shown["p"] == list(run.entries[number].candidate.proposal.parents)
         for child in shown.get("k", []):
             assert found["candidates"][child]["p"][0] == number
     heir = next(e for e in run.entries if e.candidate.proposal.inherits)
-    assert any("inherited 75% of its parameters (12 tensors)" in fact for fact in page.facts(run, heir))
+    assert any(
+        "inherited 75% of its parameters (12 tensors)" in fact for fact in page.facts(run, heir)
+    )
 
 
 def test_it_is_small() -> None:
-    own = len(whole()) - len(next(data for tag, data in reader().data if tag == "script" and "plotly.js" in data[:400]))
+    own = len(whole()) - len(
+        next(data for tag, data in reader().data if tag == "script" and "plotly.js" in data[:400])
+    )
     assert own / 90 < 3000  # bytes a candidate, the page's own few included
 
 

@@ -15,7 +15,9 @@ from nanonas.errors import ConfigError
 from nanonas.report.charts import matplotlib as plots
 from nanonas.report.rows import series
 
-pytest.importorskip("matplotlib", reason="the figures as PNG need matplotlib: pip install 'nanonas[plots]'")
+pytest.importorskip(
+    "matplotlib", reason="the figures as PNG need matplotlib: pip install 'nanonas[plots]'"
+)
 
 RUN = record(entries(90))
 
@@ -25,7 +27,9 @@ def test_fitness_shows_best_median_band_and_every_network() -> None:
     lines = {line.get_label(): line for line in panel.get_lines()}
     found = series.by_generation(RUN)
     assert list(lines["median"].get_ydata()) == pytest.approx(100 * found.floats("median"))
-    assert list(lines["best so far"].get_ydata()) == pytest.approx(100 * found.floats("best so far"))
+    assert list(lines["best so far"].get_ydata()) == pytest.approx(
+        100 * found.floats("best so far")
+    )
     assert len(lines["a network"].get_xdata()) == sum(e.accuracy is not None for e in RUN.entries)
     assert [band.get_label() for band in panel.collections] == ["middle half"]
     assert panel.get_xlabel() == "generation"
@@ -52,7 +56,15 @@ def test_the_fronts_are_those_of_the_table() -> None:
 def test_every_figure_is_written(tmp_path: Path) -> None:
     written = list(plots.draw_all(RUN, tmp_path / "figures"))
     names = {path.stem for path in written}
-    assert {"fitness-generation", "fitness-minute", "curves", "tree", "pareto-params", "trust", "inheritance"} <= names
+    assert {
+        "fitness-generation",
+        "fitness-minute",
+        "curves",
+        "tree",
+        "pareto-params",
+        "trust",
+        "inheritance",
+    } <= names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
@@ -70,5 +82,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"^the figures as PNG need matplotlib: pip install 'nanonas\[plots\]'$"):
+    with pytest.raises(
+        ConfigError, match=r"^the figures as PNG need matplotlib: pip install 'nanonas\[plots\]'$"
+    ):
         plots.fitness(RUN, "minute")

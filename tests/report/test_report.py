@@ -1,4 +1,6 @@
-"""`nanonas report` and `nanonas show`, on a run that nobody trained and on the one that comes along."""
+"""`nanonas report` and `nanonas show`, on a run that nobody trained and on the one that comes
+along.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return toy_run(tmp_path_factory.mktemp("runs") / "toy", entries(40))
 
 
-def test_report_writes_the_page_and_the_figures(toy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_writes_the_page_and_the_figures(
+    toy: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["report", str(toy.path.parent)]) == 0  # a folder of runs: its newest
     said = capsys.readouterr().out
     assert (toy.path / "report.html").stat().st_size > 100_000
@@ -40,19 +44,28 @@ def test_report_writes_the_page_and_the_figures(toy: RunFolder, capsys: pytest.C
 
 
 def test_elsewhere_and_without_figures(toy: RunFolder, tmp_path: Path) -> None:
-    assert cli.main(["report", str(toy.path), "--out", str(tmp_path / "new" / "folder"), "--no-png"]) == 0
+    assert (
+        cli.main(["report", str(toy.path), "--out", str(tmp_path / "new" / "folder"), "--no-png"])
+        == 0
+    )
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["report.html"]
 
 
 def test_without_matplotlib_there_is_a_page_and_a_hint(
-    toy: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     real = report.importlib.util.find_spec
     missing = lambda name, *more: None if name == "matplotlib" else real(name, *more)  # noqa: E731
     monkeypatch.setattr(report.importlib.util, "find_spec", missing)
     assert cli.main(["report", str(toy.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").exists()
-    assert "the figures as PNG need matplotlib: pip install 'nanonas[plots]'" in capsys.readouterr().out
+    assert (
+        "the figures as PNG need matplotlib: pip install 'nanonas[plots]'"
+        in capsys.readouterr().out
+    )
 
 
 def test_it_starts_without_torch(toy: RunFolder, tmp_path: Path) -> None:
@@ -66,7 +79,9 @@ def test_it_starts_without_torch(toy: RunFolder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["nowhere", "empty", "file"])
-def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+def test_what_is_no_run_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no run", encoding="utf-8")
     assert cli.main(["report", str(tmp_path / what)]) == 2
@@ -75,7 +90,9 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
     assert said.count("\n") == 1
 
 
-def test_a_file_in_the_way_is_one_sentence(toy: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_the_way_is_one_sentence(
+    toy: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert cli.main(["report", str(toy.path), "--out", str(tmp_path / "file")]) == 2
     assert "cannot be made" in capsys.readouterr().err
@@ -91,7 +108,9 @@ def test_damaged_results_are_left_out(toy: RunFolder, tmp_path: Path) -> None:
     assert (record.final, record.comparison) == (None, ())
 
 
-def test_a_search_ends_well_whatever_happens_to_its_report(toy: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_ends_well_whatever_happens_to_its_report(
+    toy: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert report.write_at_end(toy) == toy.path / "report.html"
     monkeypatch.setattr(page, "render", lambda *arguments: 1 / 0)
     assert report.write_at_end(toy) is None
@@ -102,7 +121,9 @@ def test_a_search_ends_well_whatever_happens_to_its_report(toy: RunFolder, monke
 def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
     record = report.read_record(toy)
     assert record.name == "toy"
-    assert [entry.candidate for entry in record.entries] == [entry.candidate for entry in entries(40)]
+    assert [entry.candidate for entry in record.entries] == [
+        entry.candidate for entry in entries(40)
+    ]
     generation = Evolution(record.space, population_size=10).generation
     assert [entry.generation for entry in record.entries] == [generation(n) for n in range(40)]
     assert record.seconds == pytest.approx(search_seconds(toy))
@@ -113,9 +134,18 @@ def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
     "config",
     [
         Config(),
-        Config(SearchConfig(data="my photos/of cats", inherit=True, flip=True, lag=3, max_params=10_000)),
-        Config(SearchConfig(strategy="nsga2", objectives=("accuracy", "macs"), halving=3), RunConfig(time="1h30m")),
-        Config(SearchConfig(flip=False, warm_pool=5, seed=7), RunConfig(evaluations=30, final_epochs=0)),
+        Config(
+            SearchConfig(
+                data="my photos/of cats", inherit=True, flip=True, lag=3, max_params=10_000
+            )
+        ),
+        Config(
+            SearchConfig(strategy="nsga2", objectives=("accuracy", "macs"), halving=3),
+            RunConfig(time="1h30m"),
+        ),
+        Config(
+            SearchConfig(flip=False, warm_pool=5, seed=7), RunConfig(evaluations=30, final_epochs=0)
+        ),
     ],
 )
 def test_the_command_repeats_the_run(config: Config) -> None:
@@ -143,6 +173,12 @@ def test_the_example_has_all_there_is_to_show() -> None:
 
 
 def test_the_script_people_know(toy: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "visualize.py"), str(toy.path.parent), "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "visualize.py"),
+        str(toy.path.parent),
+        "--out",
+        str(tmp_path),
+    ]
     assert subprocess.run(command, capture_output=True, timeout=100).returncode == 0
     assert (tmp_path / "report.html").exists()

@@ -24,15 +24,25 @@ def test_a_generation_is_the_statistics_of_its_members() -> None:
     for generation, networks, best, median in zip(
         found["generation"], found["networks"], found["best"], found["median"], strict=True
     ):
-        own = [e.accuracy for e in RUN.entries if e.generation + 1 == generation and e.accuracy is not None]
-        assert (networks, best, median) == (len(own), max(own), pytest.approx(statistics.median(own)))
+        own = [
+            e.accuracy
+            for e in RUN.entries
+            if e.generation + 1 == generation and e.accuracy is not None
+        ]
+        assert (networks, best, median) == (
+            len(own),
+            max(own),
+            pytest.approx(statistics.median(own)),
+        )
     assert found["best so far"] == list(np.maximum.accumulate(found["best"]))
 
 
 def test_minutes_rise_and_end_with_the_best() -> None:
     found = series.by_minute(RUN)
     assert found["minute"] == sorted(found["minute"])
-    assert found["best so far"][-1] == max(e.accuracy for e in RUN.entries if e.accuracy is not None)
+    assert found["best so far"][-1] == max(
+        e.accuracy for e in RUN.entries if e.accuracy is not None
+    )
 
 
 def test_fronts_are_what_nobody_dominates() -> None:
@@ -40,13 +50,22 @@ def test_fronts_are_what_nobody_dominates() -> None:
     known = [e for e in RUN.trained if e.accuracy is not None]
     found = series.fronts(RUN, "params").where("after", f"first {len(known)}")
     points = [(e.accuracy or 0, e.metric("params") or 0, e.number) for e in known]
-    expected = {n for a, p, n in points if not any((x >= a and y < p) or (x > a and y <= p) for x, y, _ in points)}
+    expected = {
+        n
+        for a, p, n in points
+        if not any((x >= a and y < p) or (x > a and y <= p) for x, y, _ in points)
+    }
     assert set(found["#"]) == expected
 
 
 def test_a_curve_goes_on_where_the_training_did() -> None:
     genome = SPACE.sample(np.random.default_rng(0))
-    run = record([entry(0, genome, 0.5), entry(1, genome, 0.8, parents=(0,), resumes=0, budget=Budget(9, begin=2))])
+    run = record(
+        [
+            entry(0, genome, 0.5),
+            entry(1, genome, 0.8, parents=(0,), resumes=0, budget=Budget(9, begin=2)),
+        ]
+    )
     found = series.curves(run, 1)
     assert found["epoch"] == [1, 2, 3, 4]
     assert found["accuracy"] == [0.25, 0.5, 0.4, 0.8]
@@ -89,7 +108,8 @@ def test_an_accuracy_on_shrunk_images_is_not_compared() -> None:
 
 def test_pauses_do_not_count() -> None:
     events = [
-        Event(at, kind, {}) for at, kind in [(100, "started"), (130, "interrupted"), (500, "started"), (520, "ended")]
+        Event(at, kind, {})
+        for at, kind in [(100, "started"), (130, "interrupted"), (500, "started"), (520, "ended")]
     ]
     assert searching(events, [110.0, 125.0, 510.0]) == ([10.0, 25.0, 40.0], 50.0)
     killed = [Event(100, "started", {}), Event(500, "started", {})]

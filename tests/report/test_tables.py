@@ -21,7 +21,8 @@ def test_what_inheritance_did_is_said_with_its_twins(tmp_path: Path) -> None:
         said = tables.inheritance(store)
         table = tables.best_table(store, 60)
     assert said == (
-        f"{len(heirs)} candidates began with their parents' weights, 75% of their own; against {start.correlation.n} "
+        f"{len(heirs)} candidates began with their parents' weights, 75% of their own; against "
+        f"{start.correlation.n} "
         f"of them from scratch: {start}"
     )
     column = next(column for column in table.columns if column.header == "inherited")

@@ -39,13 +39,25 @@ def test_the_test_set() -> None:
     assert signs("opened once, to compare", events=opened("compare: found-seed0")) == ["for"]
     compared = opened("the winner", "compare: found-seed0", "compare: resnet18-seed0")
     assert signs("and 2 times to compare it", final=FINAL, events=compared) == ["for"]
-    assert signs("opened 2 times for winners", final=FINAL, events=opened("the winner", "train, 9 epochs")) == ["open"]
+    assert signs(
+        "opened 2 times for winners", final=FINAL, events=opened("the winner", "train, 9 epochs")
+    ) == ["open"]
 
 
 def row(
-    network: str, accuracy: float, spread: float | None = 0.01, trainings: int = 3, params: int = 100
+    network: str,
+    accuracy: float,
+    spread: float | None = 0.01,
+    trainings: int = 3,
+    params: int = 100,
 ) -> dict[str, Any]:
-    found = {"network": network, "test_accuracy": accuracy, "spread": spread, "params": params, "epochs": 10.0}
+    found = {
+        "network": network,
+        "test_accuracy": accuracy,
+        "spread": spread,
+        "params": params,
+        "epochs": 10.0,
+    }
     return {**found, "trainings": [{"seconds": 1.0}] * trainings}
 
 
@@ -82,11 +94,19 @@ def test_many_failures_are_against_it() -> None:
         replace(one, evaluation=evaluated(n, None, State.FAILED, reason="killed")) if n % 2 else one
         for n, one in enumerate(entries(30))
     ]
-    assert [one.sign for one in findings(record(failed)) if "of 30 trainings failed" in one.words] == ["against"]
+    assert [
+        one.sign for one in findings(record(failed)) if "of 30 trainings failed" in one.words
+    ] == ["against"]
 
 
 def test_the_headline_says_what_the_figures_say() -> None:
-    said = " ".join(headline(record(entries(60), final=FINAL, seconds=100.0, config={"search": {"strategy": "aging"}})))
+    said = " ".join(
+        headline(
+            record(
+                entries(60), final=FINAL, seconds=100.0, config={"search": {"strategy": "aging"}}
+            )
+        )
+    )
     assert "Aging evolution tried 60 networks of the space layers in 1m 40s" in said
     assert "right on 90.00 % of 300 test images" in said
     assert "is not trained for good yet" in " ".join(headline(record(entries(12))))

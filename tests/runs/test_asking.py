@@ -83,21 +83,32 @@ def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
         (["plant", "nothing.json"], "there is no genome file 'nothing.json'"),
         (
             ["plant", "0,x"],
-            "a genome must be a list of whole numbers, such as [0, 1, 2, 3], or a genome's file, but is",
+            (
+                "a genome must be a list of whole numbers, such as [0, 1, 2, 3], or a genome's "
+                "file, "
+                "but is"
+            ),
         ),
         (["stop"], "stop"),
     ],
 )
-def test_what_cannot_be_asked(run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_asked(
+    run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert said in control(run, capsys, *words)
     assert not (run / "requests").exists() or not list((run / "requests").iterdir())
 
 
-def test_requests_of_another_space_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_requests_of_another_space_are_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = f"search {QUICK} --length 5 --out {run.parent} --name other --requests-of {run}".split()
     assert cli.main(words) == 2
     said = capsys.readouterr().err
-    assert f"--requests-of {run} is a run over the space nano {{'channels': 3, 'length': 4}}, whose genomes are" in said
+    assert (
+        f"--requests-of {run} is a run over the space nano {{'channels': 3, 'length': 4}}, whose "
+        "genomes are" in said
+    )
     assert not (run.parent / "other").exists()
 
 
@@ -116,10 +127,14 @@ def test_genomes_that_people_write_down(run: Path) -> None:
     contents = (run / "best_genome.json").read_text()
     assert genome_in("0, 1,2", config) == genome_in("[0,1,2]", config) == (0, 1, 2)
     assert genome_in(contents, config) == tuple(json.loads(contents)["genome"])
-    other = "the genome is of the space nano with {'channels': 3, 'length': 4}, but this run searches "
+    other = (
+        "the genome is of the space nano with {'channels': 3, 'length': 4}, but this run searches "
+    )
     with pytest.raises(GenomeError, match=f"{other}layers; plant one of its own"):
         genome_in(contents, SearchConfig(space="layers"))
-    with pytest.raises(GenomeError, match=f"{other}nano with {{'channels': 48, 'length': 6}}; plant"):
+    with pytest.raises(
+        GenomeError, match=f"{other}nano with {{'channels': 48, 'length': 6}}; plant"
+    ):
         genome_in(contents, SearchConfig(space="nano"))
     for wrong in ("", "[]", "{}", "1.5", "true", "[[1]]", "[" * 5000, '{"genome": [1]}'):
         with pytest.raises(GenomeError, match="a genome must be a list of whole numbers"):

@@ -1,4 +1,6 @@
-"""Genome files: what is written is read again, and what somebody broke is one sentence that names the file."""
+"""Genome files: what is written is read again, and what somebody broke is one sentence that names
+the file.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ NANO = GenomeFile(
     "cifar10",
     {"accuracy": 0.5, "params": 1234},
 )
-LAYERS = GenomeFile("layers", LayersSpace((1, 8, 8), 10).sample(rng_for(0, 0)), (1, 8, 8), tuple("0123456789"))
+LAYERS = GenomeFile(
+    "layers", LayersSpace((1, 8, 8), 10).sample(rng_for(0, 0)), (1, 8, 8), tuple("0123456789")
+)
 FILES = {"nano": NANO, "layers": LAYERS}
 
 
@@ -66,7 +70,9 @@ def test_a_genome_reads_as_in_the_space_that_it_was_found_in() -> None:
 
 
 def test_what_may_be_left_out_may_be_left_out(tmp_path: Path) -> None:
-    few = {name: value for name, value in values().items() if name not in ("options", "data", "known")}
+    few = {
+        name: value for name, value in values().items() if name not in ("options", "data", "known")
+    }
     (tmp_path / "g.json").write_text(json.dumps(few), encoding="utf-8")
     file = read_genome(tmp_path / "g.json")
     assert (file.options, file.data, file.known) == ({}, "", {})
@@ -85,7 +91,10 @@ def test_what_has_to_be_there_is_missed(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "nanonas-genome-9"}, f' must be an object with "format": "{FORMAT}", but has \'nanonas-genome-9\''),
+        (
+            {"format": "nanonas-genome-9"},
+            f' must be an object with "format": "{FORMAT}", but has \'nanonas-genome-9\'',
+        ),
         ({"genom": [1]}, " has an unknown field 'genom'; did you mean 'genome'?"),
         ({"space": "nona"}, ": space is 'nona'; did you mean 'nano'?"),
         ({"space": 5}, ": space is 5; known are layers, nano, nasbench201"),
@@ -96,16 +105,24 @@ def test_what_has_to_be_there_is_missed(tmp_path: Path, name: str) -> None:
         ({"genome": None}, ": genome must be a list of whole numbers, but is None"),
         (
             {"genome": [0]},
-            ": a genome of the space 'nano' must have 2 operations or more, one a layer, but has 1.",
+            (
+                ": a genome of the space 'nano' must have 2 operations or more, one a layer, but "
+                "has "
+                "1."
+            ),
         ),
         (
             {"genome": [0, 8]},
-            ": position 1 of a genome of the space 'nano' must be 0 to 7 (0 conv3x3, 1 conv1x1, 2 sep_conv3x3, "
+            ": position 1 of a genome of the space 'nano' must be 0 to 7 (0 conv3x3, 1 conv1x1, 2 "
+            "sep_conv3x3, "
             "3 sep_conv5x5, 4 maxpool, 5 avgpool, 6 skip, 7 zero), but is 8.",
         ),
         ({"input_shape": [32, 32]}, None),
         ({"input_shape": [3, 0, 32]}, None),
-        ({"input_shape": "3x32x32"}, ": input_shape must be a list of whole numbers, but is '3x32x32'"),
+        (
+            {"input_shape": "3x32x32"},
+            ": input_shape must be a list of whole numbers, but is '3x32x32'",
+        ),
         ({"class_names": "cat"}, ": class_names must be a list of names, but is 'cat'"),
         ({"class_names": [1, 2]}, ": class_names must be a list of names, but is [1, 2]"),
         ({"class_names": ["cat"]}, ": classes must be a whole number of 2 or more, but is 1."),
@@ -115,15 +132,24 @@ def test_what_has_to_be_there_is_missed(tmp_path: Path, name: str) -> None:
         ({"data": 5}, ": data must be a source of images, but is 5"),
         (
             {"options": {"chanels": 12}},
-            ": option 'chanels' is 12, but the space 'nano' has channels, length, each a whole number above 0",
+            (
+                ": option 'chanels' is 12, but the space 'nano' has channels, length, each a whole "
+                "number above 0"
+            ),
         ),
         (
             {"options": {"channels": 0}},
-            ": option 'channels' is 0, but the space 'nano' has channels, length, each a whole number above 0",
+            (
+                ": option 'channels' is 0, but the space 'nano' has channels, length, each a whole "
+                "number above 0"
+            ),
         ),
         (
             {"options": {"channels": "many"}},
-            ": option 'channels' is 'many', but the space 'nano' has channels, length, each a whole number above 0",
+            (
+                ": option 'channels' is 'many', but the space 'nano' has channels, length, each a "
+                "whole number above 0"
+            ),
         ),
         (
             {"space": "layers", "options": {"channels": 12}},
@@ -133,7 +159,9 @@ def test_what_has_to_be_there_is_missed(tmp_path: Path, name: str) -> None:
         ({"options": {"length": 1}}, None),
     ],
 )
-def test_what_was_changed_by_hand_is_one_sentence(tmp_path: Path, change: dict[str, Any], message: str | None) -> None:
+def test_what_was_changed_by_hand_is_one_sentence(
+    tmp_path: Path, change: dict[str, Any], message: str | None
+) -> None:
     said = complaint(tmp_path / "g.json", {**values(), **change})
     assert message is None or said == message
 
@@ -162,13 +190,18 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"nowhere/g.json' cannot be written: .*; free space or permissions, then go on"):
+    with pytest.raises(
+        RunError,
+        match=r"nowhere/g.json' cannot be written: .*; free space or permissions, then go on",
+    ):
         NANO.write(tmp_path / "nowhere" / "g.json")
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -180,7 +213,9 @@ JSON = st.recursive(
     inside=st.integers(0, 200) | st.sampled_from(["channels", "length"]) | st.none(),
     value=JSON,
 )
-def test_no_change_by_hand_raises_anything_else(file: str, name: str, inside: Any, value: Any) -> None:
+def test_no_change_by_hand_raises_anything_else(
+    file: str, name: str, inside: Any, value: Any
+) -> None:
     content = values(FILES[file])
     place = content.get(name)
     if isinstance(place, list) and isinstance(inside, int) and place:

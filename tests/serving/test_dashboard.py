@@ -1,4 +1,6 @@
-"""The dashboard without a browser: what it reads, whom it answers, what it leaves in the run's folder."""
+"""The dashboard without a browser: what it reads, whom it answers, what it leaves in the run's
+folder.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ def waiting(run: Run) -> list[str]:
     return [str(request) for _, request in RequestFiles(run.folder.requests).waiting()]
 
 
-# --- what it reads ----------------------------------------------------------------------------------------------------
+# --- what it reads --------------------------------------------------------------------------------
 
 
 def test_what_it_has_read_bit_by_bit_is_what_the_store_holds(run: Run, live: Live) -> None:
@@ -80,7 +82,9 @@ def test_what_it_has_read_bit_by_bit_is_what_the_store_holds(run: Run, live: Liv
 def test_it_reads_only_what_is_new(run: Run, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     plain = RunStore.evaluations
-    monkeypatch.setattr(RunStore, "evaluations", lambda store, since=0: asked.append(since) or plain(store, since))
+    monkeypatch.setattr(
+        RunStore, "evaluations", lambda store, since=0: asked.append(since) or plain(store, since)
+    )
     for _ in range(3):
         live.look()
     assert asked == []
@@ -93,7 +97,9 @@ def test_it_reads_only_what_is_new(run: Run, live: Live, monkeypatch: pytest.Mon
 def test_a_run_that_takes_the_place_of_another(run: Run, live: Live) -> None:
     for path in run.path.iterdir():
         path.unlink()
-    assert len(live.look().record.entries) == 20  # for a moment there is nothing: what was there stays
+    assert (
+        len(live.look().record.entries) == 20
+    )  # for a moment there is nothing: what was there stays
     begun(run.path, 4, seed=5)
     assert [entry.number for entry in live.look().record.entries] == [0, 1, 2, 3]
     assert live.look().record.search["seed"] == 5
@@ -102,7 +108,10 @@ def test_a_run_that_takes_the_place_of_another(run: Run, live: Live) -> None:
 def test_what_goes_on(run: Run, live: Live) -> None:
     view = live.look()
     assert (view.status, view.paused, view.banned) == ("stopped", False, ())
-    assert view.said == "Nobody searches: 20 candidates are evaluated. What you ask for waits until the run is resumed."
+    assert (
+        view.said
+        == "Nobody searches: 20 candidates are evaluated. What you ask for waits until the run is resumed."
+    )
     live.ask("pause")
     assert [(one.words, one.state) for one in live.look().asked] == [("pause", "waits")]
     live.ask("ban", "zero")
@@ -116,7 +125,9 @@ def test_what_goes_on(run: Run, live: Live) -> None:
     assert view.said == "Paused: nothing is begun until you resume."
     assert view.banned == ("zero",)
     assert [one.state for one in view.asked] == ["refused", "taken", "taken"]
-    assert view.asked[0].words.startswith("ban nothing: the space 'nano' has no operation 'nothing'; it has conv3x3")
+    assert view.asked[0].words.startswith(
+        "ban nothing: the space 'nano' has no operation 'nothing'; it has conv3x3"
+    )
     assert view.asked[1].words == "zero is banned from candidate #20 on"
     live.ask("resume")
     search.join(10)
@@ -134,41 +145,62 @@ def test_a_planted_network_is_not_called_random(run: Run, live: Live) -> None:
 
 
 def test_a_dashboard_writes_nothing_but_requests(run: Run, client: Any, guard: Guard) -> None:
-    before = {path.name: path.read_bytes() for path in run.path.iterdir() if "study" not in path.name}
+    before = {
+        path.name: path.read_bytes() for path in run.path.iterdir() if "study" not in path.name
+    }
     with RunStore.read(run.folder.store) as store:
         events = len(store.events())
     client.get("/", headers=OWN)
     press(client, guard, "pause")
-    after = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file() and "study" not in path.name}
+    after = {
+        path.name: path.read_bytes()
+        for path in run.path.iterdir()
+        if path.is_file() and "study" not in path.name
+    }
     assert after == before
     assert [path.name for path in run.path.iterdir() if path.is_dir()] == ["requests"]
     with RunStore.read(run.folder.store) as store:
         assert len(store.events()) == events
 
 
-# --- whom it answers --------------------------------------------------------------------------------------------------
+# --- whom it answers ------------------------------------------------------------------------------
 
 
 def payload(button: str, **state: object) -> dict[str, Any]:
     """What the page posts when a button is pressed."""
-    known = {"pause.children": "Pause", "operation.value": "zero", "genome.value": "[0, 1, 2, 3]", **state}
+    known = {
+        "pause.children": "Pause",
+        "operation.value": "zero",
+        "genome.value": "[0, 1, 2, 3]",
+        **state,
+    }
     names = ["pause", "ban", "plant"]
-    inputs: list[Any] = [{"id": n, "property": "n_clicks", "value": 1 if n == button else None} for n in names]
+    inputs: list[Any] = [
+        {"id": n, "property": "n_clicks", "value": 1 if n == button else None} for n in names
+    ]
     return {
         "output": "..answer.children...operation.value..",
-        "outputs": [{"id": "answer", "property": "children"}, {"id": "operation", "property": "value"}],
+        "outputs": [
+            {"id": "answer", "property": "children"},
+            {"id": "operation", "property": "value"},
+        ],
         "inputs": [*inputs, []],
         "changedPropIds": [f"{button}.n_clicks"],
         "state": [
-            {"id": key.split(".")[0], "property": key.split(".")[1], "value": value} for key, value in known.items()
+            {"id": key.split(".")[0], "property": key.split(".")[1], "value": value}
+            for key, value in known.items()
         ],
     }
 
 
-def press(client: Any, guard: Guard, button: str, headers: dict[str, str] | None = None, **state: object) -> Any:
+def press(
+    client: Any, guard: Guard, button: str, headers: dict[str, str] | None = None, **state: object
+) -> Any:
     own = {**OWN, "X-CSRFToken": guard.token}
     return client.post(
-        "/_dash-update-component", json=payload(button, **state), headers=own if headers is None else headers
+        "/_dash-update-component",
+        json=payload(button, **state),
+        headers=own if headers is None else headers,
     )
 
 
@@ -191,7 +223,10 @@ def test_its_own_page_is_answered(client: Any, guard: Guard, run: Run) -> None:
     ("headers", "reason"),
     [
         ({"Host": "evil.example"}, "does not answer to the host 'evil.example'"),
-        ({"Host": "evil.example:8050", "Origin": "http://evil.example:8050"}, "does not answer to the host"),
+        (
+            {"Host": "evil.example:8050", "Origin": "http://evil.example:8050"},
+            "does not answer to the host",
+        ),
         ({"Host": ""}, "does not answer to the host"),
         ({"Host": "127.0.0.1.evil.example"}, "does not answer to the host"),
         ({"Host": "192.168.0.7:8050"}, "does not answer to the host"),
@@ -205,7 +240,9 @@ def test_its_own_page_is_answered(client: Any, guard: Guard, run: Run) -> None:
         ({"X-CSRFToken": "ü"}, "has not the token"),
     ],
 )
-def test_others_are_refused(client: Any, guard: Guard, run: Run, headers: dict[str, str], reason: str) -> None:
+def test_others_are_refused(
+    client: Any, guard: Guard, run: Run, headers: dict[str, str], reason: str
+) -> None:
     pressed = press(client, guard, "pause", {**OWN, "X-CSRFToken": guard.token, **headers})
     assert pressed.status_code == 403
     assert reason in pressed.text
@@ -259,18 +296,24 @@ def test_addresses_that_others_can_reach() -> None:
     assert everybody.refusal("GET", {"Host": "evil.example:80"})
     assert Guard("::1", 80).local
     assert Guard("::1", 80).refusal("GET", {"Host": "[::1]:80"}) is None
-    assert Guard("127.0.0.1", 80).refusal("GET", {"Host": "localhost:9000"}) is None  # through a tunnel
+    assert (
+        Guard("127.0.0.1", 80).refusal("GET", {"Host": "localhost:9000"}) is None
+    )  # through a tunnel
     assert Guard("127.0.0.1", 80).token != Guard("127.0.0.1", 80).token
 
 
-# --- what it does -----------------------------------------------------------------------------------------------------
+# --- what it does ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("button", "state", "said"),
     [
         ("ban", {"operation.value": None}, "choose an operation first"),
-        ("plant", {"genome.value": "../../secret.json"}, "refused: a genome must be a list of whole numbers"),
+        (
+            "plant",
+            {"genome.value": "../../secret.json"},
+            "refused: a genome must be a list of whole numbers",
+        ),
         ("plant", {"genome.value": None}, "refused: a genome must be a list of whole numbers"),
     ],
 )
@@ -286,9 +329,19 @@ def test_a_paused_search_is_resumed_by_the_same_button(client: Any, guard: Guard
     assert waiting(run) == ["resume"]
 
 
-def updated(client: Any, guard: Guard, output: str, outputs: list[Any], inputs: list[Any], state: list[Any]) -> Any:
-    body = {"output": output, "outputs": outputs, "inputs": inputs, "changedPropIds": [], "state": state}
-    answer = client.post("/_dash-update-component", json=body, headers={**OWN, "X-CSRFToken": guard.token})
+def updated(
+    client: Any, guard: Guard, output: str, outputs: list[Any], inputs: list[Any], state: list[Any]
+) -> Any:
+    body = {
+        "output": output,
+        "outputs": outputs,
+        "inputs": inputs,
+        "changedPropIds": [],
+        "state": state,
+    }
+    answer = client.post(
+        "/_dash-update-component", json=body, headers={**OWN, "X-CSRFToken": guard.token}
+    )
     assert answer.status_code == 200, answer.text
     return json.loads(answer.text)["response"]
 
@@ -301,7 +354,9 @@ def test_a_node_shows_its_difference_to_its_parent(client: Any, guard: Guard, li
     ]
     outputs = [{"id": "node", "property": "children"}, {"id": "shown", "property": "data"}]
     state = [{"id": "shown", "property": "data", "value": None}]
-    shown = json.dumps(updated(client, guard, "..node.children...shown.data..", outputs, inputs, state))
+    shown = json.dumps(
+        updated(client, guard, "..node.children...shown.data..", outputs, inputs, state)
+    )
     assert f'"#{child.number}"' in shown
     assert f'"#{child.candidate.proposal.parents[0]}"' in shown
     assert '"id": "difference"' in shown
@@ -318,13 +373,15 @@ def test_reasons_are_shown_as_text(client: Any, guard: Guard) -> None:
     assert State.PRUNED.value in shown
 
 
-# --- much to draw -----------------------------------------------------------------------------------------------------
+# --- much to draw ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """A run of 2,000."""
-    return Live(begun(tmp_path_factory.mktemp("large") / "run", 2000, length=12).folder).look().record
+    return (
+        Live(begun(tmp_path_factory.mktemp("large") / "run", 2000, length=12).folder).look().record
+    )
 
 
 def test_of_many_dots_some_are_drawn(large: Record) -> None:
@@ -346,11 +403,15 @@ def test_of_a_large_tree_the_last_are_drawn_with_the_way_to_the_winner(large: Re
     for name in ("x", "y", "text"):
         assert list(nodes[name]) == [whole.plot.data[3][name][place] for place in places]
     for name in ("symbol", "size", "color"):
-        assert list(nodes.marker[name]) == [whole.plot.data[3].marker[name][place] for place in places]
+        assert list(nodes.marker[name]) == [
+            whole.plot.data[3].marker[name][place] for place in places
+        ]
     assert first.x[1::3].min() >= 500
     assert len(first.x) % 3 == 0
     assert len(winners.x) == len(whole.plot.data[2].x)
-    assert found.words.startswith("Drawn are the last 1,500 of 2,000, and those on the way to the winner")
+    assert found.words.startswith(
+        "Drawn are the last 1,500 of 2,000, and those on the way to the winner"
+    )
     assert len(found.plot.to_json()) < 0.9 * len(whole.plot.to_json())
 
 
@@ -360,13 +421,20 @@ def test_a_small_tree_is_drawn_whole(live: Live) -> None:
 
 
 def test_colours_and_widths(live: Live) -> None:
-    shown = [board.on_screen(figures.evolution_tree(live.look().record).plot, dark, narrow) for dark, narrow in SCREENS]
+    shown = [
+        board.on_screen(figures.evolution_tree(live.look().record).plot, dark, narrow)
+        for dark, narrow in SCREENS
+    ]
     assert [one["layout"]["font"]["color"] for one in shown] == ["#1a1a1a", "#ececec", "#1a1a1a"]
-    assert ["orientation" in one["data"][-1]["marker"]["colorbar"] for one in shown] == [False, False, True]
+    assert ["orientation" in one["data"][-1]["marker"]["colorbar"] for one in shown] == [
+        False,
+        False,
+        True,
+    ]
     assert shown[0]["data"][-1]["customdata"] == list(range(20))
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def test_a_port_that_is_taken(live: Live) -> None:
@@ -374,7 +442,8 @@ def test_a_port_that_is_taken(live: Live) -> None:
     try:
         port = server.server_address[1]
         with pytest.raises(
-            ConfigError, match=f"nobody can listen at 127.0.0.1, port {port}: .*; choose another --port"
+            ConfigError,
+            match=f"nobody can listen at 127.0.0.1, port {port}: .*; choose another --port",
         ):
             make_server(live, "127.0.0.1", port)
     finally:
@@ -394,14 +463,22 @@ def test_without_dash_it_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.setattr(dashboard.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["dashboard", str(run.path)]) == 2
-    assert capsys.readouterr().err == "nanonas: nanonas dashboard needs dash: pip install 'nanonas[dashboard]'\n"
+    assert (
+        capsys.readouterr().err
+        == "nanonas: nanonas dashboard needs dash: pip install 'nanonas[dashboard]'\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["nowhere"], "'nowhere' does not exist"), (["--port", "70000"], "--port must lie in [0, 65535], but is 70000")],
+    [
+        (["nowhere"], "'nowhere' does not exist"),
+        (["--port", "70000"], "--port must lie in [0, 65535], but is 70000"),
+    ],
 )
-def test_what_cannot_be_shown(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_shown(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["dashboard", *words]) == 2
     assert said in capsys.readouterr().err
 

@@ -1,6 +1,8 @@
-"""The dashboard in a browser: Chromium, driven by playwright. Skipped where either is missing; CI does without.
+"""The dashboard in a browser: Chromium, driven by playwright. Skipped where either is missing; CI
+does without.
 
-pip install 'nanonas[dashboard,browser]' and apt-get install chromium, or let CHROMIUM name another one.
+pip install 'nanonas[dashboard,browser]' and apt-get install chromium, or let CHROMIUM name another
+one.
 """
 
 from __future__ import annotations
@@ -19,10 +21,14 @@ from toys.serving import Run, begun
 from nanonas.serving.watch import Live, make_server
 
 pytest.importorskip("dash", reason="the dashboard needs dash: pip install 'nanonas[dashboard]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'nanonas[browser]'")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install 'nanonas[browser]'"
+)
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium, or set CHROMIUM"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="needs a browser: apt-get install chromium, or set CHROMIUM"
+    ),
     pytest.mark.filterwarnings("default"),  # playwright's own
 ]
 
@@ -55,13 +61,24 @@ def url(run: Run) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Any, url: str) -> Iterator[Any]:
-    """The dashboard, drawn. Nothing that it does may go to another host or into the console as an error."""
+    """The dashboard, drawn.
+
+    Nothing that it does may go to another host or into the console as an error.
+    """
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda one: wrong.append(one.url) if not one.url.startswith((url, "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda one: (
+            wrong.append(one.url) if not one.url.startswith((url, "data:", "blob:")) else None
+        ),
+    )
     page.goto(url)
     page.wait_for_selector("#tree-plot .main-svg")
     page.wait_for_selector("#node h3")
@@ -71,7 +88,12 @@ def page(browser: Any, url: str) -> Iterator[Any]:
 
 
 def trained(page: Any) -> int:
-    return int(page.locator("#cards div", has_text="networks trained").locator("dd").inner_text().replace(",", ""))
+    return int(
+        page.locator("#cards div", has_text="networks trained")
+        .locator("dd")
+        .inner_text()
+        .replace(",", "")
+    )
 
 
 def wait_for(page: Any, condition: str, seconds: float = 10.0) -> float:
@@ -105,7 +127,10 @@ def test_it_outlives_the_search_and_sees_its_restart(page: Any, run: Run) -> Non
     search = run.start(38)
     wait_for(page, "document.querySelector('#said').innerText.startsWith('Searching')")
     search.join()
-    wait_for(page, "document.querySelector('#said').innerText.startsWith('Nobody searches: 38 candidates')")
+    wait_for(
+        page,
+        "document.querySelector('#said').innerText.startsWith('Nobody searches: 38 candidates')",
+    )
     assert trained(page) == 38
 
 
@@ -130,7 +155,9 @@ def test_pause_resume_ban_and_plant(page: Any, run: Run) -> None:
     wait_for(page, "document.querySelector('#asked').innerText.includes('a genome is planted')")
     page.fill("#genome", "../../etc/passwd")
     page.click("#plant")
-    wait_for(page, "document.querySelector('#answer').innerText.startsWith('refused: a genome must be')")
+    wait_for(
+        page, "document.querySelector('#answer').innerText.startsWith('refused: a genome must be')"
+    )
 
     wait_for(page, "document.querySelector('#pause').innerText === 'Resume'")
     page.click("#pause")
@@ -148,7 +175,11 @@ def test_pause_resume_ban_and_plant(page: Any, run: Run) -> None:
 
 def test_a_click_on_a_network_shows_how_it_differs_from_its_parent(page: Any, run: Run) -> None:
     record = Live(run.folder).look().record
-    child = next(e for e in reversed(record.entries) if e.candidate.proposal.parents and e is not record.winner)
+    child = next(
+        e
+        for e in reversed(record.entries)
+        if e.candidate.proposal.parents and e is not record.winner
+    )
     page.locator("#tree-plot").scroll_into_view_if_needed()
     dot = page.evaluate(
         """(number) => {
@@ -174,10 +205,18 @@ def test_a_click_on_a_network_shows_how_it_differs_from_its_parent(page: Any, ru
     page.press("#field", "Enter")
     wait_for(page, f"document.querySelector('#node h3').innerText === '#{child.number}'")
     page.locator("#node button", has_text=f"#{child.candidate.proposal.parents[0]}").first.click()
-    wait_for(page, f"document.querySelector('#node h3').innerText === '#{child.candidate.proposal.parents[0]}'")
+    wait_for(
+        page,
+        (
+            "document.querySelector('#node h3').innerText === "
+            f"'#{child.candidate.proposal.parents[0]}'"
+        ),
+    )
 
 
-def test_another_site_can_neither_ask_nor_look(browser: Any, url: str, run: Run, tmp_path: Path) -> None:
+def test_another_site_can_neither_ask_nor_look(
+    browser: Any, url: str, run: Run, tmp_path: Path
+) -> None:
     """A page of another origin, in a browser that has the dashboard open."""
     context = browser.new_context()
     context.new_page().goto(url)
@@ -199,7 +238,9 @@ def test_another_site_can_neither_ask_nor_look(browser: Any, url: str, run: Run,
     assert not run.folder.requests.exists()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False), (390, True)])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1200, False), (1200, True), (390, False), (390, True)]
+)
 def test_it_fits_any_screen(browser: Any, url: str, width: int, dark: bool) -> None:
     scheme = "dark" if dark else "light"
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)

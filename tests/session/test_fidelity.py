@@ -1,7 +1,9 @@
-"""Whole runs with all that makes candidates cheaper: a scored pool, inherited weights, rungs of shrunk images.
+"""Whole runs with all that makes candidates cheaper: a scored pool, inherited weights, rungs of
+shrunk images.
 
-Most of them are measured in this process, in the order in which workers of different speed would be done; one has real
-workers, which are killed. The oracle is the run of one worker that nothing interrupts.
+Most of them are measured in this process, in the order in which workers of different speed would be
+done; one has real workers, which are killed. The oracle is the run of one worker that nothing
+interrupts.
 """
 
 from __future__ import annotations
@@ -40,11 +42,14 @@ from nanonas.training.train import accuracy
 from nanonas.training.weights import read_weights
 
 SMALL = (
-    "--data digits --image-size 16 --train-images 60 --space nano --channels 2 --length 3 --population 4 --lag 3 "
-    "--stop-epoch 0 --batch-size 30 --precision float32 --device cpu --keep-weights 1 --final-epochs 0"
+    "--data digits --image-size 16 --train-images 60 --space nano --channels 2 --length 3 "
+    "--population 4 --lag 3 "
+    "--stop-epoch 0 --batch-size 30 --precision float32 --device cpu --keep-weights 1 "
+    "--final-epochs 0"
 )
 EVERYTHING = (
-    "--inherit --inherit-audit 0.5 --finalists 2 --halving 2 --rungs 3 --rung-image-size 8 --rung-share 0.5 "
+    "--inherit --inherit-audit 0.5 --finalists 2 --halving 2 --rungs 3 --rung-image-size 8 "
+    "--rung-share 0.5 "
     "--warm-pool 6 --epochs 4"
 )
 STRATEGIES = {
@@ -101,7 +106,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 
 def search(out: Path, name: str, more: str) -> Path:
-    assert cli.main(["search", *SMALL.split(), "--out", str(out), "--name", name, *more.split()]) == 0
+    assert (
+        cli.main(["search", *SMALL.split(), "--out", str(out), "--name", name, *more.split()]) == 0
+    )
     return out / name
 
 
@@ -116,7 +123,13 @@ def content(run: Path) -> list[object]:
         told = [replace(latest[number], seconds=0.0) for number in sorted(latest)]
         from_scratch = accuracies(store)
         best = read_genome(run / "best_genome.json")
-        return [*store.candidates(), *told, best.genome, best.known, from_scratch[best.known["candidate"]]]
+        return [
+            *store.candidates(),
+            *told,
+            best.genome,
+            best.known,
+            from_scratch[best.known["candidate"]],
+        ]
 
 
 def weights(run: Path) -> dict[str, object]:
@@ -141,7 +154,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return run
 
 
-# --- the same run, however it was run ---------------------------------------------------------------------------------
+# --- the same run, however it was run -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -159,7 +172,11 @@ def test_two_workers_come_to_the_same_run(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("cut_after", [9, 17])
 def test_what_a_deadline_cut_is_trained_again_to_the_same_end(
-    tmp_path: Path, whole: Callable[[str], Path], here: Callable[..., None], strategy: str, cut_after: int
+    tmp_path: Path,
+    whole: Callable[[str], Path],
+    here: Callable[..., None],
+    strategy: str,
+    cut_after: int,
 ) -> None:
     here(slots=2, cut_after=cut_after)
     run = everything(tmp_path, "cut", strategy)
@@ -180,7 +197,9 @@ def test_two_real_workers_killed_and_gone_on_with_come_to_the_same_run(
 ) -> None:
     arguments = [*SMALL.split(), *EVERYTHING.split(), *STRATEGIES["aging"].split()]
     run = tmp_path / "killed"
-    before, said = killed(run, [*arguments, "--evaluations", str(TOTAL), "--workers", "2"], after=14)
+    before, said = killed(
+        run, [*arguments, "--evaluations", str(TOTAL), "--workers", "2"], after=14
+    )
     assert before >= 14, said
     monkeypatch.undo()  # real workers from here on
     assert cli.main(["resume", str(run), "--workers", "2"]) == 0
@@ -188,7 +207,7 @@ def test_two_real_workers_killed_and_gone_on_with_come_to_the_same_run(
     assert weights(run) == weights(whole("aging"))
 
 
-# --- what is in it ----------------------------------------------------------------------------------------------------
+# --- what is in it --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -206,7 +225,9 @@ def test_everything_happens_in_so_small_a_run(whole: Callable[[str], Path], stra
     twins = [
         candidate
         for candidate, _ in told
-        if candidate.trained and not candidate.proposal.inherits and candidate.proposal.resumes is None
+        if candidate.trained
+        and not candidate.proposal.inherits
+        and candidate.proposal.resumes is None
         if len(candidate.proposal.parents) == 1 and candidate.proposal.parents[0] >= 6
     ]
     assert twins
@@ -235,24 +256,36 @@ def test_all_weights_stay_where_somebody_may_inherit_or_go_on(whole: Callable[[s
     assert len(with_accuracy) == TOTAL
 
 
-@pytest.mark.parametrize(("flags", "all_stay"), [("--inherit", True), ("--halving 2 --rungs 2", True), ("", False)])
-def test_either_of_both_is_a_reason_to_keep_weights(tmp_path: Path, flags: str, all_stay: bool) -> None:
-    run = search(tmp_path, "run", f"--strategy aging --epochs 2 --evaluations 5 --finalists 0 {flags}")
+@pytest.mark.parametrize(
+    ("flags", "all_stay"), [("--inherit", True), ("--halving 2 --rungs 2", True), ("", False)]
+)
+def test_either_of_both_is_a_reason_to_keep_weights(
+    tmp_path: Path, flags: str, all_stay: bool
+) -> None:
+    run = search(
+        tmp_path, "run", f"--strategy aging --epochs 2 --evaluations 5 --finalists 0 {flags}"
+    )
     assert len(weights(run)) == (5 if all_stay else 1)
 
 
-def test_the_time_of_finalists_is_the_searchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_finalists_is_the_searchs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that was killed among its finalists, and is gone on with, has so much less of --time."""
     clock = iter([1000.0, 1005.0, 1007.0, 1009.0, 1030.0])
     folder = RunFolder(tmp_path / "run")
     with RunStore.begin(folder.store, {}) as store:
-        monkeypatch.setattr("nanonas.engine.storage.store.time", SimpleNamespace(time=lambda: next(clock)))
+        monkeypatch.setattr(
+            "nanonas.engine.storage.store.time", SimpleNamespace(time=lambda: next(clock))
+        )
         for kind in ("started", "ended", "finalists", "finalists", "test set opened"):
             store.event(kind)
     assert search_seconds(folder) == 9.0
 
 
-def test_the_front_has_nothing_that_was_measured_on_shrunk_images(whole: Callable[[str], Path]) -> None:
+def test_the_front_has_nothing_that_was_measured_on_shrunk_images(
+    whole: Callable[[str], Path],
+) -> None:
     with RunStore.read(whole("nsga2") / "study.db") as store:
         latest = store.latest()
     members = [latest[int(path.stem)] for path in (whole("nsga2") / "front").glob("*.json")]
@@ -261,7 +294,9 @@ def test_the_front_has_nothing_that_was_measured_on_shrunk_images(whole: Callabl
     assert any("image_size" in evaluation.metrics for evaluation in latest.values())
 
 
-def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(whole: Callable[[str], Path]) -> None:
+def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(
+    whole: Callable[[str], Path],
+) -> None:
     run = whole("evolution")
     with RunStore.read(run / "study.db") as store:
         from_scratch = accuracies(store)
@@ -271,7 +306,9 @@ def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(wh
     number = best.known["candidate"]
     assert best.known["accuracy"] == from_scratch[number] == max(from_scratch.values())
     assert best.known["weights"] == f"finalists/{number}.safetensors"
-    assert {path.stem for path in (run / "finalists").iterdir()} == {str(number) for number in from_scratch}
+    assert {path.stem for path in (run / "finalists").iterdir()} == {
+        str(number) for number in from_scratch
+    }
     valid = pictures(make_data(read_yaml(run / "config.yaml").search), "cpu")[1]
     for module in (best_module(RunFolder(run)), nanonas.load(run)):
         assert accuracy(module, valid) == best.known["accuracy"]
@@ -283,20 +320,28 @@ def test_show_counts_the_epochs_of_all_that_went_before(
     run = whole("aging")
     assert cli.main(["show", str(run), "--top", str(TOTAL)]) == 0
     said = capsys.readouterr().out
-    rows = {int(words[0]): words for line in said.splitlines() if (words := line.split()) and words[0].isdigit()}
+    rows = {
+        int(words[0]): words
+        for line in said.splitlines()
+        if (words := line.split()) and words[0].isdigit()
+    }
     with RunStore.read(run / "study.db") as store:
         ranked = ranking(store.evaluations())
         candidates = store.candidates()
     for evaluation in ranked:
         budget = candidates[evaluation.number].proposal.budget
         assert budget is not None
-        assert rows[evaluation.number][rows[evaluation.number].index("complete") + 1] == str(budget.epochs)
+        assert rows[evaluation.number][rows[evaluation.number].index("complete") + 1] == str(
+            budget.epochs
+        )
 
 
 def test_finalists_of_an_earlier_session_are_not_trained_again(
     tmp_path: Path, here: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = search(tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9")
+    run = search(
+        tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9"
+    )
     before = content(run)
     first = {path.name: path.stat().st_mtime_ns for path in (run / "finalists").iterdir()}
     assert first
@@ -305,28 +350,48 @@ def test_finalists_of_an_earlier_session_are_not_trained_again(
         here(cut_after=-1)  # whatever is trained is cut
         assert cli.main(["resume", str(run), *more]) == 0
         assert content(run) == before
-        assert {path.name: path.stat().st_mtime_ns for path in (run / "finalists").iterdir()} == first
+        assert {
+            path.name: path.stat().st_mtime_ns for path in (run / "finalists").iterdir()
+        } == first
     said = capsys.readouterr().out
     assert "from scratch" in said
 
 
 @pytest.mark.parametrize("seed", [0, 1])  # an heir is the best, and one from scratch
-def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(tmp_path: Path, seed: int) -> None:
-    run = search(tmp_path, "run", f"--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9 --seed {seed}")
+def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(
+    tmp_path: Path, seed: int
+) -> None:
+    run = search(
+        tmp_path,
+        "run",
+        f"--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9 --seed {seed}",
+    )
     with RunStore.read(run / "study.db") as store:
         told = store.told()
-        heirs = {candidate.number for candidate, _ in finalists(told, 9) if candidate.proposal.inherits}
+        heirs = {
+            candidate.number for candidate, _ in finalists(told, 9) if candidate.proposal.inherits
+        }
         from_scratch = accuracies(store)
     assert {int(path.stem) for path in (run / "finalists").iterdir()} == heirs
     assert from_scratch.keys() > heirs
     best = read_genome(run / "best_genome.json")
-    number, valid = best.known["candidate"], pictures(make_data(read_yaml(run / "config.yaml").search), "cpu")[1]
-    assert best.known["weights"] == f"{'finalists' if number in heirs else 'weights'}/{number}.safetensors"
-    assert accuracy(nanonas.load(run), valid) == best.known["accuracy"] == max(from_scratch.values())
+    number, valid = (
+        best.known["candidate"],
+        pictures(make_data(read_yaml(run / "config.yaml").search), "cpu")[1],
+    )
+    assert (
+        best.known["weights"]
+        == f"{'finalists' if number in heirs else 'weights'}/{number}.safetensors"
+    )
+    assert (
+        accuracy(nanonas.load(run), valid) == best.known["accuracy"] == max(from_scratch.values())
+    )
 
 
 def test_without_finalists_the_best_is_that_of_the_search(tmp_path: Path) -> None:
-    run = search(tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 0")
+    run = search(
+        tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 0"
+    )
     with RunStore.read(run / "study.db") as store:
         best = ranking(store.evaluations())[0]
     assert read_genome(run / "best_genome.json").known == {"candidate": best.number, **best.metrics}
@@ -334,7 +399,7 @@ def test_without_finalists_the_best_is_that_of_the_search(tmp_path: Path) -> Non
     assert sum(p.numel() for p in nanonas.load(run).parameters()) == best.metrics["params"]
 
 
-# --- runs of an earlier version ---------------------------------------------------------------------------------------
+# --- runs of an earlier version -------------------------------------------------------------------
 
 YOUNGER = {
     "search": [
@@ -368,7 +433,9 @@ def begun_before(run: Path) -> None:
                 del proposal[key]
             for key in YOUNGER["budget"]:
                 del proposal["budget"][key]
-            db.execute("UPDATE candidate SET proposal = ? WHERE number = ?", [json.dumps(proposal), number])
+            db.execute(
+                "UPDATE candidate SET proposal = ? WHERE number = ?", [json.dumps(proposal), number]
+            )
     (run / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
@@ -383,7 +450,10 @@ def test_a_run_of_an_earlier_version_goes_on_to_the_same_end(tmp_path: Path, str
 
     def told(path: Path) -> list[object]:
         with RunStore.read(path / "study.db") as store:
-            return [*store.candidates(), *(replace(e, seconds=0.0) for e in store.latest().values())]
+            return [
+                *store.candidates(),
+                *(replace(e, seconds=0.0) for e in store.latest().values()),
+            ]
 
     assert told(run) == told(through)
     assert read_genome(run / "best_genome.json") == read_genome(through / "best_genome.json")

@@ -26,7 +26,9 @@ def told(
     heir: bool = True,
 ) -> Told:
     proposal = Proposal((number,), (0,), budget, inherits=(0,) if heir else ())
-    metrics = {"params": 100.0, "macs": 1000.0, "memory": 2.0} | ({} if accuracy is None else {"accuracy": accuracy})
+    metrics = {"params": 100.0, "macs": 1000.0, "memory": 2.0} | (
+        {} if accuracy is None else {"accuracy": accuracy}
+    )
     return Candidate(number, proposal, key), Evaluation(number, state, metrics)
 
 
@@ -52,7 +54,10 @@ class Scratch:
 
 
 def trained(
-    chosen: list[Told], measure: Measure, store: RunStore, seen: list[tuple[int, float | None]] | None = None
+    chosen: list[Told],
+    measure: Measure,
+    store: RunStore,
+    seen: list[tuple[int, float | None]] | None = None,
 ) -> list[tuple[int, float | None]]:
     def observe(candidate: Candidate, before: Evaluation, after: Evaluation) -> None:
         if seen is not None:
@@ -66,16 +71,24 @@ def trained(
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0, 5), st.sampled_from(State)), max_size=12),
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0, 5), st.sampled_from(State)),
+        max_size=12,
+    ),
     st.integers(0, 5),
 )
 def test_the_best_networks_each_once_and_each_by_the_best_that_it_came_to(
     some: list[tuple[str, int | None, State]], number: int
 ) -> None:
     search = [
-        told(n, key, None if points is None else points / 5, state) for n, (key, points, state) in enumerate(some)
+        told(n, key, None if points is None else points / 5, state)
+        for n, (key, points, state) in enumerate(some)
     ]
-    usable = [one for one in search if one[1].accuracy is not None and one[1].state.value in "complete pruned cut"]
+    usable = [
+        one
+        for one in search
+        if one[1].accuracy is not None and one[1].state.value in "complete pruned cut"
+    ]
     best: dict[str, Told] = {}
     for one in usable:  # the first of equals
         if one[0].key not in best or (one[1].accuracy or 0) > (best[one[0].key][1].accuracy or 0):
@@ -84,7 +97,9 @@ def test_the_best_networks_each_once_and_each_by_the_best_that_it_came_to(
     assert finalists(search, number) == expected[:number]
 
 
-def test_each_is_trained_from_scratch_under_the_whole_budget_and_ranked_by_that(store: RunStore) -> None:
+def test_each_is_trained_from_scratch_under_the_whole_budget_and_ranked_by_that(
+    store: RunStore,
+) -> None:
     chosen = [told(7, "a", 0.9), told(3, "b", 0.8), told(5, "c", 0.7)]
     measure, seen = Scratch(a=0.5, b=0.6, c=0.55), list[tuple[int, float | None]]()
     assert trained(chosen, measure, store, seen) == [(3, 0.6), (5, 0.55), (7, 0.5)]
@@ -107,7 +122,9 @@ def test_what_is_known_of_an_earlier_session_is_not_trained_again(store: RunStor
     assert len(store.events()) == 2
 
 
-def test_what_the_search_itself_has_trained_from_scratch_is_not_trained_again(store: RunStore) -> None:
+def test_what_the_search_itself_has_trained_from_scratch_is_not_trained_again(
+    store: RunStore,
+) -> None:
     whole = told(2, "c", 0.55, budget=WHOLE, heir=False)
     chosen = [
         told(7, "a", 0.9),
@@ -123,14 +140,21 @@ def test_what_the_search_itself_has_trained_from_scratch_is_not_trained_again(st
     assert len(store.events()) == 4
 
 
-def test_what_was_cut_or_failed_counts_for_nothing_and_is_trained_by_the_next_session(store: RunStore) -> None:
+def test_what_was_cut_or_failed_counts_for_nothing_and_is_trained_by_the_next_session(
+    store: RunStore,
+) -> None:
     chosen = [told(7, "a", 0.9), told(3, "b", 0.8), told(5, "c", 0.7), told(6, "d", 0.6)]
     seen = list[tuple[int, float | None]]()
     lost = Scratch(a=State.CUT, b=0.6, c=State.FAILED, d=State.PRUNED)
     assert trained(chosen, lost, store, seen) == [(3, 0.6)]
     assert len(seen) == 4
     assert accuracies(store) == {3: 0.6}
-    assert trained(chosen, Scratch(a=0.7, c=0.1, d=0.2), store) == [(7, 0.7), (3, 0.6), (6, 0.2), (5, 0.1)]
+    assert trained(chosen, Scratch(a=0.7, c=0.1, d=0.2), store) == [
+        (7, 0.7),
+        (3, 0.6),
+        (6, 0.2),
+        (5, 0.1),
+    ]
 
 
 def test_nobody_is_left_where_the_time_was_up(store: RunStore) -> None:

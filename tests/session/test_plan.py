@@ -1,4 +1,6 @@
-"""What a search will take: against real studies by a clock that is not the machine's; and what can hardly work."""
+"""What a search will take: against real studies by a clock that is not the machine's; and what can
+hardly work.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +38,36 @@ from nanonas.session.begin import resolved
 from nanonas.session.plan import Forecast, _Planner
 from nanonas.session.session import FINALS_SHARE, Session
 from nanonas.session.timing import Timed
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.training.measuring.costs import Costs
 from nanonas.training.measuring.memory import peak_memory, training_memory
 from nanonas.training.modules import build_module
 
-BASE = {"data": "digits", "space": "nano", "channels": 2, "length": 6, "precision": "float32", "population": 6}
+BASE = {
+    "data": "digits",
+    "space": "nano",
+    "channels": 2,
+    "length": 6,
+    "precision": "float32",
+    "population": 6,
+}
 
 
 def config(time: str | None = None, evaluations: int | None = None, **search: object) -> Config:
-    """Of a search on the CPU with two workers, and no training of the winner where there is no time for it."""
-    run: dict[str, object] = {"time": time, "evaluations": evaluations, "device": "cpu", "workers": 2}
-    names = {name: search.pop(name) for name in ("generations", "final_share", "out", "final_epochs") if name in search}
+    """Of a search on the CPU with two workers, and no training of the winner where there is no time
+    for it.
+    """
+    run: dict[str, object] = {
+        "time": time,
+        "evaluations": evaluations,
+        "device": "cpu",
+        "workers": 2,
+    }
+    names = {
+        name: search.pop(name)
+        for name in ("generations", "final_share", "out", "final_epochs")
+        if name in search
+    }
     return validated(to_values(validated({"search": {**BASE, **search}, "run": {**run, **names}})))
 
 
@@ -93,12 +113,14 @@ def planner(made: Config) -> _Planner:
     return _Planner(session, 0.0)
 
 
-# --- when a search ends -----------------------------------------------------------------------------------------------
+# --- when a search ends ---------------------------------------------------------------------------
 
 
 @dataclass
 class Clock:
-    """Workers by a clock of their own: what is submitted ends after its time, or is cut at the deadline."""
+    """Workers by a clock of their own: what is submitted ends after its time, or is cut at the
+    deadline.
+    """
 
     slots: int
     took: Callable[[Candidate], float]
@@ -116,10 +138,14 @@ class Clock:
         end, candidate = self.running.pop(0)
         if self.deadline is not None and end > self.deadline:
             self.now = self.deadline
-            return Evaluation(candidate.number, State.CUT, {"accuracy": 0.1}, reason="the time was up")
+            return Evaluation(
+                candidate.number, State.CUT, {"accuracy": 0.1}, reason="the time was up"
+            )
         self.now = end
         if not candidate.trained:
-            return Evaluation(candidate.number, State.COMPLETE, {"naswot": float(candidate.number % 7)})
+            return Evaluation(
+                candidate.number, State.COMPLETE, {"naswot": float(candidate.number % 7)}
+            )
         self.ends[candidate.number] = end
         budget = candidate.proposal.budget
         assert budget is not None
@@ -137,7 +163,15 @@ def searched(made: _Planner, clock: Clock, path: Path) -> list[Candidate]:
     with pytest.MonkeyPatch.context() as patch, RunStore.begin(path, {}) as store:
         patch.setattr(study, "time", SimpleNamespace(time=lambda: clock.now))
         budget = make_budget(search, made.space.classes)
-        real = Study(made.space, make_strategy(search, made.space), clock, store, budget, search.seed, grace=0.0)
+        real = Study(
+            made.space,
+            make_strategy(search, made.space),
+            clock,
+            store,
+            budget,
+            search.seed,
+            grace=0.0,
+        )
         generations = run.generations
         if (run.evaluations, generations, clock.deadline) == (None, None, None):
             generations = 100
@@ -156,8 +190,12 @@ DURATIONS = st.lists(st.floats(0.1, 9), min_size=1, max_size=9)
     workers=st.integers(1, 4),
     lag=st.integers(1, 9),
     pool=st.sampled_from([0, 0, 5]),
-    wrapped=st.sampled_from([{}, {"inherit": True}, {"halving": 2}, {"halving": 3, "inherit": True}]),
-    ends=st.sampled_from([(None, 3, None), (17, None, None), (17, 2, None), (None, None, 30.0), (25, None, 20.0)]),
+    wrapped=st.sampled_from(
+        [{}, {"inherit": True}, {"halving": 2}, {"halving": 3, "inherit": True}]
+    ),
+    ends=st.sampled_from(
+        [(None, 3, None), (17, None, None), (17, 2, None), (None, None, 30.0), (25, None, 20.0)]
+    ),
 )
 def test_an_imagined_search_ends_when_a_real_one_does(
     tmp_path_factory: pytest.TempPathFactory,
@@ -189,7 +227,8 @@ def test_an_imagined_search_ends_when_a_real_one_does(
     assert deadline is not None or len(asked) == pool + len(expected)
 
 
-COSTS = {  # by budget, not by number: what the plan knows of a search is how many candidates are of which kind
+# by budget, not by number: what the plan knows of a search is how many candidates are of which kind
+COSTS = {
     "plain": {},
     "inherit": {"inherit": True, "inherit_audit": 0.25},
     "inherit, evolution": {"inherit": True, "strategy": "evolution"},
@@ -237,7 +276,9 @@ def test_a_candidate_takes_its_epochs_of_its_share_of_its_pixels(machine: Machin
     found = planner(config(image_size=16, halving=3, epochs=9))
     training, validation = machine.epoch_seconds, 0.1 * machine.epoch_seconds
     middle = found.genomes[round(0.5 * (len(found.genomes) - 1))]
-    place = [found.space.decode(genome).macs for genome in found.genomes].index(found.space.decode(middle).macs)
+    place = [found.space.decode(genome).macs for genome in found.genomes].index(
+        found.space.decode(middle).macs
+    )
     for budget, epochs, pixels in (
         (Budget(9), 9, 1.0),
         (Budget(9, begin=3), 6, 1.0),
@@ -257,7 +298,9 @@ def test_the_whole_time_is_planned_and_what_a_search_leaves_is_the_winners(
     full = planner(config(time="1h", inherit=inherit, final_share=share)).plan()
     searching = 3600 * (1 - share)
     assert full.search_seconds == pytest.approx(searching * (1 - FINALS_SHARE * inherit))
-    assert full.final_seconds == pytest.approx(full.seconds - full.search_seconds - full.finalists_seconds)
+    assert full.final_seconds == pytest.approx(
+        full.seconds - full.search_seconds - full.finalists_seconds
+    )
     assert full.seconds == pytest.approx(3600) or share == 0
     assert (full.final_epochs > 0) == (share > 0)
     early = planner(config(time="1h", evaluations=8, inherit=inherit, final_share=share)).plan()
@@ -277,18 +320,25 @@ def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -
     assert found.finalists_seconds == pytest.approx(2 * each)  # three of them, on two workers
     assert found.final_epochs == 7
     assert planner(config(evaluations=30, final_epochs=7)).plan().finalists_seconds == 0
-    assert planner(config(evaluations=1, inherit=True, finalists=50)).plan().finalists_seconds == pytest.approx(each)
+    assert planner(
+        config(evaluations=1, inherit=True, finalists=50)
+    ).plan().finalists_seconds == pytest.approx(each)
 
 
 def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> None:
-    plain, kept = (planner(config(evaluations=200, epochs=4, **more)).plan().disk for more in ({}, {"inherit": True}))
+    plain, kept = (
+        planner(config(evaluations=200, epochs=4, **more)).plan().disk
+        for more in ({}, {"inherit": True})
+    )
     halved = planner(config(evaluations=200, epochs=4, halving=2)).plan().disk
     assert kept == halved
     rows = 200 * plan._ROW / 2**20
-    assert (kept - rows) / (plain - rows) == pytest.approx(203 / 23)  # --keep-weights 20, and three of the winner
+    assert (kept - rows) / (plain - rows) == pytest.approx(
+        203 / 23
+    )  # --keep-weights 20, and three of the winner
 
 
-# --- what can hardly work ---------------------------------------------------------------------------------------------
+# --- what can hardly work -------------------------------------------------------------------------
 
 
 def advised(made: Config, words: str) -> str:
@@ -304,15 +354,23 @@ def flag(sentence: str, name: str) -> str:
 
 
 def test_a_search_that_fits_needs_no_advice(machine: Machine) -> None:
-    assert planner(config(evaluations=100, max_params=10**6, max_latency_ms=100, max_memory_mb=100)).plan().advice == ()
+    assert (
+        planner(config(evaluations=100, max_params=10**6, max_latency_ms=100, max_memory_mb=100))
+        .plan()
+        .advice
+        == ()
+    )
 
 
 @pytest.mark.parametrize("name", ["params", "macs"])
 @pytest.mark.parametrize("place", [0.0, 0.02])
 def test_limits_that_hardly_a_network_meets(machine: Machine, name: str, place: float) -> None:
-    space: SearchSpace = planner(config()).space
+    space: Space = planner(config()).space
     costs = [getattr(network, name) for _, network in planner(config()).drawn]
-    costs += [getattr(space.decode(space.sample(np.random.default_rng(seed))), name) for seed in range(400)]
+    costs += [
+        getattr(space.decode(space.sample(np.random.default_rng(seed))), name)
+        for seed in range(400)
+    ]
     limit = int(np.quantile(costs, place)) - (place == 0.0)
     said = advised(config(evaluations=100, **{f"max_{name}": limit}), "random networks have")
     assert f"at most {limit:,} {'parameters' if name == 'params' else 'MACs'}" in said
@@ -332,7 +390,9 @@ def test_of_two_limits_the_tighter_one_is_to_be_wider(machine: Machine) -> None:
 def test_measured_limits_that_no_network_meets(machine: Machine, name: str, limit: float) -> None:
     hyphened = name.replace("_", "-")
     said = advised(config(evaluations=100, **{f"max_{name}": limit}), f"--max-{hyphened}")
-    assert said.startswith(f"none of the timed networks meets --max-{hyphened} {limit:g}, the best has {2 * limit:g}: ")
+    assert said.startswith(
+        f"none of the timed networks meets --max-{hyphened} {limit:g}, the best has {2 * limit:g}: "
+    )
     wider = float(flag(said, f"max-{hyphened}"))
     made = config(evaluations=100, **{f"max_{name}": wider})
     assert not advised(made, f"--max-{hyphened}")
@@ -349,7 +409,8 @@ def test_measured_limits_that_no_network_meets(machine: Machine, name: str, limi
     ],
 )
 @pytest.mark.parametrize(
-    "ends", [{"time": "40s"}, {"evaluations": 7}, {"generations": 1}, {"time": "40s", "evaluations": 7}]
+    "ends",
+    [{"time": "40s"}, {"evaluations": 7}, {"generations": 1}, {"time": "40s", "evaluations": 7}],
 )
 def test_a_search_of_fewer_than_two_populations(
     machine: Machine, more: dict[str, object], ends: dict[str, object]
@@ -357,7 +418,9 @@ def test_a_search_of_fewer_than_two_populations(
     """What is advised helps, and gives five populations."""
     words = "fewer than two populations"
     said = advised(config(**ends, **more), words)  # type: ignore[arg-type]
-    assert all(f"--{name} " in said for name in ends if name != "evaluations" or "time" not in ends), said
+    assert all(
+        f"--{name} " in said for name in ends if name != "evaluations" or "time" not in ends
+    ), said
     better: dict[str, object] = {}
     for name in ends:
         value = flag(said, name) if f"--{name} " in said else ends[name]
@@ -375,19 +438,26 @@ def test_random_search_has_no_populations(machine: Machine) -> None:
     assert planner(config(strategy="random", evaluations=3)).plan().advice == ()
 
 
-def test_more_workers_than_the_memory_holds(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_workers_than_the_memory_holds(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nanonas.training.measuring.memory.device_memory", lambda device: 1000.0)
     machine.worker_memory = 300.0
     made = config(evaluations=100)
     crowded = replace(made, run=replace(made.run, workers=5))
     said = advised(crowded, "workers need")
-    assert said == "5 workers need 1.5 GiB, but there are 1000 MiB: take --workers 3 or a smaller --batch-size"
+    assert (
+        said
+        == "5 workers need 1.5 GiB, but there are 1000 MiB: take --workers 3 or a smaller --batch-size"
+    )
     assert not advised(replace(made, run=replace(made.run, workers=3)), "workers need")
     monkeypatch.setattr("nanonas.training.measuring.memory.device_memory", lambda device: None)
     assert not advised(crowded, "workers need")  # who knows
 
 
-def test_weights_that_the_disk_does_not_hold(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_the_disk_does_not_hold(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Path] = []
 
     def usage(path: Path) -> SimpleNamespace:
@@ -395,7 +465,9 @@ def test_weights_that_the_disk_does_not_hold(tmp_path: Path, machine: Machine, m
         return SimpleNamespace(free=2**19)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    made = config(evaluations=500, inherit=True, out=tmp_path / "not" / "there", length=12, channels=8)
+    made = config(
+        evaluations=500, inherit=True, out=tmp_path / "not" / "there", length=12, channels=8
+    )
     said = advised(made, "of the disk are free")
     assert said.startswith("weights and store need ")
     assert "512 MiB" not in said
@@ -403,7 +475,7 @@ def test_weights_that_the_disk_does_not_hold(tmp_path: Path, machine: Machine, m
     assert asked == [tmp_path]
 
 
-# --- what is said -----------------------------------------------------------------------------------------------------
+# --- what is said ---------------------------------------------------------------------------------
 
 
 def said(found: Forecast, width: int) -> list[str]:
@@ -417,11 +489,19 @@ def said(found: Forecast, width: int) -> list[str]:
     "more",
     [
         {"evaluations": 100},
-        {"time": "40s", "inherit": True, "max_latency_ms": 1.0, "max_memory_mb": 0.25, "max_params": 10},
+        {
+            "time": "40s",
+            "inherit": True,
+            "max_latency_ms": 1.0,
+            "max_memory_mb": 0.25,
+            "max_params": 10,
+        },
         {"evaluations": 7, "halving": 3, "warm_pool": 10, "max_macs": 1000, "max_params": 10**9},
     ],
 )
-def test_a_plan_has_eighty_columns_and_loses_no_word(machine: Machine, more: dict[str, object]) -> None:
+def test_a_plan_has_eighty_columns_and_loses_no_word(
+    machine: Machine, more: dict[str, object]
+) -> None:
     machine.epoch_seconds, machine.worker_memory = 4000.0, 10**9
     found = planner(config(**more)).plan()  # type: ignore[arg-type]
     assert found.advice
@@ -435,13 +515,19 @@ def test_a_plan_has_eighty_columns_and_loses_no_word(machine: Machine, more: dic
 def test_the_command_takes_a_file_and_flags_and_says_what_it_has_found(
     tmp_path: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = {"search": {**BASE, "epochs": 4}, "run": {"evaluations": 50, "device": "cpu", "workers": 2}}
+    values = {
+        "search": {**BASE, "epochs": 4},
+        "run": {"evaluations": 50, "device": "cpu", "workers": 2},
+    }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     assert cli.main(["plan", "--config", str(tmp_path / "c.yaml")]) == 0
     by_file = capsys.readouterr().out
     assert "4 epochs" in by_file
     assert "50 candidates in" in by_file
-    assert cli.main(["plan", "--config", str(tmp_path / "c.yaml"), "--evaluations", "70", "--inherit"]) == 0
+    assert (
+        cli.main(["plan", "--config", str(tmp_path / "c.yaml"), "--evaluations", "70", "--inherit"])
+        == 0
+    )
     by_flags = capsys.readouterr().out
     assert "70 candidates in" in by_flags
     assert "finalists" in by_flags
@@ -500,12 +586,13 @@ class Untrainable:
 
 def test_a_network_that_cannot_be_trained_here_is_one_sentence() -> None:
     with pytest.raises(
-        RunError, match=r"parameters cannot be trained here: AttributeError: .*; a smaller --batch-size"
+        RunError,
+        match=r"parameters cannot be trained here: AttributeError: .*; a smaller --batch-size",
     ):
         plan.timed([Untrainable()], [(0,) * 6], 0.1, False)  # type: ignore[list-item]
 
 
-# --- what cannot be searched cannot be planned, either ----------------------------------------------------------------
+# --- what cannot be searched cannot be planned, either --------------------------------------------
 
 
 @pytest.mark.parametrize("verb", ["search", "plan"])
@@ -514,20 +601,29 @@ def test_a_network_that_cannot_be_trained_here_is_one_sentence() -> None:
     [
         (
             "--halving 2 --rung-image-size 9",
-            "the first rung's images must be 8 pixels a side at most, as large as they are, but rung_image_size is 9",
+            (
+                "the first rung's images must be 8 pixels a side at most, as large as they are, "
+                "but "
+                "rung_image_size is 9"
+            ),
         ),
         (
             "--halving 3 --epochs 1",
-            "successive halving needs two rungs of different length, but 3 rungs up to epochs = 1 with halving = 3 "
+            "successive halving needs two rungs of different length, but 3 rungs up to epochs = 1 "
+            "with halving = 3 "
             "make one; raise --epochs or --rungs",
         ),
         (
             "--halving 1",
-            "the command line: search.halving is 1, but one of 2 or more is promoted; 0 is for none (--halving)",
+            (
+                "the command line: search.halving is 1, but one of 2 or more is promoted; 0 is for "
+                "none (--halving)"
+            ),
         ),
         (
             "--inherit --strategy random",
-            "the command line: search.inherit is on (--inherit), but the strategy 'random' has no children that could "
+            "the command line: search.inherit is on (--inherit), but the strategy 'random' has no "
+            "children that could "
             "inherit; take another --strategy",
         ),
         (
@@ -536,14 +632,21 @@ def test_a_network_that_cannot_be_trained_here_is_one_sentence() -> None:
         ),
         (
             "--inherit --finalists -2",
-            "the command line: search.finalists is -2, but must be greater than or equal to 0 (--finalists)",
+            (
+                "the command line: search.finalists is -2, but must be greater than or equal to 0 "
+                "(--finalists)"
+            ),
         ),
         (
             "--strategy nsga2 --objectives accuracy speed",
-            "the command line: search.objectives has 'speed', which is unknown (--objectives); known are accuracy, "
+            "the command line: search.objectives has 'speed', which is unknown (--objectives); "
+            "known are accuracy, "
             "params, macs, latency, memory",
         ),
-        ("--time soon", "--time is 'soon', but must be a duration above 0 such as 90s, 30m or 1h30m"),
+        (
+            "--time soon",
+            "--time is 'soon', but must be a duration above 0 such as 90s, 30m or 1h30m",
+        ),
         ("--train-images 3", "train_images must be 10, one for each class, or more, but is 3"),
     ],
 )
@@ -557,7 +660,19 @@ def test_what_cannot_work_is_one_sentence_before_anything_is_begun(
 ) -> None:
     monkeypatch.setattr(plan, "timed", None)  # no network is timed
     monkeypatch.setattr(session_module, "WorkerPool", None)
-    command = [verb, "--data", "digits", "--space", "nano", "--device", "cpu", "--out", str(tmp_path), "--name", "run"]
+    command = [
+        verb,
+        "--data",
+        "digits",
+        "--space",
+        "nano",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path),
+        "--name",
+        "run",
+    ]
     assert cli.main([*command, *flags.split()]) == 2
     assert capsys.readouterr().err == f"nanonas: {words}\n"
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,9 @@ SPACE = LayersSpace((3, 32, 32), 10)
 
 
 def layer(kind: str = "Conv2D", **decisions: Attribute) -> tuple[int, ...]:
-    """The integers of a layer: a 3×3 convolution of 16 filters with relu where nothing else is said."""
+    """The integers of a layer: a 3×3 convolution of 16 filters with relu where nothing else is
+    said.
+    """
     said = {**DEFAULTS, "filters": 16, "kernel": 3, "activation": "relu", "kind": kind, **decisions}
     return tuple(DECISIONS[name].index(said[name]) for name in NAMES)
 
@@ -46,7 +48,11 @@ def test_the_tables_agree() -> None:
     assert all(len(PRIOR[name]) == len(DECISIONS[name]) for name in NAMES)
     assert all(weight > 0 for name in NAMES for weight in PRIOR[name][(name == "skip") :])
     assert SPACE.options() == DECISIONS
-    assert [DECISIONS["kind"][n] for n in (layers.CONV, layers.NORM, layers.DENSE)] == ["Conv2D", "BatchNorm", "Dense"]
+    assert [DECISIONS["kind"][n] for n in (layers.CONV, layers.NORM, layers.DENSE)] == [
+        "Conv2D",
+        "BatchNorm",
+        "Dense",
+    ]
 
 
 def test_a_norm_goes_between_a_convolution_and_its_activation() -> None:
@@ -62,23 +68,36 @@ def test_a_norm_behind_a_norm_has_no_effect() -> None:
     once, norm = decoded(layer(), layer("BatchNorm"), DROP), layer("BatchNorm")
     assert decoded(norm, norm, layer()).key == decoded(norm, norm, norm, layer()).key
     assert decoded(layer(activation="none"), norm, norm, DROP).key != once.key
-    assert ops(decoded(layer(activation="none"), norm, norm)) == ["conv", "norm", "globalpool", "dense"]
+    assert ops(decoded(layer(activation="none"), norm, norm)) == [
+        "conv",
+        "norm",
+        "globalpool",
+        "dense",
+    ]
 
 
 def test_a_separable_convolution_is_depthwise_then_1x1() -> None:
-    network = decoded(DROP, layer(filters=24), layer(separable=True, stride=2, kernel=5, filters=32))
+    network = decoded(
+        DROP, layer(filters=24), layer(separable=True, stride=2, kernel=5, filters=32)
+    )
     depthwise, pointwise = [node for node in network.nodes if node.op == "conv"][1:]
     assert [depthwise[name] for name in ("groups", "kernel", "stride", "bias")] == [24, 5, 2, False]
     assert [pointwise[name] for name in ("groups", "kernel", "stride", "bias")] == [1, 1, 1, True]
     assert pointwise.shape == (32, 16, 16)
-    plain, separable = (decoded(DROP, DROP, layer(kernel=1, separable=value)) for value in (False, True))
+    plain, separable = (
+        decoded(DROP, DROP, layer(kernel=1, separable=value)) for value in (False, True)
+    )
     assert plain.key == separable.key
 
 
 def test_dense_pools_first_and_spatial_layers_behind_it_are_dead() -> None:
-    network = decoded(layer(), layer("Dense", units=64), layer(), layer("MaxPool"), layer("BatchNorm"), DROP)
+    network = decoded(
+        layer(), layer("Dense", units=64), layer(), layer("MaxPool"), layer("BatchNorm"), DROP
+    )
     assert ops(network) == ["conv", "act", "globalpool", "dense", "act", "norm", "dropout", "dense"]
-    assert decoded(layer(), layer("Dense", units=64), layer("BatchNorm"), DROP).nodes[4].op == "norm"
+    assert (
+        decoded(layer(), layer("Dense", units=64), layer("BatchNorm"), DROP).nodes[4].op == "norm"
+    )
 
 
 def test_strides_and_pools_stop_at_size_1() -> None:
@@ -109,7 +128,9 @@ def test_a_skip_is_projected_only_where_shapes_differ() -> None:
 
 
 def test_a_concat_beyond_512_channels_is_an_add() -> None:
-    network = decoded(*[layer("BatchNorm" if n % 2 else "Dropout", skip=1, join="concat") for n in range(20)])
+    network = decoded(
+        *[layer("BatchNorm" if n % 2 else "Dropout", skip=1, join="concat") for n in range(20)]
+    )
     assert max(node.shape[0] for node in network.nodes) == 3 * 2**7
     assert {"add", "concat"} <= set(ops(network))
 
@@ -137,8 +158,20 @@ def test_edits_keep_skips_on_their_layers() -> None:
         return [genes[NAMES.index("skip")] for genes in chained]
 
     before = [layer(skip=skip) for skip in (0, 0, 1, 3, 2)]  # from places -, -, 2, 1, 3
-    assert skips(layers.insert(before, 2, DROP)) == [0, 0, 0, 2, 4, 2]  # from places -, -, -, 2, 1, 4
-    assert skips(layers.remove(before, 1)) == [0, 1, 2, 2]  # 2 is gone: from its input; then 1 and 2
+    assert skips(layers.insert(before, 2, DROP)) == [
+        0,
+        0,
+        0,
+        2,
+        4,
+        2,
+    ]  # from places -, -, -, 2, 1, 4
+    assert skips(layers.remove(before, 1)) == [
+        0,
+        1,
+        2,
+        2,
+    ]  # 2 is gone: from its input; then 1 and 2
     assert skips(layers.remove(before, 0)) == [0, 1, 3, 2]
     for place in range(len(before) + 1):
         assert layers.remove(layers.insert(before, place, DROP), place) == before
@@ -153,10 +186,16 @@ def test_crossover_joins_a_beginning_and_an_end() -> None:
         number = len(child) // WIDTH
         lengths.add(number)
         assert MIN_LAYERS <= number <= MAX_LAYERS
-        kinds = [child[n * WIDTH : n * WIDTH + 9] for n in range(number)]  # all decisions but the skip
+        kinds = [
+            child[n * WIDTH : n * WIDTH + 9] for n in range(number)
+        ]  # all decisions but the skip
         sources = [[g[n : n + 9] for n in range(0, len(g), WIDTH)] for g in (a, b)]
         first, second = sources
-        cuts = [n for n in range(number + 1) if kinds == first[:n] + second[len(second) - (number - n) :]]
+        cuts = [
+            n
+            for n in range(number + 1)
+            if kinds == first[:n] + second[len(second) - (number - n) :]
+        ]
         assert cuts
     assert len(lengths) > 10
 
@@ -169,22 +208,33 @@ def test_mutation_makes_every_kind_of_edit_and_stays_in_bounds() -> None:
         lengths.add(len(genome) // WIDTH)
         assert MIN_LAYERS <= len(genome) // WIDTH <= MAX_LAYERS
     assert len(lengths) >= 10
-    assert {genome[n] for genome in [SPACE.mutate(genome, rng)] for n in range(0, len(genome), WIDTH)} <= set(range(6))
+    assert {
+        genome[n] for genome in [SPACE.mutate(genome, rng)] for n in range(0, len(genome), WIDTH)
+    } <= set(range(6))
 
 
 @pytest.mark.parametrize(
-    ("rates", "number"), [((1, 0, 0, 0), MAX_LAYERS), ((0, 1, 0, 0), MIN_LAYERS)], ids=["no room", "nothing to remove"]
+    ("rates", "number"),
+    [((1, 0, 0, 0), MAX_LAYERS), ((0, 1, 0, 0), MIN_LAYERS)],
+    ids=["no room", "nothing to remove"],
 )
-def test_mutation_finds_a_way_where_its_rates_leave_none(rates: tuple[float, float, float, float], number: int) -> None:
+def test_mutation_finds_a_way_where_its_rates_leave_none(
+    rates: tuple[float, float, float, float], number: int
+) -> None:
     space = LayersSpace((3, 32, 32), 10, rates=rates)
     genome = chain(*[layer()] * number)
-    assert space.decode(space.mutate(genome, np.random.default_rng(0))).key != space.decode(genome).key
+    assert (
+        space.decode(space.mutate(genome, np.random.default_rng(0))).key != space.decode(genome).key
+    )
 
 
 @pytest.mark.parametrize(
-    ("rate", "change"), [((1, 0, 0, 0), 1), ((0, 1, 0, 0), -1), ((0, 0, 1, 0), 0), ((0, 0, 0, 1), 0)]
+    ("rate", "change"),
+    [((1, 0, 0, 0), 1), ((0, 1, 0, 0), -1), ((0, 0, 1, 0), 0), ((0, 0, 0, 1), 0)],
 )
-def test_each_rate_is_that_of_its_edit(rate: tuple[float, float, float, float], change: int) -> None:
+def test_each_rate_is_that_of_its_edit(
+    rate: tuple[float, float, float, float], change: int
+) -> None:
     space, rng = LayersSpace((3, 32, 32), 10, rates=rate), np.random.default_rng(0)
     genome = chain(*[layer()] * 10)
     for _ in range(20):
@@ -196,7 +246,10 @@ def test_random_chains_are_sensible_cnns() -> None:
     networks = [SPACE.decode(SPACE.sample(rng)) for _ in range(300)]
     assert np.mean([network.params <= 250_000 for network in networks]) > 0.6
     assert 50_000 < np.median([network.params for network in networks]) < 250_000
-    last = [next(n for n in network.nodes if n.op == "globalpool").input_shapes[0][1] for network in networks]
+    last = [
+        next(n for n in network.nodes if n.op == "globalpool").input_shapes[0][1]
+        for network in networks
+    ]
     assert set(last) <= {1, 2, 4, 8, 16, 32}
     assert np.mean([size in (2, 4, 8) for size in last]) > 0.85
 
@@ -225,17 +278,23 @@ def test_describe_is_one_line_a_layer() -> None:
     [
         (
             [0] * 34,
-            "a genome of the space 'layers' has 11 integers a layer and 3 to 20 layers, 33 to 220 integers in steps "
+            "a genome of the space 'layers' has 11 integers a layer and 3 to 20 layers, 33 to 220 "
+            "integers in steps "
             "of 11, but has 34.",
         ),
         (
             [0] * 12 + [10] + [0] * 20,
-            "position 12 of a genome of the space 'layers' (layer 2, filters) must be 0 to 9, one of "
+            "position 12 of a genome of the space 'layers' (layer 2, filters) must be 0 to 9, one "
+            "of "
             "(8, 16, 24, 32, 48, 64, 96, 128, 192, 256), but is 10.",
         ),
         (
             [0] * 25 + [-1] + [0] * 7,
-            "position 25 of a genome of the space 'layers' (layer 3, stride) must be 0 to 1, one of (1, 2), but is -1.",
+            (
+                "position 25 of a genome of the space 'layers' (layer 3, stride) must be 0 to 1, "
+                "one "
+                "of (1, 2), but is -1."
+            ),
         ),
     ],
 )

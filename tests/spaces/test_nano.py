@@ -32,7 +32,10 @@ def test_stem_reduction_and_classifier_are_always_there() -> None:
     frame = ["conv", "norm", "act", "conv", "norm", "act", "globalpool", "dense"]
     assert ops([ZERO, ZERO]) == frame
     network = NanoSpace((3, 32, 32), 10, channels=16).decode([ZERO, ZERO])
-    assert [node.shape for node in network.nodes if node.op == "conv"] == [(16, 32, 32), (32, 16, 16)]
+    assert [node.shape for node in network.nodes if node.op == "conv"] == [
+        (16, 32, 32),
+        (32, 16, 16),
+    ]
     assert network.params == 27 * 16 + 2 * 16 + 9 * 16 * 32 + 2 * 32 + 33 * 10
 
 
@@ -49,7 +52,9 @@ def test_stem_reduction_and_classifier_are_always_there() -> None:
         (ZERO, []),
     ],
 )
-def test_each_operation_runs_once_with_a_residual_around_it(operation: int, added: list[str]) -> None:
+def test_each_operation_runs_once_with_a_residual_around_it(
+    operation: int, added: list[str]
+) -> None:
     network = NanoSpace().decode([operation, ZERO])
     assert [node.op for node in network.nodes][3:-5] == added
     if added:
@@ -106,10 +111,14 @@ def test_describe_names_the_operations() -> None:
     [
         (
             [0, 8],
-            "position 1 of a genome of the space 'nano' must be 0 to 7 (0 conv3x3, 1 conv1x1, 2 sep_conv3x3, "
+            "position 1 of a genome of the space 'nano' must be 0 to 7 (0 conv3x3, 1 conv1x1, 2 "
+            "sep_conv3x3, "
             "3 sep_conv5x5, 4 maxpool, 5 avgpool, 6 skip, 7 zero), but is 8.",
         ),
-        ([3], "a genome of the space 'nano' must have 2 operations or more, one a layer, but has 1."),
+        (
+            [3],
+            "a genome of the space 'nano' must have 2 operations or more, one a layer, but has 1.",
+        ),
     ],
 )
 def test_bad_genomes_get_one_sentence(genome: list[int], message: str) -> None:
@@ -121,5 +130,7 @@ def test_bad_genomes_get_one_sentence(genome: list[int], message: str) -> None:
 def test_bad_settings_get_one_sentence() -> None:
     with pytest.raises(ConfigError, match=r"^channels must be 1 or more, but is 0\.$"):
         NanoSpace(channels=0)
-    with pytest.raises(ConfigError, match=r"^length must be 2 or more, one operation a layer, but is 1\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^length must be 2 or more, one operation a layer, but is 1\.$"
+    ):
         NanoSpace(length=1)

@@ -34,9 +34,11 @@ def published(*columns: str) -> list[list]:
 
 
 def written(genome: Genome, x: str = "x", labels: Sequence[int] = (0,) * 6) -> str:
-    """What a cell computes, as a formula by the paper's definition: zeros left out, sums flat and sorted.
+    """What a cell computes, as a formula by the paper's definition: zeros left out, sums flat and
+    sorted.
 
-    A convolution bears the label of its edge. With one label for all, convolutions that are shared look doubled.
+    A convolution bears the label of its edge. With one label for all, convolutions that are shared
+    look doubled.
     """
     nodes: list[list[str]] = [[x], [], [], []]
     edges = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
@@ -49,7 +51,9 @@ def written(genome: Genome, x: str = "x", labels: Sequence[int] = (0,) * 6) -> s
         elif number == POOL:
             nodes[target].append(f"avgpool3/1({read})")
         else:
-            nodes[target].append(f"norm(conv{1 if number == CONV1 else 3}/1{label or ''}(act({read})))")
+            nodes[target].append(
+                f"norm(conv{1 if number == CONV1 else 3}/1{label or ''}(act({read})))"
+            )
     return summed(nodes[3]) or f"zero({x})"
 
 
@@ -67,7 +71,7 @@ def drawn(network: Network) -> str:
     return said[network.nodes[-1].name]
 
 
-# --- which cells are one network --------------------------------------------------------------------------------------
+# --- which cells are one network ------------------------------------------------------------------
 
 
 def test_keys_tell_apart_just_what_differs_by_more_than_the_names_of_its_convolutions() -> None:
@@ -81,7 +85,9 @@ def test_keys_tell_apart_just_what_differs_by_more_than_the_names_of_its_convolu
             renamed.append(written(genome, labels=labels.tolist()))
         formulas.append(min(renamed))
     keys = [SPACE.key(genome) for genome in CELLS]
-    assert len(set(keys)) == len(set(formulas)) == len(set(zip(keys, formulas, strict=True))) == 5260
+    assert (
+        len(set(keys)) == len(set(formulas)) == len(set(zip(keys, formulas, strict=True))) == 5260
+    )
 
 
 def test_networks_as_drawn_are_told_apart_as_keys_are() -> None:
@@ -96,17 +102,23 @@ def test_networks_as_drawn_are_told_apart_as_keys_are() -> None:
 
 
 def test_the_published_classes_hold_one_network_for_each_number_of_parameters() -> None:
-    """The classes are those of the official string, which differs from what is computed in two ways.
+    """The classes are those of the official string, which differs from what is computed in two
+    ways.
 
-    It forgets whether a convolution is shared or doubled, so 430 classes hold networks of different sizes; and it keeps
-    zeros as summands and the order of nested sums, so that 688 networks are in several classes.
+    It forgets whether a convolution is shared or doubled, so 430 classes hold networks of different
+    sizes; and it keeps zeros as summands and the order of nested sums, so that 688 networks are in
+    several classes.
     """
     archs, classes = published("arch", "isomorphism_class")
     genomes = [SPACE.parse(arch) for arch in archs]
     networks = [SPACE.key(genome) for genome in genomes]
     sizes = [SPACE.params(genome) for genome in genomes]
     formulas = [written(genome) for genome in genomes]
-    assert len(set(zip(classes, networks, strict=True))) == len(set(zip(classes, sizes, strict=True))) == 6900
+    assert (
+        len(set(zip(classes, networks, strict=True)))
+        == len(set(zip(classes, sizes, strict=True)))
+        == 6900
+    )
     assert len(set(zip(classes, networks, sizes, strict=True))) == 6900
     for partition in (classes, networks):  # both only ever divide what has one formula
         assert len(set(zip(partition, formulas, strict=True))) == len(set(partition))
@@ -133,12 +145,17 @@ def test_the_canonical_genome_is_the_first_live_one_of_its_key() -> None:
     assert all(SPACE.live(genome) == genome for genome in first.values())
 
 
-# --- what is drawn ----------------------------------------------------------------------------------------------------
+# --- what is drawn --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "genome",
-    [(NONE,) * 6, (SKIP,) * 6, (CONV3, NONE, SKIP, NONE, SKIP, POOL), (POOL, CONV1, POOL, CONV3, SKIP, SKIP)],
+    [
+        (NONE,) * 6,
+        (SKIP,) * 6,
+        (CONV3, NONE, SKIP, NONE, SKIP, POOL),
+        (POOL, CONV1, POOL, CONV3, SKIP, SKIP),
+    ],
 )
 def test_the_network_is_the_published_one_around_what_the_cell_says(genome: Genome) -> None:
     x = "norm(conv3/1(image))"
@@ -173,7 +190,9 @@ def test_parameters_and_macs_are_the_published_ones_where_no_edge_is_dead() -> N
         assert SPACE.params(genome) == size if alive else SPACE.params(genome) <= size
         if index in to_draw and alive:
             # theirs count the biases of the dense layer too, and were kept as millions in float32
-            assert np.float32((SPACE.decode(genome).macs + 10) / 1e6) == np.float32(macs[index] / 1e6), genome
+            assert np.float32((SPACE.decode(genome).macs + 10) / 1e6) == np.float32(
+                macs[index] / 1e6
+            ), genome
 
 
 def test_parameters_are_those_of_the_drawing() -> None:
@@ -212,10 +231,12 @@ def test_stages_halve_the_map_rounding_up_until_a_side_is_1(
 
 
 def test_cells_that_compute_the_same_share_a_drawing() -> None:
-    assert SPACE.decode((SKIP, NONE, CONV3, NONE, NONE, SKIP)) is SPACE.decode((POOL, NONE, NONE, CONV3, NONE, POOL))
+    assert SPACE.decode((SKIP, NONE, CONV3, NONE, NONE, SKIP)) is SPACE.decode(
+        (POOL, NONE, NONE, CONV3, NONE, POOL)
+    )
 
 
-# --- what is read of a genome -----------------------------------------------------------------------------------------
+# --- what is read of a genome ---------------------------------------------------------------------
 
 
 def test_encodings_are_equal_where_networks_are() -> None:
@@ -227,7 +248,9 @@ def test_encodings_are_equal_where_networks_are() -> None:
 
 
 def ways(genome: Genome, node: int = 0) -> list[tuple[int, ...]]:
-    """Every way from a node to the output, as the operations on it, by walking the edges; skips are no operation."""
+    """Every way from a node to the output, as the operations on it, by walking the edges; skips are
+    no operation.
+    """
     if node == 3:
         return [()]
     edges = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
@@ -244,19 +267,29 @@ def test_encodings_count_ways_operations_and_what_is_alive() -> None:
     for number in np.random.default_rng(0).choice(len(CELLS), 200, replace=False):
         cell = SPACE.canonical(CELLS[number])
         found = ways(cell)
-        counted, size, operations, depth = np.split(SPACE.encode(CELLS[number]), np.cumsum(SPACE.groups)[:-1])
+        counted, size, operations, depth = np.split(
+            SPACE.encode(CELLS[number]), np.cumsum(SPACE.groups)[:-1]
+        )
         assert counted.tolist() == [found.count(way) for way in sequences]
         assert size.tolist() == [pytest.approx(np.log(SPACE.decode(cell).params))]
         assert operations.tolist() == [cell.count(number) for number in (SKIP, CONV1, CONV3, POOL)]
         longest = [
-            max((sum(step in kinds for step in way) for way in found), default=-1) for kinds in (CONVS, CONVS[1:])
+            max((sum(step in kinds for step in way) for way in found), default=-1)
+            for kinds in (CONVS, CONVS[1:])
         ]
         alive = sum(any(cell[edge] != NONE for edge in into) for into in ((0,), (1, 2), (3, 4, 5)))
         assert depth.tolist() == [*longest, alive, len(found)]
 
 
 def test_tokens_are_the_live_operations() -> None:
-    assert SPACE.tokens((CONV3, CONV1, NONE, SKIP, NONE, POOL)).tolist() == [[0], [2], [0], [1], [0], [4]]
+    assert SPACE.tokens((CONV3, CONV1, NONE, SKIP, NONE, POOL)).tolist() == [
+        [0],
+        [2],
+        [0],
+        [1],
+        [0],
+        [4],
+    ]
 
 
 def test_describe_names_the_operations_and_what_is_dead() -> None:
@@ -293,12 +326,13 @@ def test_other_strings_get_one_sentence(arch: str) -> None:
     with pytest.raises(GenomeError) as error:
         SPACE.parse(arch)
     assert str(error.value) == (
-        "a cell must read |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, each op one of none, skip_connect, nor_conv_1x1, "
+        "a cell must read |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, each op one of none, skip_connect, "
+        "nor_conv_1x1, "
         f"nor_conv_3x3, avg_pool_3x3, but is {arch!r}."
     )
 
 
-# --- variation --------------------------------------------------------------------------------------------------------
+# --- variation ------------------------------------------------------------------------------------
 
 
 def test_a_mutant_differs_at_one_edge_and_a_child_has_each_edge_from_a_parent() -> None:
@@ -306,7 +340,9 @@ def test_a_mutant_differs_at_one_edge_and_a_child_has_each_edge_from_a_parent() 
     for index in rng.choice(len(CELLS), 200):
         a, b = CELLS[index], SPACE.sample(rng)
         assert sum(x != y for x, y in zip(a, SPACE.mutate(a, rng), strict=True)) == 1
-        assert all(gene in genes for gene, *genes in zip(SPACE.crossover(a, b, rng), a, b, strict=True))
+        assert all(
+            gene in genes for gene, *genes in zip(SPACE.crossover(a, b, rng), a, b, strict=True)
+        )
     children = {SPACE.crossover((NONE,) * 6, (POOL,) * 6, rng) for _ in range(1000)}
     assert len(children) == 2**6
 
@@ -321,10 +357,14 @@ def test_samples_are_canonical_and_reach_networks_that_few_cells_have() -> None:
 @pytest.mark.parametrize(
     ("genome", "message"),
     [
-        ([1, 2, 3], "a genome of the space 'nasbench201' must have 6 operations, one an edge, but has 3."),
+        (
+            [1, 2, 3],
+            "a genome of the space 'nasbench201' must have 6 operations, one an edge, but has 3.",
+        ),
         (
             [0, 0, 0, 0, 5, 0],
-            "position 4 of a genome of the space 'nasbench201' must be 0 to 4 (0 none, 1 skip_connect, 2 nor_conv_1x1, "
+            "position 4 of a genome of the space 'nasbench201' must be 0 to 4 (0 none, 1 "
+            "skip_connect, 2 nor_conv_1x1, "
             "3 nor_conv_3x3, 4 avg_pool_3x3), but is 5.",
         ),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_spaces import FACTORIES
 
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.genes import CONV, DENSE
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
@@ -19,7 +19,7 @@ SPACES = [make((3, 32, 32), 10) for make in FACTORIES.values()]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_every_genome_uses_known_operations_and_each_is_used(space: SearchSpace) -> None:
+def test_every_genome_uses_known_operations_and_each_is_used(space: Space) -> None:
     rng = np.random.default_rng(0)
     used = [operations(space, space.sample(rng)) for _ in range(300)]
     assert set().union(*used) == set(known_operations(space))
@@ -41,8 +41,15 @@ def test_layers_count_what_has_an_effect() -> None:
     conv = (CONV, 0, 2, 0, 1, 0, 0, 0, 0, 0, 0)  # 5×5
     separable = (CONV, 0, 2, 0, 1, 1, 0, 0, 0, 1, 1)  # with a skip that is concatenated
     dense = (DENSE, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
-    assert operations(space, (*conv, *separable, *dense, *conv)) == {"conv5x5", "sep_conv5x5", "skip_concat", "dense"}
-    assert operations(space, (*dense, *conv, *separable)) == {"dense"}  # no convolution behind a dense layer
+    assert operations(space, (*conv, *separable, *dense, *conv)) == {
+        "conv5x5",
+        "sep_conv5x5",
+        "skip_concat",
+        "dense",
+    }
+    assert operations(space, (*dense, *conv, *separable)) == {
+        "dense"
+    }  # no convolution behind a dense layer
 
 
 def test_bans() -> None:

@@ -17,18 +17,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from nanonas.core import Genome, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.networks.network import Network
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.training.modules import build_module
 
-FACTORIES: dict[str, Callable[[Shape, int], SearchSpace]] = {  # a new space adds a line
+FACTORIES: dict[str, Callable[[Shape, int], Space]] = {  # a new space adds a line
     "layers": LayersSpace,
     "nano": NanoSpace,
     "nasbench201": partial(NASBench201Space, cells=1),  # five a stage take minutes
 }
-FEWER = {FACTORIES["nasbench201"]: 5}  # a fifth of the networks: they are large, and differ in six operations at most
+FEWER = {
+    FACTORIES["nasbench201"]: 5
+}  # a fifth of the networks: they are large, and differ in six operations at most
 SHAPES: list[tuple[Shape, int]] = [
     ((1, 8, 8), 10),
     ((3, 32, 32), 10),
@@ -42,7 +44,7 @@ SHAPES: list[tuple[Shape, int]] = [
 pytestmark = pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
 
 
-def genomes(space: SearchSpace, seed: int) -> Iterator[Genome]:
+def genomes(space: Space, seed: int) -> Iterator[Genome]:
     """Random genomes, their mutants of several generations, and children of two."""
     rng = np.random.default_rng(seed)
     pool = [space.sample(rng) for _ in range(8)]
@@ -61,7 +63,9 @@ def genomes(space: SearchSpace, seed: int) -> Iterator[Genome]:
 
 @pytest.fixture
 def quick_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out what has no say in counts, but takes most of the time on meta: weights, norms and activations."""
+    """Leaves out what has no say in counts, but takes most of the time on meta: weights, norms and
+    activations.
+    """
 
     def normed(self: nn.BatchNorm1d | nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
         self._check_input_dim(x)
@@ -84,10 +88,14 @@ def counted(network: Network) -> tuple[int, float]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         logits = module(images)
     assert logits.shape == (2, network.classes)
-    return sum(parameter.numel() for parameter in module.parameters()), counter.get_total_flops() / 4
+    return sum(
+        parameter.numel() for parameter in module.parameters()
+    ), counter.get_total_flops() / 4
 
 
-def test_ten_thousand_genomes_decode_and_count(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_ten_thousand_genomes_decode_and_count(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     share = -(-10_000 // len(SHAPES))
     for number, (shape, classes) in enumerate(SHAPES):
         space = factory(shape, classes)
@@ -100,7 +108,9 @@ def test_ten_thousand_genomes_decode_and_count(factory: Callable[[Shape, int], S
 
 
 @pytest.mark.usefixtures("quick_on_meta")
-def test_a_thousand_networks_count_as_pytorch_does(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_a_thousand_networks_count_as_pytorch_does(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     share = -(-1_000 // len(SHAPES) // FEWER.get(factory, 1))
     for number, (shape, classes) in enumerate(SHAPES):
         space = factory(shape, classes)
@@ -110,7 +120,9 @@ def test_a_thousand_networks_count_as_pytorch_does(factory: Callable[[Shape, int
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_two_hundred_networks_run_forward_and_backward(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_two_hundred_networks_run_forward_and_backward(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     space = factory((1, 8, 8), 10)
     images, labels = torch.randn(4, 1, 8, 8), torch.arange(4)
     small = (genome for genome in genomes(space, 200) if space.decode(genome).params <= 2_000_000)
@@ -119,10 +131,12 @@ def test_two_hundred_networks_run_forward_and_backward(factory: Callable[[Shape,
         loss = nn.functional.cross_entropy(module(images), labels)
         loss.backward()
         assert torch.isfinite(loss), genome
-        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters()), genome
+        assert all(
+            p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters()
+        ), genome
 
 
-def test_a_mutant_is_another_network(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_a_mutant_is_another_network(factory: Callable[[Shape, int], Space]) -> None:
     space = factory((3, 32, 32), 10)
     rng = np.random.default_rng(0)
     genome = space.sample(rng)
@@ -132,7 +146,7 @@ def test_a_mutant_is_another_network(factory: Callable[[Shape, int], SearchSpace
         genome = child
 
 
-def test_the_same_seed_gives_the_same_genomes(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_the_same_seed_gives_the_same_genomes(factory: Callable[[Shape, int], Space]) -> None:
     space = factory((3, 32, 32), 10)
     first, again, other = (list(islice(genomes(space, seed), 50)) for seed in (1, 1, 2))
     assert first == again
@@ -140,7 +154,9 @@ def test_the_same_seed_gives_the_same_genomes(factory: Callable[[Shape, int], Se
     assert [space.decode(g).key for g in first] == [space.decode(g).key for g in again]
 
 
-def test_genomes_are_tuples_of_integers_that_json_keeps(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_genomes_are_tuples_of_integers_that_json_keeps(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     space = factory((3, 32, 32), 10)
     for genome in islice(genomes(space, 3), 50):
         assert type(genome) is tuple
@@ -149,7 +165,9 @@ def test_genomes_are_tuples_of_integers_that_json_keeps(factory: Callable[[Shape
         assert space.decode(tuple(np.array(genome))).key == space.decode(genome).key
 
 
-def test_what_is_remembered_is_of_its_own_space_and_genome(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_what_is_remembered_is_of_its_own_space_and_genome(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     space, other = factory((3, 32, 32), 10), factory((3, 32, 32), 7)
     genome = next(genome for genome in genomes(space, 8) if 1 in genome)
     assert [s.decode(genome).classes for s in (space, other, space)] == [10, 7, 10]
@@ -157,7 +175,7 @@ def test_what_is_remembered_is_of_its_own_space_and_genome(factory: Callable[[Sh
         space.decode(tuple(value == 1 or value for value in genome))
 
 
-def test_variation_leaves_the_parents_alone(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_variation_leaves_the_parents_alone(factory: Callable[[Shape, int], Space]) -> None:
     space = factory((3, 32, 32), 10)
     rng = np.random.default_rng(5)
     a, b = space.sample(rng), space.sample(rng)
@@ -167,13 +185,17 @@ def test_variation_leaves_the_parents_alone(factory: Callable[[Shape, int], Sear
     assert (a, b) == kept
 
 
-def test_random_networks_are_nearly_all_different(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_random_networks_are_nearly_all_different(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     space = factory((3, 32, 32), 10)
     rng = np.random.default_rng(6)
     assert len({space.decode(space.sample(rng)).key for _ in range(200)}) >= 190
 
 
-def test_what_predictors_read_is_finite_and_of_one_shape(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_what_predictors_read_is_finite_and_of_one_shape(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     for number, (shape, classes) in enumerate(SHAPES):
         space = factory(shape, classes)
         assert min(space.groups) >= 1
@@ -185,7 +207,9 @@ def test_what_predictors_read_is_finite_and_of_one_shape(factory: Callable[[Shap
             assert np.array_equal(space.encode(genome), features)
 
 
-def test_what_sequence_models_read_are_whole_numbers_of_0_or_more(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_what_sequence_models_read_are_whole_numbers_of_0_or_more(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     space = factory((3, 32, 32), 10)
     read = [space.tokens(genome) for genome in islice(genomes(space, 4), 200)]
     assert len({tokens.shape[1] for tokens in read}) == 1
@@ -196,7 +220,7 @@ def test_what_sequence_models_read_are_whole_numbers_of_0_or_more(factory: Calla
         assert tokens.min() >= 0
 
 
-def test_genomes_of_one_network_read_the_same(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_genomes_of_one_network_read_the_same(factory: Callable[[Shape, int], Space]) -> None:
     space = factory((1, 8, 8), 3)
     read: dict[str, list[bytes]] = {}
     for genome in islice(genomes(space, 7), 1500):
@@ -205,7 +229,9 @@ def test_genomes_of_one_network_read_the_same(factory: Callable[[Shape, int], Se
     assert any(len(some) > 1 for some in read.values())
 
 
-def test_a_space_is_a_frozen_value_that_pickles(factory: Callable[[Shape, int], SearchSpace]) -> None:
+def test_a_space_is_a_frozen_value_that_pickles(
+    factory: Callable[[Shape, int], Space],
+) -> None:
     space = factory((3, 32, 32), 10)
     assert pickle.loads(pickle.dumps(space)) == space
     assert factory((3, 32, 32), 10) == space
@@ -217,14 +243,17 @@ def test_a_space_is_a_frozen_value_that_pickles(factory: Callable[[Shape, int], 
 @pytest.mark.parametrize(
     ("genome", "message"),
     [
-        ("0123", "a genome must be a list of integers, but is '0123'; give for instance [0, 1, 2, 3]."),
+        (
+            "0123",
+            "a genome must be a list of integers, but is '0123'; give for instance [0, 1, 2, 3].",
+        ),
         (7, "a genome must be a list of integers, but is 7; give for instance [0, 1, 2, 3]."),
         ([0, 1.5], "a genome must be a list of integers, but position 1 holds 1.5."),
         ([True, 0], "a genome must be a list of integers, but position 0 holds True."),
     ],
 )
 def test_what_is_no_list_of_integers_is_refused(
-    factory: Callable[[Shape, int], SearchSpace], genome: object, message: str
+    factory: Callable[[Shape, int], Space], genome: object, message: str
 ) -> None:
     with pytest.raises(GenomeError) as error:
         factory((3, 32, 32), 10).decode(genome)  # type: ignore[arg-type]
@@ -234,13 +263,27 @@ def test_what_is_no_list_of_integers_is_refused(
 @pytest.mark.parametrize(
     ("shape", "classes", "message"),
     [
-        ((32, 32), 10, "input_shape must be (channels, height, width), whole numbers of 1 or more, but is (32, 32)"),
-        ((3, 0, 8), 10, "input_shape must be (channels, height, width), whole numbers of 1 or more, but is (3, 0, 8)"),
+        (
+            (32, 32),
+            10,
+            (
+                "input_shape must be (channels, height, width), whole numbers of 1 or more, but is "
+                "(32, 32)"
+            ),
+        ),
+        (
+            (3, 0, 8),
+            10,
+            (
+                "input_shape must be (channels, height, width), whole numbers of 1 or more, but is "
+                "(3, 0, 8)"
+            ),
+        ),
         ((3, 8, 8), 1, "classes must be a whole number of 2 or more, but is 1."),
     ],
 )
 def test_what_is_no_problem_is_refused(
-    factory: Callable[[Shape, int], SearchSpace], shape: Shape, classes: int, message: str
+    factory: Callable[[Shape, int], Space], shape: Shape, classes: int, message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
         factory(shape, classes)

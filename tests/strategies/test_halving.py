@@ -1,4 +1,6 @@
-"""Successive halving: who is promoted, by brute force; and that a run is the same however it is cut and spread."""
+"""Successive halving: who is promoted, by brute force; and that a run is the same however it is cut
+and spread.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Objective, Proposal, State, Strategy, rng_for
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Epoch,
+    Evaluation,
+    Objective,
+    Proposal,
+    State,
+    Strategy,
+    rng_for,
+)
 from nanonas.errors import ConfigError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
@@ -67,14 +79,20 @@ def wrapped(lag: int = 4) -> dict[str, Strategy]:
     }
 
 
-def promotable(asked: Sequence[Candidate], evaluations: Sequence[Evaluation], told: int) -> list[tuple[int, int]]:
-    """(rung, number) of all that deserve to be promoted after `told` evaluations, by the definition; one objective."""
+def promotable(
+    asked: Sequence[Candidate], evaluations: Sequence[Evaluation], told: int
+) -> list[tuple[int, int]]:
+    """(rung, number) of all that deserve to be promoted after `told` evaluations, by the
+    definition; one objective.
+    """
     found = []
     for rung in range(len(RUNGS) - 1):
         here = [c for c in asked[:told] if c.proposal.budget == RUNGS[rung]]
         above = {c.key for c in asked if c.proposal.budget == RUNGS[rung + 1]}
         complete = [c for c in here if evaluations[c.number].state is State.COMPLETE]
-        best = sorted(complete, key=lambda c: -(evaluations[c.number].accuracy or 0.0))[: len(here) // 3]
+        best = sorted(complete, key=lambda c: -(evaluations[c.number].accuracy or 0.0))[
+            : len(here) // 3
+        ]
         found += [(rung, c.number) for c in best if c.key not in above]
     return found
 
@@ -107,7 +125,9 @@ def test_with_several_objectives_the_front_of_a_rung_is_promoted() -> None:
     promoted = {c.proposal.resumes for c in asked if c.proposal.resumes is not None}
     complete = [c for c in asked[:60] if evaluations[c.number].state is State.COMPLETE]
     small = min(complete, key=lambda c: evaluations[c.number].metrics["params"])
-    assert any(asked[number].key == small.key for number in promoted)  # the least accurate of sizes is on the front
+    assert any(
+        asked[number].key == small.key for number in promoted
+    )  # the least accurate of sizes is on the front
     accurate = max(
         (c for c in asked[:60] if c.proposal.budget == RUNGS[0] and evaluations[c.number].accuracy),
         key=lambda c: evaluations[c.number].accuracy or 0.0,
@@ -118,14 +138,22 @@ def test_with_several_objectives_the_front_of_a_rung_is_promoted() -> None:
 def test_what_failed_or_was_pruned_takes_a_place_and_is_not_promoted() -> None:
     def pruned(candidate: Candidate) -> Evaluation:
         evaluation = measured(candidate)
-        return Evaluation(candidate.number, State.PRUNED, {"accuracy": 0.99}, evaluation.curve, reason="by its rule")
+        return Evaluation(
+            candidate.number,
+            State.PRUNED,
+            {"accuracy": 0.99},
+            evaluation.curve,
+            reason="by its rule",
+        )
 
     asked, _, _ = driven(Halving(wrapped()["random"], RUNGS), 30, pruned)
     assert all(candidate.proposal.resumes is None for candidate in asked)
 
 
 def test_the_predictor_decides_once_it_has_ordered_the_promotions_better() -> None:
-    """Networks with a low training loss overtake: the first rung's accuracy says nothing, its loss says all."""
+    """Networks with a low training loss overtake: the first rung's accuracy says nothing, its loss
+    says all.
+    """
 
     def overtaking(candidate: Candidate) -> Evaluation:
         budget = candidate.proposal.budget
@@ -143,7 +171,9 @@ def test_the_predictor_decides_once_it_has_ordered_the_promotions_better() -> No
     strategy = Halving(wrapped()["random"], RUNGS[:2])
     asked, evaluations, _ = driven(strategy, 300, overtaking)
     promotions = [c for c in asked if c.proposal.resumes is not None]
-    chosen = [c for c in promotions if c.proposal.predicted is not None and c.proposal.predicted.chosen]
+    chosen = [
+        c for c in promotions if c.proposal.predicted is not None and c.proposal.predicted.chosen
+    ]
     assert not any(c in chosen for c in promotions[:10])
     assert len(chosen) > 20
     blind = [evaluations[c.number].accuracy or 0.0 for c in promotions if c not in chosen]
@@ -155,7 +185,9 @@ def test_the_wrapped_strategy_hears_exactly_what_it_needs_and_is_told_what_is_pe
     class Listening(Evolution):
         heard = 0
 
-        def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        def ask(
+            self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]
+        ) -> Proposal:
             assert self.heard == self.needs(number)
             assert [candidate.number for candidate in pending] == list(range(self.heard, number))
             return super().ask(number, rng, pending)
@@ -173,7 +205,9 @@ def test_the_wrapped_strategy_hears_exactly_what_it_needs_and_is_told_what_is_pe
 
 def test_candidates_that_are_only_scored_are_left_alone() -> None:
     class Scores(RandomSearch):
-        def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
+        def ask(
+            self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]
+        ) -> Proposal:
             return Proposal(self.space.sample(rng), budget=Budget(0))
 
     proposal = Halving(Scores(SPACE, 9), RUNGS).ask(0, rng_for(0, 0), ())
@@ -181,14 +215,26 @@ def test_candidates_that_are_only_scored_are_left_alone() -> None:
 
 
 def test_a_ladder_climbs_to_the_whole_budget() -> None:
-    rungs = ladder(Budget(9, stop_epoch=2, stop_below=0.3), 3, 3, first_share=0.25, first_image_size=16, side=32)
+    rungs = ladder(
+        Budget(9, stop_epoch=2, stop_below=0.3),
+        3,
+        3,
+        first_share=0.25,
+        first_image_size=16,
+        side=32,
+    )
     assert [(rung.begin, rung.epochs) for rung in rungs] == [(0, 1), (1, 3), (3, 9)]
     assert [rung.share for rung in rungs] == [0.25, 0.5, 1.0]
     assert [rung.image_size for rung in rungs] == [16, 23, None]
-    assert all(rung.stop_epoch == 0 for rung in rungs)  # one epoch is over before the rule is looked at
+    assert all(
+        rung.stop_epoch == 0 for rung in rungs
+    )  # one epoch is over before the rule is looked at
     assert ladder(Budget(27, 2, 0.3), 3, 2)[0] == Budget(9, 2, 0.3)
     assert [rung.epochs for rung in ladder(Budget(4), 2, 9)] == [1, 2, 4]
-    assert [(rung.begin, rung.epochs) for rung in ladder(Budget(8), 4, 2, first_epochs=4)] == [(0, 4), (4, 8)]
+    assert [(rung.begin, rung.epochs) for rung in ladder(Budget(8), 4, 2, first_epochs=4)] == [
+        (0, 4),
+        (4, 8),
+    ]
     assert [rung.epochs for rung in ladder(Budget(16), 4, 3, first_epochs=4)] == [4, 8, 16]
 
 
@@ -197,9 +243,15 @@ def test_a_ladder_climbs_to_the_whole_budget() -> None:
     [
         (lambda: ladder(Budget(1), 3, 3), "make one; raise --epochs"),
         (lambda: ladder(Budget(9), 3, 3, first_image_size=64, side=32), "32 pixels a side at most"),
-        (lambda: ladder(Budget(9), 3, 3, first_epochs=9), "shorter than epochs = 9, but rung_epochs is 9"),
+        (
+            lambda: ladder(Budget(9), 3, 3, first_epochs=9),
+            "shorter than epochs = 9, but rung_epochs is 9",
+        ),
         (lambda: Halving(RandomSearch(SPACE, 3), RUNGS[:1]), "two rungs"),
-        (lambda: Halving(RandomSearch(SPACE, 3), (RUNGS[0], RUNGS[2])), "begins where the one below ends"),
+        (
+            lambda: Halving(RandomSearch(SPACE, 3), (RUNGS[0], RUNGS[2])),
+            "begins where the one below ends",
+        ),
         (lambda: Halving(RandomSearch(SPACE, 3), RUNGS, eta=1), "2 or more"),
     ],
 )

@@ -31,8 +31,12 @@ def neighbours(a: Genome, b: Genome) -> bool:
     return sum(x != y for x, y in zip(a, b, strict=True)) == 1
 
 
-def told(strategy: LocalSearch, number: int, genome: Genome, accuracy: float | None, **more: object) -> None:
-    """Tells one evaluation; failed without an accuracy. `more`: parents, and asked_after, by default all before."""
+def told(
+    strategy: LocalSearch, number: int, genome: Genome, accuracy: float | None, **more: object
+) -> None:
+    """Tells one evaluation; failed without an accuracy. `more`: parents, and asked_after, by
+    default all before.
+    """
     after, parents = more.get("asked_after", number), more.get("parents", ())
     candidate = Candidate(number, Proposal(genome, parents), str(genome), after)  # type: ignore[arg-type]
     state = State.FAILED if accuracy is None else State.COMPLETE
@@ -44,7 +48,9 @@ def parents(strategy: LocalSearch, number: int) -> tuple[int, ...]:
     return strategy.ask(number, rng_for(0, number), []).parents
 
 
-def walked(strategy: LocalSearch, total: int, accuracy: Callable[[Genome], float | None] = rugged) -> list[Candidate]:
+def walked(
+    strategy: LocalSearch, total: int, accuracy: Callable[[Genome], float | None] = rugged
+) -> list[Candidate]:
     """All candidates of a search with `strategy.lag` in flight."""
     asked: list[Candidate] = []
     heard = 0
@@ -65,7 +71,9 @@ def walked(strategy: LocalSearch, total: int, accuracy: Callable[[Genome], float
     return asked
 
 
-def test_each_first_better_neighbour_is_the_next_incumbent_and_each_is_tried_before_the_search_begins_anew() -> None:
+def test_each_first_better_neighbour_is_the_next_incumbent_and_each_is_tried_before_the_search_begins_anew() -> (
+    None
+):
     incumbent: Candidate | None = None
     tried: set[Genome] = set()
     climbs = 0
@@ -103,7 +111,9 @@ def test_nothing_is_proposed_that_was_told_or_is_in_flight(lag: int) -> None:
     asked = walked(LocalSearch(SMALL, lag=lag), 200)
     for place, candidate in enumerate(asked):
         if candidate.proposal.parents:
-            assert candidate.proposal.genome not in {earlier.proposal.genome for earlier in asked[:place]}
+            assert candidate.proposal.genome not in {
+                earlier.proposal.genome for earlier in asked[:place]
+            }
 
 
 def test_the_best_of_those_drawn_together_is_the_start() -> None:
@@ -116,8 +126,13 @@ def test_the_best_of_those_drawn_together_is_the_start() -> None:
 def test_failures_and_what_has_no_accuracy_are_never_incumbents() -> None:
     strategy = LocalSearch(SMALL)
     told(strategy, 0, (0, 0, 0), None)
-    strategy.tell(Candidate(1, Proposal((1, 0, 0)), "1", 1), Evaluation(1, State.INFEASIBLE, {"accuracy": 0.9}))
-    strategy.tell(Candidate(2, Proposal((2, 0, 0)), "2", 2), Evaluation(2, State.COMPLETE, {"params": 5}))
+    strategy.tell(
+        Candidate(1, Proposal((1, 0, 0)), "1", 1),
+        Evaluation(1, State.INFEASIBLE, {"accuracy": 0.9}),
+    )
+    strategy.tell(
+        Candidate(2, Proposal((2, 0, 0)), "2", 2), Evaluation(2, State.COMPLETE, {"params": 5})
+    )
     assert strategy.ask(3, rng_for(0, 3), []) == Proposal(SMALL.sample(rng_for(0, 3)))
     told(strategy, 3, (3, 0, 0), 0.1)
     told(strategy, 4, (4, 0, 0), None, parents=(3,))
@@ -159,7 +174,9 @@ def test_local_search_beats_random_search_where_there_is_one_hill(tmp_path: Path
 
     def best(name: str, strategy: LocalSearch | RandomSearch, seed: int) -> float:
         with RunStore.begin(tmp_path / f"{name}-{seed}.db", {"search": {"seed": seed}}) as store:
-            Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(80)
+            Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(
+                80
+            )
             return ranking(store.evaluations())[0].metrics["accuracy"]
 
     local = np.mean([best("local", LocalSearch(space, lag=2), seed) for seed in range(5)])

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, State, Strategy, losses_of, rng_for
+from nanonas.core import (
+    Candidate,
+    Evaluation,
+    Genome,
+    Objective,
+    Proposal,
+    State,
+    Strategy,
+    losses_of,
+    rng_for,
+)
 from nanonas.errors import ConfigError
 from nanonas.maths.pareto import crowding, hypervolume, ranks
 from nanonas.spaces.nano import NAMES, NanoSpace
@@ -23,7 +33,9 @@ THREE = (*BOTH, Objective("macs", maximize=False))
 
 
 def measured(candidate: Candidate) -> Evaluation:
-    """Metrics by chance, coarse, so that there are ties; each fifth fails, each fourth is pruned, some lack one."""
+    """Metrics by chance, coarse, so that there are ties; each fifth fails, each fourth is pruned,
+    some lack one.
+    """
     number, rng = candidate.number, np.random.default_rng(candidate.number)
     if number % 5 == 3:
         return Evaluation(number, State.FAILED, reason="bad luck")
@@ -39,7 +51,9 @@ def driven(
     """Each candidate of a search, one after the other, with what was told before it."""
     told: list[tuple[Candidate, Evaluation]] = []
     for number in range(total):
-        candidate = Candidate(number, strategy.ask(number, rng_for(0, number), []), str(number), number)
+        candidate = Candidate(
+            number, strategy.ask(number, rng_for(0, number), []), str(number), number
+        )
         yield candidate, told
         told.append((candidate, measure(candidate)))
         strategy.tell(*told[-1])
@@ -70,7 +84,9 @@ def population(
 
 
 @pytest.mark.parametrize("objectives", [BOTH, THREE])
-def test_parents_are_alive_and_win_as_binary_tournaments_are_won(objectives: tuple[Objective, ...]) -> None:
+def test_parents_are_alive_and_win_as_binary_tournaments_are_won(
+    objectives: tuple[Objective, ...],
+) -> None:
     strategy = NSGA2(SPACE, objectives, population_size=8)
     *_, (last, told) = driven(strategy, 61)
     pool, draws = [e.number for e in population(told, 8, objectives)], 3000
@@ -79,7 +95,9 @@ def test_parents_are_alive_and_win_as_binary_tournaments_are_won(objectives: tup
     wins = Counter(proposal.parents[0] for proposal in asked)
     for place, number in enumerate(pool):  # the better of two drawn with replacement
         share = ((8 - place) ** 2 - (7 - place) ** 2) / 64
-        assert wins[number] / draws == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
+        assert wins[number] / draws == pytest.approx(
+            share, abs=4 * sqrt(share * (1 - share) / draws)
+        )
 
 
 class Drawn(np.random.Generator):
@@ -90,12 +108,18 @@ class Drawn(np.random.Generator):
         self.place = place
 
     def integers(self, *arguments: Any, **more: Any) -> Any:
-        return np.array([self.place] * 2) if more.get("size") == 2 else super().integers(*arguments, **more)
+        return (
+            np.array([self.place] * 2)
+            if more.get("size") == 2
+            else super().integers(*arguments, **more)
+        )
 
 
 def test_the_population_is_the_best_by_rank_and_room_all_along() -> None:
     strategy = NSGA2(SPACE, THREE, population_size=8)
-    for candidate, told in driven(strategy, 80):  # after 76 and 77 a leaving member makes room that changes the order
+    for candidate, told in driven(
+        strategy, 80
+    ):  # after 76 and 77 a leaving member makes room that changes the order
         alive = [evaluation.number for evaluation in population(told, 8, THREE)]
         if candidate.number < 8:
             assert candidate.proposal.parents == ()
@@ -112,8 +136,12 @@ def test_a_pruned_network_is_behind_all_others_however_small() -> None:
         [(State.PRUNED, 0.1, 1.0), (State.COMPLETE, 0.5, 10.0), (State.COMPLETE, 0.4, 20.0)]
     ):
         metrics = {"accuracy": accuracy, "params": params}
-        strategy.tell(Candidate(number, Proposal((number,) * 8), ""), Evaluation(number, state, metrics))
-    parents = {parent for seed in range(50) for parent in strategy.ask(3, rng_for(seed, 3), []).parents}
+        strategy.tell(
+            Candidate(number, Proposal((number,) * 8), ""), Evaluation(number, state, metrics)
+        )
+    parents = {
+        parent for seed in range(50) for parent in strategy.ask(3, rng_for(seed, 3), []).parents
+    }
     assert parents == {1, 2}
 
 
@@ -121,16 +149,27 @@ def test_a_pruned_network_is_behind_all_others_however_small() -> None:
 def test_the_crossover_rate_is_the_share_of_children_with_two_parents(rate: float) -> None:
     strategy = NSGA2(SPACE, BOTH, population_size=20, crossover_rate=rate)
     *_, (last, _) = driven(strategy, 41)
-    pairs = [len(strategy.ask(last.number, rng_for(seed, 2), []).parents) == 2 for seed in range(500)]
+    pairs = [
+        len(strategy.ask(last.number, rng_for(seed, 2), []).parents) == 2 for seed in range(500)
+    ]
     assert np.mean(pairs) == (0 if rate == 0 else pytest.approx(1 - 1 / 20, abs=0.05))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NSGA2(SPACE, BOTH[:1]), "nsga2 needs two objectives or more, but has accuracy; add for instance"),
-        (lambda: NSGA2(SPACE, ()), "nsga2 needs two objectives or more, but has none; add for instance params"),
-        (lambda: NSGA2(SPACE, BOTH, population_size=1), "population must be 2 or more for nsga2, but is 1"),
+        (
+            lambda: NSGA2(SPACE, BOTH[:1]),
+            "nsga2 needs two objectives or more, but has accuracy; add for instance",
+        ),
+        (
+            lambda: NSGA2(SPACE, ()),
+            "nsga2 needs two objectives or more, but has none; add for instance params",
+        ),
+        (
+            lambda: NSGA2(SPACE, BOTH, population_size=1),
+            "population must be 2 or more for nsga2, but is 1",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], NSGA2], message: str) -> None:
@@ -146,7 +185,9 @@ def test_it_covers_more_of_the_trade_off_than_random_search() -> None:
         genome: Genome = candidate.proposal.genome
         accuracy = sum(NAMES[gene] in ("conv3x3", "sep_conv3x3") for gene in genome) / len(genome)
         params = float(space.decode(genome).params)
-        return Evaluation(candidate.number, State.COMPLETE, {"accuracy": accuracy, "params": params})
+        return Evaluation(
+            candidate.number, State.COMPLETE, {"accuracy": accuracy, "params": params}
+        )
 
     def covered(strategy: Strategy) -> float:
         *_, (_, told) = driven(strategy, 201, trade_off)

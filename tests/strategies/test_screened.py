@@ -1,4 +1,6 @@
-"""The screened search beyond the contract of strategies: what is scored, what is learnt, when it steps aside."""
+"""The screened search beyond the contract of strategies: what is scored, what is learnt, when it
+steps aside.
+"""
 
 from __future__ import annotations
 
@@ -86,10 +88,12 @@ def chosen(candidate: Candidate) -> bool:
 
 def complete(candidate: Candidate) -> Evaluation:
     """Trained to its end, without a curve."""
-    return Evaluation(candidate.number, State.COMPLETE, {"accuracy": accuracy(candidate.proposal.genome)})
+    return Evaluation(
+        candidate.number, State.COMPLETE, {"accuracy": accuracy(candidate.proposal.genome)}
+    )
 
 
-# --- purity -----------------------------------------------------------------------------------------------------------
+# --- purity ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Nearest, GaussianProcess], ids=["nearest", "gaussian"])
@@ -105,7 +109,7 @@ def test_what_it_keeps_for_speed_is_no_state(make: Callable[[], Any]) -> None:
         assert fresh.ask(number, rng_for(0, number), []) == without
 
 
-# --- the opening ------------------------------------------------------------------------------------------------------
+# --- the opening ----------------------------------------------------------------------------------
 
 
 def test_it_opens_with_the_largest_of_some_random_networks() -> None:
@@ -113,10 +117,15 @@ def test_it_opens_with_the_largest_of_some_random_networks() -> None:
     for candidate, _ in driven(strategy, 6, complete):
         rng = rng_for(0, candidate.number)
         networks = {genome: NANO.decode(genome) for genome in (NANO.sample(rng) for _ in range(5))}
-        sizes = {genome: np.log(network.params) + np.log(network.macs + 1) for genome, network in networks.items()}
+        sizes = {
+            genome: np.log(network.params) + np.log(network.macs + 1)
+            for genome, network in networks.items()
+        }
         assert candidate.proposal.genome == max(sizes, key=lambda genome: sizes[genome])
         assert not chosen(candidate)
-    assert chosen(next(candidate for candidate, _ in driven(screened(), 7) if candidate.number == 6))
+    assert chosen(
+        next(candidate for candidate, _ in driven(screened(), 7) if candidate.number == 6)
+    )
 
 
 def test_the_predictor_learns_during_the_opening_from_four_networks_on() -> None:
@@ -124,7 +133,7 @@ def test_the_predictor_learns_during_the_opening_from_four_networks_on() -> None
     assert [one is not None for one in predicted] == [False] * 4 + [True] * 2
 
 
-# --- what is pending, seen, too large ---------------------------------------------------------------------------------
+# --- what is pending, seen, too large -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"acquisition": "thompson"}, {"reads": "tokens"}])
@@ -163,7 +172,9 @@ def test_what_is_pending_counts_as_having_come_out_as_predicted_or_as_the_median
     features, scores = recorder.given[-1]
     scale = NormalScores.of(losses)
     np.testing.assert_allclose(scores, scale.score(np.array([*losses, -0.55, np.median(losses)])))
-    np.testing.assert_array_equal(features[6:], [NANO.encode(candidate.proposal.genome) for candidate in waiting])
+    np.testing.assert_array_equal(
+        features[6:], [NANO.encode(candidate.proposal.genome) for candidate in waiting]
+    )
 
 
 def test_what_is_pending_moves_the_choice_away_from_its_like() -> None:
@@ -193,7 +204,7 @@ def test_only_what_is_allowed_is_chosen() -> None:
         assert not chosen(candidate)  # the study says what is exhausted
 
 
-# --- what is learnt ---------------------------------------------------------------------------------------------------
+# --- what is learnt -------------------------------------------------------------------------------
 
 
 def learnt(told: list[Evaluation]) -> Floats:
@@ -210,7 +221,9 @@ def learnt(told: list[Evaluation]) -> Floats:
 def test_failures_are_learnt_as_the_worst() -> None:
     reached = {0: 0.3, 1: 0.2, 3: 0.9, 4: 0.5, 6: 0.7}
     told = [
-        Evaluation(n, State.COMPLETE, {"accuracy": reached[n]}) if n in reached else Evaluation(n, State.FAILED)
+        Evaluation(n, State.COMPLETE, {"accuracy": reached[n]})
+        if n in reached
+        else Evaluation(n, State.FAILED)
         for n in range(7)
     ]
     losses = np.array([-reached.get(n, 0.2) for n in range(7)])
@@ -219,9 +232,14 @@ def test_failures_are_learnt_as_the_worst() -> None:
 
 def test_the_pruned_are_learnt_with_what_their_curves_were_heading_for() -> None:
     def curve(n: int, epochs: int) -> tuple[Epoch, ...]:
-        return tuple(Epoch(1 / (1 + e + n / 9), (0.05 * n + 0.3) * (e + 1) / 3) for e in range(epochs))
+        return tuple(
+            Epoch(1 / (1 + e + n / 9), (0.05 * n + 0.3) * (e + 1) / 3) for e in range(epochs)
+        )
 
-    told = [Evaluation(n, State.COMPLETE, {"accuracy": curve(n, 3)[-1].accuracy}, curve(n, 3)) for n in range(7)]
+    told = [
+        Evaluation(n, State.COMPLETE, {"accuracy": curve(n, 3)[-1].accuracy}, curve(n, 3))
+        for n in range(7)
+    ]
     told += [Evaluation(7, State.PRUNED, {"accuracy": curve(7, 1)[-1].accuracy}, curve(7, 1))]
     told += [Evaluation(8, State.PRUNED, {"accuracy": 0.2})]  # without a curve: as it is
     model = CurveModel()
@@ -240,7 +258,7 @@ def test_predictions_are_in_the_unit_of_the_losses() -> None:
             assert predicted.by == "knowing"
 
 
-# --- the audit --------------------------------------------------------------------------------------------------------
+# --- the audit ------------------------------------------------------------------------------------
 
 
 def wrapped(strategy: Screened, candidate: Candidate, pending: list[Candidate]) -> Proposal:
@@ -257,7 +275,9 @@ def test_each_tenth_is_the_wrapped_strategys_own_and_predicted() -> None:
             own = wrapped(strategy, candidate, pending)
             assert replace(candidate.proposal, predicted=None, budget=None) == own
             assert candidate.proposal.predicted is not None
-    without = [chosen(candidate) for candidate, _ in driven(screened(Knowing, audit_every=0), 25, complete)]
+    without = [
+        chosen(candidate) for candidate, _ in driven(screened(Knowing, audit_every=0), 25, complete)
+    ]
     assert without == [False] * 6 + [True] * 19
 
 
@@ -271,7 +291,9 @@ def test_a_predictor_that_is_wrong_steps_aside_and_comes_back_when_it_is_right()
             own = wrapped(strategy, candidate, pending)
             assert replace(candidate.proposal, predicted=None, budget=None) == own
             assert candidate.proposal.predicted is not None
-    assert set(range(16, 25)) <= set(stood_aside)  # ten predictions, from the fourth network on, are a judgement
+    assert set(range(16, 25)) <= set(
+        stood_aside
+    )  # ten predictions, from the fourth network on, are a judgement
     assert max(stood_aside) < 65
     assert strategy.trust is not None
     assert strategy.trust.tau > 0
@@ -281,7 +303,10 @@ def test_a_predictor_that_is_wrong_steps_aside_and_comes_back_when_it_is_right()
 
 def test_a_predictor_that_knows_finds_better_networks() -> None:
     def best(make: Callable[[], Any]) -> float:
-        return max(accuracy(candidate.proposal.genome) for candidate, _ in driven(screened(make), 40, complete))
+        return max(
+            accuracy(candidate.proposal.genome)
+            for candidate, _ in driven(screened(make), 40, complete)
+        )
 
     unscreened = AgingEvolution(NANO, population_size=6)
     plain: list[Candidate] = []
@@ -291,7 +316,7 @@ def test_a_predictor_that_knows_finds_better_networks() -> None:
     assert best(Knowing) > max(accuracy(candidate.proposal.genome) for candidate in plain)
 
 
-# --- acquisitions -----------------------------------------------------------------------------------------------------
+# --- acquisitions ---------------------------------------------------------------------------------
 
 
 def test_acquisitions_are_those_of_their_definitions() -> None:
@@ -313,7 +338,7 @@ def test_acquisitions_are_those_of_their_definitions() -> None:
     np.testing.assert_allclose(samples.std(axis=0), std, rtol=0.03)
 
 
-# --- a space that is enumerated ---------------------------------------------------------------------------------------
+# --- a space that is enumerated -------------------------------------------------------------------
 
 
 def toy(rows: int = 60) -> tuple[Table, TableSpace]:
@@ -323,27 +348,44 @@ def toy(rows: int = 60) -> tuple[Table, TableSpace]:
     genomes = tuple(tuple(map(int, np.unravel_index(number, (8, 8, 8)))) for number in numbers)
     found = np.array([[accuracy(genome, space)] for genome in genomes])
     table = Table(
-        "toy", space, genomes, {"val_acc": Answers(found, np.random.default_rng(1).uniform(1, 9, rows), epochs=3)}
+        "toy",
+        space,
+        genomes,
+        {"val_acc": Answers(found, np.random.default_rng(1).uniform(1, 9, rows), epochs=3)},
     )
     return table, TableSpace(table)
 
 
 def answered(table: Table, rows: range) -> list[Told]:
     found = table.answers_to().accuracy
-    asked = [Candidate(n, Proposal(table.genomes[table.rows[row]]), str(n)) for n, row in enumerate(rows)]
+    asked = [
+        Candidate(n, Proposal(table.genomes[table.rows[row]]), str(n)) for n, row in enumerate(rows)
+    ]
     return [
-        (c, Evaluation(c.number, State.COMPLETE, {"accuracy": float(found[table.find(c.proposal.genome) or 0, 0])}))
+        (
+            c,
+            Evaluation(
+                c.number,
+                State.COMPLETE,
+                {"accuracy": float(found[table.find(c.proposal.genome) or 0, 0])},
+            ),
+        )
         for c in asked
     ]
 
 
-def by_value(strategy: Screened, table: Table, believed: list[tuple[Genome, float]], explore: float = 1.0) -> list[int]:
+def by_value(
+    strategy: Screened, table: Table, believed: list[tuple[Genome, float]], explore: float = 1.0
+) -> list[int]:
     """All untried rows of the table by mean - explore × deviation, best first, by brute force."""
     told = [(c.proposal.genome, strategy.objective.loss(e)) for c, e in strategy._told]
     scale = NormalScores.of(np.array([loss for _, loss in told]))
     model = Nearest()
     losses = np.array([loss for _, loss in [*told, *believed]])
-    model.fit(np.array([table.space.encode(genome) for genome, _ in [*told, *believed]]), scale.score(losses))
+    model.fit(
+        np.array([table.space.encode(genome) for genome, _ in [*told, *believed]]),
+        scale.score(losses),
+    )
     tried = {table.find(genome) for genome, _ in [*told, *believed]}
     untried = [row for row in table.rows if row not in tried]
     mean, std = model.predict(np.array([table.space.encode(table.genomes[row]) for row in untried]))
@@ -364,20 +406,32 @@ def test_of_a_small_space_the_best_of_all_untried_networks_is_taken() -> None:
 def test_it_finds_every_network_of_a_table_and_each_once(tmp_path: Path) -> None:
     table, space = toy(40)
     with RunStore.begin(tmp_path / "a.db", {"search": {}}) as store:
-        Study(space, screened(space=space), TableEvaluator(table), store, BUDGET).run(len(table.rows))
+        Study(space, screened(space=space), TableEvaluator(table), store, BUDGET).run(
+            len(table.rows)
+        )
         rows = [table.find(candidate.proposal.genome) for candidate in store.candidates()]
     assert sorted(row for row in rows if row is not None) == list(table.rows)
 
 
-# --- whole runs -------------------------------------------------------------------------------------------------------
+# --- whole runs -----------------------------------------------------------------------------------
 
 
 def stored(path: Path) -> list[object]:
     with RunStore.read(path) as store:
-        return [*store.candidates(), *(replace(e, seconds=0.0) for _, e in sorted(store.latest().items()))]
+        return [
+            *store.candidates(),
+            *(replace(e, seconds=0.0) for _, e in sorted(store.latest().items())),
+        ]
 
 
-def run(path: Path, strategy: Strategy, evaluator: Evaluator, space: Any = NANO, total: int = 30, **more: Any) -> None:
+def run(
+    path: Path,
+    strategy: Strategy,
+    evaluator: Evaluator,
+    space: Any = NANO,
+    total: int = 30,
+    **more: Any,
+) -> None:
     try:
         store = RunStore.resume(path, {"search": {}})
     except RunError:
@@ -402,7 +456,9 @@ def warm() -> WarmStart:
 
 @pytest.mark.parametrize("at", [0, 5, 11, 19, 23])
 @pytest.mark.parametrize("make", [lambda: screened(lag=3), warm], ids=["screened", "warm"])
-def test_a_run_cut_anywhere_resumes_to_the_same_end(tmp_path: Path, make: Callable[[], Strategy], at: int) -> None:
+def test_a_run_cut_anywhere_resumes_to_the_same_end(
+    tmp_path: Path, make: Callable[[], Strategy], at: int
+) -> None:
     left = iter(range(at))
 
     def interrupted(candidate: Candidate, pulse: Pulse) -> Evaluation:
@@ -413,23 +469,36 @@ def test_a_run_cut_anywhere_resumes_to_the_same_end(tmp_path: Path, make: Callab
     limits = Limits(max_params=400)
     run(tmp_path / "whole.db", make(), SerialEvaluator(train, slots=2), total=24, limits=limits)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut.db", make(), SerialEvaluator(interrupted, slots=2), total=24, limits=limits)
+        run(
+            tmp_path / "cut.db",
+            make(),
+            SerialEvaluator(interrupted, slots=2),
+            total=24,
+            limits=limits,
+        )
     run(tmp_path / "cut.db", make(), SerialEvaluator(train, slots=3), total=24, limits=limits)
     assert stored(tmp_path / "cut.db") == stored(tmp_path / "whole.db")
 
 
-def test_after_a_warm_start_the_predictor_learns_from_the_trained_and_chooses(tmp_path: Path) -> None:
+def test_after_a_warm_start_the_predictor_learns_from_the_trained_and_chooses(
+    tmp_path: Path,
+) -> None:
     run(tmp_path / "a.db", warm(), SerialEvaluator(train), total=24)
     candidates = [one for one in stored(tmp_path / "a.db") if isinstance(one, Candidate)]
     assert [c.trained for c in candidates] == [False] * 12 + [True] * 24
-    assert [c.number for c in candidates if c.proposal.predicted] == list(range(19, 36))  # four have come back by then
-    assert [c.number for c in candidates if c.number >= 19 and not chosen(c)] == [12 + 9, 12 + 19]  # audits, shifted
+    assert [c.number for c in candidates if c.proposal.predicted] == list(
+        range(19, 36)
+    )  # four have come back by then
+    assert [c.number for c in candidates if c.number >= 19 and not chosen(c)] == [
+        12 + 9,
+        12 + 19,
+    ]  # audits, shifted
     bred = [parent for c in candidates[18:] for parent in c.proposal.parents]
     assert bred
     assert min(bred) >= 12
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+# --- what is shown --------------------------------------------------------------------------------
 
 
 def observed(path: Path, strategy: Screened, total: int) -> list[Progress]:
@@ -440,7 +509,9 @@ def observed(path: Path, strategy: Screened, total: int) -> list[Progress]:
     return seen
 
 
-def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_aside(tmp_path: Path) -> None:
+def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_aside(
+    tmp_path: Path,
+) -> None:
     seen = observed(tmp_path / "a.db", screened(partial(Knowing, reversed_until=22)), 24)
     told = [(progress.candidate, progress.evaluation) for progress in seen]
     live = SearchProgress(Console(file=io.StringIO()), 60, None, None)
@@ -453,7 +524,9 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
         expected = audited(told[: place + 1], Objective())["knowing"]
         assert f" · knowing {expected}" in said[place]
     aside = [audited(told[: place + 1], Objective()).get("knowing") for place in range(24)]
-    assert ["(aside)" in line for line in said] == [found is not None and found.worthless for found in aside]
+    assert ["(aside)" in line for line in said] == [
+        found is not None and found.worthless for found in aside
+    ]
     assert "(aside)" in said[-1]
     later = SearchProgress(Console(file=io.StringIO()), 60, None, None, heard=told[:-1])
     later.show(seen[-1])
@@ -470,12 +543,14 @@ def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
     lines = [line.split(maxsplit=1) for line in shown.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     expected = {**audited(told, Objective()), **audited_scores(told, Objective())}
     assert set(expected) == {"knowing", "naswot", "params", "macs"}
-    assert {name: said.strip() for name, said in lines} == {name: str(one) for name, one in expected.items()}
+    assert {name: said.strip() for name, said in lines} == {
+        name: str(one) for name, one in expected.items()
+    }
     with RunStore.begin(tmp_path / "b.db", {"search": {}}) as store:
         assert tables.audit_table(store).row_count == 0
 
 
-# --- the configuration ------------------------------------------------------------------------------------------------
+# --- the configuration ----------------------------------------------------------------------------
 
 
 def made(**options: Any) -> Screened:
@@ -489,9 +564,14 @@ def test_settings_reach_what_is_made() -> None:
     assert isinstance(strategy.strategy, AgingEvolution)
     assert (strategy.strategy.population_size, strategy.strategy.lag) == (9, 4)
     assert (strategy.acquisition, strategy.reads) == ("ei", "features")
-    sizes = {genome: NANO.decode(genome).params for genome in (NANO.sample(rng_for(0, n)) for n in range(30))}
+    sizes = {
+        genome: NANO.decode(genome).params
+        for genome in (NANO.sample(rng_for(0, n)) for n in range(30))
+    }
     assert strategy.allowed is not None
-    assert {genome for genome in sizes if strategy.allowed(genome)} == {g for g, size in sizes.items() if size <= 300}
+    assert {genome for genome in sizes if strategy.allowed(genome)} == {
+        g for g, size in sizes.items() if size <= 300
+    }
     assert isinstance(made(screens="evolution").strategy, Evolution)
     kinds = {name: type(made(predictor=name).predictor()) for name in PREDICTORS}
     assert kinds == {"gaussian": GaussianProcess, "ensemble": Ensemble, "lstm": LSTM}
@@ -505,17 +585,24 @@ def test_without_scikit_learn_the_ensemble_is_refused_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
-    wanted = f"search --data digits --strategy screened --predictor ensemble --out {tmp_path / 'out'}"
+    wanted = (
+        f"search --data digits --strategy screened --predictor ensemble --out {tmp_path / 'out'}"
+    )
     assert cli.main(wanted.split()) == 2
     said = capsys.readouterr().err
-    assert said == "nanonas: the ensemble of trees needs scikit-learn: pip install 'nanonas[surrogates]'\n"
+    assert (
+        said
+        == "nanonas: the ensemble of trees needs scikit-learn: pip install 'nanonas[surrogates]'\n"
+    )
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_every_predictor_searches(tmp_path: Path, name: str) -> None:
     strategy = made(predictor=name, population=4)
-    small = replace(strategy, predictor=quick(name, strategy), proposals=3, elite=2, mutants=3, samples=3)
+    small = replace(
+        strategy, predictor=quick(name, strategy), proposals=3, elite=2, mutants=3, samples=3
+    )
     run(tmp_path / "a.db", small, SerialEvaluator(train), total=12)
     candidates = [one for one in stored(tmp_path / "a.db") if isinstance(one, Candidate)]
     predicted = [c.proposal.predicted for c in candidates if c.proposal.predicted]
@@ -537,7 +624,10 @@ def quick(name: str, strategy: Screened) -> Callable[[], Any]:
         ({"proposals": 0}, "proposals must be 1 or more for a screened search, but is 0"),
         ({"samples": -1}, "samples must be 0 or more for a screened search, but is -1"),
         ({"explore": -0.5}, "explore must be 0 or more for a screened search, but is -0.5"),
-        ({"acquisition": "pi"}, "acquisition is 'pi', which is unknown; known are ucb, ei, thompson"),
+        (
+            {"acquisition": "pi"},
+            "acquisition is 'pi', which is unknown; known are ucb, ei, thompson",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
@@ -561,7 +651,11 @@ class Script:
 
     def waiting(self) -> list[tuple[str, Request]]:
         asked = 0 if self.study is None else len(self.study.store.candidates())
-        return [(str(n), wish) for n, wish in self.wishes.items() if n <= asked and str(n) not in self.done]
+        return [
+            (str(n), wish)
+            for n, wish in self.wishes.items()
+            if n <= asked and str(n) not in self.done
+        ]
 
     def remove(self, name: str) -> None:
         self.done.add(name)
@@ -574,16 +668,24 @@ def test_what_is_banned_is_not_chosen_and_may_be_again_later(tmp_path: Path) -> 
         bans, script = Bans(NANO), Script(wishes)
         with RunStore.begin(tmp_path / f"{len(wishes)}.db", {"search": {}}) as store:
             strategy, evaluator = screened(Knowing, banned=bans), SerialEvaluator(train)
-            script.study = Study(NANO, strategy, evaluator, store, Budget(3), bans=bans, inbox=script)
+            script.study = Study(
+                NANO, strategy, evaluator, store, Budget(3), bans=bans, inbox=script
+            )
             script.study.run(40)
             return store.candidates()
 
-    used = Counter(name for candidate in found({})[12:24] for name in NANO.operations(candidate.proposal.genome))
+    used = Counter(
+        name
+        for candidate in found({})[12:24]
+        for name in NANO.operations(candidate.proposal.genome)
+    )
     ((liked, _),) = used.most_common(1)
     candidates = found({12: Request("ban", liked), 24: Request("allow", liked)})
     used_there = [liked in NANO.operations(candidate.proposal.genome) for candidate in candidates]
     assert any(used_there[:12])
     assert not any(used_there[12:24])
     assert any(used_there[24:])
-    chosen = [c.proposal.predicted is not None and c.proposal.predicted.chosen for c in candidates[12:24]]
+    chosen = [
+        c.proposal.predicted is not None and c.proposal.predicted.chosen for c in candidates[12:24]
+    ]
     assert sum(chosen) >= 8  # and not drawn at random because everything else was refused

@@ -13,14 +13,25 @@ import numpy as np
 import pytest
 from toys.screened import screened
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Objective, Proposal, Pulse, State, Strategy, rng_for
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Epoch,
+    Evaluation,
+    Objective,
+    Proposal,
+    Pulse,
+    State,
+    Strategy,
+    rng_for,
+)
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.predictors.gaussian import GaussianProcess
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NAMES, NanoSpace
 from nanonas.strategies.aging import AgingEvolution
@@ -37,16 +48,20 @@ NANO = NanoSpace((1, 8, 8), 3, channels=2, length=8)
 LAYERS = LayersSpace((1, 8, 8), 3)
 BOTH = (Objective(), Objective("params", maximize=False))
 
-STRATEGIES: dict[str, Callable[[SearchSpace], Strategy]] = {
+STRATEGIES: dict[str, Callable[[Space], Strategy]] = {
     "random": lambda space: RandomSearch(space, 6),
     "evolution": lambda space: Evolution(space, population_size=6),
     "evolution, the smallest": lambda space: Evolution(space, population_size=2),
     "evolution, large elite": lambda space: Evolution(space, population_size=7, elite_size=5),
     "aging": lambda space: AgingEvolution(space, population_size=6),
     "aging, four in flight": lambda space: AgingEvolution(space, population_size=6, lag=4),
-    "aging, more in flight than alive": lambda space: AgingEvolution(space, population_size=2, lag=9),
+    "aging, more in flight than alive": lambda space: AgingEvolution(
+        space, population_size=2, lag=9
+    ),
     "nsga2": lambda space: NSGA2(space, BOTH, population_size=6),
-    "nsga2, the smallest, nine in flight": lambda space: NSGA2(space, BOTH, population_size=2, lag=9),
+    "nsga2, the smallest, nine in flight": lambda space: NSGA2(
+        space, BOTH, population_size=2, lag=9
+    ),
     "local": lambda space: LocalSearch(space, population_size=6, patience=8),
     "local, four in flight": lambda space: LocalSearch(space, population_size=6, lag=4),
 }
@@ -60,18 +75,34 @@ STRATEGIES |= {
 }
 STRATEGIES |= {
     "warm random": lambda space: WarmStart(RandomSearch(space, 6), space, pool=9, first=6),
-    "warm evolution": lambda space: WarmStart(Evolution(space, population_size=6), space, pool=9, first=6),
-    "warm aging": lambda space: WarmStart(AgingEvolution(space, population_size=6, lag=4), space, pool=9, first=6),
+    "warm evolution": lambda space: WarmStart(
+        Evolution(space, population_size=6), space, pool=9, first=6
+    ),
+    "warm aging": lambda space: WarmStart(
+        AgingEvolution(space, population_size=6, lag=4), space, pool=9, first=6
+    ),
     "warm screened": lambda space: WarmStart(screened(space=space, lag=2), space, pool=9, first=6),
-    "warm, more places than pool": lambda space: WarmStart(Evolution(space, population_size=9), space, pool=4, first=9),
+    "warm, more places than pool": lambda space: WarmStart(
+        Evolution(space, population_size=9), space, pool=4, first=9
+    ),
 }
 RUNGS = ladder(Budget(9), eta=3, number=3)
 STRATEGIES |= {
-    "halving aging": lambda space: Halving(AgingEvolution(space, population_size=6, lag=4), RUNGS, lag=4),
-    "halving evolution, lag 2": lambda space: Halving(Evolution(space, population_size=6), RUNGS, eta=2, lag=2),
-    "halving nsga2": lambda space: Halving(NSGA2(space, BOTH, population_size=6), RUNGS, objectives=BOTH),
-    "inheriting evolution": lambda space: Inheriting(Evolution(space, population_size=6), Budget(4), 0.5),
-    "inheriting local": lambda space: Inheriting(LocalSearch(space, population_size=6, lag=4), None, 1.0),
+    "halving aging": lambda space: Halving(
+        AgingEvolution(space, population_size=6, lag=4), RUNGS, lag=4
+    ),
+    "halving evolution, lag 2": lambda space: Halving(
+        Evolution(space, population_size=6), RUNGS, eta=2, lag=2
+    ),
+    "halving nsga2": lambda space: Halving(
+        NSGA2(space, BOTH, population_size=6), RUNGS, objectives=BOTH
+    ),
+    "inheriting evolution": lambda space: Inheriting(
+        Evolution(space, population_size=6), Budget(4), 0.5
+    ),
+    "inheriting local": lambda space: Inheriting(
+        LocalSearch(space, population_size=6, lag=4), None, 1.0
+    ),
     "halving inheriting warm screened": lambda space: Halving(
         Inheriting(WarmStart(screened(space=space, lag=2), space, pool=9, first=6), Budget(4), 0.5),
         RUNGS,
@@ -79,7 +110,7 @@ STRATEGIES |= {
         opening=15,
     ),
 }
-SPACES: dict[str, SearchSpace] = {"nano": NANO, "layers": LAYERS}
+SPACES: dict[str, Space] = {"nano": NANO, "layers": LAYERS}
 FACTORIES = {
     f"{strategy}, {space}": (lambda make=make, over=over: make(over))
     for strategy, make in STRATEGIES.items()
@@ -103,7 +134,9 @@ def measured(candidate: Candidate) -> Evaluation:
     accuracy, params = np.random.default_rng(number).random(2).tolist()
     if candidate.proposal.budget == Budget(0):  # a warm start's pool
         return Evaluation(number, state, {"params": params})
-    return Evaluation(number, state, {"accuracy": accuracy, "params": params}, (Epoch(1.0, accuracy),))
+    return Evaluation(
+        number, state, {"accuracy": accuracy, "params": params}, (Epoch(1.0, accuracy),)
+    )
 
 
 def failing(candidate: Candidate) -> Evaluation:
@@ -111,23 +144,30 @@ def failing(candidate: Candidate) -> Evaluation:
 
 
 def opens(strategy: Strategy, told: list[Told]) -> bool:
-    """Whether a screened search has heard of no training: then it takes the largest of some random networks."""
+    """Whether a screened search has heard of no training: then it takes the largest of some random
+    networks.
+    """
     wrapped, pool = strategy, 0
     while isinstance(wrapped, (Halving, Inheriting, WarmStart)):
         wrapped, pool = wrapped.strategy, getattr(wrapped, "pool", pool)
     return isinstance(wrapped, Screened) and len(told) <= pool
 
 
-def space_of(strategy: Any) -> SearchSpace:
+def space_of(strategy: Any) -> Space:
     """Its own, or that of the strategy it wraps."""
-    space: SearchSpace = strategy.space if hasattr(strategy, "space") else space_of(strategy.strategy)
+    space: Space = strategy.space if hasattr(strategy, "space") else space_of(strategy.strategy)
     return space
 
 
 def driven(
-    strategy: Strategy, total: int, measure: Callable[[Candidate], Evaluation] = measured, seed: int = 0
+    strategy: Strategy,
+    total: int,
+    measure: Callable[[Candidate], Evaluation] = measured,
+    seed: int = 0,
 ) -> Iterator[tuple[Candidate, list[Told]]]:
-    """What a study does, without duplicates, limits and budgets: each candidate with what was told before it."""
+    """What a study does, without duplicates, limits and budgets: each candidate with what was told
+    before it.
+    """
     asked: list[Candidate] = []
     told: list[Told] = []
     for number in range(total):
@@ -140,10 +180,12 @@ def driven(
         yield asked[-1], list(told)
 
 
-# --- the contract -----------------------------------------------------------------------------------------------------
+# --- the contract ---------------------------------------------------------------------------------
 
 
-def test_needs_and_generations_never_fall_and_nothing_needs_itself(make: Callable[[], Strategy]) -> None:
+def test_needs_and_generations_never_fall_and_nothing_needs_itself(
+    make: Callable[[], Strategy],
+) -> None:
     strategy = make()
     needs = [strategy.needs(number) for number in range(200)]
     generations = [strategy.generation(number) for number in range(200)]
@@ -176,7 +218,9 @@ def test_the_state_is_a_fold_over_what_was_told(make: Callable[[], Strategy]) ->
 
 
 def test_the_same_seed_proposes_the_same_and_another_does_not(make: Callable[[], Strategy]) -> None:
-    first, again, other = ([c.proposal for c, _ in driven(make(), 30, seed=seed)] for seed in (1, 1, 2))
+    first, again, other = (
+        [c.proposal for c, _ in driven(make(), 30, seed=seed)] for seed in (1, 1, 2)
+    )
     assert first == again
     assert first != other
 
@@ -202,7 +246,7 @@ def test_when_everything_fails_a_strategy_goes_on_at_random(make: Callable[[], S
         assert candidate.proposal == Proposal(genome, budget=budget)
 
 
-# --- generational evolution ------------------------------------------------------------------------------------------
+# --- generational evolution -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("population", "elite"), [(2, 1), (6, 1), (7, 5), (30, 3), (100, 10)])
@@ -210,18 +254,24 @@ def test_the_elite_is_not_evaluated_again(population: int, elite: int) -> None:
     strategy = Evolution(NANO, population_size=population, elite_size=elite)
     sizes = Counter(map(strategy.generation, range(population + 4 * (population - elite))))
     assert sizes == {0: population, **dict.fromkeys(range(1, 5), population - elite)}
-    for number in range(population + 4 * (population - elite)):  # asked when all earlier generations are in
+    for number in range(
+        population + 4 * (population - elite)
+    ):  # asked when all earlier generations are in
         earlier = [n for n in range(number) if strategy.generation(n) < strategy.generation(number)]
         assert strategy.needs(number) == len(earlier)
 
 
-@pytest.mark.parametrize(("population", "elite"), [(2, 1), (5, 1), (14, 1), (15, 2), (30, 3), (100, 10)])
+@pytest.mark.parametrize(
+    ("population", "elite"), [(2, 1), (5, 1), (14, 1), (15, 2), (30, 3), (100, 10)]
+)
 def test_the_elite_is_a_tenth_and_one_at_least(population: int, elite: int) -> None:
     assert Evolution(NANO, population_size=population).elite_size == elite
 
 
 def breeders(told: list[Told], strategy: Evolution) -> list[int]:
-    """Who may be a parent, best first, by brute force: the best quarter of the last generation, and the elite."""
+    """Who may be a parent, best first, by brute force: the best quarter of the last generation, and
+    the elite.
+    """
 
     def best(some: list[Told]) -> list[Told]:
         usable = [one for one in some if one[1].state is not State.FAILED]
@@ -231,7 +281,9 @@ def breeders(told: list[Told], strategy: Evolution) -> list[int]:
     generation = best([one for one in told if strategy.generation(one[0].number) == last])
     quarter = generation[: max(2, round(strategy.parents_share * len(generation)))]
     elite = best(told)[: strategy.elite_size]
-    return [c.number for c, _ in best(told) if c.number in {one[0].number for one in [*quarter, *elite]}]
+    return [
+        c.number for c, _ in best(told) if c.number in {one[0].number for one in [*quarter, *elite]}
+    ]
 
 
 def test_parents_are_the_best_quarter_and_the_elite_and_win_as_tournaments_are_won() -> None:
@@ -245,7 +297,9 @@ def test_parents_are_the_best_quarter_and_the_elite_and_win_as_tournaments_are_w
     size, k = len(pool), strategy.tournament_size
     for place, number in enumerate(pool):  # the best of k draws with replacement
         share = ((size - place) ** k - (size - place - 1) ** k) / size**k
-        assert wins[number] / draws == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
+        assert wins[number] / draws == pytest.approx(
+            share, abs=4 * sqrt(share * (1 - share) / draws)
+        )
 
 
 def test_only_the_last_generation_and_the_elite_are_parents_all_along() -> None:
@@ -259,7 +313,10 @@ def test_the_crossover_rate_is_the_share_of_children_with_two_parents(rate: floa
     strategy = Evolution(NANO, population_size=20, tournament_size=1, crossover_rate=rate)
     *_, (_, told) = driven(strategy, 21)
     size, draws = len(breeders(told, strategy)), 2000
-    both = sum(len(strategy.ask(20, rng_for(seed, 2), []).parents) == 2 for seed in range(draws)) / draws
+    both = (
+        sum(len(strategy.ask(20, rng_for(seed, 2), []).parents) == 2 for seed in range(draws))
+        / draws
+    )
     share = rate * (1 - 1 / size)  # the same parent drawn twice has one child of its own
     assert both == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
 
@@ -276,13 +333,15 @@ def test_a_child_of_one_parent_differs_from_it_by_a_mutation() -> None:
 def test_the_elite_has_each_network_once() -> None:
     strategy = Evolution(NANO, population_size=30, elite_size=3)
     for number in range(30):
-        genome = NANO.sample(rng_for(0, max(3, number)))  # 0 to 3 are one network: 0.9, 0.8, 0.7, 0.6
+        genome = NANO.sample(
+            rng_for(0, max(3, number))
+        )  # 0 to 3 are one network: 0.9, 0.8, 0.7, 0.6
         evaluation = Evaluation(number, State.COMPLETE, {"accuracy": 0.9 - 0.01 * number})
         strategy.tell(Candidate(number, Proposal(genome), str(genome)), evaluation)
     assert [candidate.number for candidate, _ in strategy._elite] == [0, 4, 5]
 
 
-# --- aging evolution --------------------------------------------------------------------------------------------------
+# --- aging evolution ------------------------------------------------------------------------------
 
 
 def alive(told: list[Told], population: int) -> list[int]:
@@ -308,7 +367,9 @@ def test_the_parent_is_the_best_of_a_sample_of_those_alive(sample: int) -> None:
     assert {number for parents in wins for number in parents} <= set(pool)
     for place, number in enumerate(pool):  # the best of `sample` drawn without replacement
         share = comb(10 - 1 - place, sample - 1) / comb(10, sample)
-        assert wins[(number,)] / draws == pytest.approx(share, abs=4 * sqrt(share * (1 - share) / draws))
+        assert wins[(number,)] / draws == pytest.approx(
+            share, abs=4 * sqrt(share * (1 - share) / draws)
+        )
 
 
 @pytest.mark.parametrize(("population", "sample"), [(2, 2), (7, 2), (8, 2), (12, 3), (64, 16)])
@@ -316,13 +377,16 @@ def test_the_sample_is_a_quarter_and_two_at_least(population: int, sample: int) 
     assert AgingEvolution(NANO, population_size=population).sample_size == sample
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("make_one", "message"),
     [
-        (lambda: Evolution(NANO, population_size=1), "population must be 2 or more for evolution, but is 1"),
+        (
+            lambda: Evolution(NANO, population_size=1),
+            "population must be 2 or more for evolution, but is 1",
+        ),
         (
             lambda: Evolution(NANO, population_size=5, elite_size=5),
             "elite_size must lie in [1, 4] for a population of 5, but is 5",
@@ -331,7 +395,10 @@ def test_the_sample_is_a_quarter_and_two_at_least(population: int, sample: int) 
             lambda: Evolution(NANO, population_size=5, elite_size=0),
             "elite_size must lie in [1, 4] for a population of 5, but is 0",
         ),
-        (lambda: AgingEvolution(NANO, population_size=1), "population must be 2 or more for aging evolution, but is 1"),
+        (
+            lambda: AgingEvolution(NANO, population_size=1),
+            "population must be 2 or more for aging evolution, but is 1",
+        ),
         (
             lambda: AgingEvolution(NANO, population_size=4, sample_size=5),
             "sample_size must lie in [1, population=4], but is 5",
@@ -348,7 +415,7 @@ def test_sizes_that_cannot_be_are_refused(make_one: Callable[[], Strategy], mess
     assert str(error.value) == message
 
 
-# --- whether it is of any use -----------------------------------------------------------------------------------------
+# --- whether it is of any use ---------------------------------------------------------------------
 
 
 def share_of_conv3x3(candidate: Candidate, pulse: Pulse) -> Evaluation:
@@ -362,7 +429,9 @@ def test_evolution_beats_random_search(tmp_path: Path) -> None:
 
     def best(name: str, strategy: Strategy, seed: int) -> float:
         with RunStore.begin(tmp_path / f"{name}-{seed}.db", {"search": {"seed": seed}}) as store:
-            Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(80)
+            Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(
+                80
+            )
             return ranking(store.evaluations())[0].metrics["accuracy"]
 
     reached = {

@@ -1,4 +1,6 @@
-"""The warm start beyond the contract of strategies: what is promoted, what the wrapped strategy hears, whole runs."""
+"""The warm start beyond the contract of strategies: what is promoted, what the wrapped strategy
+hears, whole runs.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ def score(candidate: Candidate, pulse: Pulse = lambda: True) -> Evaluation:
     if number % 7 == 3:
         return Evaluation(number, State.FAILED, reason="bad luck")
     draw = np.random.default_rng([number, *candidate.proposal.genome])
-    found = {"accuracy": draw.random()} if candidate.trained else {"synflow": draw.random(), "naswot": draw.random()}
+    found = (
+        {"accuracy": draw.random()}
+        if candidate.trained
+        else {"synflow": draw.random(), "naswot": draw.random()}
+    )
     return Evaluation(number, State.COMPLETE, found)
 
 
@@ -58,7 +64,7 @@ def scored(strategy: WarmStart) -> list[tuple[Candidate, Evaluation]]:
     return told
 
 
-# --- the pool ---------------------------------------------------------------------------------------------------------
+# --- the pool -------------------------------------------------------------------------------------
 
 
 def test_the_pool_is_random_scored_only_and_asked_all_at_once() -> None:
@@ -77,26 +83,38 @@ def test_the_pool_is_random_scored_only_and_asked_all_at_once() -> None:
 def test_mean_ranks_count_who_is_better(rows: int, columns: int, data: st.DataObject) -> None:
     number = st.sampled_from([-np.inf, -1.0, 0.0, 2.0, 3.5])
     values = np.array(
-        data.draw(st.lists(st.lists(number, min_size=columns, max_size=columns), min_size=rows, max_size=rows))
+        data.draw(
+            st.lists(
+                st.lists(number, min_size=columns, max_size=columns), min_size=rows, max_size=rows
+            )
+        )
     )
-    better = (values[None, :, :] > values[:, None, :]).sum(axis=1)  # (rows, columns): how many others are better
+    better = (values[None, :, :] > values[:, None, :]).sum(
+        axis=1
+    )  # (rows, columns): how many others are better
     assert mean_ranks(values) == pytest.approx(better.mean(axis=1))
 
 
 @pytest.mark.parametrize(("share", "top"), [(0.0, 0), (0.5, 4), (0.75, 6), (1.0, 8)])
-def test_the_best_of_the_pool_and_the_first_of_the_others_are_trained(share: float, top: int) -> None:
+def test_the_best_of_the_pool_and_the_first_of_the_others_are_trained(
+    share: float, top: int
+) -> None:
     strategy = warm(by=("synflow", "params"), top_share=share)
     alive = [(c, e) for c, e in scored(strategy) if e.state is State.COMPLETE]
 
     def place(own: tuple[Candidate, Evaluation]) -> tuple[int, int]:
         flow, params = own[1].metrics["synflow"], SPACE.decode(own[0].proposal.genome).params
         better = sum(e.metrics["synflow"] > flow for _, e in alive)
-        return better + sum(SPACE.decode(c.proposal.genome).params > params for c, _ in alive), own[0].number
+        return better + sum(SPACE.decode(c.proposal.genome).params > params for c, _ in alive), own[
+            0
+        ].number
 
     best = [candidate for candidate, _ in sorted(alive, key=place)[:top]]
     expected = [*best, *[candidate for candidate, _ in alive if candidate not in best]][:FIRST]
     asked = [strategy.ask(POOL + n, rng_for(0, POOL + n), []) for n in range(FIRST)]
-    assert asked == [Proposal(candidate.proposal.genome, (candidate.number,)) for candidate in expected]
+    assert asked == [
+        Proposal(candidate.proposal.genome, (candidate.number,)) for candidate in expected
+    ]
 
 
 def test_what_has_no_score_ranks_last() -> None:
@@ -109,7 +127,7 @@ def test_what_has_no_score_ranks_last() -> None:
     assert parents == [14, 15, 16, 17, 18, 19, 0, 1]
 
 
-# --- the wrapped strategy ---------------------------------------------------------------------------------------------
+# --- the wrapped strategy -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lag", [1, 4])
@@ -133,7 +151,9 @@ def test_the_strategy_hears_what_was_trained_as_if_there_were_no_pool(lag: int) 
         proposal = strategy.ask(POOL + number, rng_for(1, number), asked[told:])
         if number >= FIRST:
             expected = bare.ask(number, rng_for(1, number), asked[told:])
-            assert proposal == replace(expected, parents=tuple(POOL + parent for parent in expected.parents))
+            assert proposal == replace(
+                expected, parents=tuple(POOL + parent for parent in expected.parents)
+            )
         asked.append(Candidate(POOL + number, proposal, str(number), POOL + told))
 
 
@@ -161,7 +181,10 @@ def test_pending_is_numbered_as_the_strategy_numbers() -> None:
     scored(strategy)
     pending = [Candidate(POOL + n, Proposal((0,) * 8, (2, POOL)), "key", POOL + n) for n in (3, 4)]
     strategy.ask(POOL + 5, rng_for(0, 0), pending)
-    assert [(c.number, c.proposal.parents, c.asked_after) for c in seen] == [(3, (0,), 3), (4, (0,), 4)]
+    assert [(c.number, c.proposal.parents, c.asked_after) for c in seen] == [
+        (3, (0,), 3),
+        (4, (0,), 4),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +209,7 @@ def test_the_configuration_warms_up_any_strategy() -> None:
     assert isinstance(make_strategy(replace(config, warm_pool=0), SPACE), AgingEvolution)
 
 
-# --- whole runs -------------------------------------------------------------------------------------------------------
+# --- whole runs -----------------------------------------------------------------------------------
 
 
 def run(
@@ -213,11 +236,15 @@ def test_evaluations_are_those_that_are_trained(tmp_path: Path) -> None:
     with RunStore.read(tmp_path / "a.db") as store:
         candidates, evaluations = store.candidates(), store.evaluations()
     assert [c.proposal.budget for c in candidates] == [Budget(0)] * POOL + [Budget(2)] * 12
-    assert {e.number for e in ranking(evaluations)} == {n for n in range(POOL, POOL + 12) if n % 7 != 3}
+    assert {e.number for e in ranking(evaluations)} == {
+        n for n in range(POOL, POOL + 12) if n % 7 != 3
+    }
     assert [p.evaluated for p in seen] == [0] * POOL + list(range(1, 13))
     assert run(tmp_path / "a.db", evaluations=15)[0].message == "15 candidates are evaluated"
     assert run(tmp_path / "a.db", evaluations=None, generations=2)[0].why is Why.GENERATIONS
-    assert len(stored(tmp_path / "a.db")) == 2 * (POOL + 15)  # two generations, of 8 and of 7 new ones
+    assert len(stored(tmp_path / "a.db")) == 2 * (
+        POOL + 15
+    )  # two generations, of 8 and of 7 new ones
 
 
 @pytest.mark.parametrize("at", [0, 5, POOL - 1, POOL + 1, POOL + 9])
@@ -237,7 +264,14 @@ def test_a_run_cut_anywhere_resumes_to_the_same_end(tmp_path: Path, at: int) -> 
 
 
 def test_a_summary_and_a_progress_count_what_is_scored_apart(tmp_path: Path) -> None:
-    known = {"strategy": "evolution", "space": "nano", "data": "digits", "seed": 0, "epochs": 2, "precision": "float32"}
+    known = {
+        "strategy": "evolution",
+        "space": "nano",
+        "data": "digits",
+        "seed": 0,
+        "epochs": 2,
+        "precision": "float32",
+    }
     with RunStore.begin(tmp_path / "a.db", {"search": known}) as store:
         seen: list[Progress] = []
         study = Study(SPACE, warm(), SerialEvaluator(score), store, Budget(2))
@@ -263,9 +297,15 @@ def test_local_search_starts_from_the_best_of_the_first_generation() -> None:
     strategy = WarmStart(local, SPACE, pool=12, first=6)
     accuracies = [0.5, 0.9, 0.3, 0.4, 0.2, 0.1]
     for number in range(18):
-        candidate = Candidate(number, strategy.ask(number, rng_for(0, number), []), str(number), asked_after=number)
-        metrics = {"naswot": float(number)} if number < 12 else {"accuracy": accuracies[number - 12]}
-        strategy.tell(candidate, Evaluation(number, State.COMPLETE, {"params": 1.0, "macs": 1.0, **metrics}))
+        candidate = Candidate(
+            number, strategy.ask(number, rng_for(0, number), []), str(number), asked_after=number
+        )
+        metrics = (
+            {"naswot": float(number)} if number < 12 else {"accuracy": accuracies[number - 12]}
+        )
+        strategy.tell(
+            candidate, Evaluation(number, State.COMPLETE, {"params": 1.0, "macs": 1.0, **metrics})
+        )
     (parent,) = strategy.ask(18, rng_for(0, 18), []).parents
     assert parent == 13
 

@@ -14,13 +14,27 @@ from nanonas.errors import RunError
 
 
 def killed(run: Path, arguments: Sequence[str], after: int) -> tuple[int, str]:
-    """Begins the search `run` in a process of its own and kills it when so many evaluations have arrived.
+    """Begins the search `run` in a process of its own and kills it when so many evaluations have
+    arrived.
 
     Returns how many had arrived then, and what it had printed.
     """
-    command = [sys.executable, "-m", "nanonas", "search", *arguments, "--out", str(run.parent), "--name", run.name]
+    command = [
+        sys.executable,
+        "-m",
+        "nanonas",
+        "search",
+        *arguments,
+        "--out",
+        str(run.parent),
+        "--name",
+        run.name,
+    ]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     end = time.monotonic() + 60
     while (before := arrived(run)) < after and process.poll() is None and time.monotonic() < end:

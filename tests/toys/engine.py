@@ -1,6 +1,8 @@
-"""A small space, quick measures that misbehave on demand, and strategies: what the engine's tests run on.
+"""A small space, quick measures that misbehave on demand, and strategies: what the engine's tests
+run on.
 
-Measures are classes and functions of this module, not of a test file, so that worker processes can import them.
+Measures are classes and functions of this module, not of a test file, so that worker processes can
+import them.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ CONFIG = {"search": {"seed": 7, "space": {"name": "toy", "depth": 4}}, "run": {"
 
 @dataclass(frozen=True)
 class ToySpace:
-    """Up to `depth` convolutions with 4, 8, … filters; 0 is no layer at all, so genomes can share a network."""
+    """Up to `depth` convolutions with 4, 8, … filters; 0 is no layer at all, so genomes can share a
+    network.
+    """
 
     depth: int = 4
     widths: int = 6  # genes are 0 … widths
@@ -65,7 +69,9 @@ class ToySpace:
 
     def decode(self, genome: Genome) -> Network:
         if len(genome) != self.depth:
-            raise GenomeError(f"a genome of this space has {self.depth} genes, but {genome} has {len(genome)}")
+            raise GenomeError(
+                f"a genome of this space has {self.depth} genes, but {genome} has {len(genome)}"
+            )
         draft, x = Draft(self.input_shape, self.classes), "input"
         for gene in genome:
             if gene:
@@ -95,7 +101,9 @@ class SteadyBest:
         if not heard:
             return Proposal(self.space.sample(rng))
         parent, _ = min(heard, key=lambda told: (Objective().loss(told[1]), told[0].number))
-        return Proposal(self.space.mutate(parent.proposal.genome, rng), (parent.number,), Budget(1 + number % 2))
+        return Proposal(
+            self.space.mutate(parent.proposal.genome, rng), (parent.number,), Budget(1 + number % 2)
+        )
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         assert evaluation.state is not State.CUT
@@ -120,7 +128,14 @@ def score(candidate: Candidate, pulse: Pulse) -> Evaluation:
     state = State.PRUNED if sum(genome) % 5 == 1 else State.COMPLETE
     accuracy = 1 / (1 + sum((gene - 3.3) ** 2 for gene in genome))
     reason = "below chance" if state is State.PRUNED else None
-    return Evaluation(candidate.number, state, {"accuracy": accuracy}, (Epoch(0.1 + accuracy, accuracy),), 0.0, reason)
+    return Evaluation(
+        candidate.number,
+        state,
+        {"accuracy": accuracy},
+        (Epoch(0.1 + accuracy, accuracy),),
+        0.0,
+        reason,
+    )
 
 
 def jittery(candidate: Candidate, pulse: Pulse) -> Evaluation:
@@ -131,7 +146,9 @@ def jittery(candidate: Candidate, pulse: Pulse) -> Evaluation:
 
 @dataclass(frozen=True)
 class Misbehaving:
-    """`score`, but for candidate `number`; `folder` counts how often that one was begun, across processes."""
+    """`score`, but for candidate `number`; `folder` counts how often that one was begun, across
+    processes.
+    """
 
     number: int
     how: str  # "kill", "exit", "hang", "raise", "memory", "print"
@@ -173,7 +190,9 @@ class UntilDeadline:
             return evaluation
         while pulse():
             time.sleep(0.01)
-        return Evaluation(candidate.number, State.CUT, {"accuracy": 0.9}, reason="the time was over")
+        return Evaluation(
+            candidate.number, State.CUT, {"accuracy": 0.9}, reason="the time was over"
+        )
 
 
 class Unloadable:
@@ -200,7 +219,9 @@ def environment(candidate: Candidate, pulse: Pulse) -> Evaluation:
     return Evaluation(candidate.number, State.COMPLETE, {**metrics, "pid": float(os.getpid())})
 
 
-def study(path: Path, strategy: Strategy, evaluator: Evaluator, space: ToySpace = SPACE, **options: object) -> Study:
+def study(
+    path: Path, strategy: Strategy, evaluator: Evaluator, space: ToySpace = SPACE, **options: object
+) -> Study:
     """A study over the store at `path`, begun or resumed. The store is the caller's to close."""
     try:
         store = RunStore.resume(path, CONFIG)
@@ -210,7 +231,9 @@ def study(path: Path, strategy: Strategy, evaluator: Evaluator, space: ToySpace 
 
 
 def by_number(path: Path, total: int = 1_000_000) -> list[object]:
-    """What must be equal in two runs, of their first candidates: no times, no evaluations that were cut."""
+    """What must be equal in two runs, of their first candidates: no times, no evaluations that were
+    cut.
+    """
     with RunStore.read(path) as store:
         results = [e for e in store.evaluations() if e.state is not State.CUT and e.number < total]
         assert len({e.number for e in results}) == len(results)

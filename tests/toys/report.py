@@ -15,7 +15,7 @@ from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Prediction, Proposal, State
 from nanonas.engine.storage.store import RunStore
 from nanonas.runs.folder import RunFolder
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 
 SHAPE, CLASSES = (3, 16, 16), 4
@@ -23,7 +23,9 @@ BUDGET, HALF = Budget(4), Budget(2)
 SPACE = LayersSpace(SHAPE, CLASSES)
 
 
-def evaluated(number: int, accuracy: float | None, state: State = State.COMPLETE, **more: Any) -> Evaluation:
+def evaluated(
+    number: int, accuracy: float | None, state: State = State.COMPLETE, **more: Any
+) -> Evaluation:
     """An evaluation with a curve that ends in its accuracy."""
     curve = () if accuracy is None else (Epoch(1.5, accuracy / 2), Epoch(0.7, accuracy))
     metrics = {"params": 1000.0 + number, "macs": 20_000.0, **more.pop("metrics", {})}
@@ -32,7 +34,9 @@ def evaluated(number: int, accuracy: float | None, state: State = State.COMPLETE
     return Evaluation(number, state, metrics, curve, 1.5, **more)
 
 
-def entry(number: int, genome: Genome, accuracy: float | None, space: SearchSpace = SPACE, **proposal: Any) -> Entry:
+def entry(
+    number: int, genome: Genome, accuracy: float | None, space: Space = SPACE, **proposal: Any
+) -> Entry:
     """A candidate that was trained."""
     asked = Proposal(genome, budget=proposal.pop("budget", BUDGET), **proposal)
     candidate = Candidate(number, asked, space.decode(genome).key)
@@ -40,12 +44,16 @@ def entry(number: int, genome: Genome, accuracy: float | None, space: SearchSpac
 
 
 def entries(number: int, seed: int = 0) -> list[Entry]:
-    """Ten random networks, then children, with inherited weights, predictions, a twin and a failure every so often."""
+    """Ten random networks, then children, with inherited weights, predictions, a twin and a failure
+    every so often.
+    """
     rng, made = np.random.default_rng(seed), []
     for n in range(number):
         accuracy = float(np.clip(0.6 + 0.002 * n + rng.normal(0, 0.05), 0, 1))
         predicted = (
-            Prediction(-accuracy + float(rng.normal(0, 0.03)), 0.02, "gaussian", chosen=True) if n >= 10 else None
+            Prediction(-accuracy + float(rng.normal(0, 0.03)), 0.02, "gaussian", chosen=True)
+            if n >= 10
+            else None
         )
         if n < 10:
             made.append(entry(n, SPACE.sample(rng), accuracy))
@@ -59,10 +67,19 @@ def entries(number: int, seed: int = 0) -> list[Entry]:
         else:
             parent = int(rng.integers(max(0, n - 15), n))
             child = SPACE.mutate(made[parent].genome, rng)
-            heir = {"parents": (parent,), "inherits": (parent,), "budget": HALF, "predicted": predicted}
+            heir = {
+                "parents": (parent,),
+                "inherits": (parent,),
+                "budget": HALF,
+                "predicted": predicted,
+            }
             one = entry(n, child, accuracy, **heir)
             assert one.evaluation is not None
-            inherited = {**one.evaluation.metrics, "inherited_share": 0.75, "inherited_tensors": 12.0}
+            inherited = {
+                **one.evaluation.metrics,
+                "inherited_share": 0.75,
+                "inherited_tensors": 12.0,
+            }
             made.append(replace(one, evaluation=replace(one.evaluation, metrics=inherited)))
     return made
 
@@ -73,16 +90,26 @@ def record(some: list[Entry], **more: Any) -> Record:
 
 
 def toy_run(
-    path: Path, some: list[Entry], class_names: tuple[str, ...] = ("a", "b", "c", "d"), **search: Any
+    path: Path,
+    some: list[Entry],
+    class_names: tuple[str, ...] = ("a", "b", "c", "d"),
+    **search: Any,
 ) -> RunFolder:
     """A run's folder that holds these candidates."""
     config = Config(
-        SearchConfig(**{"population": 10, "lag": 2, "precision": "float32", **search}), RunConfig(evaluations=len(some))
+        SearchConfig(**{"population": 10, "lag": 2, "precision": "float32", **search}),
+        RunConfig(evaluations=len(some)),
     )
     folder = RunFolder(path)
     with RunStore.begin(folder.store, to_values(config)) as store:
         folder.config.write_text(to_yaml(config), encoding="utf-8")
-        noted = {"input_shape": SHAPE, "class_names": class_names, "fingerprint": "f1e2", "train": 500, "valid": 100}
+        noted = {
+            "input_shape": SHAPE,
+            "class_names": class_names,
+            "fingerprint": "f1e2",
+            "train": 500,
+            "valid": 100,
+        }
         store.event("images", noted)
         store.event("started")
         for one in some:
@@ -90,5 +117,8 @@ def toy_run(
             if one.evaluation is not None:
                 store.arrived(one.evaluation)
         store.event("ended", {"why": "evaluations", "message": "they are evaluated"})
-    assert make_space(config.search, SHAPE, len(class_names)).decode(some[0].genome).key == some[0].candidate.key
+    assert (
+        make_space(config.search, SHAPE, len(class_names)).decode(some[0].genome).key
+        == some[0].candidate.key
+    )
     return folder

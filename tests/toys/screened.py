@@ -1,6 +1,7 @@
 """Predictors that are quick and whose answers are known, and searches that they screen.
 
-Classes of this module, not of a test file, so that two of those can import them, and so that they can be pickled.
+Classes of this module, not of a test file, so that two of those can import them, and so that they
+can be pickled.
 """
 
 from __future__ import annotations
@@ -10,8 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from nanonas.core import Candidate, Epoch, Evaluation, Floats, Genome, Predictor, Pulse, State, Strategy
-from nanonas.spaces.base import SearchSpace
+from nanonas.core import (
+    Candidate,
+    Epoch,
+    Evaluation,
+    Floats,
+    Genome,
+    Predictor,
+    Pulse,
+    State,
+    Strategy,
+)
+from nanonas.spaces.base import Space
 from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.screened import Screened
@@ -28,7 +39,9 @@ class Nearest:
     """Expects what the nearest network that it knows had, and doubts it by the distance."""
 
     name: str = "nearest"
-    given: list[tuple[Floats, Floats]] = field(default_factory=list)  # to it and its copies, the last one last
+    given: list[tuple[Floats, Floats]] = field(
+        default_factory=list
+    )  # to it and its copies, the last one last
 
     def fit(self, features: Floats, losses: Floats) -> None:
         assert np.isfinite(losses).all()
@@ -39,7 +52,9 @@ class Nearest:
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         known, losses = self.known
-        shared = min(features.shape[1], known.shape[1])  # sequences may be longer than all that were known
+        shared = min(
+            features.shape[1], known.shape[1]
+        )  # sequences may be longer than all that were known
         apart = np.abs(features[:, None, :shared] - known[None, :, :shared])
         apart = apart.reshape(len(features), len(known), -1).sum(axis=2)
         return losses[apart.argmin(axis=1)], 0.01 + apart.min(axis=1) / known[0].size
@@ -47,7 +62,9 @@ class Nearest:
 
 @dataclass
 class Knowing:
-    """Knows how good a network is; the reverse, while it was given fewer than `reversed_until` networks."""
+    """Knows how good a network is; the reverse, while it was given fewer than `reversed_until`
+    networks.
+    """
 
     reversed_until: int = 0
     name: str = "knowing"
@@ -67,13 +84,15 @@ class Knowing:
 
 
 def worth(features: Floats) -> Floats:
-    """What a network is worth, of its features, shape (n, features): any smooth function of all of them."""
+    """What a network is worth, of its features, shape (n, features): any smooth function of all of
+    them.
+    """
     weights = np.random.default_rng(5).normal(size=features.shape[1])
     found: Floats = features @ weights / 10
     return found
 
 
-def accuracy(genome: Genome, space: SearchSpace = NANO) -> float:
+def accuracy(genome: Genome, space: Space = NANO) -> float:
     """In (0, 1), and rising with the worth."""
     return float(1 / (1 + np.exp(-worth(space.encode(genome)[None])[0])))
 
@@ -86,7 +105,9 @@ def train(candidate: Candidate, pulse: Pulse = lambda: True) -> Evaluation:
     if not candidate.trained:
         return Evaluation(number, State.COMPLETE, {"naswot": reached})
     pruned = number % 5 == 4
-    curve = tuple(Epoch(1 - share * reached, share * reached) for share in (0.5, 0.8, 1.0))[: 1 if pruned else 3]
+    curve = tuple(Epoch(1 - share * reached, share * reached) for share in (0.5, 0.8, 1.0))[
+        : 1 if pruned else 3
+    ]
     state = State.PRUNED if pruned else State.COMPLETE
     return Evaluation(number, state, {"accuracy": curve[-1].accuracy}, curve)
 
@@ -94,7 +115,7 @@ def train(candidate: Candidate, pulse: Pulse = lambda: True) -> Evaluation:
 def screened(
     predictor: type[Predictor] | Any = Nearest,
     strategy: Strategy | None = None,
-    space: SearchSpace = NANO,
+    space: Space = NANO,
     lag: int = 1,
     **options: Any,
 ) -> Screened:

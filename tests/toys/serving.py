@@ -21,7 +21,14 @@ from nanonas.runs.folder import RunFolder
 
 
 def configured(**search: object) -> Config:
-    values = {"data": "digits", "space": "nano", "strategy": "aging", "population": 6, "lag": 2, **search}
+    values = {
+        "data": "digits",
+        "space": "nano",
+        "strategy": "aging",
+        "population": 6,
+        "lag": 2,
+        **search,
+    }
     return validated({"search": values})
 
 
@@ -33,7 +40,9 @@ def score(candidate: Candidate, pulse: Pulse) -> Evaluation:
     state = State.PRUNED if candidate.number % 7 == 5 else State.COMPLETE
     accuracy = 0.5 + 0.4 * float(rng.random())
     reason = "below chance" if state is State.PRUNED else None
-    return Evaluation(candidate.number, state, {"accuracy": accuracy}, (Epoch(1.0, accuracy),), 2.0, reason)
+    return Evaluation(
+        candidate.number, state, {"accuracy": accuracy}, (Epoch(1.0, accuracy),), 2.0, reason
+    )
 
 
 @dataclass
@@ -55,17 +64,29 @@ class Run:
         search = self.config.search
         fresh = not self.folder.store.exists()
         with (
-            RunStore.begin(self.folder.store, values) if fresh else RunStore.resume(self.folder.store, values) as store
+            RunStore.begin(self.folder.store, values)
+            if fresh
+            else RunStore.resume(self.folder.store, values) as store
         ):
             if fresh:
                 self.folder.config.write_text(to_yaml(self.config))
                 names = [str(n) for n in range(10)]
-                store.event("images", {"fingerprint": "0", "input_shape": [1, 8, 8], "class_names": names})
+                store.event(
+                    "images", {"fingerprint": "0", "input_shape": [1, 8, 8], "class_names": names}
+                )
             space = make_space(search, (1, 8, 8), 10)
             evaluator = SerialEvaluator(self._measure)
             inbox = RequestFiles(self.folder.requests)
             budget = make_budget(search, 10)
-            study = Study(space, make_strategy(search, space), evaluator, store, budget, search.seed, inbox=inbox)
+            study = Study(
+                space,
+                make_strategy(search, space),
+                evaluator,
+                store,
+                budget,
+                search.seed,
+                inbox=inbox,
+            )
             study.run(evaluations)
 
     def start(self, evaluations: int) -> threading.Thread:

@@ -36,7 +36,9 @@ def one_by_one(x, indices, augment, draws):
         if augment.cutout:
             image = image.copy()
             y, x0 = centre_y - augment.cutout // 2, centre_x - augment.cutout // 2
-            image[max(y, 0) : max(y + augment.cutout, 0), max(x0, 0) : max(x0 + augment.cutout, 0)] = augment.fill
+            image[
+                max(y, 0) : max(y + augment.cutout, 0), max(x0, 0) : max(x0 + augment.cutout, 0)
+            ] = augment.fill
         out.append(image)
     return np.stack(out)
 
@@ -56,7 +58,9 @@ def test_equals_the_loop_over_images(height, width, channels, crop, flip, cutout
     augment = Augment(crop, flip, cutout, fill=tuple(range(10, 10 + channels)))
     indices = torch.tensor([4, 0, 0, 3, 2, 1, 4])
     batch = augment(on_device(x), indices, generator(seed))
-    draws = augment._drawn(7, height, width, generator(seed), torch.device("cpu"))[:, :, 0].T.tolist()
+    draws = augment._drawn(7, height, width, generator(seed), torch.device("cpu"))[
+        :, :, 0
+    ].T.tolist()
     expected = one_by_one(x, indices.tolist(), augment, draws)
     np.testing.assert_array_equal(batch.permute(0, 2, 3, 1).numpy(), expected)
     assert batch.is_contiguous(memory_format=torch.channels_last)
@@ -65,8 +69,16 @@ def test_equals_the_loop_over_images(height, width, channels, crop, flip, cutout
 
 def test_draws_cover_their_ranges_and_differ_between_images():
     augment = Augment(crop=2, flip=True, cutout=3)
-    top, left, flipped, centre_y, centre_x = augment._drawn(2000, 9, 11, generator(), torch.device("cpu"))
-    for drawn, low, high in ((top, -2, 2), (left, -2, 2), (flipped, 0, 1), (centre_y, 0, 8), (centre_x, 0, 10)):
+    top, left, flipped, centre_y, centre_x = augment._drawn(
+        2000, 9, 11, generator(), torch.device("cpu")
+    )
+    for drawn, low, high in (
+        (top, -2, 2),
+        (left, -2, 2),
+        (flipped, 0, 1),
+        (centre_y, 0, 8),
+        (centre_x, 0, 10),
+    ):
         assert drawn.unique().tolist() == list(range(low, high + 1))
     assert 900 < int(flipped.sum()) < 1100
     assert not torch.equal(top, left)

@@ -19,7 +19,7 @@ from nanonas.data.images import DataSpec
 from nanonas.maths.intervals import median_interval
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.reference import REFERENCES
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
@@ -42,7 +42,7 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-# --- latency ----------------------------------------------------------------------------------------------------------
+# --- latency --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [*range(6, 40), 500, 3000])
@@ -82,7 +82,7 @@ def test_latency_is_of_warm_passes_in_eval_mode(monkeypatch: pytest.MonkeyPatch)
     assert latency_ms(Slow(), (3, 8, 6), "cpu", seconds=0.0) == pytest.approx(5.5)
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 class Account(TorchDispatchMode):
@@ -103,7 +103,9 @@ class Account(TorchDispatchMode):
             weakref.finalize(storage, self.alive.pop, place, None)
         self.largest = max(self.largest, sum(self.alive.values()))
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(tensor, torch.Tensor):
@@ -112,10 +114,15 @@ class Account(TorchDispatchMode):
 
 
 def branching() -> Network:
-    """Three branches of different widths, joined in several ways; a dropout; an activation that may not overwrite."""
+    """Three branches of different widths, joined in several ways; a dropout; an activation that may
+    not overwrite.
+    """
     draft = Draft(SHAPE, CLASSES)
     stem = draft.add("conv", "input", filters=8, kernel=3, stride=1, groups=1, bias=True)
-    ways = [draft.add("act", draft.add("norm", stem), kind=kind) for kind in ("relu", "silu", "leaky_relu")]
+    ways = [
+        draft.add("act", draft.add("norm", stem), kind=kind)
+        for kind in ("relu", "silu", "leaky_relu")
+    ]
     total = draft.add("add", *ways, stem)
     joined = draft.add("dropout", draft.add("concat", total, ways[0]), rate=0.3)
     pooled = draft.add("avgpool", draft.add("add", joined), kernel=3, stride=2)
@@ -131,7 +138,7 @@ def networks() -> Iterator[Network]:
     for reference in ("resnet20", "baseline"):
         yield REFERENCES[reference](SHAPE, CLASSES)
     rng = np.random.default_rng(0)
-    spaces: tuple[SearchSpace, ...] = (
+    spaces: tuple[Space, ...] = (
         NanoSpace(SHAPE, CLASSES, channels=6, length=5),
         LayersSpace(SHAPE, CLASSES),
         NASBench201Space(SHAPE, CLASSES),
@@ -162,7 +169,9 @@ def chain() -> NetworkModule:
     draft = Draft((1, 8, 8), CLASSES)
     x = draft.add("conv", "input", filters=6, kernel=3, stride=2, groups=1, bias=False)
     x = draft.add("act", draft.add("norm", x), kind="relu")
-    return build_module(draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0)
+    return build_module(
+        draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0
+    )
 
 
 @pytest.mark.parametrize("batch", [2, 7])
@@ -170,11 +179,17 @@ def test_training_memory_is_what_backward_needs(batch: int) -> None:
     module = chain()
     weights = 4 * (3 * 3 * 6 + 2 * 6 + 6 * CLASSES + CLASSES)
     statistics = 4 * 2 * 6
-    maps = 4 * batch * 6 * 4 * 4  # the convolution's; that of norm and ReLU, one overwrites the other's
-    kept = 4 * batch * 64 + 2 * maps + 4 * 2 * 6 + 4 * batch * 6  # image, maps, the batch's statistics, pooled
+    maps = (
+        4 * batch * 6 * 4 * 4
+    )  # the convolution's; that of norm and ReLU, one overwrites the other's
+    kept = (
+        4 * batch * 64 + 2 * maps + 4 * 2 * 6 + 4 * batch * 6
+    )  # image, maps, the batch's statistics, pooled
     loss = 4 * batch * CLASSES + 8 * batch + 4  # log-probabilities, labels, and their number
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    assert MIB * training_memory(module, batch) == pytest.approx(3 * weights + statistics + kept + loss, abs=1)
+    assert MIB * training_memory(module, batch) == pytest.approx(
+        3 * weights + statistics + kept + loss, abs=1
+    )
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
 
 
@@ -193,7 +208,7 @@ def test_measured_memory_on_cuda_is_at_least_the_counted_one() -> None:
     assert next(module.parameters()).device.type == "cpu"
 
 
-# --- before a training ------------------------------------------------------------------------------------------------
+# --- before a training ----------------------------------------------------------------------------
 
 
 def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +216,9 @@ def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> 
     quick = cost.latency
     monkeypatch.setattr(cost, "latency", lambda *args: quick(*args, seconds=0.0))
     assert Costs().measure(network, "cpu") == {}
-    assert Costs(memory=True).measure(network, "cpu") == {"memory": peak_memory(build_module(network))}
+    assert Costs(memory=True).measure(network, "cpu") == {
+        "memory": peak_memory(build_module(network))
+    }
     assert set(Costs(max_memory_mb=1.0).measure(network, "cpu")) == {"memory"}
     assert set(Costs(latency=True).measure(network, "cpu")) == names
     found = Costs(max_latency_ms=1.0, memory=True).measure(network, "cpu")

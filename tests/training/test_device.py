@@ -1,4 +1,6 @@
-"""Devices that are there and devices that are not. No test here needs a GPU: torch is told what to say."""
+"""Devices that are there and devices that are not. No test here needs a GPU: torch is told what to
+say.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,26 @@ from torch import nn
 from nanonas.errors import ConfigError, DeviceError
 from nanonas.machine import cores
 from nanonas.training import device
-from nanonas.training.device import default_workers, fix_order, prepare, resolve_device, resolve_precision, slots
+from nanonas.training.device import (
+    default_workers,
+    fix_order,
+    prepare,
+    resolve_device,
+    resolve_precision,
+    slots,
+)
 from nanonas.training.measuring import latency as cost
 from nanonas.training.measuring.latency import latency_ms
 
 
-def test_a_fixed_order_is_asked_of_pytorch_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fixed_order_is_asked_of_pytorch_only_where_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: asked.append(mode))
+    monkeypatch.setattr(
+        torch, "use_deterministic_algorithms", lambda mode, warn_only: asked.append(mode)
+    )
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     fix_order(False)
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
@@ -38,7 +51,8 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int, mps: bool = False) ->
 
 
 @pytest.mark.parametrize(
-    ("gpus", "mps", "found"), [(0, False, "cpu"), (0, True, "mps"), (1, False, "cuda"), (2, True, "cuda")]
+    ("gpus", "mps", "found"),
+    [(0, False, "cpu"), (0, True, "mps"), (1, False, "cuda"), (2, True, "cuda")],
 )
 def test_auto_is_the_fastest_kind_that_is_there(
     monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, found: str
@@ -59,14 +73,25 @@ def test_a_device_that_is_there_keeps_its_name(monkeypatch: pytest.MonkeyPatch, 
         (
             "cuda",
             0,
-            "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device auto or --device cpu",
+            (
+                "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device "
+                "auto or "
+                "--device cpu"
+            ),
         ),
         (
             "cuda:2",
             2,
-            "device 'cuda:2' was asked for, but PyTorch sees 2 of them; use --device auto or --device cpu",
+            (
+                "device 'cuda:2' was asked for, but PyTorch sees 2 of them; use --device auto or "
+                "--device cpu"
+            ),
         ),
-        ("mps", 1, "device 'mps' was asked for, but PyTorch sees none here; use --device auto or cpu"),
+        (
+            "mps",
+            1,
+            "device 'mps' was asked for, but PyTorch sees none here; use --device auto or cpu",
+        ),
         ("gpu", 1, "device 'gpu' is not one of auto, cpu, cuda, cuda:N and mps"),
         ("meta", 1, "device 'meta' is not one of auto, cpu, cuda, cuda:N and mps"),
         ("", 1, "device '' is not one of auto, cpu, cuda, cuda:N and mps"),
@@ -82,7 +107,9 @@ def test_a_device_that_is_not_there_is_one_sentence(
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_auto_precision_is_what_the_hardware_is_fast_with(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+def test_auto_precision_is_what_the_hardware_is_fast_with(
+    monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
     expected = "bfloat16" if fast else "float32"
@@ -90,7 +117,9 @@ def test_auto_precision_is_what_the_hardware_is_fast_with(monkeypatch: pytest.Mo
     assert resolve_precision("auto", "mps") == "float32"
 
 
-def test_auto_precision_works_with_a_pytorch_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_works_with_a_pytorch_that_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert resolve_precision("auto", "cpu") == "float32"
 
@@ -132,7 +161,9 @@ def test_preparing_sets_the_threads() -> None:
     torch.set_num_threads(before)
 
 
-def test_latency_is_that_of_a_warm_forward_pass_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_is_that_of_a_warm_forward_pass_in_eval_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[tuple[torch.Size, bool]] = []
 
     class Noting(nn.Module):

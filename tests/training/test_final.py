@@ -1,4 +1,7 @@
-"""The winner's training, whole and interrupted. The oracle is the training that nobody interrupted."""
+"""The winner's training, whole and interrupted.
+
+The oracle is the training that nobody interrupted.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,16 @@ RECIPE = Recipe(batch_size=64, lr=0.2, augment=Augment(crop=1))
 
 @pytest.fixture(autouse=True)
 def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speed and latency are measured for seconds each: here once, and as if it had been a second an epoch."""
+    """Speed and latency are measured for seconds each: here once, and as if it had been a second an
+    epoch.
+    """
     monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
     monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
 
 
-def training(folder: Path, seed: int = 0, recipe: Recipe = RECIPE, data: str = "digits") -> FinalTraining:
+def training(
+    folder: Path, seed: int = 0, recipe: Recipe = RECIPE, data: str = "digits"
+) -> FinalTraining:
     train = final_pictures(DataSpec("digits"), "cpu")
     return FinalTraining(NETWORK, train, held_out, recipe, seed, folder, {"data": data}, threads=1)
 
@@ -69,19 +76,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinalResult]:
         return folder, training(folder).run(3)
 
 
-def test_the_result_says_what_was_trained_and_the_weights_give_the_same_again(whole: tuple[Path, FinalResult]) -> None:
+def test_the_result_says_what_was_trained_and_the_weights_give_the_same_again(
+    whole: tuple[Path, FinalResult],
+) -> None:
     folder, result = whole
     task = training(folder)
     assert (result.params, result.macs) == (NETWORK.params, NETWORK.macs)
     assert (result.epochs, result.seed, result.device, result.latency_ms) == (3, 0, "cpu", 1.5)
-    assert (result.train_images, result.test_images) == (len(task.train), len(task.test())) == (1438, 359)
+    assert (
+        (result.train_images, result.test_images)
+        == (len(task.train), len(task.test()))
+        == (1438, 359)
+    )
     assert result.torch == torch.__version__
     assert result.hardware
     assert result.seconds > 0
     module = build_module(NETWORK)
     load_weights(module, folder / "model.safetensors")
     assert accuracy(module, task.test()) == result.test_accuracy > 0.3
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "model.safetensors", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.pt",
+        "model.safetensors",
+        "result.json",
+    ]
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -96,15 +113,22 @@ def test_interrupted_and_begun_again_it_ends_as_if_it_had_not_been(
     result = training(tmp_path).run(3, on_epoch=lambda done, of, loss: seen.append(done))
     assert seen == list(range(epoch + 1, 4))
     assert replace(result, seconds=0.0) == replace(uninterrupted, seconds=0.0)
-    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(folder / "model.safetensors")
+    ours, theirs = (
+        load_file(tmp_path / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_finished_training_is_only_read(whole: tuple[Path, FinalResult], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_training_is_only_read(
+    whole: tuple[Path, FinalResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, result = whole
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    monkeypatch.setattr(final, "accuracy", lambda *arguments: pytest.fail("the test set was opened once more"))
+    monkeypatch.setattr(
+        final, "accuracy", lambda *arguments: pytest.fail("the test set was opened once more")
+    )
     assert training(folder).run(3) == result
     assert training(folder).run(deadline=time.time() + 100) == result
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
@@ -122,10 +146,14 @@ def test_the_checkpoint_of_another_training_is_not_continued(
     content = (folder / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(content)
     assert epochs_of(training(tmp_path, **other), 3) == [1, 2, 3]  # type: ignore[arg-type]
-    assert (tmp_path / "earlier-1" / "checkpoint.pt").read_bytes() == content  # nothing that was stored is lost
+    assert (
+        tmp_path / "earlier-1" / "checkpoint.pt"
+    ).read_bytes() == content  # nothing that was stored is lost
 
 
-def test_another_number_of_epochs_is_another_training(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
+def test_another_number_of_epochs_is_another_training(
+    whole: tuple[Path, FinalResult], tmp_path: Path
+) -> None:
     shutil.copytree(whole[0], tmp_path / "final")
     before = {path.name: path.read_bytes() for path in (tmp_path / "final").iterdir()}
     assert epochs_of(training(tmp_path / "final"), 2) == [1, 2]
@@ -142,9 +170,13 @@ def test_a_training_that_its_deadline_shortened_is_known_again(tmp_path: Path) -
     assert not (tmp_path / "earlier-1").exists()
 
 
-def test_a_finished_training_can_be_done_again(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
+def test_a_finished_training_can_be_done_again(
+    whole: tuple[Path, FinalResult], tmp_path: Path
+) -> None:
     shutil.copytree(whole[0], tmp_path / "final")
-    assert replace(training(tmp_path / "final").run(3, again=True), seconds=0) == replace(whole[1], seconds=0)
+    assert replace(training(tmp_path / "final").run(3, again=True), seconds=0) == replace(
+        whole[1], seconds=0
+    )
     assert (tmp_path / "final" / "earlier-1" / "result.json").exists()
 
 
@@ -166,7 +198,9 @@ def test_a_damaged_checkpoint_is_not_continued(tmp_path: Path, content: bytes) -
     assert epochs_of(training(tmp_path), 1) == [1]
 
 
-def test_a_checkpoint_cut_off_anywhere_is_not_continued(whole: tuple[Path, FinalResult], tmp_path: Path) -> None:
+def test_a_checkpoint_cut_off_anywhere_is_not_continued(
+    whole: tuple[Path, FinalResult], tmp_path: Path
+) -> None:
     content = (whole[0] / "checkpoint.pt").read_bytes()
     for share in (0.01, 0.5, 0.99):
         (tmp_path / "checkpoint.pt").write_bytes(content[: int(share * len(content))])
@@ -174,7 +208,9 @@ def test_a_checkpoint_cut_off_anywhere_is_not_continued(whole: tuple[Path, Final
 
 
 @pytest.mark.parametrize("left", [-5.0, 0.0, 6.0])
-def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(tmp_path: Path, left: float) -> None:
+def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(
+    tmp_path: Path, left: float
+) -> None:
     result = training(tmp_path).run(deadline=time.time() + left)
     assert 1 <= result.epochs <= max(1, left)
     assert result == FinalResult(**asdict(result))
@@ -183,14 +219,20 @@ def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(tmp_path: Pat
 def test_when_time_runs_out_the_cycle_is_shortened_and_still_ends_at_its_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1e-4)  # a promise that nothing will keep
+    monkeypatch.setattr(
+        final, "seconds_per_epoch", lambda training, patience: 1e-4
+    )  # a promise that nothing will keep
     planned: list[int] = []
-    result = training(tmp_path).run(deadline=time.time() + 4.0, on_epoch=lambda done, of, loss: planned.append(of))
+    result = training(tmp_path).run(
+        deadline=time.time() + 4.0, on_epoch=lambda done, of, loss: planned.append(of)
+    )
     assert planned == sorted(planned, reverse=True)
     assert 1 <= result.epochs == planned[-1] < 2000  # of the 10 thousand that were promised
 
 
-def test_more_threads_are_taken_where_they_are_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_threads_are_taken_where_they_are_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads: list[int] = []
     speeds = {1: 2.0, 8: 0.5}
     monkeypatch.setattr(final, "cores", lambda: 8)
@@ -201,14 +243,18 @@ def test_more_threads_are_taken_where_they_are_faster(tmp_path: Path, monkeypatc
     assert threads[-1] == 8
 
 
-def test_measuring_the_speed_leaves_the_training_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_measuring_the_speed_leaves_the_training_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.undo()
     task = training(tmp_path)
     made = final.Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
     before = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
     assert final.seconds_per_epoch(made, 0.05) > 0
     assert made.epoch == 0
-    assert all(torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items()
+    )
 
 
 def test_a_training_that_diverges_is_one_sentence(tmp_path: Path) -> None:
@@ -216,7 +262,9 @@ def test_a_training_that_diverges_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         training(tmp_path, recipe=recipe).run(2)
     assert str(error.value).startswith("final training diverged: the loss is ")
-    assert str(error.value).endswith(" after epoch 1 with lr 1.11111e+19; train again with a lower --lr")
+    assert str(error.value).endswith(
+        " after epoch 1 with lr 1.11111e+19; train again with a lower --lr"
+    )
 
 
 def test_a_training_that_diverges_is_begun_again_with_a_third_of_the_learning_rate(
@@ -234,5 +282,7 @@ def test_a_training_that_diverges_is_begun_again_with_a_third_of_the_learning_ra
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"the folder '.*file' cannot be used: .*; choose another one"):
+    with pytest.raises(
+        RunError, match=r"the folder '.*file' cannot be used: .*; choose another one"
+    ):
         training(tmp_path / "file").run(1)

@@ -1,4 +1,6 @@
-"""What a child has from its parents. The oracle is the parent: where `preserved` is said, the outputs are its own."""
+"""What a child has from its parents. The oracle is the parent: where `preserved` is said, the
+outputs are its own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from nanonas.errors import RunError
 from nanonas.networks.align import align
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.ops import OPS, Attribute
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.genes import DECISIONS
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NAMES, NanoSpace
@@ -47,7 +49,9 @@ def trained(network: Network, seed: int = 0) -> NetworkModule:
     return module.eval()
 
 
-def born(parent: NetworkModule, network: Network, images: Tensor | None = None) -> tuple[NetworkModule, Inherited]:
+def born(
+    parent: NetworkModule, network: Network, images: Tensor | None = None
+) -> tuple[NetworkModule, Inherited]:
     child = build_module(network, seed=99)
     return child, inherit(child, [Parent(parent.network, parent.state_dict())], images)
 
@@ -60,13 +64,15 @@ def difference(a: NetworkModule, b: NetworkModule, shape: tuple[int, ...] = SHAP
     return float((one - other).abs().max() / one.abs().max())
 
 
-# --- any edit -----------------------------------------------------------------------------------------------------
+# --- any edit -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("space", "edits", "least"), [(LAYERS, 450, 0.25), (NANO, 450, 0.25), (CELLS, 100, 0.05)], ids=lambda s: str(s)[:6]
+    ("space", "edits", "least"),
+    [(LAYERS, 450, 0.25), (NANO, 450, 0.25), (CELLS, 100, 0.05)],
+    ids=lambda s: str(s)[:6],
 )
-def test_what_is_said_to_be_preserved_is(space: SearchSpace, edits: int, least: float) -> None:
+def test_what_is_said_to_be_preserved_is(space: Space, edits: int, least: float) -> None:
     rng = np.random.default_rng(0)
     preserved = done = 0
     while done < edits:
@@ -86,27 +92,34 @@ def test_what_is_said_to_be_preserved_is(space: SearchSpace, edits: int, least: 
 
 
 @pytest.mark.parametrize("space", [LAYERS, NANO, CELLS], ids=lambda s: s.name)
-def test_the_same_network_is_its_parent(space: SearchSpace) -> None:
+def test_the_same_network_is_its_parent(space: Space) -> None:
     network = space.decode(space.sample(np.random.default_rng(4)))
     parent = trained(network)
     child, found = born(parent, network)
     assert found == Inherited(len(parent.state_dict()), len(parent.state_dict()), 1.0, True)
-    assert all(torch.equal(child.state_dict()[name], tensor) for name, tensor in parent.state_dict().items())
+    assert all(
+        torch.equal(child.state_dict()[name], tensor)
+        for name, tensor in parent.state_dict().items()
+    )
 
 
 def test_every_operation_is_known() -> None:
     assert {*WEIGHTED, *CHANNELWISE, "add", "concat", "zero"} == set(OPS)
 
 
-# --- edits by name ------------------------------------------------------------------------------------------------
+# --- edits by name --------------------------------------------------------------------------------
 
 
 def layer(kind: str, **decisions: Attribute) -> Layer:
     return {"kind": kind, **decisions}
 
 
-def unit(filters: int, *, skip: int = 0, join: str = "add", normed: bool = True, **decisions: Attribute) -> list[Layer]:
-    """A convolution of 3×3 with its norm; the skip comes from `skip` layers before its end, 2: over itself."""
+def unit(
+    filters: int, *, skip: int = 0, join: str = "add", normed: bool = True, **decisions: Attribute
+) -> list[Layer]:
+    """A convolution of 3×3 with its norm; the skip comes from `skip` layers before its end, 2: over
+    itself.
+    """
     conv = {"kind": "Conv2D", "filters": filters, "kernel": 3, "activation": "relu", **decisions}
     end: Layer = {"skip": skip, "join": join}
     return [conv, layer("BatchNorm", **end)] if normed else [{**conv, **end}]
@@ -114,7 +127,11 @@ def unit(filters: int, *, skip: int = 0, join: str = "add", normed: bool = True,
 
 def decoded(*parts: list[Layer] | Layer) -> Network:
     chain = [layer for part in parts for layer in (part if isinstance(part, list) else [part])]
-    genes = [options.index(layer.get(name, options[0])) for layer in chain for name, options in DECISIONS.items()]
+    genes = [
+        options.index(layer.get(name, options[0]))
+        for layer in chain
+        for name, options in DECISIONS.items()
+    ]
     return LAYERS.decode(genes)
 
 
@@ -124,20 +141,35 @@ A, B, C = unit(16), unit(24), unit(32)
 
 PRESERVED: dict[str, tuple[Network, Network]] = {
     "wider": (decoded(A, A, A), decoded(A, B, A)),
-    "wider, to a width that is no multiple, before the end": (decoded(A, A, B), decoded(A, A, unit(64))),
-    "wider before a pool and a dropout": (decoded(A, POOL, DROPOUT, A), decoded(B, POOL, DROPOUT, A)),
+    "wider, to a width that is no multiple, before the end": (
+        decoded(A, A, B),
+        decoded(A, A, unit(64)),
+    ),
+    "wider before a pool and a dropout": (
+        decoded(A, POOL, DROPOUT, A),
+        decoded(B, POOL, DROPOUT, A),
+    ),
     "wider without a norm": (
         decoded(A, unit(16, normed=False, activation="silu"), A),
         decoded(A, unit(24, normed=False, activation="silu"), A),
     ),
-    "both sides of an add wider": (decoded(A, unit(16, skip=2), A), decoded(B, unit(24, skip=2), A)),
-    "wider, so that its skip needs a projection": (decoded(A, unit(16, skip=2), A), decoded(A, unit(24, skip=2), A)),
+    "both sides of an add wider": (
+        decoded(A, unit(16, skip=2), A),
+        decoded(B, unit(24, skip=2), A),
+    ),
+    "wider, so that its skip needs a projection": (
+        decoded(A, unit(16, skip=2), A),
+        decoded(A, unit(24, skip=2), A),
+    ),
     "wider, so that the skip that it gives needs one": (
         decoded(A, unit(16, skip=2), A),
         decoded(B, unit(16, skip=2), A),
     ),
     "wider with a projection": (decoded(A, unit(32, skip=2), A), decoded(A, unit(48, skip=2), A)),
-    "wider into depthwise": (decoded(A, unit(24, separable=True), A), decoded(B, unit(24, separable=True), A)),
+    "wider into depthwise": (
+        decoded(A, unit(24, separable=True), A),
+        decoded(B, unit(24, separable=True), A),
+    ),
     "wider in a concat": (
         decoded(A, unit(16, skip=2, join="concat"), A, A),
         decoded(A, unit(24, skip=2, join="concat"), A, A),
@@ -149,16 +181,26 @@ PRESERVED: dict[str, tuple[Network, Network]] = {
     "deeper": (decoded(A, A, B), decoded(A, A, A, B)),
     "deeper and wider": (decoded(A, A, B), decoded(A, A, B, B)),
     "deeper, leaky": (decoded(A, A), decoded(A, A, unit(16, activation="leaky_relu"))),
-    "deeper, separable, without a norm": (decoded(A, A), decoded(A, A, unit(16, separable=True, normed=False))),
+    "deeper, separable, without a norm": (
+        decoded(A, A),
+        decoded(A, A, unit(16, separable=True, normed=False)),
+    ),
     "deeper, a dense": (decoded(A, A), decoded(A, A, layer("Dense", units=32, activation="relu"))),
     "deeper, with a skip over itself": (decoded(A, A, B), decoded(A, unit(16, skip=2), A, B)),
     "the same, silu": (
         decoded(unit(16, activation="silu"), unit(24, activation="silu")),
-        decoded(unit(16, activation="silu"), unit(16, activation="silu", skip=2), unit(24, activation="silu")),
+        decoded(
+            unit(16, activation="silu"),
+            unit(16, activation="silu", skip=2),
+            unit(24, activation="silu"),
+        ),
     ),
     "the same, without a norm": (decoded(A, A), decoded(A, unit(16, skip=1, normed=False), A)),
     "wider kernel": (decoded(A, A, A), decoded(A, unit(16, kernel=7), A)),
-    "wider kernel, strided": (decoded(A, unit(16, stride=2), A), decoded(A, unit(16, stride=2, kernel=5), A)),
+    "wider kernel, strided": (
+        decoded(A, unit(16, stride=2), A),
+        decoded(A, unit(16, stride=2, kernel=5), A),
+    ),
     "wider kernel, depthwise": (
         decoded(A, unit(16, separable=True), A),
         decoded(A, unit(16, separable=True, kernel=5), A),
@@ -187,10 +229,14 @@ PRESERVED: dict[str, tuple[Network, Network]] = {
 
 def nano(operation: str) -> Network:
     """Among others, of which some are the same."""
-    return NANO.decode([NAMES.index(name) for name in ("conv3x3", "maxpool", operation, "conv3x3", "skip")])
+    return NANO.decode(
+        [NAMES.index(name) for name in ("conv3x3", "maxpool", operation, "conv3x3", "skip")]
+    )
 
 
-PRESERVED |= {f"zero to {name}": (nano("zero"), nano(name)) for name in NAMES if name not in ("zero", "skip")}
+PRESERVED |= {
+    f"zero to {name}": (nano("zero"), nano(name)) for name in NAMES if name not in ("zero", "skip")
+}
 PRESERVED |= {
     f"{one} to {other}": (nano(one), nano(other))
     for one, others in {
@@ -223,9 +269,18 @@ def test_an_edit_that_can_be_preserved_is(edit: str, calibrated: bool) -> None:
         (decoded(A, A), decoded(A, unit(16, stride=2))),
         (decoded(A, unit(16, kernel=5)), decoded(A, A)),
     ],
-    ids=["removed", "add without projection", "narrower", "activation", "stride", "narrower kernel"],
+    ids=[
+        "removed",
+        "add without projection",
+        "narrower",
+        "activation",
+        "stride",
+        "narrower kernel",
+    ],
 )
-def test_what_cannot_be_preserved_is_not_said_to_be_but_inherits(parent: Network, network: Network) -> None:
+def test_what_cannot_be_preserved_is_not_said_to_be_but_inherits(
+    parent: Network, network: Network
+) -> None:
     old = trained(parent)
     child, found = born(old, network)
     assert not found.preserved
@@ -233,7 +288,7 @@ def test_what_cannot_be_preserved_is_not_said_to_be_but_inherits(parent: Network
     assert found.share > 0.9
 
 
-# --- what exactly is inherited ------------------------------------------------------------------------------------
+# --- what exactly is inherited --------------------------------------------------------------------
 
 
 def test_shares_count_what_is_a_parents() -> None:
@@ -250,18 +305,27 @@ def test_shares_count_what_is_a_parents() -> None:
 def test_without_parents_nothing_changes() -> None:
     child, fresh = build_module(decoded(A, B), seed=1), build_module(decoded(A, B), seed=1)
     assert inherit(child, []) == Inherited(0, len(child.state_dict()), 0.0, False)
-    assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in child.state_dict().items())
+    assert all(
+        torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in child.state_dict().items()
+    )
 
 
 def test_a_child_of_two_has_from_each_what_the_other_lacks() -> None:
     first, second = decoded(A, A, POOL), decoded(A, POOL, unit(48), unit(64))
-    both = [Parent(network, trained(network, seed).state_dict()) for seed, network in enumerate((first, second))]
+    both = [
+        Parent(network, trained(network, seed).state_dict())
+        for seed, network in enumerate((first, second))
+    ]
     network = decoded(A, A, POOL, unit(48), unit(64))
     child = build_module(network, seed=99)
     found = inherit(child, both)
     convs = [node.name for node in network.nodes if node.op == "conv"]
-    assert torch.equal(child.state_dict()[f"{convs[1]}.weight"], both[0].tensors[f"{convs[1]}.weight"])
-    assert torch.equal(child.state_dict()[f"{convs[3]}.weight"], both[1].tensors[f"{convs[2]}.weight"])
+    assert torch.equal(
+        child.state_dict()[f"{convs[1]}.weight"], both[0].tensors[f"{convs[1]}.weight"]
+    )
+    assert torch.equal(
+        child.state_dict()[f"{convs[3]}.weight"], both[1].tensors[f"{convs[2]}.weight"]
+    )
     assert found.share > 0.99
 
 
@@ -291,11 +355,13 @@ def test_tensors_that_do_not_fit_are_named(broken: str) -> None:
     weight = tensors.pop("norm2.running_var")
     if broken == "shape":
         tensors["norm2.running_var"] = weight[1:]
-    with pytest.raises(RunError, match=r"parent 1 of 1 have .* for 'norm2.running_var'.* the shape \(24,\)"):
+    with pytest.raises(
+        RunError, match=r"parent 1 of 1 have .* for 'norm2.running_var'.* the shape \(24,\)"
+    ):
         inherit(build_module(network), [Parent(network, tensors)])
 
 
-# --- and trained --------------------------------------------------------------------------------------------------
+# --- and trained ----------------------------------------------------------------------------------
 
 
 def steps(module: NetworkModule, number: int) -> dict[str, Tensor]:
@@ -344,7 +410,9 @@ def test_a_calibrated_norm_is_nearly_the_identity_in_training_too() -> None:
             if isinstance(module, nn.BatchNorm2d) and name != new:
                 module.eval()
         with torch.no_grad():
-            outputs.append(float((child(images) - old(images)).abs().max() / old(images).abs().max()))
+            outputs.append(
+                float((child(images) - old(images)).abs().max() / old(images).abs().max())
+            )
     assert outputs[1] < 1e-3 < outputs[0]
 
 

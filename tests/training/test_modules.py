@@ -1,4 +1,7 @@
-"""From a network to a module. That every network of every space builds and counts is tested with the spaces."""
+"""From a network to a module.
+
+That every network of every space builds and counts is tested with the spaces.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.ops import ACTIVATIONS, OPS, Attribute
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
@@ -22,15 +25,20 @@ from nanonas.training.modules import MODULES, NetworkModule, build_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHAPE, CLASSES = (3, 9, 8), 4  # an odd side, and not a square: a height and width mixed up would show
+SHAPE, CLASSES = (
+    (3, 9, 8),
+    4,
+)  # an odd side, and not a square: a height and width mixed up would show
 
-SPACES: dict[str, SearchSpace] = {
+SPACES: dict[str, Space] = {
     "layers": LayersSpace(SHAPE, CLASSES),
     "nano": NanoSpace(SHAPE, CLASSES, channels=4),
     "nasbench201": NASBench201Space(SHAPE, CLASSES, channels=4, cells=1),
 }
 
-EXAMPLES: dict[str, list[tuple[str, dict[str, Attribute]]]] = {  # an operation, in some of its forms
+EXAMPLES: dict[
+    str, list[tuple[str, dict[str, Attribute]]]
+] = {  # an operation, in some of its forms
     "conv": [
         ("conv", {"filters": 6, "kernel": 3, "stride": 1, "groups": 1, "bias": True}),
         ("conv", {"filters": 6, "kernel": 5, "stride": 2, "groups": 3, "bias": False}),
@@ -50,7 +58,7 @@ EXAMPLES: dict[str, list[tuple[str, dict[str, Attribute]]]] = {  # an operation,
 CASES = [(op, attributes) for forms in EXAMPLES.values() for op, attributes in forms]
 
 
-def random_networks(space: SearchSpace, number: int, seed: int = 0) -> list[Network]:
+def random_networks(space: Space, number: int, seed: int = 0) -> list[Network]:
     rng = np.random.default_rng(seed)
     networks: list[Network] = []
     while len(networks) < number:
@@ -66,7 +74,9 @@ def test_every_operation_has_its_module_and_its_example() -> None:
 
 
 @pytest.mark.parametrize(("op", "attributes"), CASES)
-def test_an_operation_gives_the_shape_that_the_network_says(op: str, attributes: dict[str, Attribute]) -> None:
+def test_an_operation_gives_the_shape_that_the_network_says(
+    op: str, attributes: dict[str, Attribute]
+) -> None:
     draft = Draft(SHAPE, CLASSES)
     x = draft.add("globalpool", "input") if op == "dense" else "input"
     inputs = (x, x) if op in ("add", "concat") else (x,)
@@ -98,7 +108,9 @@ def test_operations_on_vectors_build_too() -> None:
         ("hardswish", F.hardswish),
     ],
 )
-def test_activations_are_what_they_are_called(kind: str, oracle: Callable[[Tensor], Tensor]) -> None:
+def test_activations_are_what_they_are_called(
+    kind: str, oracle: Callable[[Tensor], Tensor]
+) -> None:
     x = torch.linspace(-5, 5, 101)
     assert torch.equal(build.ACTIVATIONS[kind]()(x.clone()), oracle(x))
 
@@ -112,10 +124,14 @@ def test_an_average_pool_does_not_count_its_padding() -> None:
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_nodes_are_modules_of_the_same_names_and_hold_as_many_parameters(space: SearchSpace) -> None:
+def test_nodes_are_modules_of_the_same_names_and_hold_as_many_parameters(
+    space: Space,
+) -> None:
     for network in random_networks(space, 20):
         module = build_module(network, seed=0)
-        assert [name for name, _ in module.named_children()] == [node.name for node in network.nodes]
+        assert [name for name, _ in module.named_children()] == [
+            node.name for node in network.nodes
+        ]
         assert module.network is network
         assert sum(p.numel() for p in module.parameters()) == network.params
         for node in network.nodes:
@@ -123,7 +139,9 @@ def test_nodes_are_modules_of_the_same_names_and_hold_as_many_parameters(space: 
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_a_seed_decides_the_weights_and_leaves_the_global_generator_alone(space: SearchSpace) -> None:
+def test_a_seed_decides_the_weights_and_leaves_the_global_generator_alone(
+    space: Space,
+) -> None:
     network = random_networks(space, 1)[0]
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -138,7 +156,10 @@ def test_without_a_seed_the_weights_come_from_the_global_generator() -> None:
     torch.manual_seed(5)
     drawn, next_drawn = build_module(network).state_dict(), build_module(network).state_dict()
     assert any(not torch.equal(drawn[name], next_drawn[name]) for name in drawn)
-    assert all(torch.equal(tensor, build_module(network, seed=5).state_dict()[n]) for n, tensor in drawn.items())
+    assert all(
+        torch.equal(tensor, build_module(network, seed=5).state_dict()[n])
+        for n, tensor in drawn.items()
+    )
 
 
 def everything(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -148,7 +169,11 @@ def everything(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, dict[str, 
     logits = module.train()(x)
     logits.square().sum().backward()
     assert x.grad is not None
-    return logits.detach(), x.grad, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return (
+        logits.detach(),
+        x.grad,
+        {name: p.grad for name, p in module.named_parameters() if p.grad is not None},
+    )
 
 
 def assert_overwriting_changes_nothing(network: Network) -> int:
@@ -168,7 +193,7 @@ def assert_overwriting_changes_nothing(network: Network) -> int:
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_activations_that_overwrite_their_input_change_no_result(space: SearchSpace) -> None:
+def test_activations_that_overwrite_their_input_change_no_result(space: Space) -> None:
     networks = random_networks(space, 30, seed=1)
     assert sum(map(assert_overwriting_changes_nothing, networks)) > 30
 
@@ -196,7 +221,9 @@ def test_an_input_that_somebody_else_reads_is_not_overwritten(
 def test_the_images_are_never_overwritten() -> None:
     draft = Draft(SHAPE, CLASSES)
     x = draft.add("act", "input", kind="relu")
-    module = build_module(draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0)
+    module = build_module(
+        draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0
+    )
     images = torch.randn(2, *SHAPE)
     kept = images.clone()
     module(images)
@@ -209,7 +236,9 @@ def test_each_operation_runs_once_a_forward_pass() -> None:
         names = {part: name for name, part in module.named_children()}
         calls: list[str] = []
 
-        def note(part: nn.Module, names: dict[nn.Module, str] = names, calls: list[str] = calls) -> None:
+        def note(
+            part: nn.Module, names: dict[nn.Module, str] = names, calls: list[str] = calls
+        ) -> None:
             calls.append(names[part])
 
         for part in names:
@@ -229,7 +258,9 @@ class InOrder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = {"input": x}
         for node in self.module.network.nodes:
-            features[node.name] = self.module.get_submodule(node.name)(*(features[name] for name in node.inputs))
+            features[node.name] = self.module.get_submodule(node.name)(
+                *(features[name] for name in node.inputs)
+            )
         return features[node.name]
 
 
@@ -246,7 +277,9 @@ def test_a_pool_that_comes_before_its_activation_changes_no_result(
     if shared:
         y = draft.add("concat", draft.add("globalpool", y), draft.add("globalpool", active))
     else:
-        y = draft.add("globalpool", draft.add("conv", y, filters=5, kernel=3, stride=1, groups=1, bias=False))
+        y = draft.add(
+            "globalpool", draft.add("conv", y, filters=5, kernel=3, stride=1, groups=1, bias=False)
+        )
     network = draft.finish(draft.add("dense", y, units=CLASSES))
     module = build_module(network, seed=0)
     plain = copy.deepcopy(module)
@@ -265,8 +298,12 @@ def test_a_pool_that_comes_before_its_activation_changes_no_result(
 
 def test_weights_are_drawn_after_he_and_laid_out_channels_last() -> None:
     draft = Draft((3, 8, 8), CLASSES)
-    x = draft.add("conv", "input", filters=256, kernel=3, stride=1, groups=1, bias=True, name="subject")
-    module = build_module(draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0)
+    x = draft.add(
+        "conv", "input", filters=256, kernel=3, stride=1, groups=1, bias=True, name="subject"
+    )
+    module = build_module(
+        draft.finish(draft.add("dense", draft.add("globalpool", x), units=CLASSES)), seed=0
+    )
     conv = module.subject
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None

@@ -1,4 +1,7 @@
-"""Training, and what a candidate's trial makes of it. The images are the handwritten digits that come with nanonas."""
+"""Training, and what a candidate's trial makes of it.
+
+The images are the handwritten digits that come with nanonas.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-# --- the schedule -----------------------------------------------------------------------------------------------------
+# --- the schedule ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.2, 0.9])
@@ -79,8 +82,12 @@ def test_the_learning_rate_rises_to_its_top_and_falls_to_nothing(warmup: float) 
     assert factors[top:] == sorted(factors[top:], reverse=True)
 
 
-def test_every_step_has_its_place_in_the_cycle(few: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training(build_module(reference(), seed=0), few, replace(RECIPE, batch_size=64), 2, seed=0)
+def test_every_step_has_its_place_in_the_cycle(
+    few: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(
+        build_module(reference(), seed=0), few, replace(RECIPE, batch_size=64), 2, seed=0
+    )
     rates: list[float] = []
     plain = training._step
 
@@ -95,12 +102,14 @@ def test_every_step_has_its_place_in_the_cycle(few: Pictures, monkeypatch: pytes
     assert rates == [RECIPE.lr * one_cycle(step / 6, RECIPE.warmup) for step in range(6)]
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def test_a_small_network_learns_to_read_digits(digits: tuple[Pictures, Pictures]) -> None:
     train, valid = digits
-    training = Training(build_module(reference(), seed=0), train, Recipe(batch_size=32, lr=0.2), 4, seed=0)
+    training = Training(
+        build_module(reference(), seed=0), train, Recipe(batch_size=32, lr=0.2), 4, seed=0
+    )
     losses = [training.run_epoch(go_on) for _ in range(4)]
     assert losses[-1] is not None
     assert losses[0] is not None
@@ -111,9 +120,13 @@ def test_a_small_network_learns_to_read_digits(digits: tuple[Pictures, Pictures]
 def test_each_image_is_seen_once_an_epoch_in_batches_of_nearly_one_size(
     few: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = Training(build_module(reference(), seed=0), few, replace(RECIPE, batch_size=48), 2, seed=0)
+    training = Training(
+        build_module(reference(), seed=0), few, replace(RECIPE, batch_size=48), 2, seed=0
+    )
     batches: list[Tensor] = []
-    monkeypatch.setattr(training, "_step", lambda batch, draw: batches.append(batch) or torch.zeros(()))
+    monkeypatch.setattr(
+        training, "_step", lambda batch, draw: batches.append(batch) or torch.zeros(())
+    )
     orders = []
     for _ in range(2):
         batches.clear()
@@ -125,28 +138,41 @@ def test_each_image_is_seen_once_an_epoch_in_batches_of_nearly_one_size(
 
 
 @pytest.mark.parametrize("images", [2, 3, 7, 8])
-def test_no_batch_is_of_one_image_which_batch_norm_could_not_train_on(few: Pictures, images: int) -> None:
+def test_no_batch_is_of_one_image_which_batch_norm_could_not_train_on(
+    few: Pictures, images: int
+) -> None:
     assert few.rows is not None
     pictures = replace(few, rows=few.rows[:images])
-    training = Training(build_module(reference(), seed=0), pictures, replace(RECIPE, batch_size=2), 1, seed=0)
+    training = Training(
+        build_module(reference(), seed=0), pictures, replace(RECIPE, batch_size=2), 1, seed=0
+    )
     assert max(1, images // 3) <= training.steps <= images // 2
     assert training.run_epoch(go_on) is not None
 
 
-def test_the_same_arguments_train_the_same_weights_whatever_the_global_generator(few: Pictures) -> None:
+def test_the_same_arguments_train_the_same_weights_whatever_the_global_generator(
+    few: Pictures,
+) -> None:
     trained = []
     for noise in (1, 2):
         torch.manual_seed(noise)
         training = Training(build_module(reference(dropout=0.3), seed=4), few, RECIPE, 2, seed=4)
         losses = [training.run_epoch(go_on) for _ in range(2)]
-        trained.append((losses, {name: tensor.clone() for name, tensor in training.module.state_dict().items()}))
+        trained.append(
+            (
+                losses,
+                {name: tensor.clone() for name, tensor in training.module.state_dict().items()},
+            )
+        )
     assert trained[0][0] == trained[1][0]
     assert same(trained[0][1], trained[1][1])
     other = Training(build_module(reference(dropout=0.3), seed=4), few, RECIPE, 2, seed=5)
     assert other.run_epoch(go_on) != trained[0][0][0]
 
 
-def test_interrupted_between_two_epochs_it_goes_on_as_if_it_had_not_been(few: Pictures, tmp_path: Path) -> None:
+def test_interrupted_between_two_epochs_it_goes_on_as_if_it_had_not_been(
+    few: Pictures, tmp_path: Path
+) -> None:
     whole = Training(build_module(reference(dropout=0.3), seed=0), few, RECIPE, 3, seed=7)
     losses = [whole.run_epoch(go_on) for _ in range(3)]
 
@@ -163,7 +189,9 @@ def test_interrupted_between_two_epochs_it_goes_on_as_if_it_had_not_been(few: Pi
 
 
 def test_the_pulse_is_asked_before_every_batch_and_ends_the_epoch(few: Pictures) -> None:
-    training = Training(build_module(reference(), seed=0), few, replace(RECIPE, batch_size=50), 1, seed=0)
+    training = Training(
+        build_module(reference(), seed=0), few, replace(RECIPE, batch_size=50), 1, seed=0
+    )
     answers = iter([True, True, False])
     assert training.run_epoch(lambda: next(answers)) is None
     assert next(answers, "all asked") == "all asked"
@@ -176,7 +204,12 @@ def test_weights_decay_and_biases_and_norms_do_not() -> None:
     x = draft.add("globalpool", draft.add("norm", x, name="norm"))
     network = draft.finish(draft.add("dense", x, units=CLASSES, name="dense"))
     module = build_module(network, seed=0)
-    empty = Pictures(torch.zeros(4, *SHAPE, dtype=torch.uint8), torch.zeros(4).long(), torch.zeros(1), torch.ones(1))
+    empty = Pictures(
+        torch.zeros(4, *SHAPE, dtype=torch.uint8),
+        torch.zeros(4).long(),
+        torch.zeros(1),
+        torch.ones(1),
+    )
     groups = Training(module, empty, RECIPE, 1, seed=0).optimizer.param_groups
     names = {id(p): name for name, p in module.named_parameters()}
     by_decay = {group["weight_decay"]: {names[id(p)] for p in group["params"]} for group in groups}
@@ -191,7 +224,13 @@ def test_a_gradient_is_cut_to_its_norm(few: Pictures) -> None:
         recipe = replace(RECIPE, clip_norm=clip_norm, batch_size=200)
         training = Training(build_module(reference(), seed=0), few, recipe, 1, seed=0)
         training.run_epoch(go_on)
-        return math.sqrt(sum(float(p.grad.square().sum()) for p in training.module.parameters() if p.grad is not None))
+        return math.sqrt(
+            sum(
+                float(p.grad.square().sum())
+                for p in training.module.parameters()
+                if p.grad is not None
+            )
+        )
 
     free = gradient(0.0)
     assert gradient(free / 2) == pytest.approx(free / 2, rel=1e-3)
@@ -214,7 +253,14 @@ def test_a_batch_in_pieces_is_the_whole_batch_for_networks_without_norms(
     assert few.rows is not None
     pictures = replace(few, rows=few.rows[:images])
     whole, parted = (
-        Training(build_module(without_norms(), seed=0), pictures, replace(RECIPE, batch_size=51), 2, 0, number)
+        Training(
+            build_module(without_norms(), seed=0),
+            pictures,
+            replace(RECIPE, batch_size=51),
+            2,
+            0,
+            number,
+        )
         for number in (1, pieces)
     )
     seen: list[int] = []
@@ -252,7 +298,7 @@ def test_all_images_count_where_no_rows_are_named(digits: tuple[Pictures, Pictur
     assert accuracy(module, everything) == pytest.approx(sum(parts) / len(everything))
 
 
-# --- one candidate ----------------------------------------------------------------------------------------------------
+# --- one candidate --------------------------------------------------------------------------------
 
 
 def candidate(budget: Budget, number: int = 5) -> Candidate:
@@ -286,7 +332,9 @@ def test_a_trial_is_the_training_of_its_seed(digits: tuple[Pictures, Pictures]) 
     training = Training(build_module(SPACE.decode((0, 1)), seed), digits[0], RECIPE, 1, seed)
     loss = training.run_epoch(go_on)
     curve = measured(Budget(1)).curve
-    assert [(epoch.train_loss, epoch.accuracy) for epoch in curve] == [(loss, accuracy(training.module, digits[1]))]
+    assert [(epoch.train_loss, epoch.accuracy) for epoch in curve] == [
+        (loss, accuracy(training.module, digits[1]))
+    ]
 
 
 def test_what_is_hardly_better_than_chance_is_pruned() -> None:
@@ -294,14 +342,21 @@ def test_what_is_hardly_better_than_chance_is_pruned() -> None:
     assert evaluation.state is State.PRUNED
     assert len(evaluation.curve) == 2
     assert evaluation.accuracy == evaluation.curve[-1].accuracy
-    assert evaluation.reason == f"accuracy {evaluation.accuracy:.3f} is below 1.100 after epoch 2 of 4"
+    assert (
+        evaluation.reason == f"accuracy {evaluation.accuracy:.3f} is below 1.100 after epoch 2 of 4"
+    )
 
 
-def test_what_the_deadline_stops_is_judged_as_it_is(tmp_path: Path, digits: tuple[Pictures, Pictures]) -> None:
+def test_what_the_deadline_stops_is_judged_as_it_is(
+    tmp_path: Path, digits: tuple[Pictures, Pictures]
+) -> None:
     answers = iter([True] * 15)  # 13 batches an epoch
     measure = Trial(SPACE, DIGITS, RECIPE, seed=0, weights=tmp_path)
     evaluation = measure(candidate(Budget(3)), lambda: next(answers, False))
-    assert (evaluation.state, evaluation.reason) == (State.CUT, "the time was up after epoch 1 of 3")
+    assert (evaluation.state, evaluation.reason) == (
+        State.CUT,
+        "the time was up after epoch 1 of 3",
+    )
     assert len(evaluation.curve) == 2
     assert math.isnan(evaluation.curve[-1].train_loss)
     module = build_module(SPACE.decode((0, 1)))
@@ -310,7 +365,9 @@ def test_what_the_deadline_stops_is_judged_as_it_is(tmp_path: Path, digits: tupl
 
 
 def test_training_that_diverges_is_a_failure_with_its_reason(tmp_path: Path) -> None:
-    evaluation = measured(Budget(3), replace(RECIPE, lr=1e20, clip_norm=0.0, warmup=0.0), weights=tmp_path)
+    evaluation = measured(
+        Budget(3), replace(RECIPE, lr=1e20, clip_norm=0.0, warmup=0.0), weights=tmp_path
+    )
     assert evaluation.state is State.FAILED
     assert evaluation.accuracy is None
     assert evaluation.reason is not None
@@ -341,12 +398,16 @@ def test_a_trial_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_weights_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"nowhere/1.safetensors' cannot be written: .*; free space or permissions"):
+    with pytest.raises(
+        RunError, match=r"nowhere/1.safetensors' cannot be written: .*; free space or permissions"
+    ):
         save_weights(nn.Linear(2, 2), tmp_path / "nowhere" / "1.safetensors")
 
 
 def test_saved_weights_are_the_modules_own(tmp_path: Path) -> None:
-    module = build_module(reference(), seed=0)  # channels last: saved in the order that everybody expects
+    module = build_module(
+        reference(), seed=0
+    )  # channels last: saved in the order that everybody expects
     save_weights(module, tmp_path / "w.safetensors")
     other = build_module(reference(), seed=1)
     load_weights(other, tmp_path / "w.safetensors")

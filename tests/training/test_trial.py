@@ -1,4 +1,6 @@
-"""One candidate under the budgets of others: inherited weights, resumed trainings, less data, too little memory."""
+"""One candidate under the budgets of others: inherited weights, resumed trainings, less data, too
+little memory.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,19 @@ def trial(weights: Path | None = None, **options: object) -> Trial:
 
 
 def candidate(
-    number: int, genome: Genome, budget: Budget, inherits: tuple[int, ...] = (), resumes: int | None = None
+    number: int,
+    genome: Genome,
+    budget: Budget,
+    inherits: tuple[int, ...] = (),
+    resumes: int | None = None,
 ) -> Candidate:
     parents = inherits if resumes is None else (resumes,)
     return Candidate(number, Proposal(genome, parents, budget, None, resumes, inherits), "key")
 
 
-def trained(folder: Path, number: int, genome: Genome = PARENT, budget: Budget | None = None) -> Evaluation:
+def trained(
+    folder: Path, number: int, genome: Genome = PARENT, budget: Budget | None = None
+) -> Evaluation:
     """An earlier candidate, whose weights are in the folder afterwards."""
     evaluation = trial(folder)(candidate(number, genome, budget or Budget(2)), go_on)
     assert evaluation.state is State.COMPLETE
@@ -64,14 +72,16 @@ def first_step(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Training, dict[str
 
     def run_epoch(self: Training, pulse: Callable[[], bool]) -> float | None:
         if self.epoch == 0:
-            begun.append((self, {name: tensor.clone() for name, tensor in self.module.state_dict().items()}))
+            begun.append(
+                (self, {name: tensor.clone() for name, tensor in self.module.state_dict().items()})
+            )
         return plain(self, pulse)
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
     return begun
 
 
-# --- inherited weights ------------------------------------------------------------------------------------------------
+# --- inherited weights ----------------------------------------------------------------------------
 
 
 def test_a_child_begins_with_what_its_parent_has_and_says_how_much_that_is(
@@ -84,7 +94,9 @@ def test_a_child_begins_with_what_its_parent_has_and_says_how_much_that_is(
     [(training, tensors)] = begun
     parents, _ = read_weights(tmp_path / "3.safetensors")
     assert torch.equal(last(tensors), last(parents))
-    assert 0.5 < evaluation.metrics["inherited_share"] < 1  # all but a separable convolution, where a pool was
+    assert (
+        0.5 < evaluation.metrics["inherited_share"] < 1
+    )  # all but a separable convolution, where a pool was
     assert 0 < evaluation.metrics["inherited_tensors"] < len(tensors)
     assert training.recipe.lr == WARM_LR * RECIPE.lr
     again = trial(tmp_path)(candidate(5, CHILD, Budget(1), inherits=(3,)), go_on)
@@ -98,7 +110,9 @@ def last(tensors: dict[str, Tensor]) -> Tensor:
     return found
 
 
-def test_the_same_network_begins_with_all_of_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_network_begins_with_all_of_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained(tmp_path, 3)
     begun = first_step(monkeypatch)
     evaluation = trial(tmp_path)(candidate(5, PARENT, Budget(1), inherits=(3,)), go_on)
@@ -139,10 +153,17 @@ def test_without_its_parents_weights_it_is_trained_from_scratch_and_says_why(
     trained(tmp_path, 3)
     said = spoil(tmp_path)
     budget = Budget(3, begin=2)
-    wanted = candidate(5, PARENT, budget, resumes=3) if resumed else candidate(5, PARENT, Budget(3), inherits=(3,))
+    wanted = (
+        candidate(5, PARENT, budget, resumes=3)
+        if resumed
+        else candidate(5, PARENT, Budget(3), inherits=(3,))
+    )
     evaluation = trial(tmp_path)(wanted, go_on)
     scratch = trial()(candidate(5, PARENT, Budget(3)), go_on)
-    assert (evaluation.state, evaluation.curve) == (State.COMPLETE, scratch.curve)  # all three epochs
+    assert (evaluation.state, evaluation.curve) == (
+        State.COMPLETE,
+        scratch.curve,
+    )  # all three epochs
     assert evaluation.reason is not None
     assert evaluation.reason.startswith("begun from scratch, for ")
     assert said in evaluation.reason
@@ -155,10 +176,12 @@ def test_without_a_folder_nothing_is_inherited() -> None:
     assert evaluation.reason == "begun from scratch, for there is no folder with the weights of #3"
 
 
-# --- trainings that go on ---------------------------------------------------------------------------------------------
+# --- trainings that go on -------------------------------------------------------------------------
 
 
-def test_what_goes_on_trains_for_the_epochs_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_on_trains_for_the_epochs_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained(tmp_path, 3, budget=Budget(2))
     before = (tmp_path / "3.safetensors").read_bytes()
     begun = first_step(monkeypatch)
@@ -169,7 +192,9 @@ def test_what_goes_on_trains_for_the_epochs_that_are_left(tmp_path: Path, monkey
     assert (training.epochs, training.recipe.lr) == (3, WARM_LR * RECIPE.lr)
     assert len(evaluation.curve) == 3
     assert evaluation.metrics["inherited_share"] == 1.0
-    assert (tmp_path / "3.safetensors").read_bytes() == before  # somebody else may go on with it, too
+    assert (
+        tmp_path / "3.safetensors"
+    ).read_bytes() == before  # somebody else may go on with it, too
     module = build_module(SPACE.decode(PARENT))
     load_weights(module, tmp_path / "5.safetensors")
     assert accuracy(module, pictures(DIGITS, "cpu")[1]) == evaluation.accuracy
@@ -178,10 +203,14 @@ def test_what_goes_on_trains_for_the_epochs_that_are_left(tmp_path: Path, monkey
 def test_what_goes_on_at_another_size_of_images_keeps_all_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Norms measure anew what is no longer the same; convolutions and the classifier are as they were."""
+    """Norms measure anew what is no longer the same; convolutions and the classifier are as they
+    were.
+    """
     trained(tmp_path, 3, budget=Budget(1, image_size=8))
     begun = first_step(monkeypatch)
-    evaluation = trial(tmp_path)(candidate(5, PARENT, Budget(2, begin=1, image_size=12), resumes=3), go_on)
+    evaluation = trial(tmp_path)(
+        candidate(5, PARENT, Budget(2, begin=1, image_size=12), resumes=3), go_on
+    )
     parents, about = read_weights(tmp_path / "3.safetensors")
     assert about["image_size"] == "8"
     weights = {name: tensor for name, tensor in begun[0][1].items() if tensor.ndim > 1}
@@ -204,7 +233,9 @@ def test_a_limit_is_for_those_that_begin_and_not_for_those_that_go_on(tmp_path: 
     assert (on.state, on.metrics["memory"]) == (State.COMPLETE, over.metrics["memory"])
 
 
-def test_a_measured_latency_leaves_the_training_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measured_latency_leaves_the_training_its_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     threads: list[int] = []
     plain = Training.run_epoch
 
@@ -215,11 +246,15 @@ def test_a_measured_latency_leaves_the_training_its_threads(monkeypatch: pytest.
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
     evaluation = trial(threads=2, costs=Costs(latency=True))(candidate(5, PARENT, Budget(1)), go_on)
     torch.set_num_threads(1)
-    assert evaluation.metrics["latency_low"] <= evaluation.metrics["latency"] <= evaluation.metrics["latency_high"]
+    assert (
+        evaluation.metrics["latency_low"]
+        <= evaluation.metrics["latency"]
+        <= evaluation.metrics["latency_high"]
+    )
     assert threads == [2]
 
 
-# --- less data --------------------------------------------------------------------------------------------------------
+# --- less data ------------------------------------------------------------------------------------
 
 
 def test_shrunk_images_are_trained_on_and_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,16 +270,24 @@ def test_shrunk_images_are_trained_on_and_judged_by(monkeypatch: pytest.MonkeyPa
     assert "image_size" not in trial()(candidate(5, PARENT, Budget(1)), go_on).metrics
 
 
-def test_a_share_of_the_images_is_a_part_of_every_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_of_the_images_is_a_part_of_every_larger_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     begun = first_step(monkeypatch)
     for number, share in enumerate((0.1, 0.5, 1.0)):
         trial()(candidate(number, PARENT, Budget(1, share=share)), go_on)
-    rows = [set(training.pictures.rows.tolist()) for training, _ in begun if training.pictures.rows is not None]
+    rows = [
+        set(training.pictures.rows.tolist())
+        for training, _ in begun
+        if training.pictures.rows is not None
+    ]
     assert [len(some) for some in rows] == [20, 100, 200]
     assert rows[0] < rows[1] < rows[2]
 
 
-@pytest.mark.parametrize(("crop", "cutout", "size"), [(4, 16, 16), (31, 32, 8), (1, 0, 31), (0, 5, 24)])
+@pytest.mark.parametrize(
+    ("crop", "cutout", "size"), [(4, 16, 16), (31, 32, 8), (1, 0, 31), (0, 5, 24)]
+)
 def test_crops_and_cutouts_shrink_with_the_images(crop: int, cutout: int, size: int) -> None:
     recipe = replace(RECIPE, augment=Augment(crop, True, cutout))
     found = recipe_at(recipe, (3, 32, 32), size)
@@ -267,17 +310,23 @@ def test_a_space_of_one_size_says_so() -> None:
         seen_at(Fixed(), 8)  # type: ignore[arg-type]
 
 
-# --- too little memory ------------------------------------------------------------------------------------------------
+# --- too little memory ----------------------------------------------------------------------------
 
 EXHAUSTED = {
-    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    "cpu": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
+    ),
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "python": MemoryError(),
 }
 
 
-def short_of_memory(monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str, times: int) -> list[int]:
-    """Lets a training, or the inheriting before it, run out of memory; hears in how many pieces trainings begin."""
+def short_of_memory(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str, times: int
+) -> list[int]:
+    """Lets a training, or the inheriting before it, run out of memory; hears in how many pieces
+    trainings begin.
+    """
     pieces: list[int] = []
     left = iter(range(times))
 
@@ -337,7 +386,9 @@ def test_what_does_not_fit_in_two_pieces_either_has_failed(
 
 
 def test_another_error_is_no_reason_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces = short_of_memory(monkeypatch, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "step", times=1)
+    pieces = short_of_memory(
+        monkeypatch, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "step", times=1
+    )
     evaluation = attempt(trial(), candidate(5, CHILD, Budget(2)), go_on)
     assert evaluation.reason == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
     assert pieces == [1, 1, 1]

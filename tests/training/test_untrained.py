@@ -30,12 +30,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE, CLASSES = (2, 8, 8), 5
 
 
-def batch(number: int = 12, shape: tuple[int, ...] = SHAPE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
+def batch(
+    number: int = 12, shape: tuple[int, ...] = SHAPE, classes: int = CLASSES
+) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    return torch.randn(number, *shape, generator=draw), torch.randint(classes, (number,), generator=draw)
+    return torch.randn(number, *shape, generator=draw), torch.randint(
+        classes, (number,), generator=draw
+    )
 
 
-def chain(*layers: tuple[str, dict[str, int | float | str]], shape: tuple[int, int, int] = SHAPE) -> Network:
+def chain(
+    *layers: tuple[str, dict[str, int | float | str]], shape: tuple[int, int, int] = SHAPE
+) -> Network:
     """The layers one after the other, global pooling and a dense layer; convolutions have a bias."""
     draft, x = Draft(shape, CLASSES), "input"
     for op, attributes in layers:
@@ -55,7 +61,9 @@ def act(kind: str) -> tuple[str, dict[str, int | float | str]]:
 
 
 def shaken(module: NetworkModule) -> NetworkModule:
-    """The module with every tensor changed, norms' scales and statistics and all biases too, as by training."""
+    """The module with every tensor changed, norms' scales and statistics and all biases too, as by
+    training.
+    """
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -64,7 +72,7 @@ def shaken(module: NetworkModule) -> NetworkModule:
     return module
 
 
-# --- synflow ----------------------------------------------------------------------------------------------------------
+# --- synflow --------------------------------------------------------------------------------------
 
 
 def test_synflow_of_a_chain_is_its_length_times_the_product_of_its_weights() -> None:
@@ -72,14 +80,25 @@ def test_synflow_of_a_chain_is_its_length_times_the_product_of_its_weights() -> 
     module = shaken(build_module(chain(layers[0], NORM, act("gelu"), layers[1], DROPOUT)))
     flow = np.ones(SHAPE[0])
     for name in ("conv1", "conv2", "dense1"):
-        flow = np.abs(module.get_parameter(f"{name}.weight").detach().double().numpy().reshape(-1, len(flow))) @ flow
+        flow = (
+            np.abs(
+                module.get_parameter(f"{name}.weight")
+                .detach()
+                .double()
+                .numpy()
+                .reshape(-1, len(flow))
+            )
+            @ flow
+        )
     assert synflow(module, *batch()) == pytest.approx(math.log(3 * flow.sum()), rel=1e-12)
 
 
 def test_synflow_is_the_sum_over_finite_differences() -> None:
     draft = Draft(SHAPE, CLASSES)
     wide = draft.add("conv", "input", filters=4, kernel=3, stride=1, groups=2, bias=True)
-    wide = draft.add("maxpool", draft.add("act", draft.add("norm", wide), kind="silu"), kernel=2, stride=2)
+    wide = draft.add(
+        "maxpool", draft.add("act", draft.add("norm", wide), kind="silu"), kernel=2, stride=2
+    )
     short = draft.add("conv", "input", filters=3, kernel=3, stride=2, groups=1, bias=True)
     joined = draft.add("concat", wide, short)
     network = draft.finish(draft.add("dense", draft.add("globalpool", joined), units=CLASSES))
@@ -97,7 +116,9 @@ def test_synflow_is_the_sum_over_finite_differences() -> None:
     for weight in weights:
         for place in np.ndindex(*weight.shape):
             kept = weight[place].item()
-            weight[place] = kept * (1 + 1e-6)  # in which the flow is linear, as long as no maximum changes
+            weight[place] = kept * (
+                1 + 1e-6
+            )  # in which the flow is linear, as long as no maximum changes
             total += (flow() - before) / 1e-6
             weight[place] = kept
     assert synflow(module, *batch()) == pytest.approx(math.log(total), abs=1e-6)
@@ -120,11 +141,15 @@ def test_synflow_of_a_deep_network_stays_finite(weight: float) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(weight if parameter.ndim == 4 else 1.0)
-    expected = 30 * math.log(weight) + math.log(31 * CLASSES) if weight > 1 else math.nan  # less than float64 holds
-    assert synflow(module, *batch(shape=(1, 8, 8))) == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    expected = (
+        30 * math.log(weight) + math.log(31 * CLASSES) if weight > 1 else math.nan
+    )  # less than float64 holds
+    assert synflow(module, *batch(shape=(1, 8, 8))) == pytest.approx(
+        expected, rel=1e-6, nan_ok=True
+    )
 
 
-# --- the others -------------------------------------------------------------------------------------------------------
+# --- the others -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
@@ -137,8 +162,12 @@ def test_naswot_is_the_determinant_of_how_many_activations_agree(kind: str) -> N
         first = parts["norm1"](parts["conv1"](images))
         second = parts["conv2"](parts["act1"](first.clone()))
     codes = torch.cat([first.flatten(1), second.flatten(1)], dim=1).numpy() > 0
-    kernel = np.array([[sum(a == b for a, b in zip(one, other, strict=True)) for other in codes] for one in codes])
-    assert naswot(module, images, labels) == pytest.approx(np.linalg.slogdet(kernel.astype(float))[1], rel=1e-9)
+    kernel = np.array(
+        [[sum(a == b for a, b in zip(one, other, strict=True)) for other in codes] for one in codes]
+    )
+    assert naswot(module, images, labels) == pytest.approx(
+        np.linalg.slogdet(kernel.astype(float))[1], rel=1e-9
+    )
 
 
 def correlation_score(rows: np.ndarray) -> float:
@@ -155,11 +184,15 @@ def test_jacob_cov_is_that_of_the_images_one_by_one() -> None:
         module(single).sum().backward()
         assert single.grad is not None
         rows.append(single.grad.flatten().double().numpy())
-    assert jacob_cov(module, images, labels) == pytest.approx(correlation_score(np.array(rows)), rel=1e-3)
+    assert jacob_cov(module, images, labels) == pytest.approx(
+        correlation_score(np.array(rows)), rel=1e-3
+    )
 
 
 def test_jacob_cov_takes_the_norms_statistics_for_constants() -> None:
-    """A linear network: all gradients are the same, and those through the statistics would be rounding errors."""
+    """A linear network: all gradients are the same, and those through the statistics would be
+    rounding errors.
+    """
     module = build_module(chain(CONV, NORM), seed=0)
     same = -sum(math.log(value + 1e-5) + 1 / (value + 1e-5) for value in [6, 0, 0, 0, 0, 0])
     assert jacob_cov(module, *batch(6)) == pytest.approx(same, rel=1e-3)
@@ -172,11 +205,14 @@ def test_grad_norm_is_the_sum_of_the_layers_gradients() -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
     F.cross_entropy(module.train()(images), labels).backward()
     gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
-    norms = [math.sqrt(float(gradients[f"{name}.weight"].square().sum())) for name in ("conv1", "conv2", "dense1")]
+    norms = [
+        math.sqrt(float(gradients[f"{name}.weight"].square().sum()))
+        for name in ("conv1", "conv2", "dense1")
+    ]
     assert found == pytest.approx(sum(norms), rel=1e-5)
 
 
-# --- all of them ------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
@@ -199,7 +235,10 @@ def test_a_score_leaves_no_trace(score: Callable[[NetworkModule, Tensor, Tensor]
 
 
 def test_dropout_makes_no_difference() -> None:
-    plain, dropped = chain(CONV, NORM, act("relu"), CONV), chain(CONV, NORM, act("relu"), DROPOUT, CONV)
+    plain, dropped = (
+        chain(CONV, NORM, act("relu"), CONV),
+        chain(CONV, NORM, act("relu"), DROPOUT, CONV),
+    )
     assert scores(plain, *batch(), seed=3) == scores(dropped, *batch(), seed=3)
 
 
@@ -214,11 +253,17 @@ def test_networks_of_every_space_have_finite_scores(name: str, shape: tuple[int,
         found.append(scores(network, *batch(8, shape), seed=0))
         assert all(math.isfinite(value) for value in found[-1].values())
         assert {"synflow", "grad_norm"} <= set(found[-1]) <= set(SCORES)
-    assert found[-1] == scores(network, *batch(8, shape), seed=0) != scores(network, *batch(8, shape), seed=1)
+    assert (
+        found[-1]
+        == scores(network, *batch(8, shape), seed=0)
+        != scores(network, *batch(8, shape), seed=1)
+    )
 
 
 def test_a_score_without_a_value_is_left_out() -> None:
-    draft = Draft((1, 8, 8), CLASSES)  # no activations, and gradients that are the same for all pixels
+    draft = Draft(
+        (1, 8, 8), CLASSES
+    )  # no activations, and gradients that are the same for all pixels
     network = draft.finish(draft.add("dense", draft.add("globalpool", "input"), units=CLASSES))
     module, images, labels = build_module(network, seed=0), *batch(shape=(1, 8, 8))
     assert math.isnan(naswot(module, images, labels))
@@ -226,7 +271,7 @@ def test_a_score_without_a_value_is_left_out() -> None:
     assert set(scores(network, images, labels, seed=0)) == {"synflow", "grad_norm"}
 
 
-# --- one candidate ----------------------------------------------------------------------------------------------------
+# --- one candidate --------------------------------------------------------------------------------
 
 SPACE = NanoSpace((1, 8, 8), 10, channels=4, length=2)
 
@@ -245,19 +290,29 @@ def test_a_trial_without_epochs_only_scores(tmp_path: Path) -> None:
     assert evaluation.seconds > 0
     assert list(tmp_path.iterdir()) == []
     assert measured(5, tmp_path, data).metrics == evaluation.metrics
-    assert measured(6, tmp_path, data).metrics["synflow"] != evaluation.metrics["synflow"]  # its own weights
+    assert (
+        measured(6, tmp_path, data).metrics["synflow"] != evaluation.metrics["synflow"]
+    )  # its own weights
 
 
 @pytest.mark.parametrize(("train_images", "expected"), [(None, IMAGES), (12, 12)])
-def test_all_candidates_are_scored_on_the_same_training_images(train_images: int | None, expected: int) -> None:
+def test_all_candidates_are_scored_on_the_same_training_images(
+    train_images: int | None, expected: int
+) -> None:
     train, _ = pictures(DataSpec("digits", seed=3, train_images=train_images), "cpu")
     images, labels = _minibatch(train, seed=4)
     again, _ = _minibatch(train, seed=4)
     assert len(images) == len(labels) == expected
     assert torch.equal(images, again)
     assert train.rows is not None
-    known = {(x.numpy().tobytes(), int(y)) for x, y in zip(train.x[train.rows], train.y[train.rows], strict=True)}
+    known = {
+        (x.numpy().tobytes(), int(y))
+        for x, y in zip(train.x[train.rows], train.y[train.rows], strict=True)
+    }
     pixels = (images * train.std.view(-1, 1, 1) + train.mean.view(-1, 1, 1)) * 255
-    drawn = {(x.numpy().tobytes(), int(y)) for x, y in zip(pixels.round().to(torch.uint8), labels, strict=True)}
+    drawn = {
+        (x.numpy().tobytes(), int(y))
+        for x, y in zip(pixels.round().to(torch.uint8), labels, strict=True)
+    }
     assert drawn <= known
     assert len(drawn) == expected

@@ -50,12 +50,14 @@ SOURCES: dict[str, Source] = {
         lambda source: CIFAR["cifar100"],
     ),
     "npz": Source(
-        "a file NAME.npz with x_train, y_train and, where there are, x_valid, y_valid, x_test, y_test",
+        "a file NAME.npz with x_train, y_train and, where there are, x_valid, y_valid, x_test, "
+        "y_test",
         lambda source: source.lower().endswith(".npz") and _path(source).is_file(),
         lambda source: Npz(_path(source)),
     ),
     "parquet": Source(
-        "a file NAME.parquet, or a folder with train….parquet and, where there are, validation… and test….parquet",
+        "a file NAME.parquet, or a folder with train….parquet and, where there are, validation… "
+        "and test….parquet",
         lambda source: (
             (source.lower().endswith(".parquet") and _path(source).is_file())
             or (_path(source).is_dir() and bool(parquet_files(_path(source))))
@@ -63,7 +65,8 @@ SOURCES: dict[str, Source] = {
         lambda source: Parquet(_path(source)),
     ),
     "folder": Source(
-        "a folder of images, one folder for each class: ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*",
+        "a folder of images, one folder for each class: ROOT/CLASS/* or "
+        "ROOT/{train,val,test}/CLASS/*",
         lambda source: _path(source).is_dir(),
         lambda source: Folder(_path(source)),
     ),
@@ -71,7 +74,10 @@ SOURCES: dict[str, Source] = {
 
 
 def find_reader(source: str) -> tuple[str, Reader]:
-    """The kind of a source and its reader. Raises `DataError` for a name that is none and a path that is not there."""
+    """The kind of a source and its reader.
+
+    Raises `DataError` for a name that is none and a path that is not there.
+    """
     for kind, candidate in SOURCES.items():
         if candidate.knows(source):
             return kind, candidate.reader(source)
@@ -82,7 +88,11 @@ def find_reader(source: str) -> tuple[str, Reader]:
         raise DataError(f"{source!r} is no data that can be read; expected {choices}")
     near = difflib.get_close_matches(source.lower(), named, 1, 0.5)
     if near:
-        raise DataError(f"data {source!r} is unknown; perhaps you meant {near[0]!r}; expected {choices}")
+        raise DataError(
+            f"data {source!r} is unknown; perhaps you meant {near[0]!r}; expected {choices}"
+        )
     if path.suffix or len(path.parts) > 1:
-        raise DataError(f"{source!r} does not exist (looked in {str(Path.cwd())!r}); expected {choices}")
+        raise DataError(
+            f"{source!r} does not exist (looked in {str(Path.cwd())!r}); expected {choices}"
+        )
     raise DataError(f"data {source!r} is neither a name nor a path that exists; expected {choices}")

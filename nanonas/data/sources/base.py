@@ -1,6 +1,7 @@
 """What a source of images is, and what it gives.
 
-Images come as a stream of decoded chunks, so that a data set larger than the memory can be written to the cache.
+Images come as a stream of decoded chunks, so that a data set larger than the memory can be written
+to the cache.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Part:
     """The images of one part of a source, in order."""
 
     labels: Labels  # (N,)
-    chunks: Iterable[NDArray[np.uint8]]  # (B, H, W, C) each, N images together; can be gone through once
+    chunks: Iterable[
+        NDArray[np.uint8]
+    ]  # (B, H, W, C) each, N images together; can be gone through once
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,10 @@ class Reader(Protocol):
     """Reads one source."""
 
     def files(self) -> list[Path]:
-        """What the images depend on. Names, sizes and times of change of these decide whether a cache is fresh."""
+        """What the images depend on.
+
+        Names, sizes and times of change of these decide whether a cache is fresh.
+        """
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
         """Everything in it. Raises `DataError`."""
@@ -67,5 +73,8 @@ def numbered(labels: Labels) -> tuple[str, ...]:
     """Names for classes that have none: their numbers."""
     highest = int(labels.max()) if len(labels) else -1
     if highest > 100_000:
-        raise DataError(f"labels must number the classes from 0 without gaps, but one is {highest}; renumber them")
+        raise DataError(
+            f"labels must number the classes from 0 without gaps, but one is {highest}; renumber "
+            "them"
+        )
     return tuple(str(number) for number in range(highest + 1))

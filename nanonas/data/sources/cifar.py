@@ -1,4 +1,6 @@
-"""CIFAR-10 and CIFAR-100 from their official binary archives: downloaded, checked, and read without unpacking them."""
+"""CIFAR-10 and CIFAR-100 from their official binary archives: downloaded, checked, and read without
+unpacking them.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ from nanonas.errors import DataError
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the official binary archives: records of label bytes and 3072 bytes of planes, red, green, blue.
+    """One of the official binary archives: records of label bytes and 3072 bytes of planes, red,
+    green, blue.
 
-    Downloaded once into the cache's folder ``downloads``; a file put there by hand is taken as it is if its checksum
-    is right. https://www.cs.toronto.edu/~kriz/cifar.html
+    Downloaded once into the cache's folder ``downloads``; a file put there by hand is taken as it
+    is if its checksum is right. https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
     url: str
@@ -44,10 +47,14 @@ class Cifar:
                     if name in wanted and (file := archive.extractfile(member)) is not None:
                         found[name] = file.read()
         except (OSError, EOFError, tarfile.TarError) as error:
-            raise DataError(f"{str(path)!r} cannot be read: {error}; delete it, and it is downloaded again") from None
+            raise DataError(
+                f"{str(path)!r} cannot be read: {error}; delete it, and it is downloaded again"
+            ) from None
         missing = [name for name in wanted if name not in found]
         if missing:
-            raise DataError(f"{str(path)!r} lacks {', '.join(missing)}; delete it, and it is downloaded again")
+            raise DataError(
+                f"{str(path)!r} lacks {', '.join(missing)}; delete it, and it is downloaded again"
+            )
         names = tuple(found[self.names].decode("utf-8").split())
         x, y = self._records(b"".join(found[name] for name in self.train))
         x_test, y_test = self._records(b"".join(found[name] for name in self.test))
@@ -68,32 +75,61 @@ class Cifar:
         try:
             with _Bar(name) as bar:
                 get = HTTPDownloader(progressbar=bar, timeout=30)
-                return Path(pooch.retrieve(self.url, f"sha256:{self.sha256}", name, folder, downloader=get))
-        except (OSError, ValueError) as error:  # no network, an HTTP status, no space; a wrong checksum
+                return Path(
+                    pooch.retrieve(self.url, f"sha256:{self.sha256}", name, folder, downloader=get)
+                )
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # no network, an HTTP status, no space; a wrong checksum
             if (response := getattr(error, "response", None)) is not None:
                 response.close()  # pooch leaves it open after an HTTP error
             reason = "its checksum is wrong" if isinstance(error, ValueError) else _in_short(error)
             raise DataError(
-                f"{self.url} could not be downloaded: {reason}; try again, or put that file by hand at "
+                f"{self.url} could not be downloaded: {reason}; try again, or put that file by "
+                "hand at "
                 f"{str(folder / name)!r} (sha256 {self.sha256})"
             ) from None
 
 
 def _in_short(error: OSError) -> str:
-    """The innermost reason that says something: requests wraps a connection's error in three others."""
+    """The innermost reason that says something: requests wraps a connection's error in three
+    others.
+    """
     text = str(error)
     inner = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
-    return inner.group(1).strip() if inner else text.splitlines()[0][:200] if text else type(error).__name__
+    return (
+        inner.group(1).strip()
+        if inner
+        else text.splitlines()[0][:200]
+        if text
+        else type(error).__name__
+    )
 
 
 class _Bar:
-    """A rich progress bar behind the four methods that pooch calls on tqdm's. Shown only while something comes."""
+    """A rich progress bar behind the four methods that pooch calls on tqdm's.
+
+    Shown only while something comes.
+    """
 
     def __init__(self, name: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            "{task.description}",
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=Console(stderr=True))
         self._task = self._progress.add_task(name, total=None, start=False)
         self.total = 0

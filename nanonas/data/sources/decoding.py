@@ -32,7 +32,9 @@ class Encoded:
 
 
 def _opened(image: Encoded) -> Image.Image:
-    return Image.open(image.content if isinstance(image.content, Path) else io.BytesIO(image.content))
+    return Image.open(
+        image.content if isinstance(image.content, Path) else io.BytesIO(image.content)
+    )
 
 
 def _broken(image: Encoded, error: Exception) -> DataError:
@@ -56,7 +58,8 @@ def _look(image: Encoded) -> tuple[bool, int, int]:
 def chosen_form(chunks: Iterable[list[Encoded]], image_size: int | None, source: str) -> Form:
     """The form to bring images into: colour if any is; `image_size` squared if given.
 
-    Otherwise their own size if they all have the same one and no side is over 64; else 32 or 64 squared, whichever
+    Otherwise their own size if they all have the same one and no side is over 64; else 32 or 64
+    squared, whichever
     fits: 64 if the smaller side of most images is at least that.
     """
     grey, sizes = True, []
@@ -74,14 +77,17 @@ def chosen_form(chunks: Iterable[list[Encoded]], image_size: int | None, source:
     chosen = 64 if sides and median_low(sides) >= 64 else 32
     smallest, largest = min(sides, default=0), max((max(size) for size in sizes), default=0)
     logger.info(
-        f"the images in {source} have sides from {smallest} to {largest} pixels and become {chosen}x{chosen}; "
+        f"the images in {source} have sides from {smallest} to {largest} pixels and become "
+        f"{chosen}x{chosen}; "
         "--image-size sets another size"
     )
     return Form(channels, chosen, chosen)
 
 
 def decoded(images: Sequence[Encoded], form: Form) -> NDArray[np.uint8]:
-    """(B, H, W, C): each image cut to the form's proportions around its middle, then scaled (bilinear, antialiased)."""
+    """(B, H, W, C): each image cut to the form's proportions around its middle, then scaled
+    (bilinear, antialiased).
+    """
     out = np.empty((len(images), form.height, form.width, form.channels), np.uint8)
 
     def decode(place: int) -> None:
@@ -94,11 +100,13 @@ def decoded(images: Sequence[Encoded], form: Form) -> NDArray[np.uint8]:
 def _decode(image: Encoded, form: Form) -> NDArray[np.uint8]:
     try:
         with _opened(image) as opened:
-            # A JPEG can be decoded at a half, a quarter or an eighth of its size: a camera's photo ten times as fast.
-            # Twice what is needed is kept, so that scaling down still averages.
+            # A JPEG can be decoded at a half, a quarter or an eighth of its size: a camera's photo
+            # ten times as fast. Twice what is needed is kept, so that scaling down still averages.
             longest = 2 * max(form.height, form.width)
             opened.draft("L" if form.channels == 1 else "RGB", (longest, longest))
-            upright = ImageOps.exif_transpose(opened) if opened.format in ("JPEG", "MPO") else opened
+            upright = (
+                ImageOps.exif_transpose(opened) if opened.format in ("JPEG", "MPO") else opened
+            )
             return _fitted(_converted(upright, form.channels), form)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _broken(image, error) from None
@@ -107,7 +115,9 @@ def _decode(image: Encoded, form: Form) -> NDArray[np.uint8]:
 def _converted(image: Image.Image, channels: int) -> Image.Image:
     """In 8 bits a channel, grey or RGB; transparency is dropped."""
     if image.mode.startswith("I"):  # 16 bits: Pillow would clip what is over 255
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(
+            (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        )
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # Pillow warns otherwise
     mode = "L" if channels == 1 else "RGB"
@@ -117,7 +127,9 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
 def _fitted(image: Image.Image, form: Form) -> NDArray[np.uint8]:
     if image.size != (form.width, form.height):
         image = ImageOps.fit(image, (form.width, form.height), Image.Resampling.BILINEAR)
-    pixels: NDArray[np.uint8] = np.asarray(image, np.uint8).reshape(form.height, form.width, form.channels)
+    pixels: NDArray[np.uint8] = np.asarray(image, np.uint8).reshape(
+        form.height, form.width, form.channels
+    )
     return pixels
 
 
@@ -136,10 +148,14 @@ def resized(images: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
 
 
 def _for_each(do: Callable[[int], None], number: int) -> None:
-    """Calls `do` with 0 … `number` - 1 in threads: Pillow decodes and scales without the interpreter's lock."""
+    """Calls `do` with 0 … `number` - 1 in threads: Pillow decodes and scales without the
+    interpreter's lock.
+    """
     workers = cores()
 
-    def share(first: int) -> None:  # one task a thread, not an image: 4,096 small JPEGs in 0.42, not 0.53 s
+    def share(
+        first: int,
+    ) -> None:  # one task a thread, not an image: 4,096 small JPEGs in 0.42, not 0.53 s
         for place in range(first, number, workers):
             do(place)
 
@@ -167,7 +183,9 @@ class Files:
     encoded: Callable[[], Iterator[list[Encoded]]]
 
 
-def decode_all(parts: dict[str, Files], names: tuple[str, ...], image_size: int | None, source: str) -> Decoded:
+def decode_all(
+    parts: dict[str, Files], names: tuple[str, ...], image_size: int | None, source: str
+) -> Decoded:
     """Looks at all images for their common form, then decodes them into it."""
     everything = (chunk for part in parts.values() for chunk in part.encoded())
     form = chosen_form(everything, image_size, source)

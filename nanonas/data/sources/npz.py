@@ -16,10 +16,11 @@ from nanonas.errors import DataError
 
 @dataclass(frozen=True)
 class Npz:
-    """``x_train``, ``y_train`` and, where there are, ``x_valid``, ``y_valid``, ``x_test``, ``y_test``, ``class_names``.
+    """``x_train``, ``y_train`` and, where there are, ``x_valid``, ``y_valid``, ``x_test``,
+    ``y_test``, ``class_names``.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; whole numbers in [0, 255], or floats in
-    [0, 1]. Labels are (N,) whole numbers from 0.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; whole numbers in [0,
+    255], or floats in [0, 1]. Labels are (N,) whole numbers from 0.
     """
 
     path: Path
@@ -31,20 +32,30 @@ class Npz:
         arrays = self._arrays()
         for key in ("x_train", "y_train"):
             if key not in arrays:
-                raise DataError(f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}")
+                raise DataError(
+                    f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
+                )
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
         for name in ("train", "valid", "test"):
             if f"x_{name}" in arrays:
                 if f"y_{name}" not in arrays:
-                    raise DataError(f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels")
+                    raise DataError(
+                        f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels"
+                    )
                 pairs[name] = (self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}"))
         shape = pairs["train"][0].shape[1:]
         for name, (x, y) in pairs.items():
             where = f"x_{name} in {str(self.path)!r}"
             if len(x) != len(y):
-                raise DataError(f"{where} has {len(x)} images, but y_{name} has {len(y)} labels; they must match")
+                raise DataError(
+                    f"{where} has {len(x)} images, but y_{name} has {len(y)} labels; they must "
+                    "match"
+                )
             if x.shape[1:] != shape:
-                raise DataError(f"{where} has images of shape {x.shape[1:]}, but x_train of {shape}; they must match")
+                raise DataError(
+                    f"{where} has images of shape {x.shape[1:]}, but x_train of {shape}; they "
+                    "must match"
+                )
         form = form_of(pairs["train"][0], image_size)
         parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
         names = self._class_names(arrays, pairs["train"][1])
@@ -57,7 +68,8 @@ class Npz:
         except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each have errors of their own
             if "allow_pickle" in str(error):
                 raise DataError(
-                    f"{str(self.path)!r} holds object arrays, which are never unpickled; save numbers: images of one "
+                    f"{str(self.path)!r} holds object arrays, which are never unpickled; save "
+                    "numbers: images of one "
                     "shape as uint8, labels as whole numbers"
                 ) from None
             raise DataError(
@@ -84,7 +96,8 @@ class Npz:
         if not (low >= 0 and high <= top):  # not: NaN compares as False
             way_out = "divide them by 255" if top == 1 else "scale them to uint8"
             raise DataError(
-                f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; {way_out}"
+                f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; "
+                f"{way_out}"
             )
         if top == 255:
             return x.astype(np.uint8)
@@ -99,8 +112,8 @@ class Npz:
             y = y[:, 0]
         if y.ndim != 1 or y.dtype.kind not in "uif" or not np.array_equal(y, np.floor(y)):
             raise DataError(
-                f"{key} in {str(self.path)!r} must be (N,) whole numbers from 0, but is {y.dtype} of shape {y.shape}"
-                + (f" with values like {y.flat[0]!s}" if y.size else "")
+                f"{key} in {str(self.path)!r} must be (N,) whole numbers from 0, but is {y.dtype} "
+                f"of shape {y.shape}" + (f" with values like {y.flat[0]!s}" if y.size else "")
             )
         return y.astype(np.int64)
 

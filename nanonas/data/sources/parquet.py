@@ -18,11 +18,12 @@ from nanonas.errors import DataError
 
 @dataclass(frozen=True)
 class Parquet:
-    """A file, or a folder of files (also in its folder ``data``) named ``train…``, ``validation…`` and ``test…``.
+    """A file, or a folder of files (also in its folder ``data``) named ``train…``, ``validation…``
+    and ``test…``.
 
-    Images are in a column ``image`` or ``img``, as Hugging Face writes them (struct of bytes and path) or as plain
-    bytes; labels, whole numbers from 0, in ``label``, ``labels`` or ``fine_label``. The classes' names are read from
-    the schema's metadata where it has them.
+    Images are in a column ``image`` or ``img``, as Hugging Face writes them (struct of bytes and
+    path) or as plain bytes; labels, whole numbers from 0, in ``label``, ``labels`` or
+    ``fine_label``. The classes' names are read from the schema's metadata where it has them.
     """
 
     path: Path
@@ -57,11 +58,15 @@ class Parquet:
         try:
             import pyarrow.parquet
         except ImportError:
-            raise DataError(f"reading {str(path)!r} needs pyarrow: pip install 'nanonas[parquet]'") from None
+            raise DataError(
+                f"reading {str(path)!r} needs pyarrow: pip install 'nanonas[parquet]'"
+            ) from None
         try:
             return pyarrow.parquet.ParquetFile(path)
         except (OSError, ValueError) as error:
-            raise DataError(f"{str(path)!r} cannot be read as parquet: {error}; get it anew") from None
+            raise DataError(
+                f"{str(path)!r} cannot be read as parquet: {error}; get it anew"
+            ) from None
 
     def _columns(self, path: Path) -> tuple[str, str]:
         with self._open(path) as file:
@@ -70,7 +75,8 @@ class Parquet:
         label = next((name for name in ("label", "labels", "fine_label") if name in there), None)
         if image is None or label is None:
             raise DataError(
-                f"{str(path)!r} must have a column image or img and a column label, labels or fine_label, "
+                f"{str(path)!r} must have a column image or img and a column label, labels or "
+                "fine_label, "
                 f"but has {', '.join(there)}"
             )
         return image, label
@@ -80,11 +86,17 @@ class Parquet:
         for path in paths:
             with self._open(path) as file:
                 if label not in file.schema_arrow.names or image not in file.schema_arrow.names:
-                    raise DataError(f"{str(path)!r} must have the columns {image} and {label}, as the other files have")
+                    raise DataError(
+                        f"{str(path)!r} must have the columns {image} and {label}, as the other "
+                        "files have"
+                    )
                 column = file.read([label]).column(label)
             values = column.to_numpy()
             if values.dtype.kind not in "ui":  # a null makes floats of the whole column
-                raise DataError(f"{label} in {str(path)!r} must hold a whole number in each row, but is {column.type}")
+                raise DataError(
+                    f"{label} in {str(path)!r} must hold a whole number in each row, but is "
+                    f"{column.type}"
+                )
             labels.append(values.astype(np.int64))
         return Files(np.concatenate(labels), lambda: self._encoded(paths, image))
 
@@ -98,7 +110,8 @@ class Parquet:
                         content = value.get("bytes") if isinstance(value, dict) else value
                         if not isinstance(content, bytes):
                             raise DataError(
-                                f"row {row} of {column} in {str(path)!r} holds no image's bytes, but {content!r:.40}; "
+                                f"row {row} of {column} in {str(path)!r} holds no image's bytes, "
+                                f"but {content!r:.40}; "
                                 "embed the images when writing the file"
                             )
                         chunk.append(Encoded(f"row {row} of {path}", content))

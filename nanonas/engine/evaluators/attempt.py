@@ -11,22 +11,31 @@ from nanonas.errors import reason_for
 
 
 def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
-    """Measures a candidate, whatever happens: an exception is a result too. Lets only `KeyboardInterrupt` out.
+    """Measures a candidate, whatever happens: an exception is a result too. Lets only
+    `KeyboardInterrupt` out.
 
-    `seconds` is filled in where the measurement left it at 0. Metrics and curve become Python's own floats, so that
-    what a strategy hears is what a resumed run reads back from the store.
+    `seconds` is filled in where the measurement left it at 0. Metrics and curve become Python's own
+    floats, so that what a strategy hears is what a resumed run reads back from the store.
     """
     start = time.perf_counter()
     try:
         evaluation = measure(candidate, pulse)
         if not isinstance(evaluation, Evaluation) or evaluation.number != candidate.number:
-            raise TypeError(f"a measurement must return the Evaluation of candidate {candidate.number}")
+            raise TypeError(
+                f"a measurement must return the Evaluation of candidate {candidate.number}"
+            )
         metrics = {str(name): float(value) for name, value in evaluation.metrics.items()}
-        curve = tuple(Epoch(float(epoch.train_loss), float(epoch.accuracy)) for epoch in evaluation.curve)
+        curve = tuple(
+            Epoch(float(epoch.train_loss), float(epoch.accuracy)) for epoch in evaluation.curve
+        )
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad architecture must not end a run of thousands
         seconds = time.perf_counter() - start
         return Evaluation(
-            candidate.number, State.FAILED, seconds=seconds, reason=reason_for(error), traceback=traceback.format_exc()
+            candidate.number,
+            State.FAILED,
+            seconds=seconds,
+            reason=reason_for(error),
+            traceback=traceback.format_exc(),
         )
     seconds = float(evaluation.seconds) or time.perf_counter() - start
     return replace(evaluation, metrics=metrics, curve=curve, seconds=seconds)

@@ -14,12 +14,15 @@ from nanonas.engine.evaluators.attempt import attempt
 class SerialEvaluator:
     """Measures one candidate after the other, each when its result is asked for.
 
-    Nothing can end a measurement that hangs or takes the process with it: that takes a `WorkerPool`.
+    Nothing can end a measurement that hangs or takes the process with it: that takes a
+    `WorkerPool`.
     """
 
     measure: Measure
     slots: int = 1
-    _queue: deque[tuple[Candidate, float | None]] = field(default_factory=deque, init=False, repr=False)
+    _queue: deque[tuple[Candidate, float | None]] = field(
+        default_factory=deque, init=False, repr=False
+    )
 
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
         """Queues a candidate. `deadline` is as of `time.time()`."""

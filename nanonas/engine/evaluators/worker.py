@@ -39,7 +39,11 @@ def serve(handle: str, parent: str) -> None:
         try:
             measure: Measure = pickle.loads(pickled)
         except Exception as error:  # noqa: BLE001 - whatever the import of a foreign module raises
-            hint = "; define it in a module, not in the script itself" if b"__main__" in pickled else ""
+            hint = (
+                "; define it in a module, not in the script itself"
+                if b"__main__" in pickled
+                else ""
+            )
             say(connection, BROKEN, (reason_for(error) + hint, traceback.format_exc()))
             return
         say(connection, READY)
@@ -55,7 +59,9 @@ def serve(handle: str, parent: str) -> None:
 
 @dataclass
 class _Pulse:
-    """Tells the pool that the candidate lives, about once a second, and the measure whether to go on."""
+    """Tells the pool that the candidate lives, about once a second, and the measure whether to go
+    on.
+    """
 
     connection: Connection
     deadline: float | None

@@ -1,14 +1,16 @@
 """Worker processes that cost a run one candidate at most, whatever happens to them.
 
-Each is a plain ``python -c`` that imports what it needs: it never runs the caller's ``__main__`` again, so scripts
-without a main guard, notebooks, the prompt and standard input can all start a search. (`multiprocessing`'s spawn
-does run it again; its fork does not survive threads and CUDA.) One worker has one thread by default: for networks
-this small two processes are faster than one with two threads.
+Each is a plain ``python -c`` that imports what it needs: it never runs the caller's ``__main__``
+again, so scripts without a main guard, notebooks, the prompt and standard input can all start a
+search. (`multiprocessing`'s spawn does run it again; its fork does not survive threads and CUDA.)
+One worker has one thread by default: for networks this small two processes are faster than one with
+two threads.
 
 What is said over the pipe, in this order:
 
     worker: HELLO    pool: the pickled measure    worker: READY, or BROKEN and why
-    pool: a candidate and its deadline    worker: BEAT, about once a second    worker: DONE and the evaluation    …
+    pool: a candidate and its deadline    worker: BEAT, about once a second    worker: DONE and the
+        evaluation    …
 """
 
 from __future__ import annotations
@@ -32,11 +34,10 @@ from nanonas.core import Candidate, Evaluation, Measure, State
 from nanonas.engine.evaluators.worker import BROKEN, DONE, HELLO, READY
 from nanonas.errors import InvalidInput, RunError
 
-_BOOTSTRAP = (
-    "import sys; sys.path[:] = sys.argv[3:]; from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
-)
+_BOOTSTRAP = "import sys; sys.path[:] = sys.argv[3:]; from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_ATTEMPTS = 2  # workers that a candidate may lose: the first may have been in the wrong place at the wrong time
+# workers that a candidate may lose: the first may have been in the wrong place at the wrong time
+_ATTEMPTS = 2
 _TAIL = 2000  # characters of a lost worker's output that are kept
 
 Notice = Callable[[str, Mapping[str, Any]], None]
@@ -47,13 +48,15 @@ class WorkerPool:
     """Evaluates in one process per slot. A context manager: `close` kills all of them.
 
     Args:
-        measures: one per slot, each pickled once; give each its device. Must be importable by their module's name,
-            which ``__main__`` has not. Results must not depend on the slot.
+        measures: one per slot, each pickled once; give each its device. Must be importable by their
+            module's name, which ``__main__`` has not. Results must not depend on the slot.
         threads: that each worker may use.
-        hang_seconds: a candidate whose measure has not called its pulse for so long is killed: it has FAILED.
+        hang_seconds: a candidate whose measure has not called its pulse for so long is killed: it
+            has FAILED.
         start_seconds: that a worker may take to start and to unpickle its measure.
         log: a file that the workers' output is added to; None: it is not kept.
-        notice: hears "worker lost" with the candidate's number and the reason, when it is tried again.
+        notice: hears "worker lost" with the candidate's number and the reason, when it is tried
+            again.
 
     Raises:
         InvalidInput: no measures, or one that cannot be pickled.
@@ -100,7 +103,9 @@ class WorkerPool:
         self._dispatch()
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
-        """The next evaluation that is ready; None after `timeout` seconds, or when nothing is on its way."""
+        """The next evaluation that is ready; None after `timeout` seconds, or when nothing is on
+        its way.
+        """
         until = float("inf") if timeout is None else time.monotonic() + timeout
         while not self._done and any(slot.task for slot in self._slots):
             patience = until - time.monotonic()
@@ -111,7 +116,10 @@ class WorkerPool:
         return self._done.popleft() if self._done else None
 
     def close(self) -> None:
-        """Kills all workers at once. What runs is lost, what is queued forgotten. May be called twice."""
+        """Kills all workers at once. What runs is lost, what is queued forgotten.
+
+        May be called twice.
+        """
         self._closed = True
         self._queue.clear()
         workers = [slot.worker for slot in self._slots if slot.worker is not None]
@@ -160,10 +168,11 @@ class WorkerPool:
             self._lose(slot)
 
     def _listen(self, seconds: float) -> None:
-        """Hears what workers say within `seconds`, then looks for those that are silent for too long.
+        """Hears what workers say within `seconds`, then looks for those that are silent for too
+        long.
 
-        Silence is counted while the pool listens: when this process was stopped and goes on, or was busy elsewhere,
-        its workers are not to blame.
+        Silence is counted while the pool listens: when this process was stopped and goes on, or was
+        busy elsewhere, its workers are not to blame.
         """
         start = time.monotonic()
         talking = {slot.worker.connection: slot for slot in self._slots if slot.worker is not None}
@@ -217,7 +226,11 @@ class WorkerPool:
             return  # replaced when there is something to do
         task.attempts += 1
         if task.attempts >= _ATTEMPTS:
-            self._fail(slot, f"{'its worker died twice' if ready else 'no worker could start'}: {reason}", trace)
+            self._fail(
+                slot,
+                f"{'its worker died twice' if ready else 'no worker could start'}: {reason}",
+                trace,
+            )
             return
         if self._notice is not None:
             self._notice("worker lost", {"number": task.candidate.number, "reason": reason})
@@ -232,7 +245,9 @@ class WorkerPool:
         slot.worker = slot.task = None
         if task is not None:
             seconds = time.monotonic() - task.submitted
-            self._done.append(Evaluation(task.candidate.number, State.FAILED, {}, (), seconds, reason, trace))
+            self._done.append(
+                Evaluation(task.candidate.number, State.FAILED, {}, (), seconds, reason, trace)
+            )
 
 
 @dataclass
@@ -263,7 +278,9 @@ class _Worker:
         self.process.kill()
 
     def bury(self) -> int:
-        """Makes sure that it is dead, leaves no zombie, and returns its exit code, negative for a signal."""
+        """Makes sure that it is dead, leaves no zombie, and returns its exit code, negative for a
+        signal.
+        """
         try:
             code = self.process.wait(timeout=2)  # a broken pipe comes a moment before the exit code
         except subprocess.TimeoutExpired:
@@ -295,7 +312,8 @@ def _pickled(measure: Measure) -> bytes:
         return pickle.dumps(measure)
     except Exception as error:
         raise InvalidInput(
-            f"{measure!r} cannot be sent to worker processes ({error}): define it at the top of a module"
+            f"{measure!r} cannot be sent to worker processes ({error}): define it at the top of a "
+            "module"
         ) from error
 
 
@@ -304,12 +322,19 @@ def _start(environment: Mapping[str, str], output: IO[bytes], log: Path | None) 
     ours, theirs = Pipe()
     paths = [os.path.abspath(path) for path in sys.path]  # "" is the caller's working directory
     command = [sys.executable, "-c", _BOOTSTRAP]
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "env": environment}
+    streams: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": output,
+        "stderr": output,
+        "env": environment,
+    }
     try:
         handle = theirs.fileno()
         if sys.platform == "win32":
             os.set_handle_inheritable(handle, True)
-            streams["startupinfo"] = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+            streams["startupinfo"] = subprocess.STARTUPINFO(
+                lpAttributeList={"handle_list": [handle]}
+            )
         else:
             streams["pass_fds"] = [handle]
         process = subprocess.Popen([*command, str(handle), str(os.getpid()), *paths], **streams)

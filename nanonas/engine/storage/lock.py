@@ -11,15 +11,18 @@ from nanonas.errors import RunError
 
 
 def lock_for_writing(path: Path) -> int:
-    """A file descriptor that holds the writer's lock. The system releases it with the process, however that ends.
+    """A file descriptor that holds the writer's lock. The system releases it with the process,
+    however that ends.
 
-    A file of its own: SQLite's locks on the database would be lost with any other descriptor of it that is closed.
+    A file of its own: SQLite's locks on the database would be lost with any other descriptor of it
+    that is closed.
     """
     try:
         descriptor = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise RunError(
-            f"{path.parent} cannot be written: {error.strerror}; get write permission, or choose another folder"
+            f"{path.parent} cannot be written: {error.strerror}; get write permission, or choose "
+            "another folder"
         ) from error
     try:
         _take_patiently(descriptor)

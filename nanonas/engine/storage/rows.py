@@ -17,7 +17,9 @@ APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from a
 
 def _first_tables(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION}")
-    db.execute("CREATE TABLE run (config TEXT NOT NULL, created REAL NOT NULL, version TEXT NOT NULL)")
+    db.execute(
+        "CREATE TABLE run (config TEXT NOT NULL, created REAL NOT NULL, version TEXT NOT NULL)"
+    )
     db.execute(
         """CREATE TABLE candidate (
             number INTEGER PRIMARY KEY, key TEXT NOT NULL, proposal TEXT NOT NULL,
@@ -31,7 +33,8 @@ def _first_tables(db: sqlite3.Connection) -> None:
     )
     db.execute("CREATE INDEX evaluation_number ON evaluation (number)")
     db.execute(
-        "CREATE TABLE event (seq INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, details TEXT NOT NULL)"
+        "CREATE TABLE event (seq INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, "
+        "details TEXT NOT NULL)"
     )
     db.execute(
         """CREATE TRIGGER candidates_are_dense BEFORE INSERT ON candidate
@@ -45,7 +48,9 @@ def _first_tables(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables,)  # the n-th makes version n, from 1
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _first_tables,
+)  # the n-th makes version n, from 1
 
 
 @contextmanager
@@ -54,11 +59,15 @@ def decoded(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} holds a row that nanonas did not write ({error}): restore it from a copy") from error
+        raise RunError(
+            f"{path} holds a row that nanonas did not write ({error}): restore it from a copy"
+        ) from error
 
 
 def to_json(value: object) -> str:
-    """Floats by their repr, which reads back exactly; NaN and infinities by name; numpy's scalars as Python's."""
+    """Floats by their repr, which reads back exactly; NaN and infinities by name; numpy's scalars
+    as Python's.
+    """
     return json.dumps(value, sort_keys=True, default=lambda scalar: scalar.item())
 
 

@@ -1,10 +1,12 @@
 """What happened in a run: one SQLite file, append-only tables, one writer.
 
-Workers never open it. A candidate is committed before it is submitted, an evaluation before anybody hears of it, so
-at every instant the file holds all that is needed to go on. Nothing is ever changed or deleted.
+Workers never open it. A candidate is committed before it is submitted, an evaluation before anybody
+hears of it, so at every instant the file holds all that is needed to go on. Nothing is ever changed
+or deleted.
 
-Write-ahead logging with ``synchronous = NORMAL``: a killed process loses nothing that was acknowledged; a power cut
-may lose the last moments, never the file, and a resumed run makes the same moments again.
+Write-ahead logging with ``synchronous = NORMAL``: a killed process loses nothing that was
+acknowledged; a power cut may lose the last moments, never the file, and a resumed run makes the
+same moments again.
 """
 
 from __future__ import annotations
@@ -23,14 +25,23 @@ from typing import Any
 from nanonas.core import Candidate, Evaluation, State, Told
 from nanonas.engine.storage.events import Event
 from nanonas.engine.storage.lock import lock_file, lock_for_writing, look
-from nanonas.engine.storage.rows import APPLICATION, MIGRATIONS, curve_from, decoded, proposal_from, storable, to_json
+from nanonas.engine.storage.rows import (
+    APPLICATION,
+    MIGRATIONS,
+    curve_from,
+    decoded,
+    proposal_from,
+    storable,
+    to_json,
+)
 from nanonas.errors import RunError
 
 
 class RunStore:
     """The store of one run. Made by `begin`, `resume` or `read`; a context manager.
 
-    Every method may raise `RunError`: a full disk, a damaged file, no permission. Nothing that was stored is lost then.
+    Every method may raise `RunError`: a full disk, a damaged file, no permission. Nothing that was
+    stored is lost then.
     """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
@@ -59,28 +70,39 @@ class RunStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{path.parent} cannot be made: {error.strerror}; choose another folder") from error
+            raise RunError(
+                f"{path.parent} cannot be made: {error.strerror}; choose another folder"
+            ) from error
         store = cls(path, readonly=False)
         with store._closed_on_error():
             if not store._empty():
-                raise RunError(f"there is a run in {path} already: resume it, or choose another folder for a new one")
+                raise RunError(
+                    f"there is a run in {path} already: resume it, or choose another folder for a "
+                    "new one"
+                )
             store._migrate(0, config)
         return store
 
     @classmethod
     def resume(
-        cls, path: Path | str, config: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+        cls,
+        path: Path | str,
+        config: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> RunStore:
-        """The run at `path`, to go on with. An event says when, and with which "run" half of the configuration.
+        """The run at `path`, to go on with. An event says when, and with which "run" half of the
+        configuration.
 
         Args:
             path: the file that `begin` made.
-            config: its "search" half must be the one that the run was begun with; None: whatever that is.
-            defaults: a configuration; its "search" half counts for the keys that the run was begun without, by a
-                version of nanonas that did not have them yet.
+            config: its "search" half must be the one that the run was begun with; None: whatever
+                that is.
+            defaults: a configuration; its "search" half counts for the keys that the run was begun
+                without, by a version of nanonas that did not have them yet.
 
         Raises:
-            RunError: no run there, another search configuration, another writer, a newer or damaged file.
+            RunError: no run there, another search configuration, another writer, a newer or damaged
+                file.
         """
         path = _existing(path)
         store = cls(path, readonly=False)
@@ -94,17 +116,24 @@ class RunStore:
 
     @classmethod
     def read(cls, path: Path | str) -> RunStore:
-        """The run at `path`, to look at, also while it is running. Raises `RunError` as `resume` does."""
+        """The run at `path`, to look at, also while it is running.
+
+        Raises `RunError` as `resume` does.
+        """
         path = _existing(path)
         store = cls(path, readonly=True)
         with store._closed_on_error():
             if store._checked_version() < len(MIGRATIONS):
-                raise RunError(f"{path} was written by an older nanonas: resume it once to bring it up to date")
+                raise RunError(
+                    f"{path} was written by an older nanonas: resume it once to bring it up to date"
+                )
         return store
 
     @staticmethod
     def in_use(path: Path) -> bool:
-        """Whether a process writes the run at `path` now: whether its search is going on, or its winner trains."""
+        """Whether a process writes the run at `path` now: whether its search is going on, or its
+        winner trains.
+        """
         try:
             descriptor = os.open(lock_file(path), os.O_RDONLY)
         except OSError:
@@ -137,10 +166,20 @@ class RunStore:
     def asked(self, candidate: Candidate) -> None:
         """Commits the next candidate. Its number must be the next one."""
         proposal = to_json(asdict(candidate.proposal))
-        self._insert("candidate", candidate.number, candidate.key, proposal, candidate.asked_after, time.time())
+        self._insert(
+            "candidate",
+            candidate.number,
+            candidate.key,
+            proposal,
+            candidate.asked_after,
+            time.time(),
+        )
 
     def arrived(self, evaluation: Evaluation) -> None:
-        """Commits an evaluation. Refused when its candidate has one already that is not `State.CUT`."""
+        """Commits an evaluation.
+
+        Refused when its candidate has one already that is not `State.CUT`.
+        """
         self._insert(
             "evaluation",
             None,
@@ -161,40 +200,63 @@ class RunStore:
     def candidates(self, since: int = 0) -> list[Candidate]:
         """All that were asked, by number; without the first `since`, for who has them already."""
         rows = self._rows(
-            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY number", since
+            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY "
+            "number",
+            since,
         )
         with decoded(self.path):
-            return [Candidate(n, proposal_from(json.loads(p)), key, after) for n, key, p, after in rows]
+            return [
+                Candidate(n, proposal_from(json.loads(p)), key, after) for n, key, p, after in rows
+            ]
 
     def evaluations(self, since: int = 0) -> list[Evaluation]:
-        """All that arrived, in the order of their arrival. A number may come again after a `State.CUT`.
+        """All that arrived, in the order of their arrival. A number may come again after a
+        `State.CUT`.
 
         Without the first `since`.
         """
         rows = self._rows(
-            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation WHERE seq > ? "
+            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation "
+            "WHERE seq > ? "
             "ORDER BY seq",  # which has no gaps: nothing is ever deleted
             since,
         )
         with decoded(self.path):
             return [
-                Evaluation(n, State(state), json.loads(metrics), curve_from(json.loads(curve)), seconds, reason, trace)
+                Evaluation(
+                    n,
+                    State(state),
+                    json.loads(metrics),
+                    curve_from(json.loads(curve)),
+                    seconds,
+                    reason,
+                    trace,
+                )
                 for n, state, metrics, curve, seconds, reason, trace in rows
             ]
 
     def latest(self) -> dict[int, Evaluation]:
-        """The evaluation of each candidate that has one, by number: the last one, where several arrived."""
+        """The evaluation of each candidate that has one, by number: the last one, where several
+        arrived.
+        """
         latest = {evaluation.number: evaluation for evaluation in self.evaluations()}
         return {number: latest[number] for number in sorted(latest)}
 
     def told(self) -> list[Told]:
         """The candidates that have an evaluation, with their latest, by number."""
         latest = self.latest()
-        return [(candidate, latest[candidate.number]) for candidate in self.candidates() if candidate.number in latest]
+        return [
+            (candidate, latest[candidate.number])
+            for candidate in self.candidates()
+            if candidate.number in latest
+        ]
 
     def arrival_times(self, since: int = 0) -> list[float]:
         """When each of `evaluations` arrived, in seconds since 1970."""
-        return [float(at) for (at,) in self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)]
+        return [
+            float(at)
+            for (at,) in self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)
+        ]
 
     def events(self, since: int = 0) -> list[Event]:
         """All events, in the order in which they were stored; without the first `since`."""
@@ -226,26 +288,39 @@ class RunStore:
         return bool(self._rows("SELECT COUNT(*) FROM sqlite_master")[0][0] == 0)
 
     def _checked_version(self) -> int:
-        """The version of the file's tables. Raises `RunError` for files that are not ours, or too new."""
-        (version,), (application,) = self._rows("PRAGMA user_version")[0], self._rows("PRAGMA application_id")[0]
+        """The version of the file's tables.
+
+        Raises `RunError` for files that are not ours, or too new.
+        """
+        (version,), (application,) = (
+            self._rows("PRAGMA user_version")[0],
+            self._rows("PRAGMA application_id")[0],
+        )
         if self._empty():
-            raise RunError(f"{self.path} is empty, its run was stopped while it began: begin it again")
+            raise RunError(
+                f"{self.path} is empty, its run was stopped while it began: begin it again"
+            )
         if application != APPLICATION:
             raise RunError(f"{self.path} is a database, but not a run's: give the folder of a run")
         if version > len(MIGRATIONS):
             raise RunError(
-                f"{self.path} has the format {version}, but this nanonas knows formats up to {len(MIGRATIONS)}: "
+                f"{self.path} has the format {version}, but this nanonas knows formats up to "
+                f"{len(MIGRATIONS)}: "
                 "update nanonas"
             )
         return int(version)
 
     def _migrate(self, version: int, config: Mapping[str, Any] | None = None) -> None:
-        """Brings the tables from `version` to the newest and stores the config of a new run: all of it or nothing."""
+        """Brings the tables from `version` to the newest and stores the config of a new run: all of
+        it or nothing.
+        """
         if version == len(MIGRATIONS):
             return
         with _explained(self.path):
             if version == 0:
-                self._db.execute("PRAGMA journal_mode = WAL")  # kept in the file; not possible inside a transaction
+                self._db.execute(
+                    "PRAGMA journal_mode = WAL"
+                )  # kept in the file; not possible inside a transaction
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for migration in MIGRATIONS[version:]:
@@ -253,7 +328,8 @@ class RunStore:
                 self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
                 if config is not None:
                     self._db.execute(
-                        "INSERT INTO run VALUES (?, ?, ?)", [to_json(dict(config)), time.time(), _version()]
+                        "INSERT INTO run VALUES (?, ?, ?)",
+                        [to_json(dict(config)), time.time(), _version()],
                     )
                 self._db.execute("COMMIT")
             except BaseException:
@@ -280,7 +356,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("SELECT COUNT(*) FROM sqlite_master")  # the first look at the file: says whether it is a database
+        db.execute(
+            "SELECT COUNT(*) FROM sqlite_master"
+        )  # the first look at the file: says whether it is a database
     except sqlite3.Error:
         db.close()
         raise
@@ -288,10 +366,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _connect_readonly(path: Path) -> sqlite3.Connection:
-    """Without write permission SQLite cannot make the shared memory that a log needs; without a log it needs none."""
+    """Without write permission SQLite cannot make the shared memory that a log needs; without a log
+    it needs none.
+    """
     options = ["mode=ro"] if Path(f"{path}-wal").exists() else ["mode=ro", "immutable=1"]
     for option in options:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None)
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None
+        )
         try:
             db.execute("SELECT COUNT(*) FROM sqlite_master")
         except sqlite3.OperationalError:
@@ -309,7 +391,10 @@ def _connect_readonly(path: Path) -> sqlite3.Connection:
 def _existing(path: Path | str) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise RunError(f"there is no run in {path.parent}, for it has no file {path.name}: give the folder of a run")
+        raise RunError(
+            f"there is no run in {path.parent}, for it has no file {path.name}: give the folder "
+            "of a run"
+        )
     return path
 
 
@@ -354,7 +439,11 @@ def _flat(value: object, name: str) -> dict[str, object]:
     """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
     if not isinstance(value, dict):
         return {name: value}
-    return {key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name}.{part}").items()}
+    return {
+        key: leaf
+        for part, inner in value.items()
+        for key, leaf in _flat(inner, f"{name}.{part}").items()
+    }
 
 
 def _version() -> str:

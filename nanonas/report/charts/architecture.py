@@ -1,4 +1,6 @@
-"""A network as a drawing: its layers from top to bottom, with shapes and parameters; skips are arcs beside them."""
+"""A network as a drawing: its layers from top to bottom, with shapes and parameters; skips are arcs
+beside them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ from nanonas.networks.layout import Row, drawing, mark, shape_in_words
 from nanonas.networks.network import Network
 from nanonas.text import count
 
-ROW, GAP, LANE, WIDTH = 22, 6, 9, 330  # pixels: a layer's height, the room below it, an arc's width, a layer's width
+ROW, GAP, LANE, WIDTH = (
+    22,
+    6,
+    9,
+    330,
+)  # pixels: a layer's height, the room below it, an arc's width, a layer's width
 
 STYLE = """
 .nn text{font:12px system-ui,sans-serif;fill:#1a1a1a}.nn .dim{fill:#555}.nn rect{stroke:#0003;rx:4px}
@@ -24,12 +31,18 @@ STYLE = """
 
 
 def svg(
-    network: Network, marks: Mapping[str, str] | None = None, *, title: str = "architecture", styled: bool = True
+    network: Network,
+    marks: Mapping[str, str] | None = None,
+    *,
+    title: str = "architecture",
+    styled: bool = True,
 ) -> str:
-    """The drawing as an SVG element, for a page or a file of its own; it follows the reader's dark mode.
+    """The drawing as an SVG element, for a page or a file of its own; it follows the reader's dark
+    mode.
 
     Args:
-        marks: "new" or "changed", by the name of a node: its layer gets a coloured edge (changed: dashed).
+        marks: "new" or "changed", by the name of a node: its layer gets a coloured edge (changed:
+            dashed).
         title: what it is, for those who cannot see it.
         styled: with the style inside; else whoever shows it has `STYLE` in the page.
     """
@@ -37,7 +50,9 @@ def svg(
     arcs = found.arcs
     left = 12 + LANE * (1 + max((lane for *_, lane in arcs), default=0))
     height = len(found.rows) * (ROW + GAP) + 4
-    parts = [_markup(row, place, left, mark(row, marks or {})) for place, row in enumerate(found.rows)]
+    parts = [
+        _markup(row, place, left, mark(row, marks or {})) for place, row in enumerate(found.rows)
+    ]
     middle = left + WIDTH / 2
     for start, end in found.links:
         if end - start == 1:

@@ -36,7 +36,9 @@ def draw_all(record: Record, folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{str(folder)!r} cannot be made: {error.strerror}; choose another folder") from None
+        raise RunError(
+            f"{str(folder)!r} cannot be made: {error.strerror}; choose another folder"
+        ) from None
     for name, draw in pictures(record).items():
         path = folder / f"{name}.png"
         figure = draw()
@@ -74,11 +76,20 @@ def fitness(record: Record, axis: str) -> Figure:
     every = series.arrivals(record)
     figure, panel = _figure(axis, "validation accuracy (%)")
     x, accuracies = found.floats(axis), 100 * every.floats("accuracy")
-    panel.plot(every.floats(axis), accuracies, ".", color=GREY, alpha=0.4, markersize=3, label="a network")
+    panel.plot(
+        every.floats(axis), accuracies, ".", color=GREY, alpha=0.4, markersize=3, label="a network"
+    )
     low, high = 100 * found.floats("lower quartile"), 100 * found.floats("upper quartile")
     panel.fill_between(x, low, high, color=SKY, alpha=0.35, label="middle half", linewidth=0)
     panel.plot(x, 100 * found.floats("median"), color=BLUE, label="median")
-    panel.step(x, 100 * found.floats("best so far"), where="post", color=VERMILLION, linewidth=2, label="best so far")
+    panel.step(
+        x,
+        100 * found.floats("best so far"),
+        where="post",
+        color=VERMILLION,
+        linewidth=2,
+        label="best so far",
+    )
     if (ends := readable(accuracies)) is not None:
         panel.set_ylim(*ends)
     panel.legend(loc="lower right")
@@ -89,16 +100,30 @@ def pareto(record: Record, other: str) -> Figure:
     """The front at each quarter of the search."""
     found, name = series.fronts(record, other), series.NAMES[other]
     figure, panel = _figure(f"{name} (less is better)", "validation accuracy (%)")
-    known = [entry for entry in record.trained if entry.accuracy is not None and entry.metric(other) is not None]
+    known = [
+        entry
+        for entry in record.trained
+        if entry.accuracy is not None and entry.metric(other) is not None
+    ]
     y = [100 * (entry.accuracy or 0.0) for entry in known]
-    panel.plot([entry.metric(other) or 0.0 for entry in known], y, ".", color=GREY, alpha=0.4, markersize=3)
+    panel.plot(
+        [entry.metric(other) or 0.0 for entry in known], y, ".", color=GREY, alpha=0.4, markersize=3
+    )
     moments = list(dict.fromkeys(found["after"]))
     for place, moment in enumerate(moments):
         some = found.where("after", moment)
         line = _LINES[(len(moments) - 1 - place) % len(_LINES)]
         colour = PALETTE[(3, 1, 4, 0)[place % 4]]
         values = some.floats(name), 100 * some.floats("accuracy")
-        panel.step(*values, where="post", marker="o", markersize=3, linestyle=line, color=colour, label=moment)
+        panel.step(
+            *values,
+            where="post",
+            marker="o",
+            markersize=3,
+            linestyle=line,
+            color=colour,
+            label=moment,
+        )
     if (ends := readable(np.array(y))) is not None:
         panel.set_ylim(*ends)
     if known:
@@ -115,9 +140,17 @@ def learning_curves(record: Record) -> Figure:
     figure, panel = _figure("epoch", "validation accuracy (%)")
     for place, number in enumerate(dict.fromkeys(found["#"])):
         some = found.where("#", number)
-        style: dict[str, Any] = {"color": PALETTE[place % len(PALETTE)], "linestyle": _LINES[place // len(PALETTE)]}
+        style: dict[str, Any] = {
+            "color": PALETTE[place % len(PALETTE)],
+            "linestyle": _LINES[place // len(PALETTE)],
+        }
         panel.plot(
-            some.floats("epoch"), 100 * some.floats("accuracy"), marker="o", markersize=3, label=f"#{number}", **style
+            some.floats("epoch"),
+            100 * some.floats("accuracy"),
+            marker="o",
+            markersize=3,
+            label=f"#{number}",
+            **style,
         )
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(found):
@@ -126,7 +159,9 @@ def learning_curves(record: Record) -> Figure:
 
 
 def evolution_tree(record: Record) -> Figure:
-    """Who came from whom, coloured by accuracy; the thick line leads to the winner. All random: accuracies."""
+    """Who came from whom, coloured by accuracy; the thick line leads to the winner. All random:
+    accuracies.
+    """
     from matplotlib.collections import LineCollection
 
     bred = any(entry.candidate.proposal.parents for entry in record.entries)
@@ -140,7 +175,14 @@ def evolution_tree(record: Record) -> Figure:
     if record.winner is not None:
         way = ancestors(record, record.winner.number)
         panel.plot(way, [places[number] for number in way], color=VERMILLION, linewidth=2)
-        panel.plot(way[:1], [places[number] for number in way[:1]], "*", color=VERMILLION, markersize=14, zorder=4)
+        panel.plot(
+            way[:1],
+            [places[number] for number in way[:1]],
+            "*",
+            color=VERMILLION,
+            markersize=14,
+            zorder=4,
+        )
     known = [entry for entry in record.entries if entry.accuracy is not None]
     lost = [entry.number for entry in record.entries if entry.accuracy is None]
     panel.plot(lost, [places[number] for number in lost], "x", color=GREY, markersize=3)
@@ -164,10 +206,14 @@ def intervals(found: Sequence[Effect], axis: str) -> Figure:
     figure, panel = _figure(axis, "", height=1.2 + 0.3 * len(shown))
     for place, effect in enumerate(shown):
         colour = GREY if not effect.clear else BLUE if effect.mean > 0 else VERMILLION
-        panel.plot([100 * effect.low, 100 * effect.high], [place, place], color=colour, linewidth=1.5)
+        panel.plot(
+            [100 * effect.low, 100 * effect.high], [place, place], color=colour, linewidth=1.5
+        )
         face = colour if effect.clear else "white"
         panel.plot([100 * effect.mean], [place], "o", color=colour, markerfacecolor=face)
-    panel.set_yticks(range(len(shown)), [fill(f"{effect.words} ({effect.n:,})", 30) for effect in shown])
+    panel.set_yticks(
+        range(len(shown)), [fill(f"{effect.words} ({effect.n:,})", 30) for effect in shown]
+    )
     panel.axvline(0, color=GREY, linestyle="--", linewidth=1)
     return figure
 
@@ -179,7 +225,9 @@ def predictor_trust(record: Record) -> Figure:
     for place, name in enumerate(dict.fromkeys(found["predictor"])):
         some: Sheet = found.where("predictor", name)
         x = some.floats("after #")
-        panel.fill_between(x, some.floats("low"), some.floats("high"), color=PALETTE[place], alpha=0.2, linewidth=0)
+        panel.fill_between(
+            x, some.floats("low"), some.floats("high"), color=PALETTE[place], alpha=0.2, linewidth=0
+        )
         panel.plot(x, some.floats("τ"), color=PALETTE[place], label=name)
     panel.axhline(0, color=GREY, linestyle="--", linewidth=1)
     panel.set_ylim(-1, 1)
@@ -204,7 +252,9 @@ def _figure(x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError("the figures as PNG need matplotlib: pip install 'nanonas[plots]'") from None
+        raise ConfigError(
+            "the figures as PNG need matplotlib: pip install 'nanonas[plots]'"
+        ) from None
     figure = Figure(figsize=(6.4, height), layout="constrained")
     panel = figure.subplots()
     panel.set_xlabel(x)

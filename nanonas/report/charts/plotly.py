@@ -1,8 +1,8 @@
 """What all figures of the page have in common: colours, lines, axes.
 
-Colours are those of Okabe & Ito (2008, https://jfly.uni-koeln.de/color/) and the scale cividis (Nuñez et al. 2018,
-https://doi.org/10.1371/journal.pone.0199239): both are told apart with any colour vision. Text, grid and background are
-left to the page, which may be light or dark.
+Colours are those of Okabe & Ito (2008, https://jfly.uni-koeln.de/color/) and the scale cividis
+(Nuñez et al. 2018, https://doi.org/10.1371/journal.pone.0199239): both are told apart with any
+colour vision. Text, grid and background are left to the page, which may be light or dark.
 """
 
 from __future__ import annotations
@@ -39,10 +39,19 @@ def scatter(x: Floats, y: Floats, text: Sequence[str] | None = None, **more: Any
     return Scatter(x=short(x), y=short(y), **hover, **more)
 
 
-def line(x: Floats, y: Floats, name: str, colour: str, shape: str = "linear", width: float = 2) -> Any:
+def line(
+    x: Floats, y: Floats, name: str, colour: str, shape: str = "linear", width: float = 2
+) -> Any:
     """A named line."""
     line = {"color": colour, "width": width, "shape": shape}
-    return scatter(x, y, name=name, mode="lines", line=line, hovertemplate="%{y:.2f}<extra>" + name + "</extra>")
+    return scatter(
+        x,
+        y,
+        name=name,
+        mode="lines",
+        line=line,
+        hovertemplate="%{y:.2f}<extra>" + name + "</extra>",
+    )
 
 
 def short(values: Any) -> Any:
@@ -58,7 +67,9 @@ def _gapped(values: Sequence[float | None]) -> Floats:
 
 
 def readable(values: Floats) -> tuple[float, float] | None:
-    """A range that the worst tenth of accuracies, in per cent, may leave: else nobody sees the others apart."""
+    """A range that the worst tenth of accuracies, in per cent, may leave: else nobody sees the
+    others apart.
+    """
     known = values[np.isfinite(values)]
     if len(known) < 10:
         return None
@@ -95,4 +106,12 @@ def edges(pairs: Sequence[tuple[int, int]], places: Floats, name: str, line: dic
     for parent, child in pairs:
         x += [parent, child, None]
         y += [float(places[parent]), float(places[child]), None]
-    return scatter(_gapped(x), _gapped(y), name=name, mode="lines", line=line, hoverinfo="skip", showlegend=bool(x))
+    return scatter(
+        _gapped(x),
+        _gapped(y),
+        name=name,
+        mode="lines",
+        line=line,
+        hoverinfo="skip",
+        showlegend=bool(x),
+    )

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def frame(found: Sheet) -> pd.DataFrame:
-    """The rows of a sheet as they are, numbers as numbers. Raises `ConfigError` where pandas is not there."""
+    """The rows of a sheet as they are, numbers as numbers.
+
+    Raises `ConfigError` where pandas is not there.
+    """
     try:
         import pandas as pd
     except ImportError:
@@ -27,8 +30,9 @@ def frame(found: Sheet) -> pd.DataFrame:
 def frames(record: Record) -> dict[str, pd.DataFrame]:
     """All of a run.
 
-    "candidates", "edits" (how each came about), "epochs" (every learning curve), "generations" and "minutes" (best,
-    median, quartiles), "fronts", "trust" (the predictors' rank correlations), "twins" and "reasons".
+    "candidates", "edits" (how each came about), "epochs" (every learning curve), "generations" and
+    "minutes" (best, median, quartiles), "fronts", "trust" (the predictors' rank correlations),
+    "twins" and "reasons".
 
     Raises:
         ConfigError: pandas is not there.
@@ -51,5 +55,7 @@ def _edits(record: Record) -> Sheet:
     rows = []
     for step in steps(record):
         heir = bool(record.entries[step.number].candidate.proposal.inherits)
-        rows.append((step.number, step.parent, step.kind, "; ".join(in_words(step.edits)), step.gain, heir))
+        rows.append(
+            (step.number, step.parent, step.kind, "; ".join(in_words(step.edits)), step.gain, heir)
+        )
     return sheet(["#", "parent", "kind", "edits", "gain", "inherits"], rows)

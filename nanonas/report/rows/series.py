@@ -1,4 +1,6 @@
-"""The rows behind the figures: how the search went, what it weighed up, and whether its guesses were worth anything."""
+"""The rows behind the figures: how the search went, what it weighed up, and whether its guesses
+were worth anything.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def by_generation(record: Record) -> Sheet:
 
 
 def by_minute(record: Record) -> Sheet:
-    """The best until each moment, and median and quartiles of the last ones (a generation's worth) that arrived."""
+    """The best until each moment, and median and quartiles of the last ones (a generation's worth)
+    that arrived.
+    """
     arrived = sorted(
         (entry.elapsed, entry.number, entry.accuracy)
         for entry in record.entries
@@ -66,36 +70,65 @@ def by_minute(record: Record) -> Sheet:
     accuracies = np.array([accuracy for _, _, accuracy in arrived])
     window = max(10, int(record.search.get("population", 30)))
     rows = []
-    for place in _places(len(arrived), _POINTS, first=min(4, len(arrived) - 1)):  # of fewer there is no median
+    for place in _places(
+        len(arrived), _POINTS, first=min(4, len(arrived) - 1)
+    ):  # of fewer there is no median
         recent = accuracies[max(0, place + 1 - window) : place + 1]
         low, median, high = np.quantile(recent, _QUARTILES)
         best = float(accuracies[: place + 1].max())
-        rows.append((arrived[place][0] / 60, place + 1, best, float(high), float(median), float(low)))
+        rows.append(
+            (arrived[place][0] / 60, place + 1, best, float(high), float(median), float(low))
+        )
     names = ("best so far", "upper quartile", "median", "lower quartile")
-    return sheet([Column("minute", lambda m: f"{m:.2f}"), "networks", *(Column(name, percent) for name in names)], rows)
+    return sheet(
+        [
+            Column("minute", lambda m: f"{m:.2f}"),
+            "networks",
+            *(Column(name, percent) for name in names),
+        ],
+        rows,
+    )
 
 
 def arrivals(record: Record) -> Sheet:
     """Every accuracy: of which candidate, and when it arrived."""
     rows = [
-        (entry.number, entry.generation + 1, None if entry.elapsed is None else entry.elapsed / 60, entry.accuracy)
+        (
+            entry.number,
+            entry.generation + 1,
+            None if entry.elapsed is None else entry.elapsed / 60,
+            entry.accuracy,
+        )
         for entry in record.entries
         if entry.accuracy is not None
     ]
-    return sheet(["#", "generation", Column("minute", lambda m: f"{m:.2f}"), Column("accuracy", percent)], rows)
+    return sheet(
+        ["#", "generation", Column("minute", lambda m: f"{m:.2f}"), Column("accuracy", percent)],
+        rows,
+    )
 
 
 def fronts(record: Record, other: str) -> Sheet:
-    """The best trade-offs of accuracy and another metric, less of which is better, at each quarter of the search."""
-    known = [entry for entry in record.trained if entry.accuracy is not None and entry.metric(other) is not None]
+    """The best trade-offs of accuracy and another metric, less of which is better, at each quarter
+    of the search.
+    """
+    known = [
+        entry
+        for entry in record.trained
+        if entry.accuracy is not None and entry.metric(other) is not None
+    ]
     rows = []
     both = (Objective(), Objective(other, maximize=False))
     for moment in range(1, MOMENTS + 1):
         until = round(len(known) * moment / MOMENTS)
         members = front_of([e.evaluation for e in known[:until] if e.evaluation is not None], both)
         members = sorted(members, key=lambda one: one.metrics[other])
-        rows += [(f"first {until:,}", one.number, one.accuracy, one.metrics[other]) for one in members]
-    return sheet(["after", "#", Column("accuracy", percent), Column(NAMES[other], SAID[other])], rows)
+        rows += [
+            (f"first {until:,}", one.number, one.accuracy, one.metrics[other]) for one in members
+        ]
+    return sheet(
+        ["after", "#", Column("accuracy", percent), Column(NAMES[other], SAID[other])], rows
+    )
 
 
 def trade_offs(record: Record) -> list[str]:
@@ -109,7 +142,9 @@ def curves(record: Record, number: int) -> Sheet:
     for entry in record.distinct[:number]:
         for epoch, accuracy, loss in _curve(record, entry):
             rows.append((entry.number, epoch, accuracy, loss))
-    return sheet(["#", "epoch", Column("accuracy", percent), Column("training loss", "{:.3f}".format)], rows)
+    return sheet(
+        ["#", "epoch", Column("accuracy", percent), Column("training loss", "{:.3f}".format)], rows
+    )
 
 
 def _curve(record: Record, entry: Entry) -> list[tuple[int, float, float]]:
@@ -118,14 +153,18 @@ def _curve(record: Record, entry: Entry) -> list[tuple[int, float, float]]:
         before = _curve(record, record.entries[resumes])
         begin = before[-1][0] if before else 0
     assert entry.evaluation is not None
-    own = [(begin + n, one.accuracy, one.train_loss) for n, one in enumerate(entry.evaluation.curve, 1)]
+    own = [
+        (begin + n, one.accuracy, one.train_loss) for n, one in enumerate(entry.evaluation.curve, 1)
+    ]
     return [*before, *own]
 
 
 def trust(record: Record) -> Sheet:
-    """How well each predictor ordered the last 100 networks that it had predicted, as the search went on.
+    """How well each predictor ordered the last 100 networks that it had predicted, as the search
+    went on.
 
-    A prediction was made before its network was trained. What failed or was pruned counts as worse than all others.
+    A prediction was made before its network was trained. What failed or was pruned counts as worse
+    than all others.
     """
     rows = []
     for name, some in predictions(record.told, Objective()).items():
@@ -134,27 +173,41 @@ def trust(record: Record) -> Sheet:
             recent = slice(max(0, place + 1 - WINDOW), place + 1)
             found = kendall(means[recent], losses[recent])
             rows.append((name, int(numbers[place]), found.tau, found.low, found.high, found.n))
-    return sheet(["predictor", "after #", *(Column(n, signed) for n in ("τ", "low", "high")), "networks"], rows)
+    return sheet(
+        ["predictor", "after #", *(Column(n, signed) for n in ("τ", "low", "high")), "networks"],
+        rows,
+    )
 
 
 def twins(record: Record) -> Sheet:
     """Children that inherited weights, and the same networks from scratch."""
-    rows = [(a.number, heir.accuracy, b.number, twin.accuracy) for (a, heir), (b, twin) in pairs_of_twins(record.told)]
+    rows = [
+        (a.number, heir.accuracy, b.number, twin.accuracy)
+        for (a, heir), (b, twin) in pairs_of_twins(record.told)
+    ]
     with_weights, scratch = Column("inherited", percent), Column("from scratch", percent)
     return sheet(["#", with_weights, "twin #", scratch], rows)
 
 
 def rungs(record: Record) -> Sheet:
-    """How many were trained under each budget, how many of them went on, and how well they were ordered for that.
+    """How many were trained under each budget, how many of them went on, and how well they were
+    ordered for that.
 
-    The order is Kendall's τ between the accuracies on a rung and those on the next, of the ones that got there.
+    The order is Kendall's τ between the accuracies on a rung and those on the next, of the ones
+    that got there.
     """
-    resumed = {e.candidate.proposal.resumes: e for e in record.trained if e.candidate.proposal.resumes is not None}
+    resumed = {
+        e.candidate.proposal.resumes: e
+        for e in record.trained
+        if e.candidate.proposal.resumes is not None
+    }
     groups: dict[tuple[int, float, int], list[Entry]] = {}
     for entry in record.trained:
         budget = entry.candidate.proposal.budget
         if budget is not None:
-            groups.setdefault((budget.epochs, budget.share, budget.image_size or 0), []).append(entry)
+            groups.setdefault((budget.epochs, budget.share, budget.image_size or 0), []).append(
+                entry
+            )
     rows = []
     for (epochs, share, size), some in sorted(groups.items()):
         on = [(entry, resumed[entry.number]) for entry in some if entry.number in resumed]
@@ -164,8 +217,16 @@ def rungs(record: Record) -> Sheet:
         best = max((a for entry in some if (a := _measured(entry)) is not None), default=None)
         said = f"{size} pixels" if size else "as they are"
         rows.append((epochs, share, said, len(some), len(on), best, order))
-    columns: list[Column | str] = ["epochs", Column("of the images", "{:.0%}".format), "images", "trained", "went on"]
-    return sheet([*columns, Column("best", percent), Column("order on the next", _correlated)], rows)
+    columns: list[Column | str] = [
+        "epochs",
+        Column("of the images", "{:.0%}".format),
+        "images",
+        "trained",
+        "went on",
+    ]
+    return sheet(
+        [*columns, Column("best", percent), Column("order on the next", _correlated)], rows
+    )
 
 
 def _correlated(found: Correlation) -> str:
@@ -177,7 +238,9 @@ def _measured(entry: Entry) -> float | None:
 
 
 def reasons(record: Record) -> Sheet:
-    """Why candidates were pruned, cut, refused or failed: alike reasons together, the most frequent first."""
+    """Why candidates were pruned, cut, refused or failed: alike reasons together, the most frequent
+    first.
+    """
     found: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[Entry]] = {}
     for entry in record.entries:
@@ -209,7 +272,11 @@ def states(record: Record) -> Sheet:
 
 def candidates(record: Record) -> Sheet:
     """Every candidate, a row each."""
-    extra = [name for name in ("latency", "memory") if any(entry.metric(name) is not None for entry in record.trained)]
+    extra = [
+        name
+        for name in ("latency", "memory")
+        if any(entry.metric(name) is not None for entry in record.trained)
+    ]
     rows = [
         (
             entry.number,

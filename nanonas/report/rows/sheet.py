@@ -1,4 +1,6 @@
-"""Rows under named columns: what a figure is drawn from, and what a page, a terminal or a frame shows of it."""
+"""Rows under named columns: what a figure is drawn from, and what a page, a terminal or a frame
+shows of it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Sheet:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"a row must have {len(self.columns)} values, but has {len(row)}: {row!r:.80}")
+                raise ValueError(
+                    f"a row must have {len(self.columns)} values, but has {len(row)}: {row!r:.80}"
+                )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,7 +49,9 @@ class Sheet:
 
     def floats(self, name: str) -> Floats:
         """The values of a column of numbers, shape (rows,); NaN for None."""
-        return np.array([np.nan if value is None else value for value in self[name]], dtype=np.float64)
+        return np.array(
+            [np.nan if value is None else value for value in self[name]], dtype=np.float64
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,21 +62,29 @@ class Sheet:
         """Of each column, whether it holds numbers: they are set to the right."""
         return tuple(
             any(value is not None for value in values)
-            and all(value is None or (isinstance(value, int | float) and value is not True) for value in values)
+            and all(
+                value is None or (isinstance(value, int | float) and value is not True)
+                for value in values
+            )
             for values in (self[name] for name in self.names)
         )
 
     def said(self) -> list[list[str]]:
         """The rows in words."""
         return [
-            [MISSING if value is None else column.said(value) for column, value in zip(self.columns, row, strict=True)]
+            [
+                MISSING if value is None else column.said(value)
+                for column, value in zip(self.columns, row, strict=True)
+            ]
             for row in self.rows
         ]
 
     def where(self, name: str, value: object) -> Sheet:
         """The rows that have a value in a column."""
         keep = [own == value for own in self[name]]
-        return Sheet(self.columns, tuple(row for row, kept in zip(self.rows, keep, strict=True) if kept))
+        return Sheet(
+            self.columns, tuple(row for row, kept in zip(self.rows, keep, strict=True) if kept)
+        )
 
 
 def sheet(columns: Sequence[Column | str], rows: Sequence[Sequence[Any]]) -> Sheet:

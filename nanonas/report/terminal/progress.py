@@ -1,4 +1,6 @@
-"""What a search and a training show while they run: a live panel on a terminal, a line now and then elsewhere."""
+"""What a search and a training show while they run: a live panel on a terminal, a line now and then
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,16 @@ from nanonas.text import costs, duration
 
 
 class _Panel(abc.ABC):
-    """A live panel below whatever is printed, on a terminal; nothing elsewhere. A context manager."""
+    """A live panel below whatever is printed, on a terminal; nothing elsewhere.
+
+    A context manager.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            get_renderable=self._panel, console=console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -54,9 +61,11 @@ class _Panel(abc.ABC):
 
 
 class SearchProgress(_Panel):
-    """Follows a search: generation, done/pruned/failed, best so far, evaluations per minute, time left.
+    """Follows a search: generation, done/pruned/failed, best so far, evaluations per minute, time
+    left.
 
-    Where a predictor chooses, also how its predictions come out, and whether it stands aside because of that.
+    Where a predictor chooses, also how its predictions come out, and whether it stands aside
+    because of that.
 
     Args:
         evaluations: how many the search ends after, where that is known.
@@ -84,7 +93,9 @@ class SearchProgress(_Panel):
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
         self._study: Study | None = None
-        self._predicted = {told[0].number: told for told in heard if told[0].proposal.predicted is not None}
+        self._predicted = {
+            told[0].number: told for told in heard if told[0].proposal.predicted is not None
+        }
         super().__init__(console)  # last: it asks for the first line at once
 
     def follow(self, study: Study) -> None:
@@ -107,7 +118,11 @@ class SearchProgress(_Panel):
             self.scored += 1
         if self.terse:
             return
-        if not self.console.is_terminal and earlier is not None and progress.generation > earlier.generation:
+        if (
+            not self.console.is_terminal
+            and earlier is not None
+            and progress.generation > earlier.generation
+        ):
             self.console.print(self._line(), highlight=False, soft_wrap=True)
         if progress.best is not None and progress.best.number == progress.evaluation.number:
             line = best_line(progress.candidate, progress.evaluation)
@@ -119,7 +134,9 @@ class SearchProgress(_Panel):
         return 60 * self.states.total() / max(1e-9, time.time() - self.start - self._pause)
 
     def seconds_left(self) -> float | None:
-        """Until the search ends, by its deadline or at its speed so far; None where nobody can know."""
+        """Until the search ends, by its deadline or at its speed so far; None where nobody can
+        know.
+        """
         left: list[float] = []
         if self.deadline is not None:
             left.append(max(0.0, self.deadline + self._pause - time.time()))
@@ -131,12 +148,17 @@ class SearchProgress(_Panel):
         """How the predictions come out, by predictor."""
         told = [self._predicted[number] for number in sorted(self._predicted)]
         found = audited(told, Objective()).items()
-        return [f"{name} {correlation}{' (aside)' if correlation.worthless else ''}" for name, correlation in found]
+        return [
+            f"{name} {correlation}{' (aside)' if correlation.worthless else ''}"
+            for name, correlation in found
+        ]
 
     def _share(self) -> float:
         shares = [0.0]
         if self.deadline is not None:
-            shares.append((time.time() - self.start - self._pause) / max(1e-9, self.deadline - self.start))
+            shares.append(
+                (time.time() - self.start - self._pause) / max(1e-9, self.deadline - self.start)
+            )
         if self.progress is not None:
             if self.evaluations:
                 shares.append(self.progress.evaluated / self.evaluations)

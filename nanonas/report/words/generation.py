@@ -44,7 +44,7 @@ class Generation:
         yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
-    # --- who is in it -------------------------------------------------------------------------------------------------
+    # --- who is in it -----------------------------------------------------------------------------
 
     @cached_property
     def members(self) -> list[Entry]:
@@ -95,10 +95,12 @@ class Generation:
         return len(self.record.objectives) > 1
 
     def _first_with(self, has: Callable[[Entry], bool]) -> bool:
-        """Whether this is the first generation that has such a candidate: then what it means is said once."""
+        """Whether this is the first generation that has such a candidate: then what it means is
+        said once.
+        """
         return any(map(has, self.members)) and not any(map(has, self.before))
 
-    # --- where it came from -------------------------------------------------------------------------------------------
+    # --- where it came from -----------------------------------------------------------------------
 
     def _pooled(self) -> str:
         scored = [entry for entry in self.members if entry.state == "scored"]
@@ -106,29 +108,41 @@ class Generation:
         if not scored and not chosen:
             return ""
         words = (
-            f"{_networks(len(scored))} were scored without training, which costs next to nothing. " if scored else ""
+            f"{_networks(len(scored))} were scored without training, which costs next to nothing. "
+            if scored
+            else ""
         )
-        took = f"{len(chosen)} of the pool begin the search, most of them because they scored best." if chosen else ""
+        took = (
+            f"{len(chosen)} of the pool begin the search, most of them because they scored best."
+            if chosen
+            else ""
+        )
         return (words + took).strip()
 
     def _drawn(self) -> str:
         if not self.random:
             return ""
-        drawn, known = len(self.random), sorted(e.accuracy for e in self.random if e.accuracy is not None)
+        drawn, known = (
+            len(self.random),
+            sorted(e.accuracy for e in self.random if e.accuracy is not None),
+        )
         spread = ""
         if len(known) > 2:
             spread = (
-                f" They are right on {percent(known[0])} to {percent(known[-1])} of the validation images, half of "
+                f" They are right on {percent(known[0])} to {percent(known[-1])} of the "
+                "validation images, half of "
                 f"them on more than {percent(median(known))}."
             )
         if self.strategy == "random" and self.number:
             again = "were drawn at random again: random search learns nothing from those before"
             return f"{_networks(drawn)} {again}.{spread}"
         if self.number and len(self.children) > 1:
-            return (
-                f"{_networks(drawn)} of this generation {_were(drawn)} drawn at random, so that something new comes in."
-            )
-        why = " Whatever comes later is bred from the best of these." if self.strategy != "random" else ""
+            return f"{_networks(drawn)} of this generation {_were(drawn)} drawn at random, so that something new comes in."
+        why = (
+            " Whatever comes later is bred from the best of these."
+            if self.strategy != "random"
+            else ""
+        )
         return f"{_networks(drawn)} {_were(drawn)} drawn at random, for nothing is known yet.{spread}{why}"
 
     def _bred(self) -> str:
@@ -144,7 +158,8 @@ class Generation:
         first = self._first_with(self._child)
         shown = _list([*named, *([f"{more} others"] if more else [])])
         words = (
-            f"{_networks(len(self.children), 'child', 'children')} {_were(len(self.children))} bred: "
+            f"{_networks(len(self.children), 'child', 'children')} {_were(len(self.children))} "
+            "bred: "
             f"{' and '.join(how)}. The parents, with how many children: {shown}."
         )
         return f"{words} {_CHOICE[self.strategy]}" if first and self.strategy in _CHOICE else words
@@ -153,12 +168,16 @@ class Generation:
         single = [e for e in self.children if len(e.candidate.proposal.parents) == 1]
         if not single:
             return ""
-        kinds = Counter(_KINDS.get(kind, kind) for kind in (self.steps[entry.number].kind for entry in single))
+        kinds = Counter(
+            _KINDS.get(kind, kind) for kind in (self.steps[entry.number].kind for entry in single)
+        )
         shown = [f"{kind} ({times})" for kind, times in kinds.most_common(_SHOWN)]
         more = sum(kinds.values()) - sum(times for _, times in kinds.most_common(_SHOWN))
-        return f"What was changed: {_list([*shown, *([f'something else ({more})'] if more else [])])}."
+        return (
+            f"What was changed: {_list([*shown, *([f'something else ({more})'] if more else [])])}."
+        )
 
-    # --- what came of it ----------------------------------------------------------------------------------------------
+    # --- what came of it --------------------------------------------------------------------------
 
     def _gain(self, entry: Entry) -> float | None:
         """A child's accuracy minus that of its better parent; None where they did not train alike."""
@@ -177,35 +196,50 @@ class Generation:
             return ""
         better = sum(gain > 0 for gain in gains.values())
         of = f"{better} of {len(gains)}" if better else f"None of {len(gains)}"
-        crossed = any(len(self.record.entries[number].candidate.proposal.parents) > 1 for number in gains)
+        crossed = any(
+            len(self.record.entries[number].candidate.proposal.parents) > 1 for number in gains
+        )
         whose = "their" if len(gains) > 1 else "its"
-        than = f"the better of {whose} parents" if crossed else f"{whose} parent{'s' if len(gains) > 1 else ''}"
+        than = (
+            f"the better of {whose} parents"
+            if crossed
+            else f"{whose} parent{'s' if len(gains) > 1 else ''}"
+        )
         words = f"{of} came out {'more accurate' if self._several else 'better'} than {than}."
         if better:
             number = max(gains, key=lambda n: (gains[n], -n))
             how = self._difference(number)
-            words += (
-                f" The largest step was #{number}: {points(gains[number])} points over {_parents(self, number)}{how}."
-            )
+            words += f" The largest step was #{number}: {points(gains[number])} points over {_parents(self, number)}{how}."
         judged, best = self.record.details("images").get("valid"), self.record.ranked[0].accuracy
         if judged and best is not None and self._first_with(self._child):
             words += (
-                f" Most changes do harm, which is as it should be: selection keeps the few that do not. And "
+                " Most changes do harm, which is as it should be: selection keeps the few that "
+                "do not. And "
                 f"{doubt(best, judged)}, so part of each step is luck."
             )
         return words
 
     def _level(self) -> str:
-        """The typical network against those that began the search, where they trained alike: what selection is for."""
+        """The typical network against those that began the search, where they trained alike: what
+        selection is for.
+        """
         now = [e for e in self.children if e.accuracy is not None]
         first = [e for e in self.record.trained if e.generation == 0 and e.accuracy is not None]
         budgets = {entry.candidate.proposal.budget for entry in (*now, *first)}
         if self.number == 0 or self._several or min(len(now), len(first)) < 3 or len(budgets) > 1:
             return ""
-        medians = [median(sorted(e.accuracy for e in some if e.accuracy is not None)) for some in (now, first)]
-        verdict = "so breeding pays, best or not" if medians[0] > medians[1] else "so breeding has not paid yet"
+        medians = [
+            median(sorted(e.accuracy for e in some if e.accuracy is not None))
+            for some in (now, first)
+        ]
+        verdict = (
+            "so breeding pays, best or not"
+            if medians[0] > medians[1]
+            else "so breeding has not paid yet"
+        )
         return (
-            f"Half of the children are right on more than {percent(medians[0])}, of the first generation half were on "
+            f"Half of the children are right on more than {percent(medians[0])}, of the first "
+            "generation half were on "
             f"more than {percent(medians[1])}: {verdict}."
         )
 
@@ -214,7 +248,11 @@ class Generation:
         if len(self.record.entries[number].candidate.proposal.parents) > 1:
             return ", by crossing"
         said = in_words(found.edits)
-        return f", by {_list(said[:_SHOWN])}" if said and len(said) <= _SHOWN else f", by {len(said)} edits"
+        return (
+            f", by {_list(said[:_SHOWN])}"
+            if said and len(said) <= _SHOWN
+            else f", by {len(said)} edits"
+        )
 
     def _best(self) -> str:
         if self._several:
@@ -229,9 +267,7 @@ class Generation:
             return f"Nothing beats #{best.number} of {ago}: {percent(best.accuracy or 0)} remain the best."
         earlier = ranking(e.evaluation for e in self.before if e.evaluation is not None)
         over = (best.accuracy or 0) - (earlier[0].accuracy or 0) if earlier else None
-        words = (
-            f"The best so far is #{best.number} with {percent(best.accuracy or 0)} ({costs(best.evaluation.metrics)})"
-        )
+        words = f"The best so far is #{best.number} with {percent(best.accuracy or 0)} ({costs(best.evaluation.metrics)})"
         words += "." if over is None else f", {points(over)} points over the best before."
         proposal = best.candidate.proposal
         if best in self.children and len(proposal.parents) == 1:
@@ -240,26 +276,34 @@ class Generation:
 
     def _front(self) -> str:
         objectives = self.record.objectives
-        found = front_of([e.evaluation for e in self.record.ranked if e.evaluation is not None], objectives)
+        found = front_of(
+            [e.evaluation for e in self.record.ranked if e.evaluation is not None], objectives
+        )
         if not found:
             return "No network has been judged yet."
         new = sum(self.record.entries[one.number].generation == self.number for one in found)
         names = _list([objective.name for objective in objectives])
         best, least = found[0], min(found, key=lambda one: one.metrics["params"])
         words = (
-            f"The front, the networks that no other beats in {names} at once, has {_networks(len(found), 'member')}, "
+            f"The front, the networks that no other beats in {names} at once, has "
+            f"{_networks(len(found), 'member')}, "
             f"{new} of them new: from #{least.number}, {percent(least.accuracy or 0)} with "
-            f"{count(least.metrics['params'])} parameters, to #{best.number}, {percent(best.accuracy or 0)} with "
+            f"{count(least.metrics['params'])} parameters, to #{best.number}, "
+            f"{percent(best.accuracy or 0)} with "
             f"{count(best.metrics['params'])}."
         )
         first = self.number == 0
-        return f"{words} There is no one best: whoever uses it chooses among them." if first else words
+        return (
+            f"{words} There is no one best: whoever uses it chooses among them." if first else words
+        )
 
     def _lost(self) -> str:
         """What was pruned, refused or lost, and why."""
         said = []
         for state, verb in _LOST.items():
-            some = [e for e in self.members if e.evaluation is not None and e.evaluation.state is state]
+            some = [
+                e for e in self.members if e.evaluation is not None and e.evaluation.state is state
+            ]
             if some:
                 why = f": {_reason(some)}" if state is not State.CUT else ""
                 said.append(f"{_networks(len(some))} {_were(len(some))} {verb}{why}.")
@@ -268,24 +312,33 @@ class Generation:
     def _planted(self) -> str:
         some = [entry for entry in self.members if entry.candidate.proposal.planted]
         return (
-            f"{_list([f'#{entry.number}' for entry in some])} {_were(len(some))} planted by a person." if some else ""
+            f"{_list([f'#{entry.number}' for entry in some])} {_were(len(some))} planted by a "
+            "person."
+            if some
+            else ""
         )
 
-    # --- what helped --------------------------------------------------------------------------------------------------
+    # --- what helped ------------------------------------------------------------------------------
 
     def _predicted(self) -> str:
         own = [e for e in self.members if _guessed(e)]
         if not own:
             return ""
-        said = [e.candidate.proposal.predicted for e in own if e.candidate.proposal.predicted is not None]
+        said = [
+            e.candidate.proposal.predicted
+            for e in own
+            if e.candidate.proposal.predicted is not None
+        ]
         chosen, name = sum(one.chosen for one in said), said[-1].by
         words = (
-            f"The predictor ({name}) guessed the accuracy of {_networks(len(own))} beforehand, and chose {chosen} of "
+            f"The predictor ({name}) guessed the accuracy of {_networks(len(own))} beforehand, "
+            f"and chose {chosen} of "
             "them."
         )
         if self._first_with(_guessed):
             words += (
-                " It has learnt from the networks so far, looks at many that nobody has trained, and picks the one "
+                " It has learnt from the networks so far, looks at many that nobody has trained, "
+                "and picks the one "
                 "that promises most."
             )
         trust = audited(self.record.told, Objective()).get(name)
@@ -302,33 +355,44 @@ class Generation:
         twins = [entry for entry in self.members if self.steps[entry.number].kind == TWIN]
         if not heirs and not twins:
             return ""
-        epochs = sorted({e.candidate.proposal.budget.epochs for e in heirs if e.candidate.proposal.budget is not None})
-        trained = f" and trained for {epochs[0]} epoch{'s' if epochs[0] > 1 else ''} only" if len(epochs) == 1 else ""
+        epochs = sorted(
+            {
+                e.candidate.proposal.budget.epochs
+                for e in heirs
+                if e.candidate.proposal.budget is not None
+            }
+        )
+        trained = (
+            f" and trained for {epochs[0]} epoch{'s' if epochs[0] > 1 else ''} only"
+            if len(epochs) == 1
+            else ""
+        )
         words = (
-            f"{_networks(len(heirs), 'child', 'children')} began with the parents' weights{trained}." if heirs else ""
+            f"{_networks(len(heirs), 'child', 'children')} began with the parents' "
+            f"weights{trained}."
+            if heirs
+            else ""
         )
         if twins:
-            words += (
-                f" {_networks(len(twins), 'twin')}, the same as a child but from scratch, {_were(len(twins))} trained."
-            )
+            words += f" {_networks(len(twins), 'twin')}, the same as a child but from scratch, {_were(len(twins))} trained."
         start = head_start(self.record.told)
         if start is None:
-            return (
-                f"{words} What inheriting does to accuracies is not known before three twins have been trained.".strip()
-            )
+            return f"{words} What inheriting does to accuracies is not known before three twins have been trained.".strip()
         side = "above" if start.mean >= 0 else "below"
         gain = f"{100 * abs(start.mean):.2f} ± {100 * start.error:.2f} points {side} what it would have from scratch"
         gain += "" if abs(start.mean) > 2 * start.error else ", which may be nothing"
-        words += (
-            f" By the {start.correlation.n} twins so far, an heir's accuracy is {gain}. {_order(start.correlation)}"
-        )
+        words += f" By the {start.correlation.n} twins so far, an heir's accuracy is {gain}. {_order(start.correlation)}"
         return words.strip()
 
     def _promoted(self) -> str:
         some = [e for e in self.members if e.candidate.proposal.resumes is not None]
         if not some:
             return ""
-        rungs = Counter(e.candidate.proposal.budget.epochs for e in some if e.candidate.proposal.budget is not None)
+        rungs = Counter(
+            e.candidate.proposal.budget.epochs
+            for e in some
+            if e.candidate.proposal.budget is not None
+        )
         rising = _list([f"{times} to epoch {epochs}" for epochs, times in sorted(rungs.items())])
         words = f"{_networks(len(some))} trained on, {rising}: the best of those that had trained for less."
         if self._first_with(lambda entry: entry.candidate.proposal.resumes is not None):
@@ -355,10 +419,13 @@ def _reason(some: Sequence[Entry]) -> str:
     if evaluation is not None and evaluation.state is State.PRUNED and budget is not None:
         were, after = _were(len(some)), f"after epoch {budget.stop_epoch}"
         return (
-            f"{after} {'it' if len(some) == 1 else 'they'} {were} right on less than {percent(budget.stop_below)}, "
+            f"{after} {'it' if len(some) == 1 else 'they'} {were} right on less than "
+            f"{percent(budget.stop_below)}, "
             "hardly better than chance, and the time is better spent on others"
         )
-    reasons = Counter(str(entry.evaluation.reason) for entry in some if entry.evaluation is not None)
+    reasons = Counter(
+        str(entry.evaluation.reason) for entry in some if entry.evaluation is not None
+    )
     reason, times = reasons.most_common(1)[0]
     return reason.rstrip(".") if times == len(some) else f"{reason.rstrip('.')} (in {times})"
 
@@ -381,7 +448,11 @@ def _trust(found: Correlation | None, otherwise: str, first: bool) -> str:
 
 def _order(found: Correlation) -> str:
     said = f"Heirs and twins agree on the order with Kendall's τ of {_interval(found)}"
-    return f"{said}: enough to choose by." if found.low > 0 else f"{said}: whether one may choose by it is open."
+    return (
+        f"{said}: enough to choose by."
+        if found.low > 0
+        else f"{said}: whether one may choose by it is open."
+    )
 
 
 def _interval(found: Correlation) -> str:
@@ -395,12 +466,22 @@ def with_entries(record: Record, entries: Sequence[Entry]) -> Record:
 
 def _parents(generation: Generation, number: int) -> str:
     parents = generation.record.entries[number].candidate.proposal.parents
-    return f"#{parents[0]}" if len(parents) == 1 else f"the better of {' and '.join(f'#{p}' for p in parents)}"
+    return (
+        f"#{parents[0]}"
+        if len(parents) == 1
+        else f"the better of {' and '.join(f'#{p}' for p in parents)}"
+    )
 
 
 def few(said: Sequence[str]) -> str:
     """Some edits in words, or their number."""
-    return "other connections" if not said else _list(said) if len(said) <= _SHOWN else f"{len(said)} edits"
+    return (
+        "other connections"
+        if not said
+        else _list(said)
+        if len(said) <= _SHOWN
+        else f"{len(said)} edits"
+    )
 
 
 def doubt(accuracy: float, judged: int) -> str:

@@ -14,7 +14,9 @@ from nanonas.text import percent
 
 def narrate(record: Record, generation: int) -> list[str]:
     """One generation, 0-based, in a few paragraphs, from what had been told when it was over."""
-    known = with_entries(record, [entry for entry in record.entries if entry.generation <= generation])
+    known = with_entries(
+        record, [entry for entry in record.entries if entry.generation <= generation]
+    )
     return [words for words in Generation(known, generation).paragraphs() if words]
 
 
@@ -27,13 +29,18 @@ def farewell(record: Record) -> list[str]:
     error = f" And {doubt(best.accuracy, judged)}." if judged else ""
     said = [
         _way(record, best),
-        f"{percent(best.accuracy)} is the best of {len(record.ranked):,} tries, on the very images that chose it, so "
-        f"it flatters: expect a little less on others.{error} `nanonas report` says what speaks for the result, and "
+        f"{percent(best.accuracy)} is the best of {len(record.ranked):,} tries, on the very "
+        "images that chose it, so "
+        f"it flatters: expect a little less on others.{error} `nanonas report` says what speaks "
+        "for the result, and "
         "`nanonas compare` whether random networks would have done as well.",
     ]
-    if any(entry.candidate.proposal.inherits for entry in record.trained) and record.search.get("finalists"):
+    if any(entry.candidate.proposal.inherits for entry in record.trained) and record.search.get(
+        "finalists"
+    ):
         said.append(
-            f"Accuracies with inherited weights are not a network's own. So the best {record.search['finalists']} are "
+            "Accuracies with inherited weights are not a network's own. So the best "
+            f"{record.search['finalists']} are "
             "now trained from scratch, and the best of these is the result."
         )
     return said
@@ -44,7 +51,8 @@ class Narrator:
     """Follows a search, and tells a generation as soon as all of it has arrived.
 
     Args:
-        record: the run as it was begun or resumed: its space and configuration, and what is known already.
+        record: the run as it was begun or resumed: its space and configuration, and what is known
+            already.
         generation: of a candidate, by number, as the strategy says.
         size: how many candidates there are up to the end of a generation, by its number.
     """
@@ -61,20 +69,27 @@ class Narrator:
             pass  # an earlier session has told them
 
     def hear(self, entry: Entry) -> Iterator[tuple[int, list[str]]]:
-        """Hears of one more evaluation: the generations that are whole with it, by number, in words."""
+        """Hears of one more evaluation: the generations that are whole with it, by number, in
+        words.
+        """
         self._entries[entry.number] = entry
         for generation in self._whole():
             yield generation, narrate(self._known(), generation)
 
     def end(self) -> Iterator[tuple[int | None, list[str]]]:
-        """The search is over: what has arrived of the last generation, then, with None, the way that it went."""
+        """The search is over: what has arrived of the last generation, then, with None, the way
+        that it went.
+        """
         known = self._known()
         if known.entries and known.entries[-1].generation >= self._next:
             yield known.entries[-1].generation, narrate(known, known.entries[-1].generation)
         yield None, farewell(known)
 
     def _whole(self) -> Iterator[int]:
-        while (entry := self._entries.get(self._there)) is not None and entry.state not in ("cut", "running"):
+        while (entry := self._entries.get(self._there)) is not None and entry.state not in (
+            "cut",
+            "running",
+        ):
             self._there += 1
             if self._there == self.size(self._next):
                 self._next += 1

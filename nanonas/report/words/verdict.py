@@ -39,8 +39,10 @@ def headline(record: Record) -> list[str]:
     return [
         *said,
         f"The winner, #{winner.number}, has {size}{speed}.",
-        f"Trained for good ({int(final['epochs'])} epochs), it is right on {percent(final['test_accuracy'])} of "
-        f"{int(final['test_images']):,} test images that nothing was chosen by; with so many images, that is "
+        f"Trained for good ({int(final['epochs'])} epochs), it is right on "
+        f"{percent(final['test_accuracy'])} of "
+        f"{int(final['test_images']):,} test images that nothing was chosen by; with so many "
+        "images, that is "
         f"{percent(low)} to {percent(high)} with 95 % confidence.",
     ]
 
@@ -80,19 +82,34 @@ def _searched(record: Record) -> str:
     strategy = search.get("strategy", "somebody's own strategy")
     if strategy == "screened":
         strategy = f"{search.get('screens')} evolution, screened by a predictor ({search.get('predictor')}),"
-        strategy = strategy.replace("evolution evolution", "evolution").replace("random evolution", "random search")
+        strategy = strategy.replace("evolution evolution", "evolution").replace(
+            "random evolution", "random search"
+        )
     strategy = {
         "aging": "aging evolution",
         "local": "local search",
         "random": "random search",
         "nsga2": "NSGA-II",
     }.get(strategy, strategy)
-    lengths = sorted({e.candidate.proposal.budget.epochs for e in trained if e.candidate.proposal.budget is not None})
-    epochs = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}" if lengths else "no"
+    lengths = sorted(
+        {
+            e.candidate.proposal.budget.epochs
+            for e in trained
+            if e.candidate.proposal.budget is not None
+        }
+    )
+    epochs = (
+        f"{lengths[0]}"
+        if len(lengths) == 1
+        else f"{lengths[0]} to {lengths[-1]}"
+        if lengths
+        else "no"
+    )
     times = f" in {duration(record.seconds)}" if record.seconds else ""
     begin = strategy[:1].upper() + strategy[1:]
     return (
-        f"{begin} tried {len(trained):,} networks of the space {record.space.name}{times}: each was trained for "
+        f"{begin} tried {len(trained):,} networks of the space {record.space.name}{times}: each "
+        "was trained for "
         f"{epochs} epochs on {_data(search)} ({record.space.classes} classes, images of "
         f"{'×'.join(map(str, record.space.input_shape))}) and judged on validation images."
     )
@@ -106,17 +123,28 @@ def _in_the_search(record: Record) -> str:
     winner = record.winner
     assert winner is not None
     accuracy = record.finalists.get(winner.number, winner.accuracy)
-    judged = "is" if accuracy is None else f"was right on {percent(accuracy)} of the validation images and is"
+    judged = (
+        "is"
+        if accuracy is None
+        else f"was right on {percent(accuracy)} of the validation images and is"
+    )
     return f"It {judged} not trained for good yet: `nanonas train` does that, and tests it."
 
 
 def _tested(record: Record) -> Iterator[Finding]:
-    opened = [str(event.details.get("for", "")) for event in record.events if event.kind == "test set opened"]
+    opened = [
+        str(event.details.get("for", ""))
+        for event in record.events
+        if event.kind == "test set opened"
+    ]
     compared = sum(purpose.startswith("compare") for purpose in opened)
     others = len(opened) - compared
     besides = f", and {compared:,} times to compare it with others" if compared else ""
     if not opened:
-        yield Finding("open", "No test image was looked at yet; validation accuracies choose, so they flatter.")
+        yield Finding(
+            "open",
+            "No test image was looked at yet; validation accuracies choose, so they flatter.",
+        )
     elif others == 0:
         times = "once" if compared == 1 else f"{compared:,} times"
         said = f"The test set was opened {times}, to compare the found network with others"
@@ -127,7 +155,8 @@ def _tested(record: Record) -> Iterator[Finding]:
     else:
         yield Finding(
             "open",
-            f"The test set was opened {others:,} times for winners{besides}: whoever chooses among them by what came "
+            f"The test set was opened {others:,} times for winners{besides}: whoever chooses "
+            "among them by what came "
             "out there chooses by luck, too.",
         )
 
@@ -140,16 +169,28 @@ def _flattered(record: Record) -> Iterator[Finding]:
     tried = len(record.ranked)
     if judged:
         error = (best * (1 - best) / judged) ** 0.5
-        near = sum(e.accuracy is not None and e.accuracy >= best - Z * 2**0.5 * error for e in record.distinct)
+        near = sum(
+            e.accuracy is not None and e.accuracy >= best - Z * 2**0.5 * error
+            for e in record.distinct
+        )
         yield Finding(
             "open" if near > 1 else "for",
             f"Validation accuracies come from {judged:,} images, so {percent(best)} is known to ± "
             f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters."
-            + (f" So few images cannot tell {near:,} different networks from the best." if near > 1 else ""),
+            + (
+                f" So few images cannot tell {near:,} different networks from the best."
+                if near > 1
+                else ""
+            ),
         )
     elif tried > 1:
         yield Finding(
-            "open", f"The best validation accuracy, {percent(best)}, is the best of {tried:,} tries: it flatters."
+            "open",
+            (
+                f"The best validation accuracy, {percent(best)}, is the best of {tried:,} tries: "
+                "it "
+                "flatters."
+            ),
         )
 
 
@@ -159,7 +200,8 @@ def _compared(record: Record) -> Iterator[Finding]:
     if found is None:
         yield Finding(
             "open",
-            "Whether the search was worth it is not known: `nanonas compare` trains the winner, ResNet-18, a plain "
+            "Whether the search was worth it is not known: `nanonas compare` trains the winner, "
+            "ResNet-18, a plain "
             "CNN and random networks alike, and tests each.",
         )
         return
@@ -171,7 +213,8 @@ def _compared(record: Record) -> Iterator[Finding]:
         yield Finding(
             sign,
             f"Against {len(drawn)} random networks of the same space, trained alike: "
-            f"{points(float(found['test_accuracy']) - mean)} points over their mean, {gap} over the best of them.",
+            f"{points(float(found['test_accuracy']) - mean)} points over their mean, {gap} over "
+            "the best of them.",
         )
     for name, other in rows.items():
         if name != "found" and not name.startswith("random"):
@@ -184,25 +227,38 @@ def _compared(record: Record) -> Iterator[Finding]:
                 else f", which had {epochs[1]:.3g} epochs in its time, and not {epochs[0]:.3g}"
             )
             sign = sign if epochs[0] == epochs[1] else "open"
-            yield Finding(sign, f"Against {name}{alike}: {gap}, with {share:.2g} times its parameters.")
+            yield Finding(
+                sign, f"Against {name}{alike}: {gap}, with {share:.2g} times its parameters."
+            )
 
 
-def _against(own: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Literal["for", "against", "open"], str]:
-    """Whether a network's mean test accuracy is above another's by more than their trainings differ anyway."""
+def _against(
+    own: Mapping[str, Any], other: Mapping[str, Any]
+) -> tuple[Literal["for", "against", "open"], str]:
+    """Whether a network's mean test accuracy is above another's by more than their trainings differ
+    anyway.
+    """
     gap = float(own["test_accuracy"]) - float(other["test_accuracy"])
     errors = [_error(row) for row in (own, other)]
     if None in errors:
         return "open", f"{points(gap)} points, of one training each"
     noise = Z * sum(error**2 for error in errors if error is not None) ** 0.5
     if abs(gap) <= noise:
-        return "open", f"{points(gap)} points, no more than trainings differ by (± {100 * noise:.2f})"
+        return (
+            "open",
+            f"{points(gap)} points, no more than trainings differ by (± {100 * noise:.2f})",
+        )
     return "for" if gap > 0 else "against", f"{points(gap)} points"
 
 
 def _error(row: Mapping[str, Any]) -> float | None:
     """The standard error of a mean over trainings."""
     trainings = len(row.get("trainings") or ())
-    return None if row.get("spread") is None or trainings < 2 else float(row["spread"]) / trainings**0.5
+    return (
+        None
+        if row.get("spread") is None or trainings < 2
+        else float(row["spread"]) / trainings**0.5
+    )
 
 
 def _learned(record: Record) -> Iterator[Finding]:
@@ -215,18 +271,24 @@ def _learned(record: Record) -> Iterator[Finding]:
     if len(whole) < 3:
         return
     first, last = whole[0], whole[-1]
-    medians = (
-        f"{percent(statistics.median(first))} in the first generation, {percent(statistics.median(last))} in the last"
-    )
+    medians = f"{percent(statistics.median(first))} in the first generation, {percent(statistics.median(last))} in the last"
     heirs = any(entry.candidate.proposal.inherits for entry in record.trained)
     partly = ", though part of it are the inherited weights" if heirs else ""
     if rank_sum(first, last) < 0.05:
         yield Finding(
-            "for", f"The search learned{partly}: the median accuracy was {medians}, which luck alone hardly does."
+            "for",
+            (
+                f"The search learned{partly}: the median accuracy was {medians}, which luck alone "
+                "hardly does."
+            ),
         )
     else:
         yield Finding(
-            "open", f"Whether the search learned cannot be told from luck: the median accuracy was {medians}."
+            "open",
+            (
+                "Whether the search learned cannot be told from luck: the median accuracy was "
+                f"{medians}."
+            ),
         )
 
 
@@ -236,7 +298,10 @@ def _predicted(record: Record) -> Iterator[Finding]:
         if found.low > 0:
             yield Finding("for", f"{said}: better than chance.")
         else:
-            yield Finding("against" if found.tau <= 0 else "open", f"{said}: no better than chance at the end.")
+            yield Finding(
+                "against" if found.tau <= 0 else "open",
+                f"{said}: no better than chance at the end.",
+            )
 
 
 def _inherited(record: Record) -> Iterator[Finding]:
@@ -245,11 +310,16 @@ def _inherited(record: Record) -> Iterator[Finding]:
         return
     start = head_start(record.told)
     if start is None:
-        yield Finding("open", f"{heirs:,} networks began with inherited weights; too few twins tell what that did.")
+        yield Finding(
+            "open",
+            f"{heirs:,} networks began with inherited weights; too few twins tell what that did.",
+        )
         return
     said = (
-        f"{heirs:,} networks began with inherited weights. {start.correlation.n} of them were trained from scratch, "
-        f"too: inheriting is worth {100 * start.mean:+.1f} ± {100 * start.error:.1f} points, so accuracies of the "
+        f"{heirs:,} networks began with inherited weights. {start.correlation.n} of them were "
+        "trained from scratch, "
+        f"too: inheriting is worth {100 * start.mean:+.1f} ± {100 * start.error:.1f} points, so "
+        "accuracies of the "
         "search are not those of the networks by themselves; the order of the two agrees with "
         f"{_interval(start.correlation)}"
     )
@@ -261,7 +331,12 @@ def _failures(record: Record) -> Iterator[Finding]:
     if len(failed) > 0.1 * max(1, len(record.trained)):
         share = len(failed) / len(record.trained)
         yield Finding(
-            "against", f"{len(failed):,} of {len(record.trained):,} trainings failed ({share:.0%}); see why below."
+            "against",
+            (
+                f"{len(failed):,} of {len(record.trained):,} trainings failed ({share:.0%}); see "
+                "why "
+                "below."
+            ),
         )
 
 

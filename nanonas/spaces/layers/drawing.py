@@ -8,7 +8,9 @@ from nanonas.core import Shape
 from nanonas.networks.network import Draft, Network
 from nanonas.spaces.layers.genes import Layer
 
-MAX_CHANNELS = 512  # of a concat: twenty of them in a row would double the channels to a million times as many
+MAX_CHANNELS = (
+    512  # of a concat: twenty of them in a row would double the channels to a million times as many
+)
 
 
 @dataclass
@@ -30,11 +32,15 @@ class ChainDrawing:
         return bool(sides) or layer.kind != "Conv2D"
 
     def add(self, layer: Layer, normed: bool) -> None:
-        """Adds the layer, where it has an effect, and the norm before its activation if it is `normed`."""
+        """Adds the layer, where it has an effect, and the norm before its activation if it is
+        `normed`.
+        """
         if not self.takes(layer):
             return
         if layer.kind in ("Conv2D", "Dense"):
-            self.convolve(layer, bias=not normed) if layer.kind == "Conv2D" else self.connect(layer.units)
+            self.convolve(layer, bias=not normed) if layer.kind == "Conv2D" else self.connect(
+                layer.units
+            )
             if normed:
                 self.norm()
             if layer.activation != "none":
@@ -45,7 +51,9 @@ class ChainDrawing:
             self.x = self.draft.add("dropout", self.x, rate=layer.rate)
         else:
             odd = any(side % 2 for side in self.draft.shape(self.x)[1:])
-            self.x = self.draft.add(layer.kind.lower(), self.x, kernel=3 if odd else layer.window, stride=2)
+            self.x = self.draft.add(
+                layer.kind.lower(), self.x, kernel=3 if odd else layer.window, stride=2
+            )
 
     def convolve(self, layer: Layer, bias: bool) -> None:
         channels, *sides = self.draft.shape(self.x)
@@ -56,7 +64,9 @@ class ChainDrawing:
         self._conv(layer.filters, kernel, stride, groups=1, bias=bias)
 
     def _conv(self, filters: int, kernel: int, stride: int, groups: int, bias: bool) -> None:
-        self.x = self.draft.add("conv", self.x, filters=filters, kernel=kernel, stride=stride, groups=groups, bias=bias)
+        self.x = self.draft.add(
+            "conv", self.x, filters=filters, kernel=kernel, stride=stride, groups=groups, bias=bias
+        )
 
     def norm(self) -> None:
         self.x = self.draft.add("norm", self.x)
@@ -93,7 +103,9 @@ class ChainDrawing:
 
 
 def stride_between(large: Shape, small: Shape) -> int:
-    """The power of two that takes a map of one size to the other; there is one, as all halvings round up."""
+    """The power of two that takes a map of one size to the other; there is one, as all halvings
+    round up.
+    """
     stride = 1
     while any(-(-a // stride) != b for a, b in zip(large, small, strict=True)):
         stride *= 2

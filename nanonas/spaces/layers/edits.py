@@ -29,11 +29,16 @@ ANOTHER_EDIT = 0.3  # probability that a child gets one more edit after each; 1.
 
 def clipped(chain: Chain) -> Chain:
     """Skips that would begin before the image begin at the image."""
-    return [changed(genes, skip=n) if skip_of(genes) > n else genes for n, genes in enumerate(chain, 1)]
+    return [
+        changed(genes, skip=n) if skip_of(genes) > n else genes for n, genes in enumerate(chain, 1)
+    ]
 
 
 def insert(chain: Chain, place: int, genes: Genes) -> Chain:
-    """The chain with a layer after `place` (0: first). Skips that span it still come from the same layer."""
+    """The chain with a layer after `place` (0: first).
+
+    Skips that span it still come from the same layer.
+    """
     later = [
         changed(layer, skip=skip_of(layer) + 1) if skip_of(layer) >= n else layer
         for n, layer in enumerate(chain[place:], 1)
@@ -42,7 +47,8 @@ def insert(chain: Chain, place: int, genes: Genes) -> Chain:
 
 
 def remove(chain: Chain, place: int) -> Chain:
-    """The chain without layer `place` (0: the first). Skips that span it still come from the same layer.
+    """The chain without layer `place` (0: the first). Skips that span it still come from the same
+    layer.
 
     What came from the layer itself comes from its input.
     """
@@ -54,12 +60,16 @@ def remove(chain: Chain, place: int) -> Chain:
 
 
 def _add_layer(chain: Chain, rng: np.random.Generator) -> Chain:
-    """Inserts a layer; a convolution is as wide as the one before it, keeps the size, and brings its norm."""
+    """Inserts a layer; a convolution is as wide as the one before it, keeps the size, and brings
+    its norm.
+    """
     place = unit_end(chain, int(rng.integers(len(chain) + 1)))
     new = [random_layer(rng)]
     if kind_of(new[0]) == CONV and rng.random() < NORMED:
         before = [genes for genes in chain[:place] if kind_of(genes) == CONV]
-        known = {name: before[-1][NAMES.index(name)] for name in ("filters", "activation") if before}
+        known = {
+            name: before[-1][NAMES.index(name)] for name in ("filters", "activation") if before
+        }
         new = random_unit(rng, stride=0, **known)
         new[-1] = changed(new[-1], skip=len(new) if rng.random() < SKIPPED else 0)
     if len(chain) + len(new) > MAX_LAYERS:
@@ -81,14 +91,18 @@ def _remove_layer(chain: Chain, rng: np.random.Generator) -> Chain:
 
 
 def _change_decision(chain: Chain, rng: np.random.Generator) -> Chain:
-    """Another option for one decision of one layer; widths move by one or two options, kinds follow the prior."""
+    """Another option for one decision of one layer; widths move by one or two options, kinds follow
+    the prior.
+    """
     place, decision = int(rng.integers(len(chain))), int(rng.integers(WIDTH))
     old, size = chain[place][decision], SIZES[decision]
     if NAMES[decision] in ("filters", "units"):
         others = [value for value in range(max(0, old - 2), min(size, old + 3)) if value != old]
         new = others[int(rng.integers(len(others)))]
     else:
-        weights = [0.0 if value == old else weight for value, weight in enumerate(PRIOR[NAMES[decision]])]
+        weights = [
+            0.0 if value == old else weight for value, weight in enumerate(PRIOR[NAMES[decision]])
+        ]
         new = draw(weights, rng)
     return [*chain[:place], changed(chain[place], **{NAMES[decision]: new}), *chain[place + 1 :]]
 

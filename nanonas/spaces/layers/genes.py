@@ -30,7 +30,9 @@ FILTERS = DECISIONS["filters"]
 CONV, MAXPOOL, AVGPOOL, NORM, DROPOUT, DENSE = range(SIZES[0])
 OPERATIONS = (  # what people may ban
     *(f"conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"]),
-    *(f"sep_conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"][1:]),  # separable, with kernel 1 it is the same
+    *(
+        f"sep_conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"][1:]
+    ),  # separable, with kernel 1 it is the same
     *(kind.lower() for kind in map(str, DECISIONS["kind"][1:])),
     *(f"skip_{join}" for join in DECISIONS["join"]),
 )
@@ -66,7 +68,11 @@ def operation_of(layer: Layer) -> str:
 
 def is_unit(layers: Sequence[Layer], n: int) -> bool:
     """Whether layer n takes the next one, a BatchNorm, before its activation."""
-    return layers[n].kind in ("Conv2D", "Dense") and n + 1 < len(layers) and layers[n + 1].kind == "BatchNorm"
+    return (
+        layers[n].kind in ("Conv2D", "Dense")
+        and n + 1 < len(layers)
+        and layers[n + 1].kind == "BatchNorm"
+    )
 
 
 def read_layer(number: int, genes: Genes) -> Layer:
@@ -75,10 +81,13 @@ def read_layer(number: int, genes: Genes) -> Layer:
         if not 0 <= value < size:
             position = number * WIDTH + NAMES.index(name)
             raise GenomeError(
-                f"position {position} of a genome of the space 'layers' (layer {number + 1}, {name}) must be "
+                f"position {position} of a genome of the space 'layers' (layer {number + 1}, "
+                f"{name}) must be "
                 f"0 to {size - 1}, one of {DECISIONS[name]}, but is {value}."
             )
-    return Layer._make(options[value] for options, value in zip(DECISIONS.values(), genes, strict=True))
+    return Layer._make(
+        options[value] for options, value in zip(DECISIONS.values(), genes, strict=True)
+    )
 
 
 def line(number: int, layer: Layer, effect: bool) -> str:
@@ -86,21 +95,27 @@ def line(number: int, layer: Layer, effect: bool) -> str:
         stride = f" /{layer.stride}" if layer.stride > 1 else ""
         activation = "" if layer.activation == "none" else f" {layer.activation}"
         separable = " separable" if layer.separable and layer.kernel > 1 else ""
-        line = f"Conv2D {layer.filters} {layer.kernel}×{layer.kernel}{stride}{activation}{separable}"
+        line = (
+            f"Conv2D {layer.filters} {layer.kernel}×{layer.kernel}{stride}{activation}{separable}"
+        )
     elif layer.kind == "Dense":
-        line = f"Dense {layer.units}" + ("" if layer.activation == "none" else f" {layer.activation}")
+        line = f"Dense {layer.units}" + (
+            "" if layer.activation == "none" else f" {layer.activation}"
+        )
     elif layer.kind == "Dropout":
         line = f"Dropout {layer.rate}"
     else:
-        line = layer.kind if layer.kind == "BatchNorm" else f"{layer.kind} {layer.window}×{layer.window} /2"
+        line = (
+            layer.kind
+            if layer.kind == "BatchNorm"
+            else f"{layer.kind} {layer.window}×{layer.window} /2"
+        )
     if not effect:
         return f"{line} (without effect)"
     if not layer.skip:
         return line
     source = max(0, number - layer.skip)
-    return (
-        f"{line}, {'+' if layer.join == 'add' else 'concat'} skip from {f'layer {source}' if source else 'the image'}"
-    )
+    return f"{line}, {'+' if layer.join == 'add' else 'concat'} skip from {f'layer {source}' if source else 'the image'}"
 
 
 def split_genes(genome: Sequence[int]) -> Chain:
@@ -126,5 +141,9 @@ def skip_of(genes: Genes) -> int:
 
 def unit_end(chain: Chain, cut: int) -> int:
     """The place itself, or the next one where it lies inside a unit."""
-    inside = 0 < cut < len(chain) and kind_of(chain[cut - 1]) in (CONV, DENSE) and kind_of(chain[cut]) == NORM
+    inside = (
+        0 < cut < len(chain)
+        and kind_of(chain[cut - 1]) in (CONV, DENSE)
+        and kind_of(chain[cut]) == NORM
+    )
     return cut + inside

@@ -7,11 +7,23 @@ import numpy as np
 from nanonas.spaces.choices import draw
 from nanonas.spaces.layers.genes import CONV, MAX_LAYERS, NAMES, NORM, Chain, Genes
 
-# What `sample` believes about networks that train well: weights in the order of the options, for all that is not
-# drawn along the chain. The figures are the habits of hand-made small CNNs, not a fit to any benchmark.
+# What `sample` believes about networks that train well: weights in the order of the options, for
+# all that is not drawn along the chain. The figures are the habits of hand-made small CNNs, not a
+# fit to any benchmark.
 PRIOR: dict[str, tuple[float, ...]] = {
     "kind": (0.55, 0.10, 0.05, 0.15, 0.10, 0.05),  # of a layer that a mutation adds or changes
-    "filters": (0.05, 0.15, 0.20, 0.25, 0.15, 0.10, 0.05, 0.03, 0.01, 0.01),  # where no neighbour says otherwise
+    "filters": (
+        0.05,
+        0.15,
+        0.20,
+        0.25,
+        0.15,
+        0.10,
+        0.05,
+        0.03,
+        0.01,
+        0.01,
+    ),  # where no neighbour says otherwise
     "kernel": (0.08, 0.80, 0.09, 0.03),
     "stride": (0.95, 0.05),
     "activation": (0.02, 0.50, 0.10, 0.14, 0.14, 0.10),
@@ -29,14 +41,18 @@ NORMED = 0.92  # probability that a Conv2D is followed by a BatchNorm
 HALVED_BY = (0.45, 0.40, 0.15)  # stride, MaxPool, AvgPool
 FIRST_WIDTH = (0, 0.25, 0.4, 0.25, 0.1)  # of the first Conv2D, in the order of the filters
 WIDER = (0.1, 0.35, 0.45, 0.1)  # how many options wider after a halving: 0, 1, 2, 3
-SKIPPED = 0.35  # probability that a convolution has a skip, over itself or up to two units before it
+SKIPPED = (
+    0.35  # probability that a convolution has a skip, over itself or up to two units before it
+)
 DROPPED = 0.03  # probability that a Dropout follows a convolution
 DENSE_END = 0.05  # probability that the chain ends in a Dense
 OWN_ACTIVATION = 0.1  # probability that a convolution departs from its network's activation
 
 
 def random_layer(rng: np.random.Generator, **decisions: int) -> Genes:
-    """A layer as the prior has it, but for the decisions that are given (as indices into their options)."""
+    """A layer as the prior has it, but for the decisions that are given (as indices into their
+    options).
+    """
     return tuple(decisions[name] if name in decisions else draw(PRIOR[name], rng) for name in NAMES)
 
 

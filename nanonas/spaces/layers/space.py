@@ -1,21 +1,31 @@
-"""Chains of 3 to 20 layers with skip connections: Conv2D, MaxPool, AvgPool, BatchNorm, Dropout, Dense.
+"""Chains of 3 to 20 layers with skip connections: Conv2D, MaxPool, AvgPool, BatchNorm, Dropout,
+Dense.
 
-A genome holds one integer a decision and layer, an index into the options of `DECISIONS`, layer after layer; adding,
-removing and swapping segments are slices. Every such list of integers decodes to a valid network by these rules:
+A genome holds one integer a decision and layer, an index into the options of `DECISIONS`, layer
+after layer; adding, removing and swapping segments are slices. Every such list of integers decodes
+to a valid network by these rules:
 
-- A BatchNorm right after a Conv2D or Dense goes between it and its activation, the field's usual order: the two
+- A BatchNorm right after a Conv2D or Dense goes between it and its activation, the field's usual
+order: the two
   layers are one unit. A BatchNorm right after another has no effect.
-- Strides and pools halve the map, rounded up, and stop where a side is 1: a convolution's stride becomes 1 there, a
+- Strides and pools halve the map, rounded up, and stop where a side is 1: a convolution's stride
+becomes 1 there, a
   pool vanishes. A pool of window 2 takes window 3 where a side is odd, so that all halvings agree.
-- Global average pooling comes before the first Dense; Conv2D and pools behind it have no effect, BatchNorm and
-  Dropout act on the vector. The classifier, a Dense of as many units as there are classes, is always appended.
-- Place 0 is the image, place n the end of layer n. A skip joins the end of its layer with the place `skip` layers
-  before it (1: the layer's own input; beyond the start: the image). Inside a unit of two layers there is no place:
-  a skip from there starts at the unit's input, and the skips of both layers join at the unit's end.
-- Where shapes differ a 1×1 convolution (strided where the map shrank) and a norm project the source; concat needs
-  that for the size of the map only. Into a vector the source is pooled globally, then projected by a Dense. A concat
-  that would exceed 512 channels is an add.
-- A layer without effect has a skip without effect, and a skip from where its layer stands already is none.
+- Global average pooling comes before the first Dense; Conv2D and pools behind it have no effect,
+BatchNorm and
+  Dropout act on the vector. The classifier, a Dense of as many units as there are classes, is
+  always appended.
+- Place 0 is the image, place n the end of layer n. A skip joins the end of its layer with the place
+`skip` layers
+  before it (1: the layer's own input; beyond the start: the image). Inside a unit of two layers
+  there is no place: a skip from there starts at the unit's input, and the skips of both layers join
+  at the unit's end.
+- Where shapes differ a 1×1 convolution (strided where the map shrank) and a norm project the
+source; concat needs
+  that for the size of the map only. Into a vector the source is pooled globally, then projected by
+  a Dense. A concat that would exceed 512 channels is an add.
+- A layer without effect has a skip without effect, and a skip from where its layer stands already
+is none.
 """
 
 from __future__ import annotations
@@ -78,8 +88,8 @@ from nanonas.spaces.layers.prior import (
 class LayersSpace:
     """Chains of layers for one input shape (C, H, W) and number of classes; the rules are above.
 
-    `rates` are the relative rates of the kinds of edit that mutation makes: a layer added, a layer removed, another
-    option for one decision, a skip connection toggled.
+    `rates` are the relative rates of the kinds of edit that mutation makes: a layer added, a layer
+    removed, another option for one decision, a skip connection toggled.
     """
 
     input_shape: Shape = (3, 32, 32)
@@ -89,9 +99,14 @@ class LayersSpace:
 
     def __post_init__(self) -> None:
         check_problem(self.input_shape, self.classes)
-        if len(self.rates) != len(RATES) or not all(0 <= rate < math.inf for rate in self.rates) or not any(self.rates):
+        if (
+            len(self.rates) != len(RATES)
+            or not all(0 <= rate < math.inf for rate in self.rates)
+            or not any(self.rates)
+        ):
             raise ConfigError(
-                "the four mutation rates (add, remove, change, skip) must be 0 or more and not all be 0, "
+                "the four mutation rates (add, remove, change, skip) must be 0 or more and not "
+                "all be 0, "
                 f"but are {self.rates}; the default is {RATES}."
             )
 
@@ -105,7 +120,10 @@ class LayersSpace:
         return OPERATIONS
 
     def operations(self, genome: Sequence[int]) -> frozenset[str]:
-        """Of the layers that have an effect; projections and the classifier do not count. Raises `GenomeError`."""
+        """Of the layers that have an effect; projections and the classifier do not count.
+
+        Raises `GenomeError`.
+        """
         layers = self._layers(genome)
         _, effects = self._drawn(layers)
         living = [layer for layer, effect in zip(layers, effects, strict=True) if effect]
@@ -113,7 +131,9 @@ class LayersSpace:
         return frozenset(skips | {operation_of(layer) for layer in living})
 
     def sample(self, rng: np.random.Generator) -> Genome:
-        """A random chain that leans towards sensible CNNs: convolutions with norms, wider as the map shrinks."""
+        """A random chain that leans towards sensible CNNs: convolutions with norms, wider as the
+        map shrinks.
+        """
         depth = int(rng.triangular(MIN_LAYERS, DEPTH_MODE, MAX_LAYERS + 1))
         halvings = max(0, int(math.log2(min(self.input_shape[1:]) / FINAL_SIZE)))
         halvings -= halvings > 1 and rng.random() < ONE_HALVING_LESS
@@ -144,10 +164,12 @@ class LayersSpace:
         return joined(chain)
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """A child with one or more edits that decodes to another network. Every genome can be reached.
+        """A child with one or more edits that decodes to another network. Every genome can be
+        reached.
 
-        Draws that change nothing are repeated; after a hundred of them, as when the rates leave only edits that
-        cannot be made (no room to add, nothing to remove), with the default rates. Raises `GenomeError`.
+        Draws that change nothing are repeated; after a hundred of them, as when the rates leave
+        only edits that cannot be made (no room to add, nothing to remove), with the default rates.
+        Raises `GenomeError`.
         """
         key = self.decode(genome).key
         attempt = 0
@@ -162,7 +184,8 @@ class LayersSpace:
             attempt += 1
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
-        """The beginning of `a` and the end of `b`, both cut at the same relative depth, between units if they can.
+        """The beginning of `a` and the end of `b`, both cut at the same relative depth, between
+        units if they can.
 
         The skips of b's layers reach as far back as they did, at most to the image.
         """
@@ -170,11 +193,16 @@ class LayersSpace:
         cut = int(rng.integers(1, len(first)))
         i = unit_end(first, cut)
         j = unit_end(second, round(cut / len(first) * len(second)))
-        j = min(max(j, i + len(second) - MAX_LAYERS), i + len(second) - MIN_LAYERS)  # 3 to 20 layers
+        j = min(
+            max(j, i + len(second) - MAX_LAYERS), i + len(second) - MIN_LAYERS
+        )  # 3 to 20 layers
         return joined(clipped(first[:i] + second[j:]))
 
     def decode(self, genome: Sequence[int]) -> Network:
-        """The network, by the rules above. Raises `GenomeError` for what is no genome of this space."""
+        """The network, by the rules above.
+
+        Raises `GenomeError` for what is no genome of this space.
+        """
         return _network(self, integers(genome))
 
     @property
@@ -187,22 +215,33 @@ class LayersSpace:
         return features(self.decode(genome))
 
     def tokens(self, genome: Sequence[int]) -> Integers:
-        """The genome, a layer a step: shape (layers, 11), in the order of `DECISIONS`. Raises `GenomeError`."""
+        """The genome, a layer a step: shape (layers, 11), in the order of `DECISIONS`.
+
+        Raises `GenomeError`.
+        """
         self._layers(genome)
         return np.array(genome, dtype=np.int64).reshape(-1, WIDTH)
 
     def describe(self, genome: Sequence[int]) -> list[str]:
-        """One line a layer, as in "Conv2D 64 3×3 /2 relu separable, + skip from layer 2". Raises `GenomeError`."""
+        """One line a layer, as in "Conv2D 64 3×3 /2 relu separable, + skip from layer 2".
+
+        Raises `GenomeError`.
+        """
         layers = self._layers(genome)
         _, effects = self._drawn(layers)
-        return [line(n, layer, effect) for n, (layer, effect) in enumerate(zip(layers, effects, strict=True), 1)]
+        return [
+            line(n, layer, effect)
+            for n, (layer, effect) in enumerate(zip(layers, effects, strict=True), 1)
+        ]
 
     def _layers(self, genome: Sequence[int]) -> list[Layer]:
         chain = split_genes(integers(genome))
         if not MIN_LAYERS <= len(chain) <= MAX_LAYERS or len(chain[-1]) != WIDTH:
             raise GenomeError(
-                f"a genome of the space 'layers' has {WIDTH} integers a layer and {MIN_LAYERS} to {MAX_LAYERS} layers, "
-                f"{MIN_LAYERS * WIDTH} to {MAX_LAYERS * WIDTH} integers in steps of {WIDTH}, but has {len(genome)}."
+                f"a genome of the space 'layers' has {WIDTH} integers a layer and {MIN_LAYERS} to "
+                f"{MAX_LAYERS} layers, "
+                f"{MIN_LAYERS * WIDTH} to {MAX_LAYERS * WIDTH} integers in steps of {WIDTH}, but "
+                f"has {len(genome)}."
             )
         return [read_layer(number, genes) for number, genes in enumerate(chain)]
 
@@ -229,6 +268,8 @@ class LayersSpace:
         return drawing.finish(), effects
 
 
-@lru_cache(maxsize=512)  # some 10 KB each: `mutate` decodes parent and child, and whoever takes the child decodes again
+@lru_cache(
+    maxsize=512
+)  # some 10 KB each: `mutate` decodes parent and child, and whoever takes the child decodes again
 def _network(space: LayersSpace, genome: Genome) -> Network:
     return space._drawn(space._layers(genome))[0]

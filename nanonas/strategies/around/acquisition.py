@@ -15,7 +15,9 @@ from nanonas.core import (
 Acquisition = Literal["ucb", "ei", "thompson"]
 
 
-def _ucb(mean: Floats, std: Floats, best: float, explore: float, rng: np.random.Generator) -> Floats:
+def _ucb(
+    mean: Floats, std: Floats, best: float, explore: float, rng: np.random.Generator
+) -> Floats:
     return mean - explore * std
 
 
@@ -27,7 +29,9 @@ def _ei(mean: Floats, std: Floats, best: float, explore: float, rng: np.random.G
     return -np.array(improvement)
 
 
-def _thompson(mean: Floats, std: Floats, best: float, explore: float, rng: np.random.Generator) -> Floats:
+def _thompson(
+    mean: Floats, std: Floats, best: float, explore: float, rng: np.random.Generator
+) -> Floats:
     drawn: Floats = mean + std * rng.standard_normal(len(mean))
     return drawn
 

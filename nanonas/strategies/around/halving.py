@@ -1,4 +1,6 @@
-"""Asynchronous successive halving: all train for little, the best of them for more, the best of those for all."""
+"""Asynchronous successive halving: all train for little, the best of them for more, the best of
+those for all.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +35,26 @@ _EARNED = 10  # promotions that must have come out before the predictor may deci
 class Halving:
     """Another strategy, whose candidates begin on the lowest rung of a ladder of budgets.
 
-    Whenever the best `1 / eta` of a rung, of those told so far, holds one that was not promoted yet, it is: the next
-    candidate goes on with its training under the next rung's budget. Else the wrapped strategy is asked. A promotion is
-    a candidate of its own and follows from what was told alone, so runs stay the same on any number of workers. The
-    wrapped strategy hears of every evaluation, when it needs to: a network that was promoted is there again, as good as
-    it has become. ASHA: Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
+    Whenever the best `1 / eta` of a rung, of those told so far, holds one that was not promoted
+    yet, it is: the next candidate goes on with its training under the next rung's budget. Else the
+    wrapped strategy is asked. A promotion is a candidate of its own and follows from what was told
+    alone, so runs stay the same on any number of workers. The wrapped strategy hears of every
+    evaluation, when it needs to: a network that was promoted is there again, as good as it has
+    become. ASHA: Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
 
-    With several objectives the order on a rung is that of NSGA-II, by non-domination and by room around (Schmucker et
-    al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed counts, and is not promoted.
+    With several objectives the order on a rung is that of NSGA-II, by non-domination and by room
+    around (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed
+    counts, and is not promoted.
 
-    Every promotion carries a prediction of the accuracy on its new rung, from the learning curve so far (`CurveModel`,
-    learnt from those that were promoted before). Once ten of them have come out, whichever ordered them better decides
-    who is promoted: the predicted accuracies or the measured ones.
+    Every promotion carries a prediction of the accuracy on its new rung, from the learning curve so
+    far (`CurveModel`, learnt from those that were promoted before). Once ten of them have come out,
+    whichever ordered them better decides who is promoted: the predicted accuracies or the measured
+    ones.
 
     Args:
         strategy: what is asked for new candidates, one that was told nothing yet.
-        rungs: the budgets, two or more, the smallest first; each but the first begins where the one before ends.
+        rungs: the budgets, two or more, the smallest first; each but the first begins where the one
+            before ends.
         eta: one of so many is promoted; 2 or more.
         objectives: one or more.
         lag: how many candidates may be in flight, the one that is asked for included; 1 or more.
@@ -65,22 +71,33 @@ class Halving:
     lag: int = 1
     opening: int = 0
     _next: int = 0  # the candidate that will be asked for after what was told
-    _held: list[Told] = field(default_factory=list, repr=False)  # what the wrapped strategy does not hear of yet
+    _held: list[Told] = field(
+        default_factory=list, repr=False
+    )  # what the wrapped strategy does not hear of yet
     _told: list[list[Told]] = field(default_factory=list, repr=False)  # rung by rung
-    _curves: dict[int, Curve] = field(default_factory=dict, repr=False)  # from the first epoch on, by number
-    _promoted: set[tuple[int, str]] = field(default_factory=set, repr=False)  # from which rung, and the network's key
+    _curves: dict[int, Curve] = field(
+        default_factory=dict, repr=False
+    )  # from the first epoch on, by number
+    _promoted: set[tuple[int, str]] = field(
+        default_factory=set, repr=False
+    )  # from which rung, and the network's key
 
     def __post_init__(self) -> None:
         if len(self.rungs) < 2:
-            raise ConfigError(f"successive halving needs two rungs or more, but has {len(self.rungs)}")
+            raise ConfigError(
+                f"successive halving needs two rungs or more, but has {len(self.rungs)}"
+            )
         for lower, upper in zip(self.rungs, self.rungs[1:], strict=False):
             if not lower.epochs == upper.begin < upper.epochs:
                 raise ConfigError(
-                    f"each rung begins where the one below ends, but one of {upper.begin} to {upper.epochs} epochs "
+                    f"each rung begins where the one below ends, but one of {upper.begin} to "
+                    f"{upper.epochs} epochs "
                     f"comes after {lower.epochs}"
                 )
         if self.eta < 2:
-            raise ConfigError(f"halving must be 2 or more, one of so many is promoted, but is {self.eta}")
+            raise ConfigError(
+                f"halving must be 2 or more, one of so many is promoted, but is {self.eta}"
+            )
         self._told = [[] for _ in self.rungs]
 
     def needs(self, number: int) -> int:
@@ -93,7 +110,9 @@ class Halving:
         promotion = self._promotion(pending) if number >= self.opening else None
         if promotion is not None:
             return promotion
-        own = self.strategy.ask(number, rng, [*(candidate for candidate, _ in self._held), *pending])
+        own = self.strategy.ask(
+            number, rng, [*(candidate for candidate, _ in self._held), *pending]
+        )
         return replace(own, budget=self.rungs[0]) if own.trained else own
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
@@ -140,12 +159,16 @@ class Halving:
         return None
 
     def _ordered(self, rung: int, model: CurveModel | None) -> list[Told]:
-        """Those on a rung that may be promoted, best first, by what a model expects if there is one."""
+        """Those on a rung that may be promoted, best first, by what a model expects if there is
+        one.
+        """
         told = [one for one in self._told[rung] if one[1].state is State.COMPLETE and one[1].curve]
         evaluations = [evaluation for _, evaluation in told]
         if model is not None:
             epochs = self.rungs[rung + 1].epochs
-            expected = [model.predict(self._curves[candidate.number], epochs)[0] for candidate, _ in told]
+            expected = [
+                model.predict(self._curves[candidate.number], epochs)[0] for candidate, _ in told
+            ]
             evaluations = [
                 replace(evaluation, metrics={**evaluation.metrics, "accuracy": accuracy})
                 for evaluation, accuracy in zip(evaluations, expected, strict=True)
@@ -171,7 +194,9 @@ class Halving:
         return model
 
     def _trusts(self, rung: int) -> bool:
-        """Whether the predictions ordered the promotions from a rung better than what was measured on it."""
+        """Whether the predictions ordered the promotions from a rung better than what was measured
+        on it.
+        """
         below = {candidate.number: evaluation for candidate, evaluation in self._told[rung]}
         promoted = [
             (candidate.proposal.predicted, below[candidate.proposal.resumes], evaluation)
@@ -207,29 +232,35 @@ def ladder(
     Args:
         top: the last rung, images as they are.
         number: of rungs, at most; those that would begin below one epoch are left out.
-        first_share: of the training images on the first rung, in (0, 1]; it grows geometrically to 1.
-        first_image_size: pixels a side on the first rung, at most `side`; it grows likewise. None: as they are.
+        first_share: of the training images on the first rung, in (0, 1]; it grows geometrically to
+            1.
+        first_image_size: pixels a side on the first rung, at most `side`; it grows likewise. None:
+            as they are.
         side: pixels of the images as they are; needed with `first_image_size`.
-        first_epochs: of the first rung, below the top's; epochs grow geometrically from there. None: as `eta` has it.
+        first_epochs: of the first rung, below the top's; epochs grow geometrically from there.
+            None: as `eta` has it.
 
     Raises:
         ConfigError: there are fewer than two rungs, or the image size is larger than the images.
     """
     if first_image_size is not None and first_image_size > side:
         raise ConfigError(
-            f"the first rung's images must be {side} pixels a side at most, as large as they are, but "
+            f"the first rung's images must be {side} pixels a side at most, as large as they are, "
+            "but "
             f"rung_image_size is {first_image_size}"
         )
     if first_epochs is not None and first_epochs >= top.epochs:
         raise ConfigError(
-            f"the first rung must be shorter than epochs = {top.epochs}, but rung_epochs is {first_epochs}; lower "
+            f"the first rung must be shorter than epochs = {top.epochs}, but rung_epochs is "
+            f"{first_epochs}; lower "
             "--rung-epochs or raise --epochs"
         )
     growth = eta if first_epochs is None else (top.epochs / first_epochs) ** (1 / (number - 1))
     epochs = sorted({max(1, round(top.epochs / growth**step)) for step in range(number)})
     if len(epochs) < 2:
         raise ConfigError(
-            f"successive halving needs two rungs of different length, but {number} rungs up to epochs = {top.epochs} "
+            f"successive halving needs two rungs of different length, but {number} rungs up to "
+            f"epochs = {top.epochs} "
             f"with halving = {eta} make one; raise --epochs or --rungs"
         )
     rungs: list[Budget] = []

@@ -1,4 +1,6 @@
-"""Children that begin with their parents' weights and train for less, and a few twins that show what this does."""
+"""Children that begin with their parents' weights and train for less, and a few twins that show
+what this does.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,21 @@ import numpy as np
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, Strategy
 from nanonas.errors import ConfigError
 
-_REDRAWS = 20  # of a child that was tried before: with other parents it would count as something new
+_REDRAWS = (
+    20  # of a child that was tried before: with other parents it would count as something new
+)
 
 
 @dataclass
 class Inheriting:
     """Another strategy, whose children inherit the weights of those parents that have some.
 
-    Which they are is known from what was told alone, so the same children inherit the same weights in every run. After
-    every so-many-th child that was trained to its end comes its twin: the same network, from scratch, under the study's
-    own budget, with the child as its parent; but not where another genome of that network was trained from scratch
-    before, for a study takes nothing twice. `predictors.audit.head_start` reads from the pairs what inheritance does
-    to the ranking. Inherited weights in an evolution: Real et al. 2017, https://arxiv.org/abs/1703.01041.
+    Which they are is known from what was told alone, so the same children inherit the same weights
+    in every run. After every so-many-th child that was trained to its end comes its twin: the same
+    network, from scratch, under the study's own budget, with the child as its parent; but not where
+    another genome of that network was trained from scratch before, for a study takes nothing twice.
+    `predictors.audit.head_start` reads from the pairs what inheritance does to the ranking.
+    Inherited weights in an evolution: Real et al. 2017, https://arxiv.org/abs/1703.01041.
 
     Args:
         strategy: whose children they are, one that was told nothing yet.
@@ -38,9 +43,13 @@ class Inheriting:
     audit_share: float = 0.1
     _weights: set[int] = field(default_factory=set, repr=False)  # numbers of those that have some
     _known: set[Genome] = field(default_factory=set, repr=False)  # that were trained
-    _scratch: set[str] = field(default_factory=set, repr=False)  # networks that were trained from scratch, by key
+    _scratch: set[str] = field(
+        default_factory=set, repr=False
+    )  # networks that were trained from scratch, by key
     _heirs: int = 0  # that were trained to their end
-    _twinless: list[Candidate] = field(default_factory=list, repr=False)  # heirs that are to have a twin, and have none
+    _twinless: list[Candidate] = field(
+        default_factory=list, repr=False
+    )  # heirs that are to have a twin, and have none
 
     def __post_init__(self) -> None:
         if not 0 <= self.audit_share <= 1:
@@ -57,14 +66,19 @@ class Inheriting:
         for heir in self._twinless:
             if heir.key not in asked:
                 return Proposal(heir.proposal.genome, (heir.number,))
-        known = {*self._known, *(candidate.proposal.genome for candidate in pending if candidate.trained)}
+        known = {
+            *self._known,
+            *(candidate.proposal.genome for candidate in pending if candidate.trained),
+        }
         own = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
             if own.genome not in known or not own.trained:
                 break
             own = self.strategy.ask(number, rng, pending)
         heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
-        return replace(own, budget=self.budget, inherits=heritage) if heritage and own.trained else own
+        return (
+            replace(own, budget=self.budget, inherits=heritage) if heritage and own.trained else own
+        )
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         proposal = candidate.proposal
@@ -74,7 +88,9 @@ class Inheriting:
             self._weights.add(candidate.number)
         if proposal.inherits and evaluation.state is State.COMPLETE:
             self._heirs += 1
-            chosen = floor(self._heirs * self.audit_share) > floor((self._heirs - 1) * self.audit_share)
+            chosen = floor(self._heirs * self.audit_share) > floor(
+                (self._heirs - 1) * self.audit_share
+            )
             if chosen and candidate.key not in self._scratch:
                 self._twinless.append(candidate)
         if proposal.from_scratch:

@@ -1,4 +1,6 @@
-"""Any strategy, with a predictor in front of it: many networks are proposed, the most promising one is trained."""
+"""Any strategy, with a predictor in front of it: many networks are proposed, the most promising one
+is trained.
+"""
 
 from __future__ import annotations
 
@@ -30,39 +32,46 @@ from nanonas.predictors.curves import CurveModel
 from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 from nanonas.predictors.surrogate import Model, finite
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 from nanonas.strategies.around.acquisition import ACQUISITIONS, Acquisition
 
 _LEAST = 4  # trained networks that a predictor can learn from
 _MUTANTS = 5  # their streams are apart from every candidate's
 _ENUMERABLE = 20_000  # genomes of a space that are all scored
-_AT_ONCE = 1_000_000  # pairs of a scored and a trained network: what the predictor compares for one candidate
+# pairs of a scored and a trained network: what the predictor compares for one candidate
+_AT_ONCE = 1_000_000
 
 
 @dataclass
 class Screened:
-    """Trains only what a predictor finds promising among many proposals of `strategy` and the neighbours of the best.
+    """Trains only what a predictor finds promising among many proposals of `strategy` and the
+    neighbours of the best.
 
-    The first `opening` candidates are the largest of a few random networks each: parameters and MACs are the best
-    scores that cost nothing (White et al. 2022, https://iclr-blog-track.github.io/2022/03/25/zero-cost-proxies/). From
-    then on, for every candidate, the predictor learns from all that was told and scores proposals of the wrapped
-    strategy, mutants of the best networks and fresh random ones; or the whole space, where it is small enough to
-    enumerate. The one with the best acquisition value is trained. What is pending counts as having come out as
-    predicted, so that candidates in flight at once stay apart (the "kriging believer" of Ginsbourger et al. 2010,
-    https://doi.org/10.1007/978-3-642-10701-6_6). Losses are `NormalScores`, so that no outlier steers the search.
-    A candidate that its stop rule has pruned is learnt from with the accuracy that its learning curve was heading for.
+    The first `opening` candidates are the largest of a few random networks each: parameters and
+    MACs are the best scores that cost nothing (White et al. 2022,
+    https://iclr-blog-track.github.io/2022/03/25/zero-cost-proxies/). From then on, for every
+    candidate, the predictor learns from all that was told and scores proposals of the wrapped
+    strategy, mutants of the best networks and fresh random ones; or the whole space, where it is
+    small enough to enumerate. The one with the best acquisition value is trained. What is pending
+    counts as having come out as predicted, so that candidates in flight at once stay apart (the
+    "kriging believer" of Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
+    Losses are `NormalScores`, so that no outlier steers the search. A candidate that its stop rule
+    has pruned is learnt from with the accuracy that its learning curve was heading for.
 
-    Every prediction is written into its proposal before the training. While those predictions order the networks no
-    better than chance, the predictor steps aside: the wrapped strategy is asked, and the predictions go on, so that the
-    predictor can earn its place again. Every twentieth candidate is the wrapped strategy's own in any case: among
-    candidates that were all chosen for looking good, the correlation says little.
+    Every prediction is written into its proposal before the training. While those predictions order
+    the networks no better than chance, the predictor steps aside: the wrapped strategy is asked,
+    and the predictions go on, so that the predictor can earn its place again. Every twentieth
+    candidate is the wrapped strategy's own in any case: among candidates that were all chosen for
+    looking good, the correlation says little.
 
     Args:
         predictor: makes a new one; what it has learnt is never a part of the state.
-        reads: what the predictor reads of a genome: `space.encode` or, a sequence model, `space.tokens`.
-        acquisition: what is minimised over the proposals. "ucb": mean - `explore` × deviation (Srinivas et al. 2010,
-            https://arxiv.org/abs/0912.3995); "ei": expected improvement (Jones et al. 1998,
-            https://doi.org/10.1023/A:1008306431147); "thompson": a draw from each network's own distribution.
+        reads: what the predictor reads of a genome: `space.encode` or, a sequence model,
+            `space.tokens`.
+        acquisition: what is minimised over the proposals. "ucb": mean - `explore` × deviation
+            (Srinivas et al. 2010, https://arxiv.org/abs/0912.3995); "ei": expected improvement
+            (Jones et al. 1998, https://doi.org/10.1023/A:1008306431147); "thompson": a draw from
+            each network's own distribution.
         explore: the weight of the deviation in "ucb", 0 or more.
         opening: how many candidates are trained before the predictor chooses; 4 or more.
         tournament: random networks of which the largest opens, 1 or more; 1 is a random opening.
@@ -71,13 +80,14 @@ class Screened:
         samples: how many random networks are scored.
         audit_every: each so-many-th candidate is the wrapped strategy's own; 0: none.
         allowed: whether a genome is within the limits; None: all are.
-        banned: whether a genome may not be proposed now, which may change from candidate to candidate; None: none is.
+        banned: whether a genome may not be proposed now, which may change from candidate to
+            candidate; None: none is.
 
     Raises:
         ConfigError: `opening` or another number is too small, or the acquisition is unknown.
     """
 
-    space: SearchSpace
+    space: Space
     strategy: Strategy
     predictor: Callable[[], Predictor]
     objective: Objective = field(default_factory=Objective)
@@ -94,16 +104,30 @@ class Screened:
     allowed: Callable[[Genome], bool] | None = None
     banned: Callable[[Genome], bool] | None = None
     _told: list[Told] = field(default_factory=list, repr=False)
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)  # nothing that could not be computed again
+    _cache: dict[Any, Any] = field(
+        default_factory=dict, repr=False
+    )  # nothing that could not be computed again
 
     def __post_init__(self) -> None:
-        least = {"opening": _LEAST, "tournament": 1, "proposals": 1, "elite": 0, "mutants": 0, "samples": 0}
+        least = {
+            "opening": _LEAST,
+            "tournament": 1,
+            "proposals": 1,
+            "elite": 0,
+            "mutants": 0,
+            "samples": 0,
+        }
         for name, value in {**least, "audit_every": 0, "explore": 0}.items():
             if getattr(self, name) < value:
-                raise ConfigError(f"{name} must be {value} or more for a screened search, but is {getattr(self, name)}")
+                raise ConfigError(
+                    f"{name} must be {value} or more for a screened search, but is "
+                    f"{getattr(self, name)}"
+                )
         if self.acquisition not in ACQUISITIONS:
             known = ", ".join(ACQUISITIONS)
-            raise ConfigError(f"acquisition is {self.acquisition!r}, which is unknown; known are {known}")
+            raise ConfigError(
+                f"acquisition is {self.acquisition!r}, which is unknown; known are {known}"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
@@ -117,33 +141,50 @@ class Screened:
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         predicted = candidate.proposal.predicted
         if candidate.proposal.resumes is not None:  # somebody else's prediction, of what goes on
-            candidate, predicted = replace(candidate, proposal=replace(candidate.proposal, predicted=None)), None
+            candidate, predicted = (
+                replace(candidate, proposal=replace(candidate.proposal, predicted=None)),
+                None,
+            )
         self._told.append((candidate, evaluation))
         if candidate.number < self.opening or (predicted is not None and predicted.chosen):
-            candidate = replace(candidate, asked_after=0)  # to the wrapped strategy no answer to what it knew
+            candidate = replace(
+                candidate, asked_after=0
+            )  # to the wrapped strategy no answer to what it knew
         self.strategy.tell(candidate, evaluation)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         own = self.strategy.ask(number, rng, pending)
         losses = self._losses(self._told)
         known = int(np.isfinite(losses).sum())
-        if number < self.opening and (known or not len(losses)):  # when all fail, the wrapped strategy knows what to do
+        if number < self.opening and (
+            known or not len(losses)
+        ):  # when all fail, the wrapped strategy knows what to do
             own = self._largest(own, rng)
         if known < _LEAST:
             return own
         model = self._fitted(losses, pending)
         by_turns = self.audit_every > 0 and number % self.audit_every == self.audit_every - 1
         if number < self.opening or by_turns or self.aside:
-            return replace(own, predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False))
+            return replace(
+                own,
+                predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False),
+            )
         options, features = self._options(number, rng, pending, known)
-        values = ACQUISITIONS[self.acquisition](*model.expected(features), model.best, self.explore, rng)
-        taken = {self._key(candidate.proposal.genome) for candidate in (*(c for c, _ in self._told), *pending)}
+        values = ACQUISITIONS[self.acquisition](
+            *model.expected(features), model.best, self.explore, rng
+        )
+        taken = {
+            self._key(candidate.proposal.genome)
+            for candidate in (*(c for c, _ in self._told), *pending)
+        }
         for place in np.argsort(values, kind="stable"):
             genome = options[place].genome
             if self._key(genome) not in taken and self._may(genome):
                 option: Proposal = options[place]
                 return replace(option, predicted=model.prediction(features[[place]], chosen=True))
-        return replace(own, predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False))
+        return replace(
+            own, predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False)
+        )
 
     @property
     def trust(self) -> Correlation | None:
@@ -161,7 +202,7 @@ class Screened:
             return False
         return self.allowed is None or self.allowed(genome)
 
-    # --- what is scored -----------------------------------------------------------------------------------------------
+    # --- what is scored ---------------------------------------------------------------------------
 
     def _largest(self, own: Proposal, rng: np.random.Generator) -> Proposal:
         """A random network that is larger than `tournament - 1` others, of those that are allowed."""
@@ -194,17 +235,24 @@ class Screened:
         return options, self._stacked(rows)
 
     def _everything(self) -> tuple[list[Proposal], Floats] | None:
-        """The whole space within the limits, each network once, where it is small enough to enumerate."""
+        """The whole space within the limits, each network once, where it is small enough to
+        enumerate.
+        """
         if "everything" not in self._cache:
             genomes = getattr(self.space, "genomes", None)
             some = [] if genomes is None else list(islice(genomes(), _ENUMERABLE + 1))
             self._cache["everything"] = None
             if 0 < len(some) <= _ENUMERABLE:
                 distinct = {self._key(genome): genome for genome in reversed(some)}.values()
-                fitting = [genome for genome in distinct if self.allowed is None or self.allowed(genome)]
+                fitting = [
+                    genome for genome in distinct if self.allowed is None or self.allowed(genome)
+                ]
                 rows = [self._row(genome) for genome in fitting]
                 if fitting:
-                    self._cache["everything"] = [Proposal(genome) for genome in fitting], self._stacked(rows)
+                    self._cache["everything"] = (
+                        [Proposal(genome) for genome in fitting],
+                        self._stacked(rows),
+                    )
         found: tuple[list[Proposal], Floats] | None = self._cache["everything"]
         return found
 
@@ -221,9 +269,11 @@ class Screened:
         return list(best.values())[: self.elite]
 
     def _children(self, parent: Candidate) -> tuple[list[Proposal], list[Any]]:
-        """Mutants of one network, one edit away mostly: the same whenever it is asked, so that they are read once.
+        """Mutants of one network, one edit away mostly: the same whenever it is asked, so that they
+        are read once.
 
-        Each time that a child of it has been trained there are some more, so that they never run out.
+        Each time that a child of it has been trained there are some more, so that they never run
+        out.
         """
         trained = sum(parent.number in candidate.proposal.parents for candidate, _ in self._told)
         children, rows = self._cache.setdefault(("children", parent.number), ([], []))
@@ -235,7 +285,7 @@ class Screened:
         wanted = self.mutants + 2 * trained
         return children[:wanted], rows[:wanted]
 
-    # --- what is learnt -----------------------------------------------------------------------------------------------
+    # --- what is learnt ---------------------------------------------------------------------------
 
     def _losses(self, told: Sequence[Told]) -> Floats:
         """Of n candidates, shape (n,); infinite where nothing was measured."""
@@ -261,10 +311,15 @@ class Screened:
         key = len(losses), tuple(pending)
         if self._cache.get("model", (None,))[0] != key:
             rows = self._cache.setdefault("told", [])
-            rows += [self._row(candidate.proposal.genome) for candidate, _ in self._told[len(rows) :]]
+            rows += [
+                self._row(candidate.proposal.genome) for candidate, _ in self._told[len(rows) :]
+            ]
             losses = finite(losses)
             scores = NormalScores.of(losses)
-            believed = [c.proposal.predicted.mean if c.proposal.predicted else np.median(losses) for c in pending]
+            believed = [
+                c.proposal.predicted.mean if c.proposal.predicted else np.median(losses)
+                for c in pending
+            ]
             rows = [*rows, *(self._row(candidate.proposal.genome) for candidate in pending)]
             n, predictor = self._begun(rows)
             if n < len(rows):
@@ -274,7 +329,8 @@ class Screened:
         return model
 
     def _begun(self, rows: Sequence[Any]) -> tuple[int, Predictor]:
-        """A predictor fitted to the first n that were told: anew after every tenth of it, for what takes long to learn.
+        """A predictor fitted to the first n that were told: anew after every tenth of it, for what
+        takes long to learn.
 
         It depends on how much was told alone, not on who asked for what in between.
         """
@@ -307,4 +363,5 @@ class Screened:
         return key
 
 
-# What is minimised, of (mean, deviation, best score so far, exploration, rng); scores, so lower is better.
+# What is minimised, of (mean, deviation, best score so far, exploration, rng); scores, so lower is
+# better.

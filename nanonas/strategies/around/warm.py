@@ -1,4 +1,6 @@
-"""A warm start: many networks are only scored, and the most promising become a strategy's first generation."""
+"""A warm start: many networks are only scored, and the most promising become a strategy's first
+generation.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,14 @@ import numpy as np
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Strategy
 from nanonas.errors import ConfigError
 from nanonas.maths.ranks import mean_ranks
-from nanonas.spaces.base import SearchSpace
+from nanonas.spaces.base import Space
 
-# By benchmarks/scores.py counts order networks as well as any score; naswot is there so that not only size counts, and
-# costs nothing in order: tau .22 and .28 with it, .27 and .30 for parameters alone, each ± .09.
+# By benchmarks/scores.py counts order networks as well as any score; naswot is there so that not
+# only size counts, and costs nothing in order: tau .22 and .28 with it, .27 and .30 for parameters
+# alone, each ± .09.
 SCORES = ("naswot", "params", "macs")
-"""What the pool is ranked by: metrics of a scored candidate, and "params", "macs" and "depth" of its network."""
+"""What the pool is ranked by: metrics of a scored candidate, and "params", "macs" and "depth" of
+its network."""
 
 _COSTS = ("params", "macs", "depth")
 _UNTRAINED = Budget(epochs=0)
@@ -23,27 +27,30 @@ _UNTRAINED = Budget(epochs=0)
 
 @dataclass
 class WarmStart:
-    """Another strategy, whose first generation is the best of a larger random pool by what costs next to nothing.
+    """Another strategy, whose first generation is the best of a larger random pool by what costs
+    next to nothing.
 
-    Candidates 0 … pool - 1 are random and only scored. The next `first` ones are some of their networks again, those
-    with the best mean rank and a few others, trained. From there on the strategy asks, with its own numbering,
-    and hears only of what was trained. The pool belongs to its generation 0. A search warmed up by zero-cost scores:
-    Abdelfattah et al. 2021, https://arxiv.org/abs/2101.08134, section 5.
+    Candidates 0 … pool - 1 are random and only scored. The next `first` ones are some of their
+    networks again, those with the best mean rank and a few others, trained. From there on the
+    strategy asks, with its own numbering, and hears only of what was trained. The pool belongs to
+    its generation 0. A search warmed up by zero-cost scores: Abdelfattah et al. 2021,
+    https://arxiv.org/abs/2101.08134, section 5.
 
     Args:
         strategy: what goes on after the pool, one that was told nothing yet.
         pool: how many are scored, 1 or more.
         first: how many of them are trained, the strategy's first generation.
         by: what they are ranked by; more is better. What a candidate lacks ranks last.
-        top_share: the part of the first generation that is the best of the pool, in [0, 1]; the others are the pool's
-            first by number, which is a random choice, so that a score that misleads here does not lead everywhere.
+        top_share: the part of the first generation that is the best of the pool, in [0, 1]; the
+            others are the pool's first by number, which is a random choice, so that a score that
+            misleads here does not lead everywhere.
 
     Raises:
         ConfigError: a number is out of its range.
     """
 
     strategy: Strategy
-    space: SearchSpace
+    space: Space
     pool: int
     first: int
     by: Sequence[str] = SCORES
@@ -53,7 +60,8 @@ class WarmStart:
     def __post_init__(self) -> None:
         if min(self.pool, self.first) < 1:
             raise ConfigError(
-                f"pool and first must be 1 or more for a warm start, but are {self.pool} and {self.first}"
+                f"pool and first must be 1 or more for a warm start, but are {self.pool} and "
+                f"{self.first}"
             )
         if not 0 <= self.top_share <= 1:
             raise ConfigError(f"top_share must lie in [0, 1], but is {self.top_share}")
@@ -77,14 +85,23 @@ class WarmStart:
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         if candidate.number >= self.pool:
-            self.strategy.tell(self._own(candidate), replace(evaluation, number=evaluation.number - self.pool))
-        elif evaluation.state is State.COMPLETE and candidate.key not in {scored.key for scored, _ in self._scored}:
+            self.strategy.tell(
+                self._own(candidate), replace(evaluation, number=evaluation.number - self.pool)
+            )
+        elif evaluation.state is State.COMPLETE and candidate.key not in {
+            scored.key for scored, _ in self._scored
+        }:
             network = self.space.decode(candidate.proposal.genome)
-            known = {**evaluation.metrics, **{name: float(getattr(network, name)) for name in _COSTS}}
+            known = {
+                **evaluation.metrics,
+                **{name: float(getattr(network, name)) for name in _COSTS},
+            }
             self._scored.append((candidate, tuple(known.get(name, -np.inf) for name in self.by)))
 
     def _chosen(self) -> list[Candidate]:
-        """The first generation, as far as the pool has it: the best, best first, then the others by number."""
+        """The first generation, as far as the pool has it: the best, best first, then the others by
+        number.
+        """
         if not self._scored:
             return []
         ranks = mean_ranks(np.array([values for _, values in self._scored]))
@@ -93,7 +110,9 @@ class WarmStart:
         return [self._scored[place][0] for place in [*best, *others][: self.first]]
 
     def _own(self, candidate: Candidate) -> Candidate:
-        """A trained candidate as the strategy numbers it; to the strategy those of the pool are nobody's parents."""
+        """A trained candidate as the strategy numbers it; to the strategy those of the pool are
+        nobody's parents.
+        """
         own = candidate.number - self.pool
         return replace(
             candidate,

@@ -1,22 +1,28 @@
-"""A child begins with its parents' weights and, where that is possible, computes what its first parent computed.
+"""A child begins with its parents' weights and, where that is possible, computes what its first
+parent computed.
 
 Net2Net (Chen et al. 2016, https://arxiv.org/abs/1511.05641) and network morphism (Wei et al. 2016,
-https://arxiv.org/abs/1603.01670), without a case for each edit. Every channel that a parent computes has a number, and
-equal numbers are equal functions of the image in eval mode. The child's nodes are walked in order; of each channel it
-is known which number it has, its origin, and whether it is exactly that. A node that has a counterpart takes its
-weights, whose rows and columns are found by these numbers:
+https://arxiv.org/abs/1603.01670), without a case for each edit. Every channel that a parent
+computes has a number, and equal numbers are equal functions of the image in eval mode. The child's
+nodes are walked in order; of each channel it is known which number it has, its origin, and whether
+it is exactly that. A node that has a counterpart takes its weights, whose rows and columns are
+found by these numbers:
 
-- Channels that are there several times (a wider layer has replicas of its old channels) share the outgoing weights.
+- Channels that are there several times (a wider layer has replicas of its old channels) share the
+outgoing weights.
   The shares are drawn, so that replicas part as soon as they are trained; their sum is exact.
 - Channels that the counterpart did not read (of a new concat) get zeros as outgoing weights.
-- A kernel grows by zeros around it and shrinks to its centre. A depthwise and a 1×1 convolution become one
+- A kernel grows by zeros around it and shrinks to its centre. A depthwise and a 1×1 convolution
+become one
   convolution, and a norm that is gone goes into the weights before it.
-- A new node becomes the identity if it can (stride 1, no narrower); a new branch that ends in an add becomes zero
+- A new node becomes the identity if it can (stride 1, no narrower); a new branch that ends in an
+add becomes zero
   instead, unless the identity preserves more. What can be neither stays as initialised.
 
-What cannot be preserved: anything removed but a dropout or a norm behind weights; a new add of two things that are
-there already, without a projection between; another stride, pool or activation; narrower layers; a new activation that
-is no identity on what it gets. Weights are taken all the same, by position where origins do not tell.
+What cannot be preserved: anything removed but a dropout or a norm behind weights; a new add of two
+things that are there already, without a projection between; another stride, pool or activation;
+narrower layers; a new activation that is no identity on what it gets. Weights are taken all the
+same, by position where origins do not tell.
 """
 
 from __future__ import annotations
@@ -34,21 +40,25 @@ from nanonas.training.inheritance.walk import FRESH, Step, best_walk
 from nanonas.training.modules import NetworkModule
 
 SHARES = (0.3, 0.7)  # of outgoing weights between replicas, before they are normalised
-TINY = 1e-30  # the bias of what is zero: it adds nothing to anything, but unlike at 0 a ReLU has a gradient there
+# the bias of what is zero: it adds nothing to anything, but unlike at 0 a ReLU has a gradient there
+TINY = 1e-30
 
 
-def inherit(module: NetworkModule, parents: Sequence[Parent], images: Tensor | None = None) -> Inherited:
-    """Writes the parents' weights into a freshly initialised child; what nobody has stays as initialised.
+def inherit(
+    module: NetworkModule, parents: Sequence[Parent], images: Tensor | None = None
+) -> Inherited:
+    """Writes the parents' weights into a freshly initialised child; what nobody has stays as
+    initialised.
 
-    Deterministic, without the global generator. A node takes from the first parent that has the same node, else from
-    the first that has one like it.
+    Deterministic, without the global generator. A node takes from the first parent that has the
+    same node, else from the first that has one like it.
 
     Args:
         module: the child, on any device.
         parents: the one whose function is to be preserved first.
-        images: normalised training images, shape (B, C, H, W), on the module's device. Norms that begin as the
-            identity take the statistics of what they read from them, so that they are nearly the identity in training
-            too; None: in training they begin by whitening.
+        images: normalised training images, shape (B, C, H, W), on the module's device. Norms that
+            begin as the identity take the statistics of what they read from them, so that they are
+            nearly the identity in training too; None: in training they begin by whitening.
 
     Raises:
         RunError: tensors of a parent are missing or do not fit its network.
@@ -71,20 +81,23 @@ def inherit(module: NetworkModule, parents: Sequence[Parent], images: Tensor | N
     return Inherited(taken, len(module.state_dict()), elements / total, walk.preserved)
 
 
-# --- what the parents compute -------------------------------------------------------------------------------------
+# --- what the parents compute ---------------------------------------------------------------------
 
 
-# --- what the child can take --------------------------------------------------------------------------------------
+# --- what the child can take ----------------------------------------------------------------------
 
 
-# --- a walk through the child -------------------------------------------------------------------------------------
+# --- a walk through the child ---------------------------------------------------------------------
 
 
-# --- writing ------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def _write(module: nn.Module, step: Step, generator: torch.Generator) -> tuple[int, int]:
-    """Writes what a step says. Returns how many tensors, and elements of parameters, are the source's."""
+    """Writes what a step says.
+
+    Returns how many tensors, and elements of parameters, are the source's.
+    """
     parameters = dict(module.named_parameters())
     if step.source is None:
         for name, parameter in parameters.items():
@@ -112,7 +125,9 @@ def _write(module: nn.Module, step: Step, generator: torch.Generator) -> tuple[i
     return taken, elements
 
 
-def _weight(fresh: Tensor, source: Tensor, step: Step, generator: torch.Generator) -> tuple[Tensor, int]:
+def _weight(
+    fresh: Tensor, source: Tensor, step: Step, generator: torch.Generator
+) -> tuple[Tensor, int]:
     """A weight (m', n', ...) from one of (m, n, ...), and how many elements a row are the source's."""
     kernel = fresh.shape[2] if fresh.dim() == 4 else 1
     source = source if source.dim() == 4 else source[:, :, None, None]
@@ -121,7 +136,9 @@ def _weight(fresh: Tensor, source: Tensor, step: Step, generator: torch.Generato
     area = min(kernel, source.shape[2]) ** 2
     if step.columns is None:
         weight = F.pad(weight, [grow] * 4)  # a negative padding cuts
-        return torch.where((rows >= 0)[:, None, None, None], weight, fresh.reshape(weight.shape)), area
+        return torch.where(
+            (rows >= 0)[:, None, None, None], weight, fresh.reshape(weight.shape)
+        ), area
     columns = torch.from_numpy(step.columns)
     shares = _shares(step.columns, len(rows), generator) * (columns >= 0)
     weight = F.pad(weight[:, columns.clamp(min=0)] * shares[:, :, None, None], [grow] * 4)
@@ -130,7 +147,10 @@ def _weight(fresh: Tensor, source: Tensor, step: Step, generator: torch.Generato
 
 
 def _shares(columns: Integers, rows: int, generator: torch.Generator) -> Tensor:
-    """Between channels with the same column: random shares of its weight, with the sum 1. Shape (rows, channels)."""
+    """Between channels with the same column: random shares of its weight, with the sum 1.
+
+    Shape (rows, channels).
+    """
     _, group, count = np.unique(columns, return_inverse=True, return_counts=True)
     if count.max() == 1:
         return torch.ones(rows, len(columns))

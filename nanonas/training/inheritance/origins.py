@@ -15,7 +15,9 @@ ZERO, NEW = -1, -2  # origins of channels: constantly zero; nobody's
 
 
 class Terms:
-    """Numbers for what the parents compute, channel by channel: equal numbers, equal functions of the image."""
+    """Numbers for what the parents compute, channel by channel: equal numbers, equal functions of
+    the image.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, tuple[int, ...]], int] = {}
@@ -28,7 +30,9 @@ class Terms:
         return np.arange(self._count - channels, self._count)
 
     def computed(self, node: Node, inputs: Sequence[Integers], learn: bool = False) -> Integers:
-        """What a node without weights makes of channels; `NEW` where it is not known and not to be learnt."""
+        """What a node without weights makes of channels; `NEW` where it is not known and not to be
+        learnt.
+        """
         if node.op == "dropout":
             return inputs[0]
         if node.op == "concat":
@@ -68,7 +72,9 @@ def origins(network: Network, terms: Terms, image: Integers) -> dict[str, Intege
     origins = {"input": image}
     for node in network.nodes:
         if node.op in (*CHANNELWISE, "add", "concat", "zero"):
-            origins[node.name] = terms.computed(node, [origins[name] for name in node.inputs], learn=True)
+            origins[node.name] = terms.computed(
+                node, [origins[name] for name in node.inputs], learn=True
+            )
         else:
             origins[node.name] = terms.draw(node.shape[0])
     return origins

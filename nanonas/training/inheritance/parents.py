@@ -34,7 +34,8 @@ class Inherited:
     tensors: int  # of the child's tensors, how many took something from a parent
     of: int  # tensors that the child has
     share: float  # of its parameters, in [0, 1], that are a parent's
-    preserved: bool  # the child provably computes what its first parent computes, in eval mode, up to rounding
+    # the child provably computes what its first parent computes, in eval mode, up to rounding
+    preserved: bool
 
 
 def check_parent(parent: Parent, who: str) -> None:
@@ -44,7 +45,8 @@ def check_parent(parent: Parent, who: str) -> None:
             if tensor is None or tuple(tensor.shape) != shape:
                 found = "nothing" if tensor is None else f"the shape {tuple(tensor.shape)}"
                 raise RunError(
-                    f"the weights of {who} have {found} for {f'{node.name}.{name}'!r}, where its network has the "
+                    f"the weights of {who} have {found} for {f'{node.name}.{name}'!r}, where its "
+                    "network has the "
                     f"shape {shape}; inherit from another network, or train this one again"
                 )
 
@@ -65,7 +67,13 @@ def tensor_shapes(node: Node) -> dict[str, Shape]:
 
 def grouping(conv: Node) -> str:
     groups = conv.number("groups")
-    return "full" if groups == 1 else "depthwise" if groups == conv.input_shapes[0][0] == conv.shape[0] else "grouped"
+    return (
+        "full"
+        if groups == 1
+        else "depthwise"
+        if groups == conv.input_shapes[0][0] == conv.shape[0]
+        else "grouped"
+    )
 
 
 def fits(young: Node, old: Node) -> bool:

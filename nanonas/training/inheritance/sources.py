@@ -40,7 +40,11 @@ class Old:
     @staticmethod
     def of(parent: Parent, child: Network, terms: Terms, image: Integers) -> Old:
         network = parent.network
-        seen = image if network.input_shape == child.input_shape else terms.draw(network.input_shape[0])
+        seen = (
+            image
+            if network.input_shape == child.input_shape
+            else terms.draw(network.input_shape[0])
+        )
         return Old(parent, origins(network, terms, seen), align(network, child))
 
     def source(self, name: str, young: Node) -> Source:
@@ -62,9 +66,15 @@ class Old:
             and before.number("kernel") <= young.number("kernel")
             and not before["bias"]
         ):
-            reads, kernel, stride = self.origins[before.inputs[0]], before.number("kernel"), before.number("stride")
+            reads, kernel, stride = (
+                self.origins[before.inputs[0]],
+                before.number("kernel"),
+                before.number("stride"),
+            )
             tensors = partial(_composed, partial(self._tensors, before), tensors)
-        foldable = node.op in ("conv", "dense") and "bias" in tensor_shapes(young) and len(behind) == 1
+        foldable = (
+            node.op in ("conv", "dense") and "bias" in tensor_shapes(young) and len(behind) == 1
+        )
         if foldable and behind[0].op == "norm" and behind[0].name in self.alignment.gone:
             gives, biased = self.origins[behind[0].name], True
             tensors = partial(_folded, tensors, partial(self._tensors, behind[0]))

@@ -15,10 +15,21 @@ from nanonas.core import Integers
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Node
 from nanonas.training.inheritance.origins import NEW, ZERO, Terms
-from nanonas.training.inheritance.parents import CHANNELWISE, EPS, WEIGHTED, Parent, Tensors, grouping, tensor_shapes
+from nanonas.training.inheritance.parents import (
+    CHANNELWISE,
+    EPS,
+    WEIGHTED,
+    Parent,
+    Tensors,
+    grouping,
+    tensor_shapes,
+)
 from nanonas.training.inheritance.sources import Old, Source, sources
 
-NOTHING, FRESH = -1, -2  # instead of a row or column of a parent's weight: zeros; what was initialised
+NOTHING, FRESH = (
+    -1,
+    -2,
+)  # instead of a row or column of a parent's weight: zeros; what was initialised
 TRIES = 8  # of another choice for a new branch: a walk takes 1 ms for 30 nodes, but 20 for 200
 
 
@@ -40,12 +51,17 @@ class Step:
 
     source: Source | None  # None: they become zero
     rows: Integers  # for each output channel, the source's
-    columns: Integers | None = None  # for each input channel, the source's; None where each channel is by itself
+    columns: Integers | None = (
+        None  # for each input channel, the source's; None where each channel is by itself
+    )
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """How all nodes get their weights, and what comes of it. What has no step stays as initialised."""
+    """How all nodes get their weights, and what comes of it.
+
+    What has no step stays as initialised.
+    """
 
     zeroed: frozenset[str]
     steps: Mapping[str, Step]
@@ -55,7 +71,9 @@ class _Walk:
 
 
 def best_walk(child: Network, parents: Sequence[Parent]) -> _Walk:
-    """New branches are zero, one after the other the identity instead where more channels become exact by that."""
+    """New branches are zero, one after the other the identity instead where more channels become
+    exact by that.
+    """
     terms = Terms()
     image = terms.draw(child.input_shape[0])
     olds = [Old.of(parent, child, terms, image) for parent in parents]
@@ -107,13 +125,18 @@ def _walk(
 ) -> _Walk:
     values = {"input": _Value(image, np.full(len(image), True))}
     steps: dict[str, Step] = {}
-    untouched = {name for end in zeroed for name in branches[end]}  # they get gradients once the end is not zero
+    untouched = {
+        name for end in zeroed for name in branches[end]
+    }  # they get gradients once the end is not zero
     for node in child.nodes:
         inputs, source = [values[name] for name in node.inputs], sources.get(node.name)
         step: Step | None = None
         if node.op in WEIGHTED:
             if node.name in zeroed:
-                step, value = Step(None, np.empty(0, dtype=np.int64)), _Value.all(node.shape[0], ZERO)
+                step, value = (
+                    Step(None, np.empty(0, dtype=np.int64)),
+                    _Value.all(node.shape[0], ZERO),
+                )
             elif source is not None:
                 step, value = _taken(node, inputs[0], source)
             elif node.name in untouched:
@@ -126,9 +149,13 @@ def _walk(
         if step is not None:
             steps[node.name] = step
     output = values[child.nodes[-1].name]
-    norms = [node.name for node in child.nodes if node.op == "norm" and _is_made_up(steps.get(node.name))]
+    norms = [
+        node.name for node in child.nodes if node.op == "norm" and _is_made_up(steps.get(node.name))
+    ]
     preserved = np.array_equal(output.origin, wanted) and bool(output.exact.all())
-    return _Walk(zeroed, steps, norms, preserved, sum(int(value.exact.sum()) for value in values.values()))
+    return _Walk(
+        zeroed, steps, norms, preserved, sum(int(value.exact.sum()) for value in values.values())
+    )
 
 
 def _is_made_up(step: Step | None) -> bool:
@@ -136,7 +163,9 @@ def _is_made_up(step: Step | None) -> bool:
 
 
 def _passed(node: Node, inputs: Sequence[_Value], source: Source | None, terms: Terms) -> _Value:
-    """What a node without weights makes of its inputs; where no parent does so, as if its counterpart did."""
+    """What a node without weights makes of its inputs; where no parent does so, as if its
+    counterpart did.
+    """
     origin = terms.computed(node, [value.origin for value in inputs])
     if node.op == "concat":
         return _Value(origin, np.concatenate([value.exact for value in inputs]))
@@ -167,13 +196,18 @@ def _taken(node: Node, x: _Value, source: Source) -> tuple[Step, _Value]:
         return Step(source, rows), _Value(origin, (found & x.exact & fits) | (origin == ZERO))
     columns, whole = _columns(x, source.reads)
     rows = np.arange(node.shape[0]) % len(source.gives)
-    return Step(source, rows, columns), _Value(source.gives[rows], np.full(len(rows), whole and fits))
+    return Step(source, rows, columns), _Value(
+        source.gives[rows], np.full(len(rows), whole and fits)
+    )
 
 
 def _identity(node: Node, x: _Value) -> tuple[Step | None, _Value]:
-    """The step that makes a node the identity, or None where it cannot be or has nothing to hand on."""
+    """The step that makes a node the identity, or None where it cannot be or has nothing to hand
+    on.
+    """
     each = node.op == "norm" or (node.op == "conv" and grouping(node) == "depthwise")
-    # one channel of those that are the same, each with its share, so that a projection can undo a widening
+    # one channel of those that are the same, each with its share, so that a projection can undo a
+    # widening
     keys = [*zip(x.origin.tolist(), x.exact.tolist(), strict=True)]
     first = {key if key[0] >= 0 and not each else place: place for place, key in enumerate(keys)}
     kept = np.array([*first.values()])
@@ -191,15 +225,24 @@ def _identity(node: Node, x: _Value) -> tuple[Step | None, _Value]:
 
 
 def _unit(op: str, channels: int, each: bool) -> Tensors:
-    """The tensors of an identity: of a norm, or of weights (of a depthwise convolution where `each`)."""
+    """The tensors of an identity: of a norm, or of weights (of a depthwise convolution where
+    `each`).
+    """
     zeros, ones = torch.zeros(channels), torch.ones(channels)
     if op == "norm":
-        return {"weight": torch.sqrt(ones + EPS), "bias": zeros, "running_mean": zeros, "running_var": ones}
+        return {
+            "weight": torch.sqrt(ones + EPS),
+            "bias": zeros,
+            "running_mean": zeros,
+            "running_var": ones,
+        }
     return {"weight": ones[:, None, None, None] if each else torch.eye(channels), "bias": zeros}
 
 
 def _places(origin: Integers, reads: Integers) -> Integers:
-    """Where each channel stands in `reads`: at its own place if it can, else in turns; -1 where it does not."""
+    """Where each channel stands in `reads`: at its own place if it can, else in turns; -1 where it
+    does not.
+    """
     where: dict[int, list[int]] = {}
     for place, number in enumerate(reads.tolist()):
         where.setdefault(number, []).append(place)
@@ -208,20 +251,26 @@ def _places(origin: Integers, reads: Integers) -> Integers:
     for channel, number in enumerate(origin.tolist()):
         if number in where:
             own = channel % len(reads)
-            places[channel] = own if reads[own] == number else where[number][turns[number] % len(where[number])]
+            places[channel] = (
+                own if reads[own] == number else where[number][turns[number] % len(where[number])]
+            )
             turns[number] += 1
     return places
 
 
 def _rows(x: _Value, reads: Integers) -> tuple[Integers, NDArray[np.bool_]]:
-    """Of each channel by itself, the one of the source that it is like, and whether it has its very origin."""
+    """Of each channel by itself, the one of the source that it is like, and whether it has its very
+    origin.
+    """
     places, own = _places(x.origin, reads), np.arange(len(x.origin)) % len(reads)
     free = (x.origin != ZERO) & ~np.isin(own, places)
     return np.where(places >= 0, places, np.where(free, own, FRESH)), places >= 0
 
 
 def _columns(x: _Value, reads: Integers) -> tuple[Integers, bool]:
-    """Which column of the source's weight each channel takes, and whether all are taken by what they were made for."""
+    """Which column of the source's weight each channel takes, and whether all are taken by what
+    they were made for.
+    """
     places, own = _places(x.origin, reads), np.arange(len(x.origin)) % len(reads)
     found = places >= 0
     columns = np.where((x.origin == ZERO) & ~found, FRESH, NOTHING)

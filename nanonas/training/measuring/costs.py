@@ -13,7 +13,8 @@ from nanonas.training.modules import build_module
 
 @dataclass(frozen=True)
 class Costs:
-    """What is measured of a candidate before it is trained, and what it may come to at most; None = no limit.
+    """What is measured of a candidate before it is trained, and what it may come to at most; None =
+    no limit.
 
     A limit asks for its measurement.
     """
@@ -24,7 +25,9 @@ class Costs:
     max_memory_mb: float | None = None  # MiB
 
     def measure(self, network: Network, device: str) -> dict[str, float]:
-        """What is asked for, for one image: "latency" with "latency_low" and "latency_high" in ms, "memory" in MiB."""
+        """What is asked for, for one image: "latency" with "latency_low" and "latency_high" in ms,
+        "memory" in MiB.
+        """
         found: dict[str, float] = {}
         if not (self._timed or self._weighed):
             return found

@@ -33,17 +33,23 @@ class Latency:
 
 
 @torch.inference_mode()
-def latency(module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5) -> Latency:
-    """How long a forward pass of `batch_size` images of `input_shape` (C, H, W) takes, warm, in float32.
+def latency(
+    module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5
+) -> Latency:
+    """How long a forward pass of `batch_size` images of `input_shape` (C, H, W) takes, warm, in
+    float32.
 
-    Repeats for about `seconds`, at least 10 times, in eval mode; moves the module to the device. On a CPU with one
-    thread, so that figures of several networks can be compared; leaves it at that. The interval is that of these
-    repetitions, here and now; a machine that is busier in an hour has another median then.
+    Repeats for about `seconds`, at least 10 times, in eval mode; moves the module to the device. On
+    a CPU with one thread, so that figures of several networks can be compared; leaves it at that.
+    The interval is that of these repetitions, here and now; a machine that is busier in an hour has
+    another median then.
     """
     if torch.device(device).type == "cpu":
         torch.set_num_threads(1)
     module = module.to(device).eval()
-    x = torch.zeros(batch_size, *input_shape, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(batch_size, *input_shape, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < _WARM + _LEAST or time.perf_counter() < end:
@@ -55,12 +61,14 @@ def latency(module: nn.Module, input_shape: Shape, device: str, batch_size: int 
     return Latency(*median_interval(times[_WARM:]), n=len(times) - _WARM)
 
 
-def latency_ms(module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5) -> float:
+def latency_ms(
+    module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5
+) -> float:
     """The median of `latency` alone."""
     return latency(module, input_shape, device, batch_size, seconds).median
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
-# --- before a training ------------------------------------------------------------------------------------------------
+# --- before a training ----------------------------------------------------------------------------

@@ -20,10 +20,10 @@ MIB = 2**20
 def peak_memory(module: NetworkModule, device: str = "cpu") -> float:
     """The most memory, in MiB, that a module needs at any time to answer for one image.
 
-    Weights, the norms' statistics, and the largest sum of feature maps that are alive at once, the image among them.
-    On CUDA this is measured, with what kernels need for themselves, but without what libraries take once and for all.
-    Elsewhere it is counted along the order in which the module runs: exact for tensors, without the kernels' own
-    memory, and the same on every machine.
+    Weights, the norms' statistics, and the largest sum of feature maps that are alive at once, the
+    image among them. On CUDA this is measured, with what kernels need for themselves, but without
+    what libraries take once and for all. Elsewhere it is counted along the order in which the
+    module runs: exact for tensors, without the kernels' own memory, and the same on every machine.
     """
     if torch.device(device).type == "cuda":
         return _measured_memory(module, device) / MIB
@@ -38,7 +38,9 @@ def _largest_alive(module: NetworkModule) -> int:
     home = {"input": "input"}  # in which step's memory an output lies
     for step in module.steps:
         home[step.output] = home[step.inputs[0]] if _needs_no_memory(module, step) else step.output
-    last_use = {home[name]: place for place, step in enumerate(module.steps) for name in step.inputs}
+    last_use = {
+        home[name]: place for place, step in enumerate(module.steps) for name in step.inputs
+    }
     last_use["input"] = len(module.steps)
     alive, largest = {"input": math.prod(module.network.input_shape)}, 0
     for place, step in enumerate(module.steps):
@@ -63,7 +65,9 @@ def _needs_no_memory(module: NetworkModule, step: Step) -> bool:
 def _measured_memory(module: NetworkModule, device: str) -> float:
     """Bytes, by CUDA's own count."""
     copied = copy.deepcopy(module).to(device).eval()
-    x = torch.zeros(1, *module.network.input_shape, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(1, *module.network.input_shape, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     copied(x)  # libraries take their own memory
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -73,15 +77,21 @@ def _measured_memory(module: NetworkModule, device: str) -> float:
 
 def _stored(module: nn.Module) -> int:
     """Bytes of the weights and of the norms' statistics."""
-    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
+    return sum(
+        t.numel() * t.element_size()
+        for t in (*module.parameters(), *module.buffers())
+        if t.is_floating_point()
+    )
 
 
 def training_memory(module: NetworkModule, batch_size: int, precision: str = "float32") -> float:
-    """The memory, in MiB, that one training step of a batch needs: what the plan multiplies by workers.
+    """The memory, in MiB, that one training step of a batch needs: what the plan multiplies by
+    workers.
 
-    Weights with gradients, momentum and statistics, and all that autograd keeps for the backward pass, each piece of
-    memory once. One forward pass finds out, of a copy, where the module is; the kernels' own memory and the gradients
-    of feature maps, which come and go while what was kept is let go, are not in it.
+    Weights with gradients, momentum and statistics, and all that autograd keeps for the backward
+    pass, each piece of memory once. One forward pass finds out, of a copy, where the module is; the
+    kernels' own memory and the gradients of feature maps, which come and go while what was kept is
+    let go, are not in it.
 
     Args:
         precision: "float32", or "bfloat16" for mixed precision.
@@ -110,19 +120,24 @@ def training_memory(module: NetworkModule, batch_size: int, precision: str = "fl
 
 
 def process_memory() -> float | None:
-    """The most memory, in MiB, that this process has had so far, PyTorch included; None where the system is not Linux.
+    """The most memory, in MiB, that this process has had so far, PyTorch included; None where the
+    system is not Linux.
 
     Not `resource`'s figure: a new process begins with that of the one that started it.
     """
     try:
         said = Path("/proc/self/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) / 1024 for line in said.splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) / 1024 for line in said.splitlines() if line.startswith("VmHWM")
+        )
     except (OSError, StopIteration):
         return None
 
 
 def device_memory(device: str) -> float | None:
-    """All memory of a device, in MiB: a GPU's own, else the machine's; None where the system does not tell."""
+    """All memory of a device, in MiB: a GPU's own, else the machine's; None where the system does
+    not tell.
+    """
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / MIB
     try:
