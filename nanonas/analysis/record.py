@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, State, Told
+from nanonas.core import Candidate, Evaluation, Genome, Objective, Told
 from nanonas.engine.controls import TAKEN
 from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.requests import PAUSE, RESUME
@@ -48,14 +48,8 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """Its state in a word: that of its evaluation, "scored" where it was not trained, or
-        "running".
-        """
-        if self.evaluation is None:
-            return "running"
-        if self.evaluation.state is State.COMPLETE and not self.candidate.trained:
-            return "scored"
-        return self.evaluation.state.value
+        """Its state in a word: that of its evaluation, or "running"."""
+        return "running" if self.evaluation is None else self.evaluation.state.value
 
     def metric(self, name: str) -> float | None:
         """A metric of its evaluation; None where it was not measured."""
@@ -101,12 +95,8 @@ class Record:
 
     @cached_property
     def trained(self) -> list[Entry]:
-        """Those that were trained and have an evaluation."""
-        return [
-            entry
-            for entry in self.entries
-            if entry.evaluation is not None and entry.candidate.trained
-        ]
+        """Those that have an evaluation."""
+        return [entry for entry in self.entries if entry.evaluation is not None]
 
     @cached_property
     def ranked(self) -> list[Entry]:

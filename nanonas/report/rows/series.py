@@ -244,7 +244,7 @@ def reasons(record: Record) -> Sheet:
     found: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[Entry]] = {}
     for entry in record.entries:
-        if entry.evaluation is None or entry.state in ("complete", "scored"):
+        if entry.evaluation is None or entry.state == "complete":
             continue
         alike = entry.state, re.sub(r"\d+(\.\d+)?", "…", entry.evaluation.reason or "")
         found[alike] += 1
@@ -265,7 +265,7 @@ def states(record: Record) -> Sheet:
     for entry in record.entries:
         if entry.evaluation is not None:
             busy[entry.state] += entry.evaluation.seconds  # type: ignore[assignment]
-    order = ("complete", "pruned", "cut", "infeasible", "failed", "scored", "running")
+    order = ("complete", "pruned", "cut", "infeasible", "failed", "running")
     rows = [(state, counts[state], float(busy[state])) for state in order if counts[state]]
     return sheet(["state", "candidates", Column("time on workers", duration)], rows)
 
