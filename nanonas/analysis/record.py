@@ -41,10 +41,18 @@ class Entry:
         return self.candidate.proposal.genome
 
     @cached_property
+    def told(self) -> Told | None:
+        """The two of them; None while there is no evaluation."""
+        candidate, evaluation = self.candidate, self.evaluation
+        if evaluation is None:
+            return None
+        return Told(candidate, evaluation, candidate.asked_after)
+
+    @cached_property
     def accuracy(self) -> float | None:
         """On the validation images, in [0, 1]; None where it cannot be compared with the others'."""
-        e = self.evaluation
-        return e.accuracy if e is not None and e.judged and "image_size" not in e.metrics else None
+        told = self.told
+        return told.evaluation.accuracy if told is not None and told.comparable else None
 
     @property
     def state(self) -> str:
@@ -87,11 +95,7 @@ class Record:
     @cached_property
     def told(self) -> list[Told]:
         """Candidates with their evaluations, as audits read them."""
-        return [
-            (entry.candidate, entry.evaluation)
-            for entry in self.entries
-            if entry.evaluation is not None
-        ]
+        return [entry.told for entry in self.entries if entry.told is not None]
 
     @cached_property
     def trained(self) -> list[Entry]:
@@ -100,14 +104,13 @@ class Record:
 
     @cached_property
     def ranked(self) -> list[Entry]:
-        """Those with an accuracy, the best first, as `engine.study.ranking` has them."""
-        order = ranking(evaluation for _, evaluation in self.told)
-        return [self.entries[evaluation.number] for evaluation in order]
+        """Those with an accuracy, the best first, as `engine.ranking.ranking` has them."""
+        return [self.entries[told.number] for told in ranking(self.told)]
 
     @cached_property
     def distinct(self) -> list[Entry]:
         """As `ranked`, each network once."""
-        return [self.entries[candidate.number] for candidate, _ in best_networks(self.told)]
+        return [self.entries[told.number] for told in best_networks(self.told)]
 
     @cached_property
     def finalists(self) -> dict[int, float]:

@@ -26,6 +26,7 @@ from nanonas.core import (
     Proposal,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
@@ -65,13 +66,12 @@ class End:
 class Progress:
     """What an observer sees each time an evaluation has been stored."""
 
-    candidate: Candidate  # whose evaluation has arrived
-    evaluation: Evaluation
+    told: Told  # the candidate, and the evaluation that has arrived
     generation: int  # of the candidate, 0-based
     asked: int  # candidates, earlier sessions included
     evaluated: int  # of them with an evaluation that is not CUT
     running: int  # of them at work now
-    best: Evaluation | None  # so far
+    best: Told | None  # so far
 
 
 @dataclass
@@ -152,12 +152,13 @@ class Study:
         self.store.event("ended", {"why": end.why.value, "message": end.message})
         return end
 
-    def best(self) -> tuple[Candidate, Evaluation] | None:
-        """The candidate with the best accuracy so far, as `ranking` has it; None when no accuracy
-        was measured.
-        """
-        ranked = ranking(self._latest.values())
-        return (self._candidates[ranked[0].number], ranked[0]) if ranked else None
+    def best(self) -> Told | None:
+        """The best so far, as `ranking` has it; None when no accuracy was measured."""
+        return next(iter(ranking(map(self._as_told, self._latest))), None)
+
+    def _as_told(self, number: int) -> Told:
+        candidate = self._candidates[number]
+        return Told(candidate, self._latest[number], candidate.asked_after)
 
     @property
     def paused(self) -> bool:
@@ -261,7 +262,7 @@ class Study:
         if not all(self._evaluated(number) for number in range(self._told, needs)):
             return False
         for number in range(self._told, needs):
-            self.strategy.tell(self._candidates[number], self._latest[number])
+            self.strategy.tell(self._as_told(number))
             self._told = number + 1
         return True
 
@@ -375,13 +376,12 @@ class Study:
 
     def _progress(self, evaluation: Evaluation, running: int) -> Progress:
         return Progress(
-            candidate=self._candidates[evaluation.number],
-            evaluation=evaluation,
+            told=self._as_told(evaluation.number),
             generation=self.strategy.generation(evaluation.number),
             asked=len(self._candidates),
             evaluated=sum(map(self._evaluated, self._latest)),
             running=running,
-            best=next(iter(ranking(self._latest.values())), None),
+            best=self.best(),
         )
 
     def _require_hope(self, number: int) -> None:

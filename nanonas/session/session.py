@@ -189,11 +189,12 @@ class Session:
         with pool, live:
 
             def observe(progress: Progress) -> None:
-                keeper.hear(progress.candidate, progress.evaluation)
+                told = progress.told
+                keeper.hear(told)
                 live.show(progress, keeper.front)
-                _log_evaluation(progress.candidate, progress.evaluation)
+                _log_evaluation(told.candidate, told.evaluation)
                 if narrator is not None:
-                    entry = Entry(progress.candidate, progress.evaluation, progress.generation)
+                    entry = Entry(told.candidate, told.evaluation, progress.generation)
                     self._tell(narrator.hear(entry))
 
             def answered(sentence: str) -> None:
@@ -221,7 +222,7 @@ class Session:
                 "with `nanonas resume "
                 f"{folder.path} --time …`, or see {folder.log}"
             )
-        return *found, end
+        return found.candidate, found.evaluation, end
 
     def _narrator(self, store: RunStore, folder: RunFolder) -> Narrator:
         objectives, generation = make_objectives(self.config.search), self.strategy.generation
@@ -330,10 +331,8 @@ class Session:
             )
         if not results:
             return None
-        best, evaluation = results[0]
-        own = any(
-            candidate == best and from_scratch(candidate, was, budget) for candidate, was in chosen
-        )
+        best, evaluation = results[0].candidate, results[0].evaluation
+        own = any(told.candidate == best and from_scratch(told, budget) for told in chosen)
         place = folder.weights if own else folder.finalists
         known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}
         write_best(folder, self.genome_file(best, known))

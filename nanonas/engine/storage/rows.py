@@ -90,5 +90,10 @@ def proposal_from(fields: dict[str, Any]) -> Proposal:
     )
 
 
+def metrics_from(metrics: dict[str, float]) -> dict[str, float]:
+    """Without the image size, which earlier versions stored here too: the budget has it."""
+    return {name: value for name, value in metrics.items() if name != "image_size"}
+
+
 def curve_from(points: list[list[float]]) -> tuple[Epoch, ...]:
     return tuple(Epoch(train_loss, accuracy) for train_loss, accuracy in points)

@@ -30,6 +30,7 @@ from nanonas.engine.storage.rows import (
     MIGRATIONS,
     curve_from,
     decoded,
+    metrics_from,
     proposal_from,
     storable,
     to_json,
@@ -230,7 +231,7 @@ class RunStore:
                 Evaluation(
                     n,
                     State(state),
-                    json.loads(metrics),
+                    metrics_from(json.loads(metrics)),
                     curve_from(json.loads(curve)),
                     seconds,
                     reason,
@@ -250,7 +251,7 @@ class RunStore:
         """The candidates that have an evaluation, with their latest, by number."""
         latest = self.latest()
         return [
-            (candidate, latest[candidate.number])
+            Told(candidate, latest[candidate.number], candidate.asked_after)
             for candidate in self.candidates()
             if candidate.number in latest
         ]

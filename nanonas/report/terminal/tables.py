@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from nanonas.analysis.record import Record
 from nanonas.analysis.twins import head_start
-from nanonas.core import Evaluation, Genome, Objective
+from nanonas.core import Genome, Objective, Told
 from nanonas.engine.ranking import front_of, ranking
 from nanonas.engine.storage.events import SESSION_ENDS
 from nanonas.engine.storage.store import RunStore
@@ -48,12 +48,12 @@ def summary(store: RunStore) -> str:
 
 def best_table(store: RunStore, number: int) -> Table:
     """The best `number` candidates: accuracy on the validation images, costs, where they came from."""
-    return _table(store, ranking(store.evaluations())[:number])
+    return _table(ranking(store.told())[:number])
 
 
 def front_table(store: RunStore, objectives: Sequence[Objective]) -> Table:
     """The candidates that no other dominates, the most accurate first; columns as in `best_table`."""
-    return _table(store, front_of(ranking(store.evaluations()), objectives))
+    return _table(front_of(ranking(store.told()), objectives))
 
 
 def audit_table(store: RunStore) -> Table:
@@ -81,9 +81,9 @@ def inheritance(store: RunStore) -> str | None:
     """
     told = store.told()
     shares = [
-        e.metrics["inherited_share"]
-        for c, e in told
-        if c.proposal.inherits and "inherited_share" in e.metrics
+        one.evaluation.metrics["inherited_share"]
+        for one in told
+        if one.candidate.proposal.inherits and "inherited_share" in one.evaluation.metrics
     ]
     if not shares:
         return None
@@ -94,18 +94,13 @@ def inheritance(store: RunStore) -> str | None:
     return f"{said}; against {start.correlation.n} of them from scratch: {start}"
 
 
-def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
+def _table(told: Sequence[Told]) -> Table:
     measured = {
         name: words
         for name, words in (("latency", milliseconds), ("memory", mebibytes))
-        if any(name in evaluation.metrics for evaluation in evaluations)
+        if any(name in one.evaluation.metrics for one in told)
     }
-    candidates = store.candidates()
-    heirs = (
-        ["inherited"]
-        if any(candidates[evaluation.number].proposal.inherits for evaluation in evaluations)
-        else []
-    )
+    heirs = ["inherited"] if any(one.candidate.proposal.inherits for one in told) else []
     table = Table(
         "#",
         "accuracy",
@@ -118,8 +113,8 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
         "parents",
         box=None,
     )
-    for evaluation in evaluations:
-        proposal = candidates[evaluation.number].proposal
+    for one in told:
+        evaluation, proposal = one.evaluation, one.candidate.proposal
         resumed = proposal.resumes is not None and "inherited_share" in evaluation.metrics
         before = proposal.budget.begin if resumed and proposal.budget is not None else 0
         table.add_row(

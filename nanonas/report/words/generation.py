@@ -246,8 +246,10 @@ class Generation:
             since = self.number - best.generation
             ago = "the generation before" if since == 1 else f"{since} generations ago"
             return f"Nothing beats #{best.number} of {ago}: {percent(best.accuracy or 0)} remain the best."
-        earlier = ranking(e.evaluation for e in self.before if e.evaluation is not None)
-        over = (best.accuracy or 0) - (earlier[0].accuracy or 0) if earlier else None
+        earlier = ranking(e.told for e in self.before if e.told is not None)
+        over = (
+            (best.accuracy or 0) - (earlier[0].evaluation.accuracy or 0) if earlier else None
+        )
         words = f"The best so far is #{best.number} with {percent(best.accuracy or 0)} ({costs(best.evaluation.metrics)})"
         words += "." if over is None else f", {points(over)} points over the best before."
         proposal = best.candidate.proposal
@@ -257,9 +259,8 @@ class Generation:
 
     def _front(self) -> str:
         objectives = self.record.objectives
-        found = front_of(
-            [e.evaluation for e in self.record.ranked if e.evaluation is not None], objectives
-        )
+        ranked = [entry.told for entry in self.record.ranked if entry.told is not None]
+        found = [one.evaluation for one in front_of(ranked, objectives)]
         if not found:
             return "No network has been judged yet."
         new = sum(self.record.entries[one.number].generation == self.number for one in found)
