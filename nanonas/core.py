@@ -90,9 +90,9 @@ class Candidate:
     number: int  # 0-based, dense, unique in the run
     proposal: Proposal  # with its budget filled in
     key: str  # `Network.key`: the same key, the same network
-    asked_after: int = (
-        0  # how many evaluations the strategy had heard of; 0 for what it was not asked for
-    )
+    # how many evaluations the strategy had been told; 0 where it was not asked
+    asked_after: int = 0
+    generation: int = 0  # 0-based, as the strategy counted when the candidate was asked
 
     @property
     def identity(self) -> tuple[str, Budget | None, bool]:

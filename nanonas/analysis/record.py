@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,14 +27,17 @@ class Entry:
 
     candidate: Candidate
     evaluation: Evaluation | None  # None: it is running, or was lost
-    generation: int  # 0-based
-    elapsed: float | None = (
-        None  # seconds of searching until its evaluation arrived, pauses left out
-    )
+    # seconds of searching until its evaluation arrived, pauses left out
+    elapsed: float | None = None
 
     @property
     def number(self) -> int:
         return self.candidate.number
+
+    @property
+    def generation(self) -> int:
+        """0-based."""
+        return self.candidate.generation
 
     @property
     def genome(self) -> Genome:
@@ -137,17 +140,10 @@ class Record:
         return next((event.details for event in self.events if event.kind == kind), {})
 
 
-def read(
-    store: RunStore,
-    name: str,
-    space: Space,
-    generation: Callable[[int], int] = lambda number: 0,
-    **more: Any,
-) -> Record:
+def read(store: RunStore, name: str, space: Space, **more: Any) -> Record:
     """What a store holds.
 
     Args:
-        generation: of a candidate, by number, as its strategy says.
         more: the fields of `Record` that no store has.
 
     Raises:
@@ -160,7 +156,6 @@ def read(
         Entry(
             candidate,
             evaluations[latest[candidate.number]] if candidate.number in latest else None,
-            generation(candidate.number),
             elapsed[latest[candidate.number]] if candidate.number in latest else None,
         )
         for candidate in store.candidates()

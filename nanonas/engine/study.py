@@ -67,7 +67,6 @@ class Progress:
     """What an observer sees each time an evaluation has been stored."""
 
     told: Told  # the candidate, and the evaluation that has arrived
-    generation: int  # of the candidate, 0-based
     asked: int  # candidates, earlier sessions included
     evaluated: int  # of them with an evaluation that is not CUT
     running: int  # of them at work now
@@ -250,7 +249,13 @@ class Study:
     def _wanted(self, number: int, goal: _Goal) -> bool:
         if goal.evaluations is not None and number >= goal.evaluations:
             return False
-        return goal.generations is None or self.strategy.generation(number) < goal.generations
+        if goal.generations is None:
+            return True
+        asked = number < len(self._candidates)
+        generation = (
+            self._candidates[number].generation if asked else self.strategy.generation(number)
+        )
+        return generation < goal.generations
 
     def _evaluated(self, number: int) -> bool:
         return number in self._latest and self._latest[number].state is not State.CUT
@@ -298,7 +303,11 @@ class Study:
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(
-                number, proposal, self._keys.get(genome, ""), asked_after=self._told
+                number,
+                proposal,
+                self._keys.get(genome, ""),
+                asked_after=self._told,
+                generation=self.strategy.generation(number),
             )
             if candidate.identity in self._seen and not self._bans.operations:
                 continue  # without drawing it
@@ -318,7 +327,8 @@ class Study:
     def _planted(self, number: int, genome: Genome) -> Candidate:
         """A planted genome as a candidate. The strategy is told, but it did not propose it."""
         proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
-        return Candidate(number, proposal, self.space.decode(genome).key, asked_after=0)
+        key, generation = self.space.decode(genome).key, self.strategy.generation(number)
+        return Candidate(number, proposal, key, asked_after=0, generation=generation)
 
     def _require_plantable(self, genome: Genome) -> None:
         """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a
@@ -377,7 +387,6 @@ class Study:
     def _progress(self, evaluation: Evaluation, running: int) -> Progress:
         return Progress(
             told=self._as_told(evaluation.number),
-            generation=self.strategy.generation(evaluation.number),
             asked=len(self._candidates),
             evaluated=sum(map(self._evaluated, self._latest)),
             running=running,

@@ -28,7 +28,7 @@ from nanonas.errors import ConfigError, RunError
 from nanonas.files import read_json
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
-from nanonas.runs.reading import generations, read_record
+from nanonas.runs.reading import read_record
 from nanonas.serving.guard import Guard
 from nanonas.serving.view import Asked, View
 
@@ -79,7 +79,6 @@ class Live:
 
     def _begin(self) -> None:
         self._record = read_record(self.run)
-        self._generation = generations(read_config(self.run).search, self._record.space)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
         self._times: list[float] = []
@@ -106,9 +105,7 @@ class Live:
             )  # last: an evaluation's candidate is there before it
         self._events += events
         self._times += times[: len(evaluations)]
-        self._entries += [
-            Entry(candidate, None, self._generation(candidate.number)) for candidate in candidates
-        ]
+        self._entries += [Entry(candidate, None) for candidate in candidates]
         elapsed, seconds = searching(self._events, self._times)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]

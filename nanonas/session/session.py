@@ -194,8 +194,7 @@ class Session:
                 live.show(progress, keeper.front)
                 _log_evaluation(told.candidate, told.evaluation)
                 if narrator is not None:
-                    entry = Entry(told.candidate, told.evaluation, progress.generation)
-                    self._tell(narrator.hear(entry))
+                    self._tell(narrator.hear(Entry(told.candidate, told.evaluation)))
 
             def answered(sentence: str) -> None:
                 self.console.print(f"  {sentence}", highlight=False, soft_wrap=True, markup=False)
@@ -225,9 +224,9 @@ class Session:
         return found.candidate, found.evaluation, end
 
     def _narrator(self, store: RunStore, folder: RunFolder) -> Narrator:
-        objectives, generation = make_objectives(self.config.search), self.strategy.generation
-        known = records.read(store, folder.path.name, self.space, generation, objectives=objectives)
-        return Narrator(known, generation, partial(_size, generation))
+        objectives = make_objectives(self.config.search)
+        known = records.read(store, folder.path.name, self.space, objectives=objectives)
+        return Narrator(known, partial(_size, self.strategy.generation))
 
     def _tell(self, told: Iterable[tuple[int | None, list[str]]]) -> None:
         """Prints what the narrator has to say."""

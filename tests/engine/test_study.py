@@ -384,7 +384,8 @@ def test_observers_see_what_is_stored(tmp_path: Path) -> None:
     made.run(TOTAL, observe=observe)
     assert [p.evaluated for p in seen] == list(range(1, TOTAL + 1))
     assert all(
-        p.told.candidate.number == p.told.evaluation.number and p.generation == p.told.number // 5
+        p.told.candidate.number == p.told.evaluation.number
+        and p.told.candidate.generation == p.told.number // 5
         for p in seen
     )
     assert seen[-1].best == (made.best() or pytest.fail("there is a best"))

@@ -118,7 +118,7 @@ class SearchProgress(_Panel):
         if (
             not self.console.is_terminal
             and earlier is not None
-            and progress.generation > earlier.generation
+            and told.candidate.generation > earlier.told.candidate.generation
         ):
             self.console.print(self._line(), highlight=False, soft_wrap=True)
         if progress.best is not None and progress.best.number == told.number:
@@ -160,7 +160,7 @@ class SearchProgress(_Panel):
             if self.evaluations:
                 shares.append(self.progress.evaluated / self.evaluations)
             if self.generations:
-                shares.append(self.progress.generation / self.generations)
+                shares.append(self.progress.told.candidate.generation / self.generations)
         return min(1.0, max(shares))
 
     def _line(self) -> str:
@@ -173,7 +173,7 @@ class SearchProgress(_Panel):
         of = f"/{self.generations}" if self.generations else ""
         words = [
             *pause,
-            f"generation {self.progress.generation + 1}{of}",
+            f"generation {self.progress.told.candidate.generation + 1}{of}",
             f"{s[State.COMPLETE]} done",
             f"{s[State.PRUNED]} pruned",
             f"{s[State.FAILED]} failed",

@@ -53,12 +53,10 @@ class Narrator:
     Args:
         record: the run as it was begun or resumed: its space and configuration, and what is known
             already.
-        generation: of a candidate, by number, as the strategy says.
         size: how many candidates there are up to the end of a generation, by its number.
     """
 
     record: Record
-    generation: Callable[[int], int]
     size: Callable[[int], int]
 
     def __post_init__(self) -> None:
