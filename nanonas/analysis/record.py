@@ -8,17 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Genome, Objective, Told
-from nanonas.engine.controls import TAKEN
 from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.requests import PAUSE, RESUME
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import FINALIST, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
-
-FINALISTS = (
-    "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
-)
 
 
 @dataclass(frozen=True)
@@ -177,7 +172,7 @@ def finalists_of(events: Iterable[Event]) -> dict[int, float]:
     """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by
     number.
     """
-    details = [event.details for event in events if event.kind == FINALISTS]
+    details = [event.details for event in events if event.kind == FINALIST]
     return {int(one["number"]): float(one["accuracy"]) for one in details}
 
 
@@ -187,9 +182,9 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
 
     A session that was killed lasts until its last sign of life.
     """
-    marks = (*SESSION, FINALISTS, PAUSE, RESUME)
+    marks = (*SESSION, FINALIST, PAUSE, RESUME)
     said = [
-        (event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1)
+        (event.time, event.details["what"] if event.kind == REQUEST_TAKEN else event.kind, -1)
         for event in events
     ]
     moments = [moment for moment in said if moment[1] in marks]
@@ -197,7 +192,7 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
     elapsed = [0.0] * len(arrivals)
     total, last, searches, paused = 0.0, 0.0, False, False
     for moment, kind, place in moments:
-        if kind == "started":
+        if kind == STARTED:
             searches, paused = True, False
         elif searches:
             total += 0.0 if paused else moment - last

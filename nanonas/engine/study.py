@@ -34,6 +34,7 @@ from nanonas.engine.controls import Controls
 from nanonas.engine.limits import Limits
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
+from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
 from nanonas.spaces.base import Space
@@ -136,7 +137,7 @@ class Study:
         goal = _Goal(evaluations, generations, deadline, self._controls)
         self._controls.begin()
         self.store.event(
-            "started",
+            STARTED,
             {"evaluations": evaluations, "generations": generations, "deadline": deadline},
         )
         try:
@@ -144,11 +145,11 @@ class Study:
         except BaseException as error:
             self.evaluator.close()
             if isinstance(error, KeyboardInterrupt):
-                self.store.event("interrupted")
+                self.store.event(INTERRUPTED)
             raise
         if end.why is Why.EXHAUSTED and not self._latest:
             raise Exhausted(end.message)
-        self.store.event("ended", {"why": end.why.value, "message": end.message})
+        self.store.event(ENDED, {"why": end.why.value, "message": end.message})
         return end
 
     def best(self) -> Told | None:
@@ -203,7 +204,7 @@ class Study:
                 if time.time() < goal.end + self.grace:
                     continue
                 self.evaluator.close()
-                self.store.event("given up", {"numbers": sorted(running)})
+                self.store.event(GIVEN_UP, {"numbers": sorted(running)})
                 return _past_deadline(len(running))
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)

@@ -16,6 +16,7 @@ from nanonas.config.files import to_values
 from nanonas.config.parts import make_objectives, make_space
 from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.engine.controls import lasting
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
@@ -90,7 +91,7 @@ def _space(
     folder: RunFolder, search: SearchConfig, store: RunStore
 ) -> tuple[Space, tuple[str, ...]]:
     """The run's space, and the names of the classes, without a look at the images."""
-    noted = next((event.details for event in store.events() if event.kind == "images"), {})
+    noted = next((event.details for event in store.events() if event.kind == IMAGES), {})
     if "input_shape" in noted and "class_names" in noted:
         shape, names = tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
     else:  # begun by a version that did not note them

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from nanonas.analysis.record import Entry, searching
 from nanonas.core import Evaluation
-from nanonas.engine.controls import REFUSED, TAKEN, in_words, standing
+from nanonas.engine.controls import in_words, standing
 from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.files import read_json
@@ -130,12 +130,16 @@ class Live:
         waiting = [
             Asked(str(request), "waits") for _, request in RequestFiles(self.run.requests).waiting()
         ]
-        heard = [_asked(event) for event in self._events if event.kind in (TAKEN, REFUSED)]
+        heard = [
+            _asked(event)
+            for event in self._events
+            if event.kind in (REQUEST_TAKEN, REQUEST_REFUSED)
+        ]
         return View(
             self._record,
             version=f"{self._begun}-{self._reads}",
             alive=alive,
-            searching=alive and kinds[-1:] == ["started"],
+            searching=alive and kinds[-1:] == [STARTED],
             paused=alive and stands.paused,
             banned=stands.banned,
             asked=(*waiting, *reversed(heard)),
@@ -202,7 +206,7 @@ def _require_dash() -> None:
 
 
 def _asked(event: Event) -> Asked:
-    if event.kind == TAKEN:
+    if event.kind == REQUEST_TAKEN:
         return Asked(in_words(event.details), "taken", event.time)
     wish = {
         name: value

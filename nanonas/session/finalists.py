@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from nanonas.analysis.record import FINALISTS, finalists_of
+from nanonas.analysis.record import finalists_of
 from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Proposal, State, Told
 from nanonas.engine.ranking import best_networks, ranking
+from nanonas.engine.storage.events import FINALIST
 from nanonas.engine.storage.store import RunStore
 
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
@@ -52,7 +53,7 @@ def train_finalists(
         elif from_scratch(told, budget):
             trained[number] = told.evaluation
             details = {"number": number, "accuracy": told.evaluation.accuracy}
-            store.event(FINALISTS, details)
+            store.event(FINALIST, details)
     for number in by_number:
         if number not in trained:
             evaluator.submit(scratch[number], deadline)
@@ -64,7 +65,7 @@ def train_finalists(
         observe(told.candidate, told.evaluation, result)
         if result.state is State.COMPLETE and result.accuracy is not None:
             trained[result.number] = result
-            store.event(FINALISTS, {"number": result.number, "accuracy": result.accuracy})
+            store.event(FINALIST, {"number": result.number, "accuracy": result.accuracy})
     ranked = ranking(Told(scratch[number], trained[number]) for number in trained)
     return [Told(from_search[told.number], told.evaluation) for told in ranked]
 

@@ -31,6 +31,7 @@ from nanonas.core import Candidate, Evaluation, State, Strategy
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.limits import Limits
 from nanonas.engine.requests import RequestFiles
+from nanonas.engine.storage.events import ENDED, IMAGES, MACHINE, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Study, Why
 from nanonas.errors import RunError
@@ -130,7 +131,7 @@ class Session:
 
     def check_images(self, store: RunStore, folder: RunFolder) -> None:
         """Raises `RunError` when the images are others than those that the run was begun with."""
-        begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
+        begun = [event.details["fingerprint"] for event in store.events() if event.kind == IMAGES]
         if begun and begun[0] != self.images.fingerprint:
             raise RunError(
                 f"the images in {self.config.search.data!r} have changed since the run in "
@@ -142,7 +143,7 @@ class Session:
         """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
         with _logged(folder), _resumable(folder):
             logger.info("{} with {}", folder.path, self.config)
-            store.event("machine", described())
+            store.event(MACHINE, described())
             run = self.config.run
             self.trains_winner = final and (
                 run.final_share > 0 if run.time else run.final_epochs > 0
@@ -172,7 +173,7 @@ class Session:
         deadline = self._deadline()
         if deadline is not None and self.has_finals:
             deadline -= FINALS_SHARE * (deadline - self.start)
-        ends = [event.details.get("why") for event in store.events() if event.kind == "ended"]
+        ends = [event.details.get("why") for event in store.events() if event.kind == ENDED]
         if deadline is not None and ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
             deadline = time.time()  # the search has had its time; what is left is the winner's
         generations = make_generations(run)
@@ -363,7 +364,7 @@ class Session:
                 deadline=None if total is None else self.start + total,
                 again=self.more_time,
                 progress=progress,
-                opened=lambda: store.event("test set opened", {"for": "the winner"}),
+                opened=lambda: store.event(TEST_SET_OPENED, {"for": "the winner"}),
             )
         logger.info("final training: {}", result)
         return result

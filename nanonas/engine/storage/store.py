@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, State, Told
-from nanonas.engine.storage.events import Event
+from nanonas.engine.storage.events import RESUMED, Event
 from nanonas.engine.storage.lock import lock_file, lock_for_writing, look
 from nanonas.engine.storage.rows import (
     APPLICATION,
@@ -118,7 +118,7 @@ class RunStore:
                 given = config.get("search", {})
                 compared = {*begun, *given}.difference(ignored)
                 _require_equal_search(path, _part(begun, compared), _part(given, compared))
-                store.event("resumed", {"run": config.get("run"), "version": _version()})
+                store.event(RESUMED, {"run": config.get("run"), "version": _version()})
         return store
 
     @classmethod

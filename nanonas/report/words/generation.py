@@ -13,6 +13,7 @@ from nanonas.analysis.record import Entry, Record
 from nanonas.analysis.twins import head_start
 from nanonas.core import Objective, State
 from nanonas.engine.ranking import front_of, ranking
+from nanonas.engine.storage.events import IMAGES
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.edits import REWIRED, SEVERAL, in_words
 from nanonas.predictors.audit import audited
@@ -191,7 +192,7 @@ class Generation:
             number = max(gains, key=lambda n: (gains[n], -n))
             how = self._difference(number)
             words += f" The largest step was #{number}: {points(gains[number])} points over {_parents(self, number)}{how}."
-        judged, best = self.record.details("images").get("valid"), self.record.ranked[0].accuracy
+        judged, best = self.record.details(IMAGES).get("valid"), self.record.ranked[0].accuracy
         if judged and best is not None and self._first_with(self._child):
             words += (
                 " Most changes do harm, which is as it should be: selection keeps the few that "
@@ -247,9 +248,7 @@ class Generation:
             ago = "the generation before" if since == 1 else f"{since} generations ago"
             return f"Nothing beats #{best.number} of {ago}: {percent(best.accuracy or 0)} remain the best."
         earlier = ranking(e.told for e in self.before if e.told is not None)
-        over = (
-            (best.accuracy or 0) - (earlier[0].evaluation.accuracy or 0) if earlier else None
-        )
+        over = (best.accuracy or 0) - (earlier[0].evaluation.accuracy or 0) if earlier else None
         words = f"The best so far is #{best.number} with {percent(best.accuracy or 0)} ({costs(best.evaluation.metrics)})"
         words += "." if over is None else f", {points(over)} points over the best before."
         proposal = best.candidate.proposal
