@@ -30,9 +30,9 @@ from nanonas.core import (
     Shape,
     State,
 )
-from nanonas.spaces.base import Space
 from nanonas.errors import ConfigError, DataError, GenomeError
 from nanonas.networks.network import Network
+from nanonas.spaces.base import Space
 
 _DRAWS = 100  # of children outside the table; then one of its rows is drawn
 

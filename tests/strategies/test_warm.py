@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from nanonas.config.parts import make_strategy
@@ -22,7 +20,6 @@ from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Study, Why
 from nanonas.errors import ConfigError, RunError
-from nanonas.maths.ranks import mean_ranks
 from nanonas.report.terminal import tables
 from nanonas.report.terminal.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
@@ -77,22 +74,6 @@ def test_the_pool_is_random_scored_only_and_asked_all_at_once() -> None:
     assert strategy.needs(POOL) == POOL
     assert {strategy.generation(number) for number in range(POOL + FIRST)} == {0}
     assert strategy.generation(POOL + FIRST) == 1
-
-
-@given(st.integers(1, 9), st.integers(1, 4), st.data())
-def test_mean_ranks_count_who_is_better(rows: int, columns: int, data: st.DataObject) -> None:
-    number = st.sampled_from([-np.inf, -1.0, 0.0, 2.0, 3.5])
-    values = np.array(
-        data.draw(
-            st.lists(
-                st.lists(number, min_size=columns, max_size=columns), min_size=rows, max_size=rows
-            )
-        )
-    )
-    better = (values[None, :, :] > values[:, None, :]).sum(
-        axis=1
-    )  # (rows, columns): how many others are better
-    assert mean_ranks(values) == pytest.approx(better.mean(axis=1))
 
 
 @pytest.mark.parametrize(("share", "top"), [(0.0, 0), (0.5, 4), (0.75, 6), (1.0, 8)])
