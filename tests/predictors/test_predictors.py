@@ -1,4 +1,4 @@
-"""The contract of a predictor, for all of them, and what the ensemble of trees promises beyond it."""
+"""The contract that every predictor keeps, and what the ensemble of trees promises beyond it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from toys.predictors import spearman
 
 from nanonas.core import Floats, Integers, Predictor
 from nanonas.errors import ConfigError
@@ -23,8 +24,8 @@ def vectors(genomes: Integers) -> Floats:
     return np.eye(VALUES)[genomes].reshape(len(genomes), GENES * VALUES)
 
 
-def sequences(genomes: Integers) -> Integers:
-    return genomes[:, :, None]
+def sequences(genomes: Integers) -> Floats:
+    return genomes[:, :, None].astype(np.float64)
 
 
 Make = Callable[[], Predictor]
@@ -61,11 +62,8 @@ def genomes(n: int, seed: int = 0) -> Integers:
 def truth(some: Integers) -> Floats:
     """A loss with an effect of each gene, and one of two together."""
     worth = np.random.default_rng(99).normal(size=(GENES, VALUES))
-    return worth[np.arange(GENES), some].sum(axis=1) + 2.0 * (some[:, 0] == some[:, 1])
-
-
-def spearman(a: Floats, b: Floats) -> float:
-    return float(np.corrcoef(*(np.argsort(np.argsort(x)) for x in (a, b)))[0, 1])
+    losses: Floats = worth[np.arange(GENES), some].sum(axis=1) + 2.0 * (some[:, 0] == some[:, 1])
+    return losses
 
 
 def expected(
@@ -111,10 +109,10 @@ def test_the_same_seed_predicts_the_same_and_nothing_depends_on_numpys_or_pytorc
 
     make, encode = kind
     seen, new = genomes(30), genomes(20, seed=1)
-    states = np.random.get_state()[1].copy(), torch.get_rng_state()
+    numpys, pytorchs = np.random.get_state(legacy=True), torch.get_rng_state()
     first = expected(make(), encode(seen), truth(seen), encode(new))
-    np.testing.assert_array_equal(np.random.get_state()[1], states[0])
-    assert torch.equal(torch.get_rng_state(), states[1])
+    np.testing.assert_array_equal(np.random.get_state(legacy=True)[1], numpys[1])
+    assert torch.equal(torch.get_rng_state(), pytorchs)
     np.random.seed(5)
     with torch.random.fork_rng():
         torch.manual_seed(5)
