@@ -5,6 +5,7 @@ say.
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import torch
