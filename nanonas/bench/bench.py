@@ -74,17 +74,15 @@ class Job:
                 )
                 study.run(self.queries)
                 told = store.told()
-        asked = [table.find(candidate.proposal.genome) for candidate, _ in told]
-        accuracies = [
-            -np.inf if evaluation.accuracy is None else evaluation.accuracy
-            for _, evaluation in told
-        ]
+        asked = [table.find(one.candidate.proposal.genome) for one in told]
+        answers = [one.evaluation.accuracy for one in told]
+        accuracies = [-np.inf if accuracy is None else accuracy for accuracy in answers]
         return Trace(
             self.strategy,
             self.seed,
             np.array(asked, dtype=np.int64),
             np.array(accuracies, dtype=np.float64),
-            np.cumsum([evaluation.seconds for _, evaluation in told]),
+            np.cumsum([one.evaluation.seconds for one in told]),
             time.process_time() - start,
         )
 

@@ -265,12 +265,6 @@ class TableEvaluator:
             return Evaluation(
                 candidate.number, State.FAILED, reason="the table has no such network"
             )
-        if not candidate.trained:
-            return Evaluation(
-                candidate.number,
-                State.FAILED,
-                reason="the table has no scores of untrained networks",
-            )
         answers = self._answers
         trial, seconds = self._trial(row, candidate.number), float(answers.seconds[row])
         if answers.curves is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanonas.bench.table import Table, TableEvaluator
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
+from nanonas.core import Budget, Candidate, Genome, Proposal, Told, rng_for
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def require_optuna(name: str) -> None:
 
 def run_optuna(
     name: str, table: Table, evaluator: TableEvaluator, seed: int, queries: int
-) -> list[tuple[Candidate, Evaluation]]:
+) -> list[Told]:
     """A run of one of Optuna's samplers on a table whose genomes have the same length.
 
     Each position of the genome is a categorical parameter with the values that occur there in the
@@ -74,7 +74,7 @@ def run_optuna(
         for position, values in enumerate(zip(*table.genomes, strict=True))
     }
     accuracies: dict[int, float] = {}  # of the rows that were evaluated
-    run: list[tuple[Candidate, Evaluation]] = []
+    run: list[Told] = []
     while len(run) < queries:
         genome, trial = _propose(study, parameters, table, accuracies)
         if trial is None:
@@ -88,7 +88,7 @@ def run_optuna(
         evaluation = evaluator.result()
         assert evaluation is not None
         assert evaluation.accuracy is not None
-        run.append((candidate, evaluation))
+        run.append(Told(candidate, evaluation))
         accuracies[row] = evaluation.accuracy
         if trial is not None:
             study.tell(trial, accuracies[row])

@@ -79,15 +79,3 @@ def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
     if variance <= 0:
         return 0.5
     return float(ndtr((na * nb / 2 + 0.5 - u) / np.sqrt(variance)))
-
-
-def mean_ranks(values: Floats) -> Floats:
-    """The rank of each row, 0 the best, averaged over the columns: (n, scores) -> (n,).
-
-    Higher values are better in every column; equal values share the best of their ranks.
-    """
-    ranks: Floats = np.array(
-        [np.searchsorted(np.sort(-column), -column) for column in values.T], dtype=np.float64
-    )  # (scores, n)
-    mean: Floats = ranks.mean(axis=0)
-    return mean

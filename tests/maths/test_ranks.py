@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, mannwhitneyu
 
-from nanonas.maths.ranks import Correlation, kendall, mean_ranks, rank_sum
+from nanonas.maths.ranks import Correlation, kendall, rank_sum
 
 # --- Kendall's tau --------------------------------------------------------------------------------
 
@@ -83,15 +83,3 @@ def test_rank_sum_is_scipys(shift: float) -> None:
 
 def test_two_samples_of_one_value_do_not_differ() -> None:
     assert rank_sum([1.0, 1.0], [1.0, 1.0, 1.0]) == 0.5
-
-
-# --- mean ranks -----------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 9), st.integers(1, 4), st.data())
-def test_mean_ranks_count_the_better_rows(rows: int, columns: int, data: st.DataObject) -> None:
-    number = st.sampled_from([-np.inf, -1.0, 0.0, 2.0, 3.5])
-    row = st.lists(number, min_size=columns, max_size=columns)
-    values = np.array(data.draw(st.lists(row, min_size=rows, max_size=rows)))
-    better = (values[None, :, :] > values[:, None, :]).sum(axis=1)  # (rows, columns)
-    assert mean_ranks(values) == pytest.approx(better.mean(axis=1))
