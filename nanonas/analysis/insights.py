@@ -22,7 +22,7 @@ import numpy as np
 from nanonas.analysis.lineage import Step, family
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Floats, Genome, State
-from nanonas.maths.intervals import Labels, association, winsorised
+from nanonas.maths.intervals import Labels, slope_interval, winsorised
 from nanonas.networks.decisions import NUMBERS, WORDS, Value, decisions
 from nanonas.spaces.base import Space
 
@@ -82,7 +82,9 @@ def credit(record: Record, steps: Sequence[Step]) -> list[Effect]:
         better = float(
             np.mean([step.gain > 0 for step in bred if step.kind == kind and step.gain is not None])
         )
-        effect = association(gains[own], np.empty((own.sum(), 0)), parents[own], RISK / len(known))
+        effect = slope_interval(
+            gains[own], np.empty((own.sum(), 0)), parents[own], RISK / len(known)
+        )
         if effect is not None:
             found.append(
                 Effect(str(kind), *effect, int(own.sum()), len(np.unique(parents[own])), better)
@@ -119,7 +121,7 @@ def effects(record: Record) -> list[Effect]:
     for words, x, size in questions:
         known = np.isfinite(x)
         others = _circumstances([e for e, k in zip(entries, known, strict=True) if k], size)
-        effect = association(
+        effect = slope_interval(
             accuracies[known],
             np.column_stack([x[known], others]),
             families[known],
