@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from nanonas.core import Shape
 
@@ -37,8 +38,7 @@ ACTIVATIONS: dict[str, Activation] = {  # all of them are 0 at 0
 }
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor of an operation, as its module names and shapes it."""
 
     shape: Shape
