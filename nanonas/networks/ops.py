@@ -173,9 +173,11 @@ class Op:
         return self.family in ("norm", "act")
 
 
-def _pooled(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
-    """Output of a convolution or pooling with padding (kernel - 1) // 2 on every side: PyTorch's
-    own formula.
+def window_shape(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+    """The output of a window that slides over a map with padding (kernel - 1) // 2 on every side,
+    as of a convolution or pooling: PyTorch's own formula.
+
+    Raises ValueError when the kernel does not fit.
     """
     channels, height, width = shapes[0]
     kernel, stride = int(a["kernel"]), int(a["stride"])
@@ -198,7 +200,7 @@ def _conv(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
         raise ValueError(
             f"groups must divide {channels} input channels and {filters} filters, but is {groups}"
         )
-    return _pooled(shapes, a)
+    return window_shape(shapes, a)
 
 
 def same_shape(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
@@ -280,7 +282,7 @@ OPS: dict[str, Op] = {
     ),
     # kernel, stride; padding (kernel - 1) // 2
     "maxpool": Op(
-        _pooled,
+        window_shape,
         family="pool",
         channelwise=True,
         keeps_zero=True,
@@ -290,7 +292,7 @@ OPS: dict[str, Op] = {
     ),
     # kernel, stride; the padding does not count
     "avgpool": Op(
-        _pooled,
+        window_shape,
         family="pool",
         channelwise=True,
         keeps_zero=True,
