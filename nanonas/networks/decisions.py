@@ -62,9 +62,9 @@ def decisions(network: Network) -> dict[str, Value]:
         decided["separable"] = depthwise / max(1, whole)
         decided["normed"] = sum(_normed(network, node) for node in layers) / max(1, whole)
         thirds = dict(zip(THIRDS, _thirds(layers), strict=True))
-        for third, some in thirds.items():
-            if some:
-                kernels = [node.number("kernel", 1) for node in _spatial(some)]
+        for third, part in thirds.items():
+            if part:
+                kernels = [node.number("kernel", 1) for node in _spatial(part)]
                 decided[f"{third} kernel"] = _most([f"{kernel}×{kernel}" for kernel in kernels])
         for third in ("early", "late"):
             widths = [math.log2(node.shape[0]) for node in thirds[third]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nanonas.networks.align import Alignment
@@ -65,10 +65,10 @@ def edits(parent: Network, child: Network, alignment: Alignment) -> tuple[Edit, 
     return _replacements(shown) or tuple(shown)
 
 
-def in_words(found: tuple[Edit, ...]) -> list[str]:
+def in_words(listed: Sequence[Edit]) -> list[str]:
     """Edits for people: "conv4: kernel 3 → 5"; what was done several times is listed once."""
     places: dict[str, list[str]] = {}
-    for edit in found:
+    for edit in listed:
         places.setdefault(edit.words, []).append(edit.of)
     lines = []
     for words, names in places.items():

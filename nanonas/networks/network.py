@@ -25,7 +25,7 @@ class Network:
 
     input_shape: Shape  # (C, H, W)
     classes: int
-    # in topological order, all of them on a way from "input" to the last one, the logits
+    # in topological order, all of them on a path from "input" to the last, the logits
     nodes: tuple[Node, ...]
 
     @cached_property
@@ -56,7 +56,7 @@ class Network:
 
     @cached_property
     def depth(self) -> int:
-        """Convolutions and dense layers on the longest way from the input to the logits."""
+        """Convolutions and dense layers on the longest path from the input to the logits."""
         reached = {"input": 0}
         for node in self.nodes:
             before = max(reached[name] for name in node.inputs)

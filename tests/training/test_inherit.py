@@ -1,5 +1,5 @@
-"""What a child has from its parents. The oracle is the parent: where `preserved` is said, the
-outputs are its own.
+"""What a child has from its parents. The oracle is the parent: a child that is `preserved` has its
+outputs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Layer = dict[str, Any]
 
 
 def trained(network: Network, seed: int = 0) -> NetworkModule:
-    """As after a training: nothing is 0 or 1 any more, and some norms turn their channels around."""
+    """As after a training: nothing is 0 or 1 any more, and some norms negate their channels."""
     module, generator = build_module(network, seed), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():

@@ -238,7 +238,7 @@ def test_activations_that_overwrite_their_input_change_no_result(space: Space) -
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @pytest.mark.parametrize(("op", "attributes"), [case for case in CASES if case[0] != "globalpool"])
 @pytest.mark.parametrize("shared", ["before", "after", None])
-def test_an_input_that_somebody_else_reads_is_not_overwritten(
+def test_an_input_that_another_operation_reads_is_not_overwritten(
     op: str, attributes: dict[str, Attribute], kind: str, shared: str | None
 ) -> None:
     draft = Draft(SHAPE, CLASSES)

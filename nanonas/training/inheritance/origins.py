@@ -64,9 +64,9 @@ class ChannelNumbers:
         activation = _activation(node)
         if activation.identity_above_0 and nonnegative:
             return read[0]
-        known = self._numbers.get((function, read))
-        if known is not None:
-            return known
+        number = self._numbers.get((function, read))
+        if number is not None:
+            return number
         if not learn:
             return NEW
         number = self._numbers[function, read] = self._count

@@ -191,10 +191,10 @@ def _taken(node: Node, x: _Channels, source: Source) -> tuple[Transfer, _Channel
         fits &= np.array_equal(x.origin, source.reads) and bool(x.exact.all())
         return Transfer(source, None), _Channels(source.gives, np.full(node.shape[0], fits))
     if node.channelwise:
-        rows, found = _rows(x, source.reads)
+        rows, placed = _rows(x, source.reads)
         lost = np.where(x.origin == ZERO, ZERO, NEW)
         origin = np.where(rows >= 0, source.gives[np.maximum(rows, 0)], lost)
-        exact = (found & x.exact & fits) | (origin == ZERO)
+        exact = (placed & x.exact & fits) | (origin == ZERO)
         return Transfer(source, rows), _Channels(origin, exact)
     columns, whole = _columns(x, source.reads)
     rows = np.arange(node.shape[0]) % len(source.gives)
@@ -277,13 +277,13 @@ def _columns(x: _Channels, reads: Integers) -> tuple[Integers, bool]:
     are taken by what they were made for.
     """
     places, same_place = _places(x.origin, reads), np.arange(len(x.origin)) % len(reads)
-    found = places >= 0
-    columns = np.where((x.origin == ZERO) & ~found, FRESH, NOTHING)
-    columns[found & x.exact] = places[found & x.exact]
+    placed = places >= 0
+    columns = np.where((x.origin == ZERO) & ~placed, FRESH, NOTHING)
+    columns[placed & x.exact] = places[placed & x.exact]
     whole = bool(np.isin(np.flatnonzero(reads != ZERO), columns).all())
     if not whole:  # first those that come from there, then those that stand there
-        strangers = ~found & (x.origin != ZERO)
-        for like, candidates in ((places, found & ~x.exact), (same_place, strangers)):
+        strangers = ~placed & (x.origin != ZERO)
+        for like, candidates in ((places, placed & ~x.exact), (same_place, strangers)):
             free = candidates & ~np.isin(like, columns)
             columns[free] = like[free]
     return columns, whole
