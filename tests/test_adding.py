@@ -247,6 +247,11 @@ def test_an_operation_is_told_of_in_edits() -> None:
     assert told(network(8, "blur"), network(8, "blur", stride=2)) == ["blur1: stride 1 → 2"]
 
 
+def test_a_family_that_nothing_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"family must be one of conv, .* but is 'filter'"):
+        Op(same_shape, family="filter")
+
+
 # --- a space --------------------------------------------------------------------------------------
 
 

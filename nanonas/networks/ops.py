@@ -140,6 +140,8 @@ class Op:
     """What is known of an operation.
 
     The attributes "kernel", "stride" and "groups" mean the same for every operation that has them.
+
+    Raises ValueError for a family that is not one of `FAMILIES`.
     """
 
     shape: Callable[[tuple[Shape, ...], Mapping[str, Attribute]], Shape]  # of the output
@@ -161,6 +163,11 @@ class Op:
 
     words: str = ""  # in drawings: a format of the attributes; "": its name
     labels: Mapping[str, str] = field(default_factory=dict)  # of attributes unclear by themselves
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            families = ", ".join(FAMILIES)
+            raise ValueError(f"family must be one of {families}, but is {self.family!r}")
 
     @property
     def is_layer(self) -> bool:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from nanonas.core import Shape
 from nanonas.networks.network import Network
-from nanonas.networks.ops import ACTIVATIONS as KNOWN_ACTIVATIONS
-from nanonas.networks.ops import NORM_EPS, Node
+from nanonas.networks.ops import ACTIVATIONS, NORM_EPS, Node
 
 
 class Add(nn.Module):
@@ -70,7 +69,7 @@ def _norm(node: Node) -> nn.Module:
 
 
 def _act(node: Node) -> nn.Module:
-    return ACTIVATIONS[str(node["kind"])]()
+    return ACTIVATION_MODULES[str(node["kind"])]()
 
 
 def _maxpool(node: Node) -> nn.Module:
@@ -85,7 +84,7 @@ def _avgpool(node: Node) -> nn.Module:
     )
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.1),
     "silu": nn.SiLU,
@@ -153,7 +152,7 @@ def _may_come_early(network: Network, pool: Node) -> bool:
     before = network.named.get(pool.inputs[0])
     if before is None or before.op != "act" or len(network.readers[before.name]) > 1:
         return False
-    return pool.number("stride") > 1 and KNOWN_ACTIVATIONS[str(before["kind"])].increasing
+    return pool.number("stride") > 1 and ACTIVATIONS[str(before["kind"])].increasing
 
 
 def _let_go(order: Sequence[Step]) -> list[Step]:

@@ -70,7 +70,7 @@ def random_networks(space: Space, number: int, seed: int = 0) -> list[Network]:
 
 def test_every_operation_has_its_module_and_its_example() -> None:
     assert set(MODULES) == set(OPS) == set(EXAMPLES)
-    assert set(build.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(build.ACTIVATION_MODULES) == set(ACTIVATIONS)
 
 
 @pytest.mark.parametrize(("op", "attributes"), CASES)
@@ -120,8 +120,8 @@ def test_what_inheritance_may_rely_on_is_true(op: str, attributes: dict[str, Att
 def test_what_is_known_of_activations_is_true(kind: str) -> None:
     known = ACTIVATIONS[kind]
     x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
-    y = build.ACTIVATIONS[kind]()(x.clone())
-    assert build.ACTIVATIONS[kind]()(torch.zeros(1)) == 0
+    y = build.ACTIVATION_MODULES[kind]()(x.clone())
+    assert build.ACTIVATION_MODULES[kind]()(torch.zeros(1)) == 0
     assert known.increasing == bool((y.diff() >= 0).all())
     assert known.identity_above_0 == torch.equal(y[x > 0], x[x > 0])
     assert known.nonnegative == bool((y >= 0).all())
@@ -149,7 +149,7 @@ def test_activations_are_what_they_are_called(
     kind: str, oracle: Callable[[Tensor], Tensor]
 ) -> None:
     x = torch.linspace(-5, 5, 101)
-    assert torch.equal(build.ACTIVATIONS[kind]()(x.clone()), oracle(x))
+    assert torch.equal(build.ACTIVATION_MODULES[kind]()(x.clone()), oracle(x))
 
 
 def test_an_average_pool_does_not_count_its_padding() -> None:
