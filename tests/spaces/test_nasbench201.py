@@ -65,7 +65,7 @@ def drawn(network: Network) -> str:
     """The formula of a network's logits."""
     words = {"input": "image"}
     for node in network.nodes:
-        inputs = [said[name] for name in node.inputs]
+        inputs = [words[name] for name in node.inputs]
         size = f"{node['kernel']}/{node['stride']}" if node.op in ("conv", "avgpool") else ""
         words[node.name] = summed(inputs) if node.op == "add" else f"{node.op}{size}({inputs[0]})"
     return words[network.nodes[-1].name]
