@@ -24,21 +24,21 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as Grid
 
+from nanonas.bench.files import read_table
+from nanonas.bench.regret import Curve, by_query, by_second, draw_regret
+from nanonas.bench.table import Table, TableEvaluator, TableSpace
+from nanonas.bench.yardsticks import OPTUNA, optuna_installed, require_optuna, run_optuna
+from nanonas.config.files import nearest
 from nanonas.config.parts import STRATEGIES, make_strategy
 from nanonas.config.schema import SearchConfig
-from nanonas.config.files import nearest
 from nanonas.core import Budget, Floats, Integers
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
-from nanonas.bench.table import Table, TableEvaluator, TableSpace
-from nanonas.bench.files import read_table
 from nanonas.errors import ConfigError
 from nanonas.files import write_text
-from nanonas.bench.regret import Curve, by_query, by_second, draw_regret
+from nanonas.machine import cores, processor
 from nanonas.maths.intervals import bootstrap
 from nanonas.text import duration
-from nanonas.machine import cores, processor
-from nanonas.bench.yardsticks import OPTUNA, optuna_installed, require_optuna, run_optuna
 
 SHIPPED = Path(__file__).parent / "nano_digits.npz"
 
@@ -67,14 +67,15 @@ class Job:
                 study = Study(space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed)
                 study.run(self.queries)
                 told = store.told()
-        asked = [table.find(candidate.proposal.genome) for candidate, _ in told]
-        accuracies = [-np.inf if evaluation.accuracy is None else evaluation.accuracy for _, evaluation in told]
+        asked = [table.find(one.candidate.proposal.genome) for one in told]
+        answers = [one.evaluation.accuracy for one in told]
+        accuracies = [-np.inf if accuracy is None else accuracy for accuracy in answers]
         return Trace(
             self.strategy,
             self.seed,
             np.array(asked, dtype=np.int64),
             np.array(accuracies, dtype=np.float64),
-            np.cumsum([evaluation.seconds for _, evaluation in told]),
+            np.cumsum([one.evaluation.seconds for one in told]),
             time.process_time() - start,
         )
 

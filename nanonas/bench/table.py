@@ -254,8 +254,6 @@ class TableEvaluator:
         row = self.table.find(candidate.proposal.genome)
         if row is None:
             return Evaluation(candidate.number, State.FAILED, reason="the table has no such network")
-        if not candidate.trained:
-            return Evaluation(candidate.number, State.FAILED, reason="the table has no scores of untrained networks")
         answers = self._answers
         trials = np.flatnonzero(~np.isnan(answers.accuracy[row]))
         draw = np.random.default_rng([self.seed, candidate.number, 3]).integers(len(trials)) if len(trials) > 1 else 0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
 from nanonas.bench.table import Table, TableEvaluator
+from nanonas.core import Budget, Candidate, Genome, Proposal, Told, rng_for
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def require_optuna(name: str) -> None:
 
 def run_optuna(
     name: str, table: Table, evaluator: TableEvaluator, seed: int, queries: int
-) -> list[tuple[Candidate, Evaluation]]:
+) -> list[Told]:
     """A run of one of `OPTUNA`, on a table whose genomes are of one length.
 
     Each position of the genome is a categorical parameter with the numbers that the table has
@@ -59,7 +59,7 @@ def run_optuna(
         for place, values in enumerate(zip(*table.genomes, strict=True))
     }
     known: dict[int, float] = {}  # accuracies by row
-    run: list[tuple[Candidate, Evaluation]] = []
+    run: list[Told] = []
     while len(run) < queries:
         genome, trial = _propose(study, places, table, known)
         if trial is None:
@@ -71,7 +71,7 @@ def run_optuna(
         evaluation = evaluator.result()
         assert evaluation is not None
         assert evaluation.accuracy is not None
-        run.append((candidate, evaluation))
+        run.append(Told(candidate, evaluation))
         known[row] = evaluation.accuracy
         if trial is not None:
             study.tell(trial, known[row])

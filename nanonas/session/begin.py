@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nanonas.config.files import to_values, to_yaml, validated
+from nanonas.config.files import GONE, to_values, to_yaml, validated
 from nanonas.config.parts import (
     make_objectives,
 )
 from nanonas.config.schema import Config, RunConfig
 from nanonas.engine.controls import copy_requests
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
@@ -62,7 +63,7 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event("images", session.noted())
+            store.event(IMAGES, session.noted())
             if repeated is not None:
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)
@@ -99,7 +100,9 @@ def resume(
     budget_seconds(config.run)
     config = replace(config, run=replace(config.run, out=folder.path.parent, name=folder.path.name))
     spent = 0.0 if more_time else search_seconds(folder)
-    with RunStore.resume(folder.store, to_values(config), defaults=to_values(Config())) as store:
+    with RunStore.resume(
+        folder.store, to_values(config), defaults=to_values(Config()), ignored=GONE
+    ) as store:
         if not folder.config.exists():
             write_text(folder.config, to_yaml(config))
         session = Session(config, quiet=quiet, start=start - spent, more_time=more_time)
