@@ -220,6 +220,24 @@ def test_tensors_with_axes_of_their_own_are_taken_whole() -> None:
     assert torch.isfinite(wider(torch.randn(2, *SHAPE))).all()
 
 
+@pytest.mark.parametrize("op", ["blur", "scale", "excite"])
+def test_a_new_branch_adds_nothing_if_it_is_said_to_preserve(op: str) -> None:
+    attributes = {"blur": {"kernel": 3, "stride": 1}, "excite": {"hidden": 2}}
+
+    def branched(*, new: bool) -> Network:
+        draft = Draft(SHAPE, CLASSES)
+        x = relu(draft, conv_norm(draft, "input", 8, 3))
+        if new:
+            branch = draft.add(op, conv_norm(draft, x, 8, 3), **attributes.get(op, {}))
+            x = relu(draft, draft.add("add", x, branch))
+        return classifier(draft, x)
+
+    parent = trained(branched(new=False))
+    child, found = born(parent, branched(new=True))
+    assert found.preserved == (op != "excite")  # which is not 0 where its tensors are
+    assert not found.preserved or apart(parent, child) < 1e-5
+
+
 def test_an_operation_is_read_by_predictors_as_its_family() -> None:
     plain, blurred = features(network(8)), features(network(8, "blur"))
     assert plain.shape == blurred.shape == (sum(GROUPS.values()),)

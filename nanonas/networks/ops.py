@@ -158,7 +158,8 @@ class Op:
     keeps_zero: bool = False  # an output is 0 where all that it is computed from is 0
     keeps_sign: bool = False  # an output is not negative where nothing that it reads is
     # What its tensors hold where it is the identity: all of a tensor, or the diagonal of one that
-    # mixes channels. None: it cannot be; {}: it always is.
+    # mixes channels. None: it cannot be; {}: it always is. What has tensors and can be the identity
+    # is also 0 where all of them are.
     identity: Mapping[str, float] | None = None
 
     words: str = ""  # in drawings: a format of the attributes; "": its name

@@ -1,12 +1,12 @@
 """Lists of operations, as in ``[0, 1, 2, 3]``: stem, layer 1, reduction, layer 2, classifier.
 
     image → conv3x3, norm, relu (C channels) → first half of the list
-          → conv3x3 of stride 2, norm, relu (2C channels) → second half → global average pooling →
-          dense
+          → conv3x3 of stride 2, norm, relu (2C channels) → second half of the list
+          → global average pooling → dense
 
-Each number of the list is one operation of `OPERATIONS`, with a residual around it: ``x ← relu(x +
-operation(x))``. Where a list has an odd length the second half is the longer one. An operation is
-one line of the table.
+Each number of the list is one operation of `OPERATIONS`, with a residual around it:
+``x ← relu(x + operation(x))``. Where a list has an odd length the second half is the longer one. An
+operation is one line of the table.
 """
 
 from __future__ import annotations

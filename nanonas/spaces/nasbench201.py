@@ -1,19 +1,18 @@
-"""NAS-Bench-201: cells of four nodes with one of five operations on each of six edges. 15,625
-genomes.
+"""NAS-Bench-201: 15,625 cells of four nodes with one of five operations on each of six edges.
 
 Dong & Yang, ICLR 2020, https://arxiv.org/abs/2001.00326; details as in their code, so that counts
 are as published:
 
-    image → conv3x3, norm (16 channels) → 5 cells → residual block of stride 2 → 5 cells of 32
-    channels
-          → residual block of stride 2 → 5 cells of 64 channels → norm, relu, global average pooling
-          → dense
+    image → conv3x3, norm (16 channels) → 5 cells
+          → residual block of stride 2 → 5 cells of 32 channels
+          → residual block of stride 2 → 5 cells of 64 channels
+          → norm, relu, global average pooling → dense
 
 A node of a cell is the sum of what its edges bring, node 0 is the cell's input and node 3 its
 output. A genome has the operations of the edges in the order of the official string,
 ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
-What is drawn is what a cell computes: nothing for an edge that is dead (no way from the input or
+What is drawn is what a cell computes: nothing for an edge that is dead (no path from the input or
 none to the output) or a skip, one sum where sums are nested, one pool where two pools read the
 same. So cells that are written differently and compute the same have one network. Convolutions that
 read the same stay two: their weights differ.

@@ -1,5 +1,4 @@
-"""Chains of 3 to 20 layers with skip connections: Conv2D, MaxPool, AvgPool, BatchNorm, Dropout,
-Dense.
+"""Chains of 3 to 20 layers with skips: Conv2D, MaxPool, AvgPool, BatchNorm, Dropout, Dense.
 
 A genome holds one integer for each decision of each layer, a position in the options of
 `DECISIONS`, layer after layer; adding, removing and swapping segments are slices. Every such list

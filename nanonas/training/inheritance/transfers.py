@@ -96,7 +96,7 @@ def _new_branches(child: Network, sources: Mapping[str, Source]) -> dict[str, se
     nodes, readers = child.named, child.readers
     branches: dict[str, set[str]] = {}
     for node in child.nodes:
-        if not node.tensors or node.name in sources:
+        if not node.tensors or node.name in sources or node.traits.identity is None:
             continue
         last = node
         while len(readers[last.name]) == 1 and _passes_zero(readers[last.name][0]):
