@@ -43,7 +43,9 @@ def test_a_public_name_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stub", sorted(Path(nanonas.__file__).parent.rglob("__init__.pyi")), ids=str
+    "stub",
+    sorted(Path(nanonas.__file__).parent.rglob("__init__.pyi")),
+    ids=lambda stub: stub.parent.name,
 )
 def test_a_folder_offers_its_public_names(stub: Path) -> None:
     folder = stub.parent.relative_to(Path(nanonas.__file__).parent.parent)
