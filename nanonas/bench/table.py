@@ -103,13 +103,12 @@ class Table:
         return tuple(self._rows.values())
 
     def key(self, genome: Genome) -> str:
-        """Equal for genomes of one network: the space's own cheap key where it has one.
+        """Equal for genomes of one network.
 
         Raises `GenomeError`.
         """
         if genome not in self._keys:
-            cheap: Callable[[Genome], str] | None = getattr(self.space, "key", None)
-            self._keys[genome] = self.space.decode(genome).key if cheap is None else cheap(genome)
+            self._keys[genome] = self.space.key(genome)
         return self._keys[genome]
 
     def find(self, genome: Genome) -> int | None:
@@ -133,26 +132,24 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class TableSpace:
+class TableSpace(Space):
     """The space of a table, restricted to the networks in the table.
 
     Children are drawn until one is in the table; after 100 draws a random network of the table is
     taken instead.
     """
 
+    input_shape: Shape = field(init=False)
+    classes: int = field(init=False)
     table: Table
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", self.table.space.input_shape)
+        object.__setattr__(self, "classes", self.table.space.classes)
 
     @property
     def name(self) -> str:
         return self.table.space.name
-
-    @property
-    def input_shape(self) -> Shape:
-        return self.table.space.input_shape
-
-    @property
-    def classes(self) -> int:
-        return self.table.space.classes
 
     def genomes(self) -> Iterator[Genome]:
         """One genome of each network in the table, in the order of its rows."""
@@ -192,6 +189,19 @@ class TableSpace:
     def tokens(self, genome: Genome) -> Integers:
         """As the table's space has it."""
         return self.table.space.tokens(genome)
+
+    def describe(self, genome: Genome) -> list[str]:
+        """As the table's space has it."""
+        return self.table.space.describe(genome)
+
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """As the table's space has it."""
+        return self.table.space.operation_names
+
+    def operations(self, genome: Genome) -> frozenset[str]:
+        """As the table's space has it."""
+        return self.table.space.operations(genome)
 
     def _inside(
         self, draw: Callable[[], Genome], rng: np.random.Generator, but: int | None = None

@@ -37,8 +37,7 @@ from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
-from nanonas.spaces.base import Space
-from nanonas.spaces.operations import Bans
+from nanonas.spaces.base import Bans, Space
 
 _POLL = 0.5  # seconds within which a request is heard
 _HOPELESS = (

@@ -31,7 +31,6 @@ from nanonas.report.rows.sheet import Sheet
 from nanonas.report.words.verdict import cards
 from nanonas.serving.guard import HEADER, HEADERS, Guard, policy
 from nanonas.serving.view import View
-from nanonas.spaces.operations import known_operations
 from nanonas.text import percent, points
 
 _HERE = Path(__file__).parent
@@ -185,7 +184,7 @@ def _axis() -> Part:
 
 
 def _controls(record: Record) -> list[Part]:
-    known = known_operations(record.space)
+    known = record.space.operation_names
     pick = dcc.Dropdown(
         list(known), id="operation", placeholder="an operation", clearable=True, className="pick"
     )

@@ -44,8 +44,7 @@ from nanonas.session.finalists import finalists, from_scratch, train_finalists
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.setup import budget_seconds, make_costs, make_generations, make_recipe
 from nanonas.session.winner import train
-from nanonas.spaces.base import Space
-from nanonas.spaces.operations import Bans
+from nanonas.spaces.base import Bans, Space
 from nanonas.text import costs, duration
 
 if TYPE_CHECKING:
