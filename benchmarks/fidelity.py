@@ -47,8 +47,8 @@ from nanonas.core import (
     State,
     rng_for,
 )
-from nanonas.engine.limits import Limits
 from nanonas.maths.ranks import kendall
+from nanonas.networks.limits import Limits
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.session.setup import make_recipe
 from nanonas.spaces.base import Space

@@ -36,8 +36,8 @@ from screening import interval
 from nanonas.config.parts import make_data, make_space
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Candidate, Genome, Proposal, rng_for
-from nanonas.engine.limits import Limits
 from nanonas.maths.ranks import kendall
+from nanonas.networks.limits import Limits
 from nanonas.session.setup import make_recipe
 from nanonas.training.device import resolve_precision
 from nanonas.training.trial import Trial

@@ -36,9 +36,9 @@ from loguru import logger
 from nanonas.config.parts import make_budget, make_data, make_space, make_strategy
 from nanonas.config.schema import SearchConfig
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.limits import Limits
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
+from nanonas.networks.limits import Limits
 from nanonas.session.setup import make_recipe
 from nanonas.training.trial import Trial
 

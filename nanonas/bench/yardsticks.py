@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
 from nanonas.bench.table import Table, TableEvaluator
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,9 +50,14 @@ def run_optuna(
     import optuna
 
     if len({len(genome) for genome in table.genomes}) > 1:
-        raise ConfigError(f"{name} needs genomes of one length, but those of the table {table.name!r} differ")
+        raise ConfigError(
+            f"{name} needs genomes of one length, but those of the table {table.name!r} differ"
+        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    samplers = {"optuna-tpe": optuna.samplers.TPESampler, "optuna-random": optuna.samplers.RandomSampler}
+    samplers = {
+        "optuna-tpe": optuna.samplers.TPESampler,
+        "optuna-random": optuna.samplers.RandomSampler,
+    }
     study = optuna.create_study(direction="maximize", sampler=samplers[name](seed=seed))
     places: dict[str, Any] = {
         f"position {place}": optuna.distributions.CategoricalDistribution(sorted(set(values)))
@@ -66,7 +71,9 @@ def run_optuna(
             genome = _random(table, known, rng_for(seed, len(run)))
         row = table.find(genome)
         assert row is not None  # both see to that
-        candidate = Candidate(len(run), Proposal(genome, budget=Budget(evaluator.epochs)), table.key(genome))
+        candidate = Candidate(
+            len(run), Proposal(genome, budget=Budget(evaluator.epochs)), table.key(genome)
+        )
         evaluator.submit(candidate)
         evaluation = evaluator.result()
         assert evaluation is not None

@@ -1,20 +1,14 @@
-"""Begin a run, or go on with it."""
+"""Begin a run, or continue one."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from nanonas.config.files import to_values, to_yaml, validated
-from nanonas.config.parts import (
-    make_objectives,
-)
+from nanonas.config.files import to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.storage.store import RunStore
@@ -22,51 +16,41 @@ from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.runs.folder import RunFolder, find, read_config, search_seconds
 from nanonas.runs.genome import space_options
+from nanonas.session.listener import Listener
 from nanonas.session.session import Outcome, Session
-from nanonas.session.setup import budget_seconds
+from nanonas.session.setup import Setup, resolved
 
 
-def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Settings by name, sorted into the two halves of a configuration; unknown ones land in the
-    first.
-    """
-    run = {field.name for field in dataclasses.fields(RunConfig)}
-    return {
-        "search": {name: value for name, value in settings.items() if name not in run},
-        "run": {name: value for name, value in settings.items() if name in run},
-    }
-
-
-def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome:
+def begin(config: Config, listener: Listener | None = None, *, final: bool = True) -> Outcome:
     """Begins a run and sees it through.
 
     Args:
-        final: whether to train the winner for good at the end, as far as the configuration asks for
-            it.
+        listener: hears what happens; without one, nothing is printed.
+        final: whether the winner gets its final training, as far as the configuration asks for it.
 
     Raises:
-        NanonasError: what cannot be done, in one sentence. KeyboardInterrupt goes through; the
-            folder can be resumed.
+        NanonasError: what cannot be done, in one sentence.
+        KeyboardInterrupt: Ctrl-C; the folder can be resumed.
     """
     start = time.time()
-    budget_seconds(config.run)
-    repeated = (
-        None if config.run.requests_of is None else _repeatable(config.run.requests_of, config)
-    )
+    source = config.run.requests_of
+    repeated = None if source is None else _repeatable(source, config)
     config = resolved(config)
-    session = Session(config, quiet=quiet, start=start)
-    session.check()
-    folder = RunFolder(
-        config.run.out / (config.run.name or _name(config.run.out, config.search.data))
-    )
+    setup = Setup(config)
+    setup.check()
+    run = config.run
+    folder = RunFolder(run.out / (run.name or _name(run.out, config.search.data.data)))
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event("images", session.noted())
+            store.event("images", setup.image_notes())
             if repeated is not None:
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)
-            return session.carry_on(store, folder, final)
+            session = Session(
+                setup, store, folder, listener or Listener(), start=start, final=final
+            )
+            return session.run()
     except Exhausted:  # before a single candidate: nothing is worth keeping
         folder.remove()
         raise
@@ -75,17 +59,19 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
 def resume(
     source: Path,
     run: RunConfig | None = None,
+    listener: Listener | None = None,
     *,
     more_time: bool = False,
-    quiet: bool = False,
     final: bool = True,
 ) -> Outcome:
-    """Goes on with the run at `source` (see `find`), with another "run" half of the configuration
-    if one is given.
+    """Continues the run at `source` (see `find`).
 
     Args:
+        run: another "run" half of the configuration; None: the one that it has.
+        listener: hears what happens; without one, nothing is printed.
         more_time: the time budget counts from here; else it is the whole run's, and what the search
             took is gone.
+        final: whether the winner gets its final training, as far as the configuration asks for it.
 
     Raises:
         NanonasError: as `begin`; also when config.yaml says another "search" half than the run was
@@ -94,17 +80,34 @@ def resume(
     start = time.time()
     folder = find(source)
     config = read_config(folder)
-    if run is not None:
-        config = replace(config, run=run)
-    budget_seconds(config.run)
-    config = replace(config, run=replace(config.run, out=folder.path.parent, name=folder.path.name))
+    run = replace(run or config.run, out=folder.path.parent, name=folder.path.name)
+    config = replace(config, run=run)
     spent = 0.0 if more_time else search_seconds(folder)
     with RunStore.resume(folder.store, to_values(config), defaults=to_values(Config())) as store:
         if not folder.config.exists():
             write_text(folder.config, to_yaml(config))
-        session = Session(config, quiet=quiet, start=start - spent, more_time=more_time)
-        session.check_images(store, folder)
-        return session.carry_on(store, folder, final)
+        setup = Setup(config)
+        _require_same_images(setup, store, folder)
+        session = Session(
+            setup,
+            store,
+            folder,
+            listener or Listener(),
+            start=start - spent,
+            more_time=more_time,
+            final=final,
+        )
+        return session.run()
+
+
+def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> None:
+    """Raises `RunError` when the images are others than those that the run was begun with."""
+    begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
+    if begun and begun[0] != setup.images.fingerprint:
+        raise RunError(
+            f"the images in {setup.config.search.data.data!r} have changed since the run in "
+            f"{folder.path} was begun; bring back the old ones, or begin a new run"
+        )
 
 
 def _repeatable(source: Path, config: Config) -> RunFolder:
@@ -113,37 +116,15 @@ def _repeatable(source: Path, config: Config) -> RunFolder:
     Raises `RunError` where there is none, or one over another space.
     """
     folder = find(source)
-    search = read_config(folder).search
-    if (search.space, space_options(search)) != (config.search.space, space_options(config.search)):
+    theirs, ours = read_config(folder).search.space, config.search.space
+    if (theirs.space, space_options(theirs)) != (ours.space, space_options(ours)):
         raise RunError(
-            f"--requests-of {source} is a run over the space {search.space} "
-            f"{space_options(search) or ''}, whose "
-            f"genomes are none of {config.search.space} {space_options(config.search) or ''}; "
+            f"--requests-of {source} is a run over the space {theirs.space} "
+            f"{space_options(theirs) or ''}, whose "
+            f"genomes are none of {ours.space} {space_options(ours) or ''}; "
             "repeat its own search"
         )
     return folder
-
-
-def resolved(config: Config) -> Config:
-    """The configuration with everything filled in that depends on this machine and belongs to the
-    run's identity.
-    """
-    from nanonas.data.sources import find_reader
-    from nanonas.training.device import default_workers, resolve_device, resolve_precision
-
-    device = resolve_device(config.run.device)
-    values = to_values(config)
-    kind, _ = find_reader(config.search.data)
-    values["search"]["precision"] = resolve_precision(config.search.precision, device)
-    values["search"]["objectives"] = [
-        objective.name for objective in make_objectives(config.search)
-    ]
-    values["search"]["lag"] = config.search.lag or 2 * (
-        config.run.workers or default_workers(device)
-    )
-    if kind != config.search.data:  # a path: so that it is found from anywhere
-        values["search"]["data"] = str(Path(config.search.data).expanduser().resolve())
-    return validated(values)
 
 
 def _name(out: Path, data: str) -> str:

@@ -12,6 +12,7 @@ from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Proposal, Sta
 from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.storage.store import RunStore
 
+FINALS_SHARE = 0.15  # of the search's time, for the finalists
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
 
 

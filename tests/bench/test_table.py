@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from toys.engine import by_number
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys.engine import by_number
 
+from nanonas.bench.files import read_table
+from nanonas.bench.table import Answers, Table, TableEvaluator, TableSpace
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study, Why
-from nanonas.bench.table import Answers, Table, TableEvaluator, TableSpace
-from nanonas.bench.files import read_table
 from nanonas.errors import ConfigError, DataError, GenomeError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space

@@ -32,11 +32,11 @@ from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Strateg
 from nanonas.engine.controls import REFUSED, TAKEN, copy_requests, in_words
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
-from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request, RequestFiles, parsed
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study, Why
 from nanonas.errors import InvalidInput, RunError
+from nanonas.networks.limits import Limits
 from nanonas.spaces.operations import Bans, known_operations, operations
 from nanonas.strategies.around.halving import Halving
 from nanonas.strategies.around.inheriting import Inheriting

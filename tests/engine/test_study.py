@@ -28,11 +28,11 @@ from toys.engine import (
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, Pulse, State, Strategy, rng_for
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.limits import Limits
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study, Why
 from nanonas.errors import ConfigError, Exhausted, RunError, reason_for
+from nanonas.networks.limits import Limits
 from nanonas.strategies.random import RandomSearch
 
 TOTAL = 24
@@ -250,6 +250,10 @@ def test_limits_are_positive() -> None:
         ConfigError, match="max_params must be 1 or more, but is 0; leave it out for no limit"
     ):
         Limits(max_params=0)
+    with pytest.raises(
+        ConfigError, match="max_memory_mb must be above 0, but is 0; leave it out for no limit"
+    ):
+        Limits(max_memory_mb=0)
 
 
 def test_a_strategy_that_repeats_itself_gets_random_genomes(tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ from nanonas.core import (
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study
 from nanonas.errors import ConfigError, RunError
+from nanonas.networks.limits import Limits
 from nanonas.predictors.audit import audited, audited_scores
 from nanonas.predictors.curves import CurveModel
 from nanonas.predictors.ensemble import Ensemble

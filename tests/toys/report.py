@@ -118,7 +118,7 @@ def toy_run(
                 store.arrived(one.evaluation)
         store.event("ended", {"why": "evaluations", "message": "they are evaluated"})
     assert (
-        make_space(config.search, SHAPE, len(class_names)).decode(some[0].genome).key
+        make_space(config.search.space, SHAPE, len(class_names)).decode(some[0].genome).key
         == some[0].candidate.key
     )
     return folder

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanonas.config.parts import SPACES
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SpaceOptions
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State
 from nanonas.data.images import DataSpec
 from nanonas.networks.network import Draft, Network
@@ -245,7 +245,7 @@ def test_dropout_makes_no_difference() -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 8), (3, 2, 1)], ids=str)
 @pytest.mark.parametrize("name", SPACES)
 def test_networks_of_every_space_have_finite_scores(name: str, shape: tuple[int, int, int]) -> None:
-    space = SPACES[name].make(SearchConfig(channels=4), shape, CLASSES)
+    space = SPACES[name].make(SpaceOptions(channels=4), shape, CLASSES)
     rng = np.random.default_rng(0)
     found = []
     for _ in range(3):
