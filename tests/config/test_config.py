@@ -458,7 +458,7 @@ def test_a_duration_is_seconds_that_remember_how_they_were_written(tmp_path: Pat
     assert pickle.loads(pickle.dumps(run)) == run
     assert parsed("--time", "90").run.time == 90
     for wrong in (lambda: configure(time="soon"), lambda: parsed("--time", "soon")):
-        with pytest.raises(ConfigError, match="^--time is 'soon', but must be a duration above 0"):
+        with pytest.raises(ConfigError, match=r"^--time is 'soon', but must be a duration above 0"):
             wrong()
 
 
@@ -514,7 +514,9 @@ def test_settings_reach_what_is_made() -> None:
     assert (aging.population_size, aging.lag) == (9, 4)
     local: Any = make_strategy(configure(strategy="local", population=9, lag=4).search, nano)
     assert (local.population_size, local.lag) == (9, 4)
-    nsga2: Any = make_strategy(configure(strategy="nsga2", population=9, crossover_rate=0.1, lag=4).search, nano)
+    nsga2: Any = make_strategy(
+        configure(strategy="nsga2", population=9, crossover_rate=0.1, lag=4).search, nano
+    )
     assert (nsga2.population_size, nsga2.crossover_rate, nsga2.lag) == (9, 0.1, 4)
     random: Any = make_strategy(configure(strategy="random", population=9).search, nano)
     assert random.population_size == 9
@@ -522,19 +524,19 @@ def test_settings_reach_what_is_made() -> None:
 
 def test_halving_is_around_inheriting_is_around_the_strategy() -> None:
     nano = make_space(SpaceOptions("nano"), (1, 16, 16), 3)
-    settings: dict[str, Any] = dict(
-        strategy="screened",
-        lag=7,
-        epochs=8,
-        inherit=True,
-        inherit_epochs=3,
-        inherit_audit=0.2,
-        halving=2,
-        rungs=3,
-        rung_share=0.25,
-        rung_image_size=8,
-        stop_epoch=1,
-    )
+    settings: dict[str, Any] = {
+        "strategy": "screened",
+        "lag": 7,
+        "epochs": 8,
+        "inherit": True,
+        "inherit_epochs": 3,
+        "inherit_audit": 0.2,
+        "halving": 2,
+        "rungs": 3,
+        "rung_share": 0.25,
+        "rung_image_size": 8,
+        "stop_epoch": 1,
+    }
     halving: Any = make_strategy(configure(**settings).search, nano)
     stop = 1 / 3 + TrainingOptions().stop_margin
     assert halving.rungs == (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from toys.session import begun
 
 from nanonas import cli
 from nanonas.config.schema import SpaceOptions
@@ -116,8 +117,8 @@ def test_while_it_is_paused_the_line_says_so_and_the_time_left_stands_still() ->
     class Paused:
         paused, paused_seconds = True, 50.0
 
-    progress = SearchProgress(Console(file=io.StringIO()), None, time.time() + 10, None)
-    progress.follow(Paused())  # type: ignore[arg-type]
+    progress = SearchProgress(Console(file=io.StringIO()))
+    progress.begun(begun(deadline=time.time() + 10, study=Paused()))
     assert 59 < (progress.seconds_left() or 0) <= 60
     assert progress._line() == "paused · 1m 00s left"
 

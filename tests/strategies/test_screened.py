@@ -19,11 +19,12 @@ import pytest
 from rich.console import Console
 from scipy.stats import norm
 from toys.screened import NANO, Knowing, Nearest, accuracy, screened, train, worth
+from toys.session import begun
 
 from nanonas import cli
 from nanonas.bench.table import Answers, Table, TableEvaluator, TableSpace
+from nanonas.config.files import configure
 from nanonas.config.parts import PREDICTORS, make_strategy
-from nanonas.config.schema import SearchConfig
 from nanonas.core import (
     Budget,
     Candidate,
@@ -514,10 +515,11 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 ) -> None:
     seen = observed(tmp_path / "a.db", screened(partial(Knowing, reversed_until=22)), 24)
     told = [(progress.candidate, progress.evaluation) for progress in seen]
-    live = SearchProgress(Console(file=io.StringIO()), 60, None, None)
+    live = SearchProgress(Console(file=io.StringIO()))
+    live.begun(begun(evaluations=60))
     said = []
     for progress in seen:
-        live.show(progress)
+        live.evaluated(progress, ())
         said.append(live._line())
     assert not any("knowing" in line for line in said[:6])  # two predictions say nothing
     for place in (8, 23):
@@ -528,8 +530,9 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
         found is not None and found.worthless for found in aside
     ]
     assert "(aside)" in said[-1]
-    later = SearchProgress(Console(file=io.StringIO()), 60, None, None, heard=told[:-1])
-    later.show(seen[-1])
+    later = SearchProgress(Console(file=io.StringIO()))
+    later.begun(begun(evaluations=60, told=told[:-1]))
+    later.evaluated(seen[-1], ())
     assert f" · knowing {audited(told, Objective())['knowing']} (aside)" in later._line()
 
 
@@ -554,16 +557,16 @@ def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
 
 
 def made(**options: Any) -> Screened:
-    strategy = make_strategy(SearchConfig(strategy="screened", **options), NANO)
+    strategy = make_strategy(configure(strategy="screened", **options).search, NANO)
     assert isinstance(strategy, Screened)
     return strategy
 
 
 def test_settings_reach_what_is_made() -> None:
-    strategy = made(population=9, lag=4, max_params=300, acquisition="ei")
+    strategy = made(population=9, lag=4, max_params=300)
     assert isinstance(strategy.strategy, AgingEvolution)
     assert (strategy.strategy.population_size, strategy.strategy.lag) == (9, 4)
-    assert (strategy.acquisition, strategy.reads) == ("ei", "features")
+    assert strategy.reads == "features"
     sizes = {
         genome: NANO.decode(genome).params
         for genome in (NANO.sample(rng_for(0, n)) for n in range(30))
@@ -576,9 +579,6 @@ def test_settings_reach_what_is_made() -> None:
     kinds = {name: type(made(predictor=name).predictor()) for name in PREDICTORS}
     assert kinds == {"gaussian": GaussianProcess, "ensemble": Ensemble, "lstm": LSTM}
     assert made(predictor="lstm").reads == "tokens"
-    warmed = make_strategy(SearchConfig(strategy="screened", warm_pool=30), NANO)
-    assert isinstance(warmed, WarmStart)
-    assert isinstance(warmed.strategy, Screened)
 
 
 def test_without_scikit_learn_the_ensemble_is_refused_before_anything_is_made(

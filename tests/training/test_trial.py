@@ -244,7 +244,9 @@ def test_a_measured_latency_leaves_the_training_its_threads(
         return plain(self, pulse)
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
-    evaluation = trial(threads=2, measured=frozenset({"latency"}))(candidate(5, PARENT, Budget(1)), go_on)
+    evaluation = trial(threads=2, measured=frozenset({"latency"}))(
+        candidate(5, PARENT, Budget(1)), go_on
+    )
     torch.set_num_threads(1)
     assert (
         evaluation.metrics["latency_low"]
