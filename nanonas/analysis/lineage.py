@@ -15,7 +15,7 @@ from nanonas.networks.ops import Node
 from nanonas.spaces.base import Space
 
 RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
-TWIN, RESUMED, POOLED = "the same, from scratch", "trained on", "from the scored pool"
+TWIN, RESUMED = "the same, from scratch", "trained on"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Step:
     @property
     def bred(self) -> bool:
         """Whether it is one parent's child by edits, and not the same network again."""
-        return self.parent is not None and self.kind not in (CROSSED, TWIN, RESUMED, POOLED)
+        return self.parent is not None and self.kind not in (CROSSED, TWIN, RESUMED)
 
 
 def steps(record: Record) -> list[Step]:
@@ -60,13 +60,7 @@ def step(record: Record, number: int) -> Step:
         else entry.accuracy - before.accuracy
     )
     if before.candidate.key == entry.candidate.key:
-        again = (
-            RESUMED
-            if proposal.resumes is not None
-            else TWIN
-            if before.candidate.trained
-            else POOLED
-        )
+        again = TWIN if proposal.resumes is None else RESUMED
         return Step(number, again, parent, gain=gain)
     found = difference(record.space, before.genome, entry.genome)
     kind = CROSSED if len(proposal.parents) > 1 else found.kind

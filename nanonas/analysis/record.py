@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, State, Told
-from nanonas.engine.controls import TAKEN
+from nanonas.core import Candidate, Evaluation, Genome, Objective, Told
 from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.requests import PAUSE, RESUME
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import FINALIST, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
-
-FINALISTS = (
-    "finalists"  # events: what one of the best came to from scratch; "number" and "accuracy"
-)
 
 
 @dataclass(frozen=True)
@@ -27,35 +22,40 @@ class Entry:
 
     candidate: Candidate
     evaluation: Evaluation | None  # None: it is running, or was lost
-    generation: int  # 0-based
-    elapsed: float | None = (
-        None  # seconds of searching until its evaluation arrived, pauses left out
-    )
+    # seconds of searching until its evaluation arrived, pauses left out
+    elapsed: float | None = None
 
     @property
     def number(self) -> int:
         return self.candidate.number
 
     @property
+    def generation(self) -> int:
+        """0-based."""
+        return self.candidate.generation
+
+    @property
     def genome(self) -> Genome:
         return self.candidate.proposal.genome
 
     @cached_property
+    def told(self) -> Told | None:
+        """The two of them; None while there is no evaluation."""
+        candidate, evaluation = self.candidate, self.evaluation
+        if evaluation is None:
+            return None
+        return Told(candidate, evaluation, candidate.asked_after)
+
+    @cached_property
     def accuracy(self) -> float | None:
         """On the validation images, in [0, 1]; None where it cannot be compared with the others'."""
-        e = self.evaluation
-        return e.accuracy if e is not None and e.judged and "image_size" not in e.metrics else None
+        told = self.told
+        return told.evaluation.accuracy if told is not None and told.comparable else None
 
     @property
     def state(self) -> str:
-        """Its state in a word: that of its evaluation, "scored" where it was not trained, or
-        "running".
-        """
-        if self.evaluation is None:
-            return "running"
-        if self.evaluation.state is State.COMPLETE and not self.candidate.trained:
-            return "scored"
-        return self.evaluation.state.value
+        """Its state in a word: that of its evaluation, or "running"."""
+        return "running" if self.evaluation is None else self.evaluation.state.value
 
     def metric(self, name: str) -> float | None:
         """A metric of its evaluation; None where it was not measured."""
@@ -93,31 +93,22 @@ class Record:
     @cached_property
     def told(self) -> list[Told]:
         """Candidates with their evaluations, as audits read them."""
-        return [
-            (entry.candidate, entry.evaluation)
-            for entry in self.entries
-            if entry.evaluation is not None
-        ]
+        return [entry.told for entry in self.entries if entry.told is not None]
 
     @cached_property
     def trained(self) -> list[Entry]:
-        """Those that were trained and have an evaluation."""
-        return [
-            entry
-            for entry in self.entries
-            if entry.evaluation is not None and entry.candidate.trained
-        ]
+        """Those that have an evaluation."""
+        return [entry for entry in self.entries if entry.evaluation is not None]
 
     @cached_property
     def ranked(self) -> list[Entry]:
-        """Those with an accuracy, the best first, as `engine.study.ranking` has them."""
-        order = ranking(evaluation for _, evaluation in self.told)
-        return [self.entries[evaluation.number] for evaluation in order]
+        """Those with an accuracy, the best first, as `engine.ranking.ranking` has them."""
+        return [self.entries[told.number] for told in ranking(self.told)]
 
     @cached_property
     def distinct(self) -> list[Entry]:
         """As `ranked`, each network once."""
-        return [self.entries[candidate.number] for candidate, _ in best_networks(self.told)]
+        return [self.entries[told.number] for told in best_networks(self.told)]
 
     @cached_property
     def finalists(self) -> dict[int, float]:
@@ -144,17 +135,10 @@ class Record:
         return next((event.details for event in self.events if event.kind == kind), {})
 
 
-def read(
-    store: RunStore,
-    name: str,
-    space: Space,
-    generation: Callable[[int], int] = lambda number: 0,
-    **more: Any,
-) -> Record:
+def read(store: RunStore, name: str, space: Space, **more: Any) -> Record:
     """What a store holds.
 
     Args:
-        generation: of a candidate, by number, as its strategy says.
         more: the fields of `Record` that no store has.
 
     Raises:
@@ -167,7 +151,6 @@ def read(
         Entry(
             candidate,
             evaluations[latest[candidate.number]] if candidate.number in latest else None,
-            generation(candidate.number),
             elapsed[latest[candidate.number]] if candidate.number in latest else None,
         )
         for candidate in store.candidates()
@@ -189,7 +172,7 @@ def finalists_of(events: Iterable[Event]) -> dict[int, float]:
     """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by
     number.
     """
-    details = [event.details for event in events if event.kind == FINALISTS]
+    details = [event.details for event in events if event.kind == FINALIST]
     return {int(one["number"]): float(one["accuracy"]) for one in details}
 
 
@@ -199,9 +182,9 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
 
     A session that was killed lasts until its last sign of life.
     """
-    marks = (*SESSION, FINALISTS, PAUSE, RESUME)
+    marks = (*SESSION, FINALIST, PAUSE, RESUME)
     said = [
-        (event.time, event.details["what"] if event.kind == TAKEN else event.kind, -1)
+        (event.time, event.details["what"] if event.kind == REQUEST_TAKEN else event.kind, -1)
         for event in events
     ]
     moments = [moment for moment in said if moment[1] in marks]
@@ -209,7 +192,7 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
     elapsed = [0.0] * len(arrivals)
     total, last, searches, paused = 0.0, 0.0, False, False
     for moment, kind, place in moments:
-        if kind == "started":
+        if kind == STARTED:
             searches, paused = True, False
         elif searches:
             total += 0.0 if paused else moment - last

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Evaluation, State, Told
+from nanonas.core import State, Told
 from nanonas.maths.ranks import Correlation, kendall
 
 
@@ -30,22 +30,18 @@ def twins(told: Sequence[Told]) -> list[tuple[Told, Told]]:
     A twin has the network of its only parent again, without inherited weights; both were trained to
     the end.
     """
-    heirs = {one[0].number: one for one in told if one[0].proposal.inherits and _measured(one[1])}
+    whole = [one for one in told if one.evaluation.state is State.COMPLETE]
+    measured = [one for one in whole if one.evaluation.accuracy is not None]
+    heirs = {one.number: one for one in measured if one.candidate.proposal.inherits}
     pairs: list[tuple[Told, Told]] = []
-    for candidate, evaluation in told:
-        proposal = candidate.proposal
-        heir = (
-            heirs.get(proposal.parents[0])
-            if proposal.from_scratch and len(proposal.parents) == 1
-            else None
-        )
-        if heir is not None and heir[0].key == candidate.key and _measured(evaluation):
-            pairs.append((heir, (candidate, evaluation)))
+    for one in measured:
+        proposal = one.candidate.proposal
+        if not proposal.from_scratch or len(proposal.parents) != 1:
+            continue
+        heir = heirs.get(proposal.parents[0])
+        if heir is not None and heir.candidate.key == one.candidate.key:
+            pairs.append((heir, one))
     return pairs
-
-
-def _measured(evaluation: Evaluation) -> bool:
-    return evaluation.state is State.COMPLETE and evaluation.accuracy is not None
 
 
 def head_start(told: Sequence[Told]) -> HeadStart | None:
@@ -54,7 +50,10 @@ def head_start(told: Sequence[Told]) -> HeadStart | None:
 
     Mean and standard error of the gain in accuracy over the pairs of `twins`.
     """
-    pairs = [(heir.accuracy or 0.0, twin.accuracy or 0.0) for (_, heir), (_, twin) in twins(told)]
+    pairs = [
+        (heir.evaluation.accuracy or 0.0, twin.evaluation.accuracy or 0.0)
+        for heir, twin in twins(told)
+    ]
     if len(pairs) < 3:
         return None
     children, scratch = np.array(pairs).T

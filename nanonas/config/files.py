@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
@@ -32,6 +34,24 @@ _GROUP_OF: dict[str, str | None] = {key: group for group in _GROUPS for key in _
 _GROUP_OF |= {option.name: None for option in fields(SearchConfig) if option.name not in _GROUPS}
 SEARCH_KEYS = tuple(_GROUP_OF)
 RUN_KEYS = tuple(option.name for option in fields(RunConfig))
+
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A key of the search half that earlier versions had."""
+
+    default: object  # the value with which nothing is lost
+    now: str  # what happens instead, as the end of a sentence
+
+
+# Keys that are read and ignored: a run that was begun with them opens, resumes and reports.
+GONE = {
+    "acquisition": Gone("ucb", "a screened search chooses by the confidence bound"),
+    "warm_pool": Gone(
+        0, "nothing is scored without training, and what was counts as a candidate without accuracy"
+    ),
+}
 
 # --- from plain values ----------------------------------------------------------------------------
 
@@ -56,6 +76,8 @@ def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def validated(values: Mapping[str, Any], where: str = "the configuration") -> Config:
     """A configuration from plain values, as YAML gives them: numbers may be strings.
 
+    Keys that are `GONE` are left out, with a logged note where their value was not the default.
+
     Args:
         values: "search" and "run", each with values by key.
         where: what a message names as the source.
@@ -65,6 +87,7 @@ def validated(values: Mapping[str, Any], where: str = "the configuration") -> Co
             range.
     """
     search, run = (_half(values, half, where) for half in ("search", "run"))
+    search = _without_gone(search, where)
     for key in values:
         if key not in ("search", "run"):
             raise ConfigError(f"{where} has {_misplaced(str(key))}")
@@ -88,6 +111,21 @@ def _half(values: Mapping[str, Any], half: str, where: str) -> Mapping[str, Any]
             f"{'population: 30' if half == 'search' else 'workers: 2'}"
         )
     return given
+
+
+def _without_gone(search: Mapping[str, Any], where: str) -> dict[str, Any]:
+    for key, gone in GONE.items():
+        if key in search and str(search[key]) != str(gone.default):
+            _note(
+                f"{where} has search.{key} = {search[key]}, which this version of nanonas ignores: "
+                f"{gone.now}"
+            )
+    return {key: value for key, value in search.items() if key not in GONE}
+
+
+@lru_cache(maxsize=1000)  # a run's configuration is read again and again while it is looked at
+def _note(sentence: str) -> None:
+    logger.warning("{}", sentence)
 
 
 def _misplaced(key: str) -> str:

@@ -9,7 +9,6 @@ the first number that it applies to, before that candidate is bred.
 
 from __future__ import annotations
 
-import bisect
 import enum
 import math
 import re
@@ -17,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from nanonas.core import (
     Budget,
@@ -28,12 +26,14 @@ from nanonas.core import (
     Proposal,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
 from nanonas.engine.controls import Controls
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
+from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
 from nanonas.networks.limits import Limits
@@ -68,13 +68,11 @@ class End:
 class Progress:
     """What an observer sees each time an evaluation has been stored."""
 
-    candidate: Candidate  # whose evaluation has arrived
-    evaluation: Evaluation
-    generation: int  # of the candidate, 0-based
+    told: Told  # the candidate, and the evaluation that has arrived
     asked: int  # candidates, earlier sessions included
-    evaluated: int  # of them trained, with an evaluation that is not CUT
+    evaluated: int  # of them with an evaluation that is not CUT
     running: int  # of them at work now
-    best: Evaluation | None  # so far
+    best: Told | None  # so far
 
 
 @dataclass
@@ -105,7 +103,6 @@ class Study:
         self._latest = self.store.latest()
         self._seen = {candidate.identity for candidate in self._candidates}
         self._keys = {candidate.proposal.genome: candidate.key for candidate in self._candidates}
-        self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
         planted = sum(candidate.proposal.planted for candidate in self._candidates)
         self._controls = Controls(
             self.store, self.space, self._require_plantable, self.inbox, planted
@@ -125,7 +122,7 @@ class Study:
 
         Args:
             evaluations: so many candidates, the first by number, are evaluated, counting those
-                already in the store; candidates that are only scored come on top.
+                already in the store.
             generations: the strategy's generations 0 … generations - 1 are evaluated, counting
                 likewise.
             deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated
@@ -143,7 +140,7 @@ class Study:
         goal = _Goal(evaluations, generations, deadline, self._controls)
         self._controls.begin()
         self.store.event(
-            "started",
+            STARTED,
             {"evaluations": evaluations, "generations": generations, "deadline": deadline},
         )
         try:
@@ -151,19 +148,20 @@ class Study:
         except BaseException as error:
             self.evaluator.close()
             if isinstance(error, KeyboardInterrupt):
-                self.store.event("interrupted")
+                self.store.event(INTERRUPTED)
             raise
         if end.why is Why.EXHAUSTED and not self._latest:
             raise Exhausted(end.message)
-        self.store.event("ended", {"why": end.why.value, "message": end.message})
+        self.store.event(ENDED, {"why": end.why.value, "message": end.message})
         return end
 
-    def best(self) -> tuple[Candidate, Evaluation] | None:
-        """The candidate with the best accuracy so far, as `ranking` has it; None when no accuracy
-        was measured.
-        """
-        ranked = ranking(self._latest.values())
-        return (self._candidates[ranked[0].number], ranked[0]) if ranked else None
+    def best(self) -> Told | None:
+        """The best so far, as `ranking` has it; None when no accuracy was measured."""
+        return next(iter(ranking(map(self._as_told, self._latest))), None)
+
+    def _as_told(self, number: int) -> Told:
+        candidate = self._candidates[number]
+        return Told(candidate, self._latest[number], candidate.asked_after)
 
     @property
     def paused(self) -> bool:
@@ -209,7 +207,7 @@ class Study:
                 if time.time() < goal.end + self.grace:
                     continue
                 self.evaluator.close()
-                self.store.event("given up", {"numbers": sorted(running)})
+                self.store.event(GIVEN_UP, {"numbers": sorted(running)})
                 return _past_deadline(len(running))
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
@@ -240,7 +238,7 @@ class Study:
             if waiting:
                 candidate = waiting.popleft()  # asked in an earlier session, and lost or cut there
             elif not self._wanted(number, goal):
-                return goal.reached(self._trained_before(number))
+                return goal.reached(number)
             elif not self._tell(self.strategy.needs(number)):
                 return None  # waits for a straggler: the price of the same run everywhere
             else:
@@ -253,13 +251,15 @@ class Study:
         return None
 
     def _wanted(self, number: int, goal: _Goal) -> bool:
-        if goal.evaluations is not None and self._trained_before(number) >= goal.evaluations:
+        if goal.evaluations is not None and number >= goal.evaluations:
             return False
-        return goal.generations is None or self.strategy.generation(number) < goal.generations
-
-    def _trained_before(self, number: int) -> int:
-        """How many of the candidates before `number` are trained, and not only scored."""
-        return number - bisect.bisect_left(self._scored, number)
+        if goal.generations is None:
+            return True
+        asked = number < len(self._candidates)
+        generation = (
+            self._candidates[number].generation if asked else self.strategy.generation(number)
+        )
+        return generation < goal.generations
 
     def _evaluated(self, number: int) -> bool:
         return number in self._latest and self._latest[number].state is not State.CUT
@@ -271,7 +271,7 @@ class Study:
         if not all(self._evaluated(number) for number in range(self._told, needs)):
             return False
         for number in range(self._told, needs):
-            self.strategy.tell(self._candidates[number], self._latest[number])
+            self.strategy.tell(self._as_told(number))
             self._told = number + 1
         return True
 
@@ -281,8 +281,6 @@ class Study:
         self._candidates.append(candidate)
         self._seen.add(candidate.identity)
         self._keys[candidate.proposal.genome] = candidate.key
-        if not candidate.trained:
-            self._scored.append(number)
         if candidate.proposal.planted:
             self._controls.planted()
         return candidate
@@ -304,14 +302,18 @@ class Study:
                     self.space.sample(rng), budget=asked.budget, inherits=asked.inherits
                 )
             planted = self._controls.plant(number)
-            if planted is not None and asked.trained:
+            if planted is not None:
                 return self._planted(number, planted)
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(
-                number, proposal, self._keys.get(genome, ""), asked_after=self._told
+                number,
+                proposal,
+                self._keys.get(genome, ""),
+                asked_after=self._told,
+                generation=self.strategy.generation(number),
             )
-            if candidate.trained and candidate.identity in self._seen and not self._bans.operations:
+            if candidate.identity in self._seen and not self._bans.operations:
                 continue  # without drawing it
             network = self.space.decode(genome)
             if self.limits.excess(network) > 1:
@@ -324,20 +326,13 @@ class Study:
             candidate = replace(candidate, key=network.key)
             if candidate.identity not in self._seen:
                 return candidate
-            if not candidate.trained and draw >= redraws:
-                # a pool may be larger than the space; to be scored twice costs little
-                return candidate
         raise Exhausted(self._what_is_exhausted(redraws + RANDOM_DRAWS, refused))
 
     def _planted(self, number: int, genome: Genome) -> Candidate:
-        """What somebody has planted, as a candidate. The strategy hears of it as of something that
-        it never asked for.
-
-        It takes the place of a proposal that would be trained: one that is only scored, in a pool,
-        would lose it.
-        """
+        """A planted genome as a candidate. The strategy is told, but it did not propose it."""
         proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
-        return Candidate(number, proposal, self.space.decode(genome).key, asked_after=0)
+        key, generation = self.space.decode(genome).key, self.strategy.generation(number)
+        return Candidate(number, proposal, key, asked_after=0, generation=generation)
 
     def _require_plantable(self, genome: Genome) -> None:
         """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a
@@ -396,13 +391,11 @@ class Study:
 
     def _progress(self, evaluation: Evaluation, running: int) -> Progress:
         return Progress(
-            candidate=self._candidates[evaluation.number],
-            evaluation=evaluation,
-            generation=self.strategy.generation(evaluation.number),
+            told=self._as_told(evaluation.number),
             asked=len(self._candidates),
-            evaluated=sum(self._evaluated(n) and self._candidates[n].trained for n in self._latest),
+            evaluated=sum(map(self._evaluated, self._latest)),
             running=running,
-            best=next(iter(ranking(self._latest.values())), None),
+            best=self.best(),
         )
 
     def _require_hope(self, number: int) -> None:
@@ -411,10 +404,9 @@ class Study:
         By number, so that it does not depend on who was faster; looked at only when one of them
         arrives, so that whoever has removed the reason, or does not mind, can resume the run.
         """
-        numbers = [c.number for c in islice((c for c in self._candidates if c.trained), _HOPELESS)]
-        first = [self._latest.get(n) for n in numbers]
-        if number not in numbers or len(numbers) < _HOPELESS:
+        if number >= _HOPELESS or len(self._candidates) < _HOPELESS:
             return
+        first = [self._latest.get(n) for n in range(_HOPELESS)]
         if not all(e is not None and e.state is State.FAILED for e in first):
             return
         reasons = [e.reason or "" for e in first if e is not None]
@@ -448,9 +440,9 @@ class _Goal:
             left = min(left, _POLL)
         return None if left == math.inf else left
 
-    def reached(self, trained: int) -> End:
-        """Why no more candidates are wanted after so many that are trained."""
-        if self.evaluations is not None and trained >= self.evaluations:
+    def reached(self, number: int) -> End:
+        """Why candidate `number` is not wanted any more."""
+        if self.evaluations is not None and number >= self.evaluations:
             return End(Why.EVALUATIONS, f"{self.evaluations} candidates are evaluated")
         return End(Why.GENERATIONS, f"{self.generations} generations are evaluated")
 

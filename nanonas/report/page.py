@@ -15,6 +15,7 @@ from nanonas.analysis.insights import decided, effects
 from nanonas.analysis.lineage import Step, family, step
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Objective
+from nanonas.engine.storage.events import IMAGES, MACHINE
 from nanonas.networks import layout
 from nanonas.networks.edits import in_words
 from nanonas.predictors.audit import audited_scores
@@ -215,7 +216,7 @@ def _best(record: Record) -> list[Drawn]:
 
 
 def _scores(record: Record) -> Sheet:
-    """How well what nobody had to train for orders the networks."""
+    """How well the free scores rank the networks."""
     found = audited_scores(record.told, Objective())
     rows = [(name, one.tau, one.low, one.high, one.n) for name, one in found.items()]
     return sheet(
@@ -242,7 +243,7 @@ def _times(record: Record) -> Sheet:
 
 def _facts(record: Record) -> Sheet:
     """What whoever repeats the run has to know."""
-    images, machine = record.details("images"), record.details("machine")
+    images, machine = record.details(IMAGES), record.details(MACHINE)
     begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.created))
     rows: list[tuple[str, Any]] = [
         ("begun", begun),

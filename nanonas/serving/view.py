@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nanonas.analysis.record import Record
-from nanonas.engine.storage.events import SESSION
+from nanonas.engine.storage.events import SESSION, STARTED
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,6 @@ class View:
         last = next(
             (event for event in reversed(self.record.events) if event.kind in SESSION), None
         )
-        if last is None or last.kind == "started":
+        if last is None or last.kind == STARTED:
             return "it was stopped from outside"
         return str(last.details.get("message", f"it was {last.kind}"))

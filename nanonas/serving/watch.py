@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 
 from nanonas.analysis.record import Entry, searching
 from nanonas.core import Evaluation
-from nanonas.engine.controls import REFUSED, TAKEN, in_words, standing
+from nanonas.engine.controls import in_words, standing
 from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.files import read_json
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
-from nanonas.runs.reading import generations, read_record
+from nanonas.runs.reading import read_record
 from nanonas.serving.guard import Guard
 from nanonas.serving.view import Asked, View
 
@@ -81,7 +81,6 @@ class Live:
 
     def _begin(self) -> None:
         self._record = read_record(self.run)
-        self._generation = generations(read_config(self.run).search, self._record.space)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
         self._times: list[float] = []
@@ -108,9 +107,7 @@ class Live:
             )  # last: an evaluation's candidate is there before it
         self._events += events
         self._times += times[: len(evaluations)]
-        self._entries += [
-            Entry(candidate, None, self._generation(candidate.number)) for candidate in candidates
-        ]
+        self._entries += [Entry(candidate, None) for candidate in candidates]
         elapsed, seconds = searching(self._events, self._times)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]
@@ -135,12 +132,16 @@ class Live:
         waiting = [
             Asked(str(request), "waits") for _, request in RequestFiles(self.run.requests).waiting()
         ]
-        heard = [_asked(event) for event in self._events if event.kind in (TAKEN, REFUSED)]
+        heard = [
+            _asked(event)
+            for event in self._events
+            if event.kind in (REQUEST_TAKEN, REQUEST_REFUSED)
+        ]
         return View(
             self._record,
             version=f"{self._begun}-{self._reads}",
             alive=alive,
-            searching=alive and kinds[-1:] == ["started"],
+            searching=alive and kinds[-1:] == [STARTED],
             paused=alive and stands.paused,
             banned=stands.banned,
             asked=(*waiting, *reversed(heard)),
@@ -207,7 +208,7 @@ def _require_dash() -> None:
 
 
 def _asked(event: Event) -> Asked:
-    if event.kind == TAKEN:
+    if event.kind == REQUEST_TAKEN:
         return Asked(in_words(event.details), "taken", event.time)
     wish = {
         name: value

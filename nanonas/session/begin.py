@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from nanonas.config.files import to_values, to_yaml
+from nanonas.config.files import GONE, to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
 from nanonas.engine.controls import copy_requests
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
@@ -43,7 +44,7 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event("images", setup.image_notes())
+            store.event(IMAGES, setup.image_notes())
             if repeated is not None:
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)
@@ -83,7 +84,9 @@ def resume(
     run = replace(run or config.run, out=folder.path.parent, name=folder.path.name)
     config = replace(config, run=run)
     spent = 0.0 if more_time else search_seconds(folder)
-    with RunStore.resume(folder.store, to_values(config), defaults=to_values(Config())) as store:
+    with RunStore.resume(
+        folder.store, to_values(config), defaults=to_values(Config()), ignored=GONE
+    ) as store:
         if not folder.config.exists():
             write_text(folder.config, to_yaml(config))
         setup = Setup(config)
@@ -102,7 +105,7 @@ def resume(
 
 def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> None:
     """Raises `RunError` when the images are others than those that the run was begun with."""
-    begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
+    begun = [event.details["fingerprint"] for event in store.events() if event.kind == IMAGES]
     if begun and begun[0] != setup.images.fingerprint:
         raise RunError(
             f"the images in {setup.config.search.data.data!r} have changed since the run in "

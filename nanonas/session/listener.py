@@ -39,7 +39,7 @@ class Listener:
     def begun(self, search: Begun) -> None:
         """The search begins."""
 
-    def evaluated(self, progress: Progress, front: Sequence[Evaluation]) -> None:
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """An evaluation was stored.
 
         Args:
@@ -85,7 +85,7 @@ class Listeners(Listener):
         for listener in self.listeners:
             listener.begun(search)
 
-    def evaluated(self, progress: Progress, front: Sequence[Evaluation]) -> None:
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """Hands it on."""
         for listener in self.listeners:
             listener.evaluated(progress, front)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from nanonas.core import Evaluation
+from nanonas.core import Told
 from nanonas.engine.study import End, Progress
 from nanonas.runs.folder import RunFolder
 from nanonas.session.listener import Begun, Listener
@@ -25,9 +25,9 @@ class Log(Listener):
         """Where, and what is searched."""
         logger.info("{} with {}", search.folder.path, search.setup.config)
 
-    def evaluated(self, progress: Progress, front: Sequence[Evaluation]) -> None:
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """A line for each evaluation, and the traceback of one that failed."""
-        number, evaluation = progress.candidate.number, progress.evaluation
+        number, evaluation = progress.told.number, progress.told.evaluation
         accuracy = "" if evaluation.accuracy is None else f" {evaluation.accuracy:.4f}"
         logger.debug(
             "#{} {}{}, {}, {}{}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nanonas.core import Candidate, Evaluation, State
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.requests import RequestFiles
+from nanonas.engine.storage.events import ENDED, MACHINE, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Why
 from nanonas.errors import RunError
@@ -80,7 +81,7 @@ class Session:
             NanonasError: what cannot be done.
         """
         with logged(self.folder), _resumable(self.folder):
-            self.store.event("machine", described())
+            self.store.event(MACHINE, described())
             best, evaluation, end = self._search()
             if self.setup.has_finals:
                 best, evaluation = self._finals() or (best, evaluation)
@@ -101,7 +102,7 @@ class Session:
         deadline = self._deadline()
         if deadline is None:
             return None
-        ends = [event.details.get("why") for event in self.store.events() if event.kind == "ended"]
+        ends = [event.details.get("why") for event in self.store.events() if event.kind == ENDED]
         if ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
             return time.time()  # the search has had its time; what is left is the winner's
         share = FINALS_SHARE if self.setup.has_finals else 0.0
@@ -114,7 +115,7 @@ class Session:
         keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
 
         def observe(progress: Progress) -> None:
-            keeper.hear(progress.candidate, progress.evaluation)
+            keeper.hear(progress.told)
             self.listener.evaluated(progress, keeper.front)
 
         with self._pool(setup.trials(folder.weights)) as pool:
@@ -132,7 +133,7 @@ class Session:
         best = study.best()
         if best is None:
             raise RunError(self._nothing_found(end))
-        return *best, end
+        return best.candidate, best.evaluation, end
 
     def _nothing_found(self, end: End) -> str:
         """A sentence about a search in which no network was judged."""
@@ -173,10 +174,9 @@ class Session:
             )
         if not results:
             return None
-        best, evaluation = results[0]
+        best, evaluation = results[0].candidate, results[0].evaluation
         in_search = any(
-            candidate == best and from_scratch(candidate, searched, setup.budget)
-            for candidate, searched in chosen
+            told.candidate == best and from_scratch(told, setup.budget) for told in chosen
         )
         place = folder.weights if in_search else folder.finalists
         known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}
@@ -199,7 +199,7 @@ class Session:
             again=self.more_time,
             label="training the winner",
             listener=self.listener,
-            opened=lambda: self.store.event("test set opened", {"for": "the winner"}),
+            opened=lambda: self.store.event(TEST_SET_OPENED, {"for": "the winner"}),
         )
 
 

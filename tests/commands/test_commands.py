@@ -24,7 +24,7 @@ from toys.commands import arrived, killed
 
 from nanonas import cli
 from nanonas.config.files import read_yaml
-from nanonas.core import Candidate, Evaluation, Proposal, State
+from nanonas.core import Candidate, Evaluation, Proposal, State, Told
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
@@ -132,7 +132,7 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
     with RunStore.read(short / "study.db") as store:
         assert [c.number for c in store.candidates()] == [0, 1, 2, 3]
         assert len(store.evaluations()) == 4
-        best, second, *_ = ranking(store.evaluations())
+        best, second, *_ = (told.evaluation for told in ranking(store.told()))
         genome = read_genome(short / "best_genome.json")
         assert genome.genome == store.candidates()[best.number].proposal.genome
         assert [e.kind for e in store.events() if e.kind == "test set opened"] == [
@@ -252,7 +252,7 @@ def test_extended_on_one_worker_or_run_at_once_on_two_it_is_the_same_evolution(
 def test_resuming_keeps_what_the_short_run_had(short: Path, longer: Path) -> None:
     assert by_number(longer)[:4] == by_number(short)[:4]
     with RunStore.read(longer / "study.db") as store:
-        best = ranking(store.evaluations())[0]
+        best = ranking(store.told())[0]
         assert read_genome(longer / "best_genome.json").known["candidate"] == best.number
         kinds = [event.kind for event in store.events()]
         assert kinds.count("started") == 2
@@ -281,7 +281,7 @@ def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(
         (1, State.COMPLETE, 0.7),
     ):
         candidate = Candidate(number, Proposal((number, 0, 0, 0)), "key")
-        keeper.hear(candidate, Evaluation(number, state, {"accuracy": accuracy}))
+        keeper.hear(Told(candidate, Evaluation(number, state, {"accuracy": accuracy})))
     assert read_genome(folder.best_genome).known == {"candidate": 2, "accuracy": 0.8}
 
 
@@ -473,14 +473,40 @@ def test_a_run_of_an_older_version_is_shown_and_gone_on_with(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
-    begun_without(run, "objectives", "warm_pool")
+    begun_without(run, "objectives", "rungs")
     assert cli.main(["show", str(run)]) == 0
     config = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(
-        config.replace("search:", "search:\n  warm_pool: 5"), encoding="utf-8"
+        config.replace("search:", "search:\n  rungs: 5"), encoding="utf-8"
     )
-    assert "search.warm_pool = 0, not 5: a run keeps its search" in complaint(capsys, "resume", run)
+    assert "search.rungs = 3, not 5: a run keeps its search" in complaint(capsys, "resume", run)
     (run / "config.yaml").write_text(config, encoding="utf-8")
+    assert cli.main(["resume", str(run)]) == 0
+    assert by_number(run) == by_number(short)
+
+
+def test_a_run_that_was_begun_with_keys_that_are_gone_is_shown_and_gone_on_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    values = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    gone = {"warm_pool": 7, "acquisition": "ei"}
+    with sqlite3.connect(run / "study.db") as db:
+        stored = json.loads(db.execute("SELECT config FROM run").fetchone()[0])
+        stored["search"] |= gone
+        db.execute("UPDATE run SET config = ?", [json.dumps(stored)])
+    db.close()
+    (run / "config.yaml").write_text(
+        yaml.safe_dump(values | {"search": values["search"] | gone}), encoding="utf-8"
+    )
+    capsys.readouterr()
+    assert cli.main(["show", str(run)]) == 0
+    assert "has search.warm_pool = 7, which this version of nanonas ignores: " in (
+        capsys.readouterr().err
+    )
+    assert cli.main(["report", str(run)]) == 0
+    (run / "config.yaml").unlink()  # the store has the same keys
     assert cli.main(["resume", str(run)]) == 0
     assert by_number(run) == by_number(short)
 

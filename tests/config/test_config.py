@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from loguru import logger
 
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
@@ -45,7 +46,6 @@ from nanonas.config.schema import (
 )
 from nanonas.core import Budget, rng_for
 from nanonas.errors import ConfigError
-from nanonas.strategies.around.screened import Screened
 
 ROOT = Path(__file__).parents[2]
 
@@ -544,10 +544,10 @@ def test_halving_is_around_inheriting_is_around_the_strategy() -> None:
         Budget(4, begin=2, share=0.5, image_size=11),
         Budget(8, begin=4),
     )
-    assert (halving.eta, halving.lag, halving.opening) == (2, 7, 0)
+    assert (halving.eta, halving.lag) == (2, 7)
     inheriting = halving.strategy
     assert (inheriting.budget, inheriting.audit_share) == (Budget(3, 1, stop), 0.2)
-    assert isinstance(inheriting.strategy, Screened)
+    assert inheriting.strategy.opening == 5
     changed = {**settings, "halving": 0, "inherit_epochs": None, "epochs": 5}
     plain: Any = make_strategy(configure(**changed).search, nano)
     assert plain.budget == Budget(3, 1, stop)  # half of them, rounded up
@@ -576,6 +576,29 @@ def test_the_objectives_are_those_given_or_the_strategys_own(
     ]
     made: Any = make_strategy(config, make_space(config.space, (1, 8, 8), 3))
     assert strategy != "nsga2" or made.objectives == objectives
+
+
+def test_keys_that_are_gone_are_ignored_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("search: {acquisition: ucb, warm_pool: 0, seed: 3}", encoding="utf-8")
+    assert (notes_of(path), read_yaml(path)) == ([], configure(seed=3))
+    path = tmp_path / "other.yaml"
+    path.write_text("search: {acquisition: ei, warm_pool: 40, seed: 3}", encoding="utf-8")
+    warm, acquisition = sorted(notes_of(path), reverse=True)
+    assert f"{path} has search.warm_pool = 40, which this version of nanonas ignores: " in warm
+    assert f"{path} has search.acquisition = ei, which this version of nanonas" in acquisition
+    assert read_yaml(path) == configure(seed=3)
+
+
+def notes_of(path: Path) -> list[str]:
+    heard: list[str] = []
+    handler = logger.add(heard.append, format="{message}", level="WARNING")
+    try:
+        read_yaml(path)
+        read_yaml(path)  # says nothing again
+    finally:
+        logger.remove(handler)
+    return heard
 
 
 @pytest.mark.parametrize(

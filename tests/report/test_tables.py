@@ -14,8 +14,7 @@ from nanonas.report.terminal import tables
 def test_what_inheritance_did_is_said_with_its_twins(tmp_path: Path) -> None:
     some = entries(60)
     heirs = [e for e in some if e.candidate.proposal.inherits]
-    told = [(e.candidate, e.evaluation) for e in some if e.evaluation is not None]
-    start = head_start(told)
+    start = head_start([e.told for e in some if e.told is not None])
     assert start is not None
     with RunStore.read(toy_run(tmp_path, some).store) as store:
         said = tables.inheritance(store)

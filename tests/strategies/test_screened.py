@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from scipy.stats import norm
 from toys.screened import NANO, Knowing, Nearest, accuracy, screened, train, worth
 from toys.session import begun
 
@@ -39,6 +38,7 @@ from nanonas.core import (
     Pulse,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -58,12 +58,9 @@ from nanonas.report.terminal.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.operations import Bans
 from nanonas.strategies.aging import AgingEvolution
-from nanonas.strategies.around.acquisition import ACQUISITIONS
 from nanonas.strategies.around.screened import Screened
-from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
 
-Told = tuple[Candidate, Evaluation]
 BUDGET = Budget(3)
 
 
@@ -75,7 +72,7 @@ def driven(
     told = 0
     for number in range(total):
         while told < strategy.needs(number):
-            strategy.tell(asked[told], measure(asked[told]))
+            strategy.tell(Told(asked[told], measure(asked[told]), asked[told].asked_after))
             told += 1
         proposal = replace(strategy.ask(number, rng_for(0, number), asked[told:]), budget=BUDGET)
         asked.append(Candidate(number, proposal, NANO.decode(proposal.genome).key, told))
@@ -137,7 +134,7 @@ def test_the_predictor_learns_during_the_opening_from_four_networks_on() -> None
 # --- what is pending, seen, too large -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"acquisition": "thompson"}, {"reads": "tokens"}])
+@pytest.mark.parametrize("options", [{}, {"explore": 3.0}, {"reads": "tokens"}])
 def test_nothing_is_chosen_that_was_seen_or_is_pending(options: dict[str, Any]) -> None:
     space = NanoSpace((1, 8, 8), 3, channels=2, length=3)  # many genomes, few networks
     strategy = screened(space=space, lag=4, **options)
@@ -164,7 +161,7 @@ def test_what_is_pending_counts_as_having_come_out_as_predicted_or_as_the_median
     rng = rng_for(1, 1)
     for number, loss in enumerate(losses):
         candidate = Candidate(number, Proposal(NANO.sample(rng)), str(number))
-        strategy.tell(candidate, Evaluation(number, State.COMPLETE, {"accuracy": -loss}))
+        strategy.tell(Told(candidate, Evaluation(number, State.COMPLETE, {"accuracy": -loss})))
     waiting = [
         Candidate(6, Proposal(NANO.sample(rng), predicted=Prediction(-0.55, 0.1)), "6"),
         Candidate(7, Proposal(NANO.sample(rng)), "7"),
@@ -181,8 +178,8 @@ def test_what_is_pending_counts_as_having_come_out_as_predicted_or_as_the_median
 def test_what_is_pending_moves_the_choice_away_from_its_like() -> None:
     table, space = toy()
     strategy = screened(space=space, explore=5.0)  # far from all that is known
-    for candidate, evaluation in answered(table, range(8)):
-        strategy.tell(candidate, evaluation)
+    for told in answered(table, range(8)):
+        strategy.tell(told)
     first = strategy.ask(8, rng_for(0, 8), [])
     second = strategy.ask(8, rng_for(0, 8), [Candidate(8, first, "8")])
     ranked = by_value(strategy, table, [], explore=5.0)
@@ -214,7 +211,8 @@ def learnt(told: list[Evaluation]) -> Floats:
     strategy = screened(lambda: recorder)
     for number, evaluation in enumerate(told):
         genome = NANO.sample(rng_for(1, number))
-        strategy.tell(Candidate(number, Proposal(genome, budget=BUDGET), str(number)), evaluation)
+        candidate = Candidate(number, Proposal(genome, budget=BUDGET), str(number))
+        strategy.tell(Told(candidate, evaluation))
     strategy.ask(len(told), rng_for(0, 0), [])
     return recorder.given[-1][1]
 
@@ -313,30 +311,8 @@ def test_a_predictor_that_knows_finds_better_networks() -> None:
     plain: list[Candidate] = []
     for number in range(40):
         plain.append(Candidate(number, unscreened.ask(number, rng_for(0, number), []), ""))
-        unscreened.tell(plain[-1], complete(plain[-1]))
+        unscreened.tell(Told(plain[-1], complete(plain[-1])))
     assert best(Knowing) > max(accuracy(candidate.proposal.genome) for candidate in plain)
-
-
-# --- acquisitions ---------------------------------------------------------------------------------
-
-
-def test_acquisitions_are_those_of_their_definitions() -> None:
-    rng = np.random.default_rng(0)
-    mean, std, best = rng.normal(size=6), rng.uniform(0.1, 2, 6), -0.4
-    np.testing.assert_allclose(ACQUISITIONS["ucb"](mean, std, best, 1.5, rng), mean - 1.5 * std)
-
-    draws = mean + std * rng.standard_normal((400_000, 6))
-    improvement = np.maximum(best - draws, 0)
-    found = ACQUISITIONS["ei"](mean, std, best, 1.5, rng)
-    np.testing.assert_allclose(found, -improvement.mean(axis=0), atol=0.01)
-    z = (best - mean) / std
-    np.testing.assert_allclose(found, -std * (z * norm.cdf(z) + norm.pdf(z)), atol=1e-12)
-    sure = ACQUISITIONS["ei"](np.array([-1.4, 0.6]), np.zeros(2), best, 1.5, rng)
-    np.testing.assert_allclose(sure, [-1, 0], atol=1e-8)
-
-    samples = np.array([ACQUISITIONS["thompson"](mean, std, best, 1.5, rng) for _ in range(20_000)])
-    np.testing.assert_allclose(samples.mean(axis=0), mean, atol=0.06)
-    np.testing.assert_allclose(samples.std(axis=0), std, rtol=0.03)
 
 
 # --- a space that is enumerated -------------------------------------------------------------------
@@ -362,16 +338,10 @@ def answered(table: Table, rows: range) -> list[Told]:
     asked = [
         Candidate(n, Proposal(table.genomes[table.rows[row]]), str(n)) for n, row in enumerate(rows)
     ]
+    answers = [float(found[table.find(c.proposal.genome) or 0, 0]) for c in asked]
     return [
-        (
-            c,
-            Evaluation(
-                c.number,
-                State.COMPLETE,
-                {"accuracy": float(found[table.find(c.proposal.genome) or 0, 0])},
-            ),
-        )
-        for c in asked
+        Told(c, Evaluation(c.number, State.COMPLETE, {"accuracy": answer}))
+        for c, answer in zip(asked, answers, strict=True)
     ]
 
 
@@ -379,7 +349,10 @@ def by_value(
     strategy: Screened, table: Table, believed: list[tuple[Genome, float]], explore: float = 1.0
 ) -> list[int]:
     """All untried rows of the table by mean - explore × deviation, best first, by brute force."""
-    told = [(c.proposal.genome, strategy.objective.loss(e)) for c, e in strategy._told]
+    told = [
+        (one.candidate.proposal.genome, strategy.objective.loss(one.evaluation))
+        for one in strategy._told
+    ]
     scale = NormalScores.of(np.array([loss for _, loss in told]))
     model = Nearest()
     losses = np.array([loss for _, loss in [*told, *believed]])
@@ -396,8 +369,8 @@ def by_value(
 def test_of_a_small_space_the_best_of_all_untried_networks_is_taken() -> None:
     table, space = toy()
     strategy = screened(space=space, audit_every=0)
-    for number, (candidate, evaluation) in enumerate(answered(table, range(30))):
-        strategy.tell(candidate, evaluation)
+    for number, told in enumerate(answered(table, range(30))):
+        strategy.tell(told)
         if number >= 8:
             proposal = strategy.ask(number + 1, rng_for(0, number), [])
             assert table.find(proposal.genome) == by_value(strategy, table, [])[0]
@@ -451,15 +424,9 @@ def test_one_worker_or_four_make_the_same_run(tmp_path: Path, make: Callable[[],
     assert any(chosen(one) for one in stored(tmp_path / "1.db") if isinstance(one, Candidate))
 
 
-def warm() -> WarmStart:
-    return WarmStart(screened(Knowing, lag=3), NANO, pool=12, first=6, by=("naswot",))
-
-
 @pytest.mark.parametrize("at", [0, 5, 11, 19, 23])
-@pytest.mark.parametrize("make", [lambda: screened(lag=3), warm], ids=["screened", "warm"])
-def test_a_run_cut_anywhere_resumes_to_the_same_end(
-    tmp_path: Path, make: Callable[[], Strategy], at: int
-) -> None:
+def test_a_run_cut_anywhere_resumes_to_the_same_end(tmp_path: Path, at: int) -> None:
+    make = partial(screened, lag=3)
     left = iter(range(at))
 
     def interrupted(candidate: Candidate, pulse: Pulse) -> Evaluation:
@@ -481,24 +448,6 @@ def test_a_run_cut_anywhere_resumes_to_the_same_end(
     assert stored(tmp_path / "cut.db") == stored(tmp_path / "whole.db")
 
 
-def test_after_a_warm_start_the_predictor_learns_from_the_trained_and_chooses(
-    tmp_path: Path,
-) -> None:
-    run(tmp_path / "a.db", warm(), SerialEvaluator(train), total=24)
-    candidates = [one for one in stored(tmp_path / "a.db") if isinstance(one, Candidate)]
-    assert [c.trained for c in candidates] == [False] * 12 + [True] * 24
-    assert [c.number for c in candidates if c.proposal.predicted] == list(
-        range(19, 36)
-    )  # four have come back by then
-    assert [c.number for c in candidates if c.number >= 19 and not chosen(c)] == [
-        12 + 9,
-        12 + 19,
-    ]  # audits, shifted
-    bred = [parent for c in candidates[18:] for parent in c.proposal.parents]
-    assert bred
-    assert min(bred) >= 12
-
-
 # --- what is shown --------------------------------------------------------------------------------
 
 
@@ -514,7 +463,7 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
     tmp_path: Path,
 ) -> None:
     seen = observed(tmp_path / "a.db", screened(partial(Knowing, reversed_until=22)), 24)
-    told = [(progress.candidate, progress.evaluation) for progress in seen]
+    told = [progress.told for progress in seen]
     live = SearchProgress(Console(file=io.StringIO()))
     live.begun(begun(evaluations=60))
     said = []
@@ -537,15 +486,15 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 
 
 def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
-    run(tmp_path / "a.db", warm(), SerialEvaluator(train), total=24)
+    run(tmp_path / "a.db", screened(Knowing, lag=3), SerialEvaluator(train), total=24)
     with RunStore.read(tmp_path / "a.db") as store:
-        told = [(candidate, store.latest()[candidate.number]) for candidate in store.candidates()]
+        told = store.told()
         table = tables.audit_table(store)
     shown = Console(file=io.StringIO(), width=100)
     shown.print(table)
     lines = [line.split(maxsplit=1) for line in shown.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     expected = {**audited(told, Objective()), **audited_scores(told, Objective())}
-    assert set(expected) == {"knowing", "naswot", "params", "macs"}
+    assert set(expected) == {"knowing", "params", "macs"}
     assert {name: said.strip() for name, said in lines} == {
         name: str(one) for name, one in expected.items()
     }
@@ -624,10 +573,6 @@ def quick(name: str, strategy: Screened) -> Callable[[], Any]:
         ({"proposals": 0}, "proposals must be 1 or more for a screened search, but is 0"),
         ({"samples": -1}, "samples must be 0 or more for a screened search, but is -1"),
         ({"explore": -0.5}, "explore must be 0 or more for a screened search, but is -0.5"),
-        (
-            {"acquisition": "pi"},
-            "acquisition is 'pi', which is unknown; known are ucb, ei, thompson",
-        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

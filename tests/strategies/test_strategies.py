@@ -23,6 +23,7 @@ from nanonas.core import (
     Pulse,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -38,7 +39,6 @@ from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.halving import Halving, ladder
 from nanonas.strategies.around.inheriting import Inheriting
 from nanonas.strategies.around.screened import Screened
-from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.nsga2 import NSGA2
@@ -67,23 +67,10 @@ STRATEGIES: dict[str, Callable[[Space], Strategy]] = {
 }
 STRATEGIES |= {
     "screened": lambda space: screened(space=space),
-    "screened, lag 4": lambda space: screened(space=space, lag=4, acquisition="thompson"),
+    "screened, lag 4": lambda space: screened(space=space, lag=4),
     "screened, gaussian": lambda space: screened(GaussianProcess, space=space, lag=2),
     "screened over evolution": lambda space: screened(
-        strategy=Evolution(space, population_size=6), space=space, reads="tokens", acquisition="ei"
-    ),
-}
-STRATEGIES |= {
-    "warm random": lambda space: WarmStart(RandomSearch(space, 6), space, pool=9, first=6),
-    "warm evolution": lambda space: WarmStart(
-        Evolution(space, population_size=6), space, pool=9, first=6
-    ),
-    "warm aging": lambda space: WarmStart(
-        AgingEvolution(space, population_size=6, lag=4), space, pool=9, first=6
-    ),
-    "warm screened": lambda space: WarmStart(screened(space=space, lag=2), space, pool=9, first=6),
-    "warm, more places than pool": lambda space: WarmStart(
-        Evolution(space, population_size=9), space, pool=4, first=9
+        strategy=Evolution(space, population_size=6), space=space, reads="tokens"
     ),
 }
 RUNGS = ladder(Budget(9), eta=3, number=3)
@@ -103,11 +90,8 @@ STRATEGIES |= {
     "inheriting local": lambda space: Inheriting(
         LocalSearch(space, population_size=6, lag=4), None, 1.0
     ),
-    "halving inheriting warm screened": lambda space: Halving(
-        Inheriting(WarmStart(screened(space=space, lag=2), space, pool=9, first=6), Budget(4), 0.5),
-        RUNGS,
-        lag=3,
-        opening=15,
+    "halving inheriting screened": lambda space: Halving(
+        Inheriting(screened(space=space, lag=2), Budget(4), 0.5), RUNGS, lag=3
     ),
 }
 SPACES: dict[str, Space] = {"nano": NANO, "layers": LAYERS}
@@ -116,8 +100,6 @@ FACTORIES = {
     for strategy, make in STRATEGIES.items()
     for space, over in SPACES.items()
 }
-
-Told = tuple[Candidate, Evaluation]
 
 
 @pytest.fixture(params=FACTORIES)
@@ -132,8 +114,6 @@ def measured(candidate: Candidate) -> Evaluation:
         return Evaluation(number, State.FAILED, reason="bad luck")
     state = State.PRUNED if number % 7 == 2 else State.COMPLETE
     accuracy, params = np.random.default_rng(number).random(2).tolist()
-    if candidate.proposal.budget == Budget(0):  # a warm start's pool
-        return Evaluation(number, state, {"params": params})
     return Evaluation(
         number, state, {"accuracy": accuracy, "params": params}, (Epoch(1.0, accuracy),)
     )
@@ -147,10 +127,10 @@ def opens(strategy: Strategy, told: list[Told]) -> bool:
     """Whether a screened search has heard of no training: then it takes the largest of some random
     networks.
     """
-    wrapped, pool = strategy, 0
-    while isinstance(wrapped, (Halving, Inheriting, WarmStart)):
-        wrapped, pool = wrapped.strategy, getattr(wrapped, "pool", pool)
-    return isinstance(wrapped, Screened) and len(told) <= pool
+    wrapped = strategy
+    while isinstance(wrapped, (Halving, Inheriting)):
+        wrapped = wrapped.strategy
+    return isinstance(wrapped, Screened) and not told
 
 
 def space_of(strategy: Any) -> Space:
@@ -173,8 +153,8 @@ def driven(
     for number in range(total):
         while len(told) < strategy.needs(number):
             candidate = asked[len(told)]
-            told.append((candidate, measure(candidate)))
-            strategy.tell(*told[-1])
+            told.append(Told(candidate, measure(candidate), candidate.asked_after))
+            strategy.tell(told[-1])
         proposal = strategy.ask(number, rng_for(seed, number), asked[len(told) :])
         asked.append(Candidate(number, proposal, str(proposal.genome), len(told)))
         yield asked[-1], list(told)
@@ -211,8 +191,8 @@ def test_asking_changes_nothing(make: Callable[[], Strategy]) -> None:
 def test_the_state_is_a_fold_over_what_was_told(make: Callable[[], Strategy]) -> None:
     strategy, fresh = make(), make()
     *_, (_, told) = driven(strategy, 40)
-    for candidate, evaluation in told:
-        fresh.tell(candidate, evaluation)
+    for one in told:
+        fresh.tell(one)
     for seed in range(20):
         assert fresh.ask(40, rng_for(seed, 40), []) == strategy.ask(40, rng_for(seed, 40), [])
 
@@ -231,7 +211,7 @@ def test_proposals_are_genomes_of_the_space_and_parents_were_told_and_did_not_fa
     strategy = make()
     for candidate, told in driven(strategy, 40):
         space_of(strategy).decode(candidate.proposal.genome)
-        alive = {c.number for c, evaluation in told if evaluation.state is not State.FAILED}
+        alive = {one.number for one in told if not one.lost}
         assert set(candidate.proposal.parents) <= alive
         assert len(set(candidate.proposal.parents)) == len(candidate.proposal.parents)
 
@@ -274,16 +254,15 @@ def breeders(told: list[Told], strategy: Evolution) -> list[int]:
     """
 
     def best(some: list[Told]) -> list[Told]:
-        usable = [one for one in some if one[1].state is not State.FAILED]
-        return sorted(usable, key=lambda one: (-one[1].metrics["accuracy"], one[0].number))
+        usable = [one for one in some if not one.lost]
+        return sorted(usable, key=lambda one: (-one.evaluation.metrics["accuracy"], one.number))
 
-    last = max(strategy.generation(c.number) for c, _ in told)
-    generation = best([one for one in told if strategy.generation(one[0].number) == last])
+    last = max(strategy.generation(one.number) for one in told)
+    generation = best([one for one in told if strategy.generation(one.number) == last])
     quarter = generation[: max(2, round(strategy.parents_share * len(generation)))]
     elite = best(told)[: strategy.elite_size]
-    return [
-        c.number for c, _ in best(told) if c.number in {one[0].number for one in [*quarter, *elite]}
-    ]
+    breeding = {one.number for one in [*quarter, *elite]}
+    return [one.number for one in best(told) if one.number in breeding]
 
 
 def test_parents_are_the_best_quarter_and_the_elite_and_win_as_tournaments_are_won() -> None:
@@ -337,8 +316,8 @@ def test_the_elite_has_each_network_once() -> None:
             rng_for(0, max(3, number))
         )  # 0 to 3 are one network: 0.9, 0.8, 0.7, 0.6
         evaluation = Evaluation(number, State.COMPLETE, {"accuracy": 0.9 - 0.01 * number})
-        strategy.tell(Candidate(number, Proposal(genome), str(genome)), evaluation)
-    assert [candidate.number for candidate, _ in strategy._elite] == [0, 4, 5]
+        strategy.tell(Told(Candidate(number, Proposal(genome), str(genome)), evaluation))
+    assert [told.number for told in strategy._elite] == [0, 4, 5]
 
 
 # --- aging evolution ------------------------------------------------------------------------------
@@ -346,8 +325,9 @@ def test_the_elite_has_each_network_once() -> None:
 
 def alive(told: list[Told], population: int) -> list[int]:
     """The youngest that could be trained, best first."""
-    youngest = [one for one in told if one[1].state is not State.FAILED][-population:]
-    return [c.number for c, e in sorted(youngest, key=lambda one: -one[1].metrics["accuracy"])]
+    youngest = [one for one in told if not one.lost][-population:]
+    ordered = sorted(youngest, key=lambda one: -one.evaluation.metrics["accuracy"])
+    return [one.number for one in ordered]
 
 
 @pytest.mark.parametrize("lag", [1, 5])
@@ -432,7 +412,7 @@ def test_evolution_beats_random_search(tmp_path: Path) -> None:
             Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(
                 80
             )
-            return ranking(store.evaluations())[0].metrics["accuracy"]
+            return ranking(store.told())[0].evaluation.metrics["accuracy"]
 
     reached = {
         name: np.mean([best(name, STRATEGIES[name](space), seed) for seed in range(5)])

@@ -16,20 +16,22 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, State, Told
-from nanonas.engine.storage.events import Event
+from nanonas.engine.storage.events import RESUMED, Event
 from nanonas.engine.storage.lock import lock_file, lock_for_writing, look
 from nanonas.engine.storage.rows import (
     APPLICATION,
     MIGRATIONS,
     curve_from,
     decoded,
+    first_format_generation,
+    metrics_from,
     proposal_from,
     storable,
     to_json,
@@ -47,6 +49,7 @@ class RunStore:
     def __init__(self, path: Path, *, readonly: bool) -> None:
         """Opens the file as it is, without a look inside. Use `begin`, `resume` or `read`."""
         self.path = path
+        self._format = len(MIGRATIONS)  # of the tables, once they are migrated
         self._lock = None if readonly else lock_for_writing(path)
         try:
             with _explained(path):
@@ -89,6 +92,7 @@ class RunStore:
         path: Path | str,
         config: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        ignored: Collection[str] = (),
     ) -> RunStore:
         """The run at `path`, to go on with. An event says when, and with which "run" half of the
         configuration.
@@ -99,6 +103,7 @@ class RunStore:
                 that is.
             defaults: a configuration; its "search" half counts for the keys that the run was begun
                 without, by a version of nanonas that did not have them yet.
+            ignored: keys of the "search" half that earlier versions had, and that are not compared.
 
         Raises:
             RunError: no run there, another search configuration, another writer, a newer or damaged
@@ -110,23 +115,22 @@ class RunStore:
             store._migrate(store._checked_version())
             if config is not None:
                 begun = {**(defaults or {}).get("search", {}), **store.config.get("search", {})}
-                _require_equal_search(path, begun, config.get("search"))
-                store.event("resumed", {"run": config.get("run"), "version": _version()})
+                given = config.get("search", {})
+                compared = {*begun, *given}.difference(ignored)
+                _require_equal_search(path, _part(begun, compared), _part(given, compared))
+                store.event(RESUMED, {"run": config.get("run"), "version": _version()})
         return store
 
     @classmethod
     def read(cls, path: Path | str) -> RunStore:
-        """The run at `path`, to look at, also while it is running.
+        """The run at `path`, to look at, also while it is running; of any format up to ours.
 
         Raises `RunError` as `resume` does.
         """
         path = _existing(path)
         store = cls(path, readonly=True)
         with store._closed_on_error():
-            if store._checked_version() < len(MIGRATIONS):
-                raise RunError(
-                    f"{path} was written by an older nanonas: resume it once to bring it up to date"
-                )
+            store._format = store._checked_version()
         return store
 
     @staticmethod
@@ -173,6 +177,7 @@ class RunStore:
             proposal,
             candidate.asked_after,
             time.time(),
+            candidate.generation,
         )
 
     def arrived(self, evaluation: Evaluation) -> None:
@@ -198,15 +203,20 @@ class RunStore:
         self._insert("event", None, time.time(), kind, to_json(dict(details or {})))
 
     def candidates(self, since: int = 0) -> list[Candidate]:
-        """All that were asked, by number; without the first `since`, for who has them already."""
+        """All that were asked, by number; without the first `since`, which the caller has."""
+        columns = "number, key, proposal, asked_after"
+        if self._format > 1:
+            columns += ", generation"
         rows = self._rows(
-            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY "
-            "number",
-            since,
+            f"SELECT {columns} FROM candidate WHERE number >= ? ORDER BY number", since
         )
         with decoded(self.path):
+            if self._format == 1:  # opened to be looked at, by a reader that cannot migrate it
+                search = self.config.get("search")
+                rows = [(*row, first_format_generation(search, row[0])) for row in rows]
             return [
-                Candidate(n, proposal_from(json.loads(p)), key, after) for n, key, p, after in rows
+                Candidate(number, proposal_from(json.loads(proposal)), key, asked_after, generation)
+                for number, key, proposal, asked_after, generation in rows
             ]
 
     def evaluations(self, since: int = 0) -> list[Evaluation]:
@@ -226,7 +236,7 @@ class RunStore:
                 Evaluation(
                     n,
                     State(state),
-                    json.loads(metrics),
+                    metrics_from(json.loads(metrics)),
                     curve_from(json.loads(curve)),
                     seconds,
                     reason,
@@ -246,7 +256,7 @@ class RunStore:
         """The candidates that have an evaluation, with their latest, by number."""
         latest = self.latest()
         return [
-            (candidate, latest[candidate.number])
+            Told(candidate, latest[candidate.number], candidate.asked_after)
             for candidate in self.candidates()
             if candidate.number in latest
         ]
@@ -420,7 +430,11 @@ def _explained(path: Path) -> Iterator[None]:
         raise RunError(f"{path} could not be used: {error}") from error
 
 
-def _require_equal_search(path: Path, begun: Mapping[str, Any], given: object) -> None:
+def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _require_equal_search(path: Path, begun: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     before, now = (_flat(json.loads(to_json(search)), "search") for search in (begun, given))
     missing = "nothing"
     changed = [

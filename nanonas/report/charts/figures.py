@@ -280,7 +280,7 @@ def _nodes(record: Record, places: Floats) -> Any:
     known = accuracies[np.isfinite(accuracies)]
     low, high = (np.quantile(known, (0.1, 1.0))) if len(known) else (0.0, 1.0)
     winner = record.winner.number if record.winner is not None else -1
-    shapes = {"complete": "circle", "scored": "circle-open"}
+    shapes = {"complete": "circle"}
     small = 8 if len(places) <= 500 else 6 if len(places) <= 2000 else 4
     return scatter(
         np.arange(float(len(places))),

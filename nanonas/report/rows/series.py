@@ -121,8 +121,9 @@ def fronts(record: Record, other: str) -> Sheet:
     both = (Objective(), Objective(other, maximize=False))
     for moment in range(1, MOMENTS + 1):
         until = round(len(known) * moment / MOMENTS)
-        members = front_of([e.evaluation for e in known[:until] if e.evaluation is not None], both)
-        members = sorted(members, key=lambda one: one.metrics[other])
+        told = [entry.told for entry in known[:until] if entry.told is not None]
+        members = [one.evaluation for one in front_of(told, both)]
+        members.sort(key=lambda one: one.metrics[other])
         rows += [
             (f"first {until:,}", one.number, one.accuracy, one.metrics[other]) for one in members
         ]
@@ -182,8 +183,8 @@ def trust(record: Record) -> Sheet:
 def twins(record: Record) -> Sheet:
     """Children that inherited weights, and the same networks from scratch."""
     rows = [
-        (a.number, heir.accuracy, b.number, twin.accuracy)
-        for (a, heir), (b, twin) in pairs_of_twins(record.told)
+        (heir.number, heir.evaluation.accuracy, twin.number, twin.evaluation.accuracy)
+        for heir, twin in pairs_of_twins(record.told)
     ]
     with_weights, scratch = Column("inherited", percent), Column("from scratch", percent)
     return sheet(["#", with_weights, "twin #", scratch], rows)
@@ -244,7 +245,7 @@ def reasons(record: Record) -> Sheet:
     found: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[Entry]] = {}
     for entry in record.entries:
-        if entry.evaluation is None or entry.state in ("complete", "scored"):
+        if entry.evaluation is None or entry.state == "complete":
             continue
         alike = entry.state, re.sub(r"\d+(\.\d+)?", "…", entry.evaluation.reason or "")
         found[alike] += 1
@@ -265,7 +266,7 @@ def states(record: Record) -> Sheet:
     for entry in record.entries:
         if entry.evaluation is not None:
             busy[entry.state] += entry.evaluation.seconds  # type: ignore[assignment]
-    order = ("complete", "pruned", "cut", "infeasible", "failed", "scored", "running")
+    order = ("complete", "pruned", "cut", "infeasible", "failed", "running")
     rows = [(state, counts[state], float(busy[state])) for state in order if counts[state]]
     return sheet(["state", "candidates", Column("time on workers", duration)], rows)
 

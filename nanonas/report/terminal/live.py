@@ -9,7 +9,7 @@ from rich.console import Console
 
 from nanonas.analysis import record as records
 from nanonas.analysis.record import Entry
-from nanonas.core import Evaluation
+from nanonas.core import Told
 from nanonas.engine.study import End, Progress
 from nanonas.report.terminal.progress import SearchProgress, TrainingProgress
 from nanonas.report.words.narration import Narrator
@@ -35,20 +35,14 @@ class Narration(Listener):
 
     def begun(self, search: Begun) -> None:
         """Reads what earlier sessions have told already."""
-        setup, generation = search.setup, search.setup.strategy.generation
-        record = records.read(
-            search.store,
-            search.folder.path.name,
-            setup.space,
-            generation,
-            objectives=setup.objectives,
-        )
-        self._narrator = Narrator(record, generation, setup.size_through)
+        setup, name = search.setup, search.folder.path.name
+        record = records.read(search.store, name, setup.space, objectives=setup.objectives)
+        self._narrator = Narrator(record, setup.size_through)
 
-    def evaluated(self, progress: Progress, front: Sequence[Evaluation]) -> None:
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """Tells the generations that are complete with this evaluation."""
         if self._narrator is not None:
-            entry = Entry(progress.candidate, progress.evaluation, progress.generation)
+            entry = Entry(progress.told.candidate, progress.told.evaluation)
             self._tell(self._narrator.hear(entry))
 
     def ended(self, end: End | None) -> None:

@@ -91,23 +91,25 @@ class SearchProgress(_Panel, Listener):
         """Shows the panel."""
         self.search, self.start = search, time.time()
         self._predicted = {
-            told[0].number: told for told in search.told if told[0].proposal.predicted is not None
+            told.number: told
+            for told in search.told
+            if told.candidate.proposal.predicted is not None
         }
         self._open()
 
-    def evaluated(self, progress: Progress, front: Sequence[Evaluation]) -> None:
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """Prints a line for a new best; where there is no panel, also one a generation."""
         earlier, self.progress, self.front = self.progress, progress, len(front)
-        candidate, evaluation = progress.candidate, progress.evaluation
+        candidate, evaluation = progress.told.candidate, progress.told.evaluation
         if candidate.proposal.predicted is not None:
-            self._predicted[candidate.number] = candidate, evaluation
+            self._predicted[candidate.number] = progress.told
         self.states[evaluation.state] += 1
         if self.terse:
             return
-        next_generation = earlier is not None and progress.generation > earlier.generation
-        if next_generation and not self.console.is_terminal:
+        before = None if earlier is None else earlier.told.candidate.generation
+        if before is not None and candidate.generation > before and not self.console.is_terminal:
             self.console.print(self._line(), highlight=False, soft_wrap=True)
-        if progress.best is not None and progress.best.number == evaluation.number:
+        if progress.best is not None and progress.best.number == candidate.number:
             line = best_line(candidate, evaluation)
             self.console.print(f"  new best: {line}", highlight=False, soft_wrap=True)
 
@@ -175,7 +177,7 @@ class SearchProgress(_Panel, Listener):
             if search.evaluations:
                 shares.append(self.progress.evaluated / search.evaluations)
             if search.generations:
-                shares.append(self.progress.generation / search.generations)
+                shares.append(self.progress.told.candidate.generation / search.generations)
         return min(1.0, max(shares))
 
     def _line(self) -> str:
@@ -189,12 +191,12 @@ class SearchProgress(_Panel, Listener):
         of = f"/{generations}" if generations else ""
         words = [
             *pause,
-            f"generation {self.progress.generation + 1}{of}",
+            f"generation {self.progress.told.candidate.generation + 1}{of}",
             f"{s[State.COMPLETE]} done",
             f"{s[State.PRUNED]} pruned",
             f"{s[State.FAILED]} failed",
             *([f"{s[State.INFEASIBLE]} over a limit"] if s[State.INFEASIBLE] else []),
-            f"best {best.accuracy:.1%}" if best else "no result yet",
+            f"best {best.evaluation.accuracy:.1%}" if best else "no result yet",
             *([f"front of {self.front}"] if self.front else []),
             *self._trust(),
             f"{self.rate:.1f}/min",

@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from nanonas.analysis.record import Record
 from nanonas.analysis.twins import head_start
-from nanonas.core import Evaluation, Genome, Objective, State
+from nanonas.core import Genome, Objective, Told
 from nanonas.engine.ranking import front_of, ranking
 from nanonas.engine.storage.events import SESSION_ENDS
 from nanonas.engine.storage.store import RunStore
@@ -27,28 +27,19 @@ from nanonas.text import count, duration, mebibytes, milliseconds, percent, spar
 def summary(store: RunStore) -> str:
     """One paragraph: what was searched, how far it came, how it ended."""
     search = store.config["search"]
-    candidates, evaluations = store.candidates(), list(store.latest().values())
-    scored = [
-        e for e in evaluations if e.state is State.COMPLETE and not candidates[e.number].trained
-    ]
-    states = Counter(e.state.value for e in evaluations) - Counter(e.state.value for e in scored)
+    evaluations = list(store.latest().values())
+    states = Counter(evaluation.state.value for evaluation in evaluations)
     said = ", ".join(f"{number} {state}" for state, number in states.most_common()) or "none yet"
-    apart = f"; {len(scored)} scored" if scored else ""
     busy = sum(evaluation.seconds for evaluation in evaluations)
     ended = [event for event in store.events() if event.kind in SESSION_ENDS]
     strategy = search["strategy"]
     if strategy == "screened":
-        strategy = (
-            f"{search['screens']} screened by {search['predictor']} ({search['acquisition']})"
-        )
+        strategy = f"{search['screens']} screened by {search['predictor']}"
     lines = [
         f"{strategy} over the space {search['space']!r} on {search['data']}, seed "
         f"{search['seed']}, "
         f"{search['epochs']} epochs a candidate in {search['precision']}",
-        (
-            f"{len(evaluations) - len(scored)} candidates: {said}{apart}; {duration(busy)} of "
-            "training in all"
-        ),
+        f"{len(evaluations)} candidates: {said}; {duration(busy)} of training in all",
     ]
     if ended:
         lines.append(f"the search ended: {ended[-1].details.get('message', ended[-1].kind)}")
@@ -57,16 +48,16 @@ def summary(store: RunStore) -> str:
 
 def best_table(store: RunStore, number: int) -> Table:
     """The best `number` candidates: accuracy on the validation images, costs, where they came from."""
-    return _table(store, ranking(store.evaluations())[:number])
+    return _table(ranking(store.told())[:number])
 
 
 def front_table(store: RunStore, objectives: Sequence[Objective]) -> Table:
     """The candidates that no other dominates, the most accurate first; columns as in `best_table`."""
-    return _table(store, front_of(ranking(store.evaluations()), objectives))
+    return _table(front_of(ranking(store.told()), objectives))
 
 
 def audit_table(store: RunStore) -> Table:
-    """How well each predictor and each zero-cost score ordered the networks that were trained
+    """How well each predictor, and the free scores, ordered the networks that were trained
     afterwards.
 
     Kendall's τ with its 95 % interval, and of how many; without rows while fewer than 3 were
@@ -90,9 +81,9 @@ def inheritance(store: RunStore) -> str | None:
     """
     told = store.told()
     shares = [
-        e.metrics["inherited_share"]
-        for c, e in told
-        if c.proposal.inherits and "inherited_share" in e.metrics
+        one.evaluation.metrics["inherited_share"]
+        for one in told
+        if one.candidate.proposal.inherits and "inherited_share" in one.evaluation.metrics
     ]
     if not shares:
         return None
@@ -103,18 +94,13 @@ def inheritance(store: RunStore) -> str | None:
     return f"{said}; against {start.correlation.n} of them from scratch: {start}"
 
 
-def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
+def _table(told: Sequence[Told]) -> Table:
     measured = {
         name: words
         for name, words in (("latency", milliseconds), ("memory", mebibytes))
-        if any(name in evaluation.metrics for evaluation in evaluations)
+        if any(name in one.evaluation.metrics for one in told)
     }
-    candidates = store.candidates()
-    heirs = (
-        ["inherited"]
-        if any(candidates[evaluation.number].proposal.inherits for evaluation in evaluations)
-        else []
-    )
+    heirs = ["inherited"] if any(one.candidate.proposal.inherits for one in told) else []
     table = Table(
         "#",
         "accuracy",
@@ -127,8 +113,8 @@ def _table(store: RunStore, evaluations: Sequence[Evaluation]) -> Table:
         "parents",
         box=None,
     )
-    for evaluation in evaluations:
-        proposal = candidates[evaluation.number].proposal
+    for one in told:
+        evaluation, proposal = one.evaluation, one.candidate.proposal
         resumed = proposal.resumes is not None and "inherited_share" in evaluation.metrics
         before = proposal.budget.begin if resumed and proposal.budget is not None else 0
         table.add_row(

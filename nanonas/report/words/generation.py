@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
-from nanonas.analysis.lineage import POOLED, TWIN, Step, step
+from nanonas.analysis.lineage import TWIN, Step, step
 from nanonas.analysis.record import Entry, Record
 from nanonas.analysis.twins import head_start
 from nanonas.core import Objective, State
 from nanonas.engine.ranking import front_of, ranking
+from nanonas.engine.storage.events import IMAGES
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.edits import REWIRED, SEVERAL, in_words
 from nanonas.predictors.audit import audited
 from nanonas.text import costs, count, interval, percent, points
 
-CURVES = "curve to epoch "  # how the predictions of successive halving are named
 _SHOWN = 4  # parents, kinds of edits, reasons: of more the rest is only counted
 _CHOICE = {
     "evolution": "Who may be a parent is settled by tournament: a few of the best quarter are drawn, and the best of "
@@ -40,7 +40,7 @@ class Generation:
 
     def paragraphs(self) -> Iterator[str]:
         """What there is to say; empty where there is nothing to a question."""
-        yield from (self._pooled(), self._drawn(), self._bred(), self._edited())
+        yield from (self._drawn(), self._bred(), self._edited())
         yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
@@ -64,8 +64,7 @@ class Generation:
         return [
             entry
             for entry in self.members
-            if entry.candidate.trained
-            and entry.candidate.proposal.resumes is None
+            if entry.candidate.proposal.resumes is None
             and not entry.candidate.proposal.planted
             and self.steps[entry.number].kind != TWIN
         ]
@@ -101,23 +100,6 @@ class Generation:
         return any(map(has, self.members)) and not any(map(has, self.before))
 
     # --- where it came from -----------------------------------------------------------------------
-
-    def _pooled(self) -> str:
-        scored = [entry for entry in self.members if entry.state == "scored"]
-        chosen = [entry for entry in self.trained if self.steps[entry.number].kind == POOLED]
-        if not scored and not chosen:
-            return ""
-        words = (
-            f"{_networks(len(scored))} were scored without training, which costs next to nothing. "
-            if scored
-            else ""
-        )
-        took = (
-            f"{len(chosen)} of the pool begin the search, most of them because they scored best."
-            if chosen
-            else ""
-        )
-        return (words + took).strip()
 
     def _drawn(self) -> str:
         if not self.random:
@@ -210,7 +192,7 @@ class Generation:
             number = max(gains, key=lambda n: (gains[n], -n))
             how = self._difference(number)
             words += f" The largest step was #{number}: {points(gains[number])} points over {_parents(self, number)}{how}."
-        judged, best = self.record.details("images").get("valid"), self.record.ranked[0].accuracy
+        judged, best = self.record.details(IMAGES).get("valid"), self.record.ranked[0].accuracy
         if judged and best is not None and self._first_with(self._child):
             words += (
                 " Most changes do harm, which is as it should be: selection keeps the few that "
@@ -265,8 +247,8 @@ class Generation:
             since = self.number - best.generation
             ago = "the generation before" if since == 1 else f"{since} generations ago"
             return f"Nothing beats #{best.number} of {ago}: {percent(best.accuracy or 0)} remain the best."
-        earlier = ranking(e.evaluation for e in self.before if e.evaluation is not None)
-        over = (best.accuracy or 0) - (earlier[0].accuracy or 0) if earlier else None
+        earlier = ranking(e.told for e in self.before if e.told is not None)
+        over = (best.accuracy or 0) - (earlier[0].evaluation.accuracy or 0) if earlier else None
         words = f"The best so far is #{best.number} with {percent(best.accuracy or 0)} ({costs(best.evaluation.metrics)})"
         words += "." if over is None else f", {points(over)} points over the best before."
         proposal = best.candidate.proposal
@@ -276,9 +258,8 @@ class Generation:
 
     def _front(self) -> str:
         objectives = self.record.objectives
-        found = front_of(
-            [e.evaluation for e in self.record.ranked if e.evaluation is not None], objectives
-        )
+        ranked = [entry.told for entry in self.record.ranked if entry.told is not None]
+        found = [one.evaluation for one in front_of(ranked, objectives)]
         if not found:
             return "No network has been judged yet."
         new = sum(self.record.entries[one.number].generation == self.number for one in found)
@@ -397,10 +378,6 @@ class Generation:
         words = f"{_networks(len(some))} trained on, {rising}: the best of those that had trained for less."
         if self._first_with(lambda entry: entry.candidate.proposal.resumes is not None):
             words += " Most networks get little time, and only who does well with it gets more."
-        for name, trust in audited(self.record.told, Objective()).items():
-            if name.startswith(CURVES):
-                words += f" How learning curves go on to epoch {name.removeprefix(CURVES)} was guessed beforehand. "
-                words += _trust(trust, "is not asked", self._untrusted)
         return words
 
 
@@ -432,7 +409,7 @@ def _reason(some: Sequence[Entry]) -> str:
 
 def _guessed(entry: Entry) -> bool:
     predicted = entry.candidate.proposal.predicted
-    return predicted is not None and not predicted.by.startswith(CURVES)
+    return predicted is not None and entry.candidate.proposal.resumes is None
 
 
 def _trust(found: Correlation | None, otherwise: str, first: bool) -> str:

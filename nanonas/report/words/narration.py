@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nanonas.analysis.lineage import ancestors, step
 from nanonas.analysis.record import Entry, Record
+from nanonas.engine.storage.events import IMAGES
 from nanonas.networks.edits import in_words
 from nanonas.report.words.generation import Generation, doubt, few, with_entries
 from nanonas.text import percent
@@ -25,7 +26,7 @@ def farewell(record: Record) -> list[str]:
     best = record.ranked[0] if record.ranked else None
     if best is None or best.accuracy is None:
         return ["No network was judged, so there is nothing to look back on."]
-    judged = record.details("images").get("valid")
+    judged = record.details(IMAGES).get("valid")
     error = f" And {doubt(best.accuracy, judged)}." if judged else ""
     said = [
         _way(record, best),
@@ -53,12 +54,10 @@ class Narrator:
     Args:
         record: the run as it was begun or resumed: its space and configuration, and what is known
             already.
-        generation: of a candidate, by number, as the strategy says.
         size: how many candidates there are up to the end of a generation, by its number.
     """
 
     record: Record
-    generation: Callable[[int], int]
     size: Callable[[int], int]
 
     def __post_init__(self) -> None:

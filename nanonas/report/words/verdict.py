@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nanonas.analysis.record import Record
 from nanonas.analysis.twins import head_start
 from nanonas.core import Objective
+from nanonas.engine.storage.events import IMAGES, TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
 from nanonas.predictors.audit import audited
@@ -135,7 +136,7 @@ def _tested(record: Record) -> Iterator[Finding]:
     opened = [
         str(event.details.get("for", ""))
         for event in record.events
-        if event.kind == "test set opened"
+        if event.kind == TEST_SET_OPENED
     ]
     compared = sum(purpose.startswith("compare") for purpose in opened)
     others = len(opened) - compared
@@ -162,7 +163,7 @@ def _tested(record: Record) -> Iterator[Finding]:
 
 
 def _flattered(record: Record) -> Iterator[Finding]:
-    winner, judged = record.winner, record.details("images").get("valid")
+    winner, judged = record.winner, record.details(IMAGES).get("valid")
     if winner is None or winner.accuracy is None:
         return
     best = max(entry.accuracy for entry in record.ranked if entry.accuracy is not None)

@@ -10,7 +10,7 @@ from math import floor
 
 import numpy as np
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, Strategy
+from nanonas.core import Budget, Candidate, Genome, Proposal, State, Strategy, Told
 from nanonas.errors import ConfigError
 
 _REDRAWS = (
@@ -68,22 +68,20 @@ class Inheriting:
                 return Proposal(heir.proposal.genome, (heir.number,))
         known = {
             *self._known,
-            *(candidate.proposal.genome for candidate in pending if candidate.trained),
+            *(candidate.proposal.genome for candidate in pending),
         }
         own = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
-            if own.genome not in known or not own.trained:
+            if own.genome not in known:
                 break
             own = self.strategy.ask(number, rng, pending)
         heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
-        return (
-            replace(own, budget=self.budget, inherits=heritage) if heritage and own.trained else own
-        )
+        return replace(own, budget=self.budget, inherits=heritage) if heritage else own
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+    def tell(self, told: Told) -> None:
+        candidate, evaluation = told.candidate, told.evaluation
         proposal = candidate.proposal
-        if candidate.trained:
-            self._known.add(proposal.genome)
+        self._known.add(proposal.genome)
         if evaluation.state in (State.COMPLETE, State.PRUNED) and evaluation.accuracy is not None:
             self._weights.add(candidate.number)
         if proposal.inherits and evaluation.state is State.COMPLETE:
@@ -96,4 +94,4 @@ class Inheriting:
         if proposal.from_scratch:
             self._scratch.add(candidate.key)
             self._twinless = [heir for heir in self._twinless if heir.key != candidate.key]
-        self.strategy.tell(candidate, evaluation)
+        self.strategy.tell(told)

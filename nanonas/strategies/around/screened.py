@@ -15,7 +15,6 @@ import numpy as np
 
 from nanonas.core import (
     Candidate,
-    Evaluation,
     Floats,
     Genome,
     Objective,
@@ -33,7 +32,6 @@ from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 from nanonas.predictors.surrogate import Model, finite
 from nanonas.spaces.base import Space
-from nanonas.strategies.around.acquisition import ACQUISITIONS, Acquisition
 
 _LEAST = 4  # trained networks that a predictor can learn from
 _MUTANTS = 5  # their streams are apart from every candidate's
@@ -52,8 +50,9 @@ class Screened:
     https://iclr-blog-track.github.io/2022/03/25/zero-cost-proxies/). From then on, for every
     candidate, the predictor learns from all that was told and scores proposals of the wrapped
     strategy, mutants of the best networks and fresh random ones; or the whole space, where it is
-    small enough to enumerate. The one with the best acquisition value is trained. What is pending
-    counts as having come out as predicted, so that candidates in flight at once stay apart (the
+    small enough to enumerate. The one with the lowest confidence bound, mean - `explore` ×
+    deviation of its loss, is trained (Srinivas et al. 2010, https://arxiv.org/abs/0912.3995). What
+    is pending counts as having come out as predicted, so that candidates in flight at once stay apart (the
     "kriging believer" of Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
     Losses are `NormalScores`, so that no outlier steers the search. A candidate that its stop rule
     has pruned is learnt from with the accuracy that its learning curve was heading for.
@@ -68,11 +67,7 @@ class Screened:
         predictor: makes a new one; what it has learnt is never a part of the state.
         reads: what the predictor reads of a genome: `space.encode` or, a sequence model,
             `space.tokens`.
-        acquisition: what is minimised over the proposals. "ucb": mean - `explore` × deviation
-            (Srinivas et al. 2010, https://arxiv.org/abs/0912.3995); "ei": expected improvement
-            (Jones et al. 1998, https://doi.org/10.1023/A:1008306431147); "thompson": a draw from
-            each network's own distribution.
-        explore: the weight of the deviation in "ucb", 0 or more.
+        explore: the weight of the deviation in the confidence bound, 0 or more.
         opening: how many candidates are trained before the predictor chooses; 4 or more.
         tournament: random networks of which the largest opens, 1 or more; 1 is a random opening.
         proposals: how many are asked of the wrapped strategy for one candidate.
@@ -84,7 +79,7 @@ class Screened:
             candidate; None: none is.
 
     Raises:
-        ConfigError: `opening` or another number is too small, or the acquisition is unknown.
+        ConfigError: `opening` or another number is too small.
     """
 
     space: Space
@@ -92,7 +87,6 @@ class Screened:
     predictor: Callable[[], Predictor]
     objective: Objective = field(default_factory=Objective)
     reads: Literal["features", "tokens"] = "features"
-    acquisition: Acquisition = "ucb"
     explore: float = 1.0
     opening: int = 5
     tournament: int = 8
@@ -123,11 +117,6 @@ class Screened:
                     f"{name} must be {value} or more for a screened search, but is "
                     f"{getattr(self, name)}"
                 )
-        if self.acquisition not in ACQUISITIONS:
-            known = ", ".join(ACQUISITIONS)
-            raise ConfigError(
-                f"acquisition is {self.acquisition!r}, which is unknown; known are {known}"
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
@@ -138,19 +127,14 @@ class Screened:
     def generation(self, number: int) -> int:
         return self.strategy.generation(number)
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        predicted = candidate.proposal.predicted
-        if candidate.proposal.resumes is not None:  # somebody else's prediction, of what goes on
-            candidate, predicted = (
-                replace(candidate, proposal=replace(candidate.proposal, predicted=None)),
-                None,
-            )
-        self._told.append((candidate, evaluation))
-        if candidate.number < self.opening or (predicted is not None and predicted.chosen):
-            candidate = replace(
-                candidate, asked_after=0
-            )  # to the wrapped strategy no answer to what it knew
-        self.strategy.tell(candidate, evaluation)
+    def tell(self, told: Told) -> None:
+        self._told.append(told)
+        predicted, resumes = told.candidate.proposal.predicted, told.candidate.proposal.resumes
+        # Where a training goes on, a prediction is not ours: earlier versions made it by the curve.
+        chosen = predicted is not None and predicted.chosen and resumes is None
+        if told.number < self.opening or chosen:  # the wrapped strategy did not propose it
+            told = replace(told, informed_by=0)
+        self.strategy.tell(told)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         own = self.strategy.ask(number, rng, pending)
@@ -170,14 +154,13 @@ class Screened:
                 predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False),
             )
         options, features = self._options(number, rng, pending, known)
-        values = ACQUISITIONS[self.acquisition](
-            *model.expected(features), model.best, self.explore, rng
-        )
+        mean, std = model.expected(features)
+        bounds = mean - self.explore * std
         taken = {
             self._key(candidate.proposal.genome)
-            for candidate in (*(c for c, _ in self._told), *pending)
+            for candidate in (*(told.candidate for told in self._told), *pending)
         }
-        for place in np.argsort(values, kind="stable"):
+        for place in np.argsort(bounds, kind="stable"):
             genome = options[place].genome
             if self._key(genome) not in taken and self._may(genome):
                 option: Proposal = options[place]
@@ -258,14 +241,15 @@ class Screened:
 
     def _elite(self) -> list[Candidate]:
         """The best networks so far, each once, best first."""
-        usable = [
-            (self.objective.loss(evaluation), candidate.number, candidate)
-            for candidate, evaluation in self._told
-            if evaluation.state is State.COMPLETE
-        ]
+        usable = [told for told in self._told if told.evaluation.state is State.COMPLETE]
+        ordered = heapq.nsmallest(
+            3 * self.elite,
+            usable,
+            key=lambda told: (self.objective.loss(told.evaluation), told.number),
+        )
         best: dict[str, Candidate] = {}
-        for *_, candidate in heapq.nsmallest(3 * self.elite, usable, key=lambda one: one[:2]):
-            best.setdefault(candidate.key, candidate)
+        for told in ordered:
+            best.setdefault(told.candidate.key, told.candidate)
         return list(best.values())[: self.elite]
 
     def _children(self, parent: Candidate) -> tuple[list[Proposal], list[Any]]:
@@ -275,7 +259,7 @@ class Screened:
         Each time that a child of it has been trained there are some more, so that they never run
         out.
         """
-        trained = sum(parent.number in candidate.proposal.parents for candidate, _ in self._told)
+        trained = sum(parent.number in told.candidate.proposal.parents for told in self._told)
         children, rows = self._cache.setdefault(("children", parent.number), ([], []))
         while len(children) < self.mutants + 2 * trained:
             rng = np.random.default_rng([parent.number, len(children), _MUTANTS])
@@ -289,21 +273,23 @@ class Screened:
 
     def _losses(self, told: Sequence[Told]) -> Floats:
         """Of n candidates, shape (n,); infinite where nothing was measured."""
-        void = (State.FAILED, State.INFEASIBLE)
-        losses = np.array([np.inf if e.state in void else self.objective.loss(e) for _, e in told])
+        losses = np.array(
+            [np.inf if one.lost else self.objective.loss(one.evaluation) for one in told]
+        )
         for n in reversed(range(len(told))):  # what went on is known by what it has become
-            resumes = told[n][0].proposal.resumes
+            resumes = told[n].candidate.proposal.resumes
             if resumes is not None and np.isfinite(losses[n]):
                 losses[resumes] = losses[n]  # a strategy hears of every number
-        pruned = [n for n, (_, evaluation) in enumerate(told) if evaluation.state is State.PRUNED]
+        pruned = [n for n, one in enumerate(told) if one.evaluation.state is State.PRUNED]
         if not pruned or self.objective.name != "accuracy":
             return losses
         curves = CurveModel()
-        curves.fit([e.curve for _, e in told if e.state is State.COMPLETE and e.curve])
+        evaluations = [one.evaluation for one in told]
+        curves.fit([e.curve for e in evaluations if e.state is State.COMPLETE and e.curve])
         for n in pruned:
-            candidate, evaluation = told[n]
-            if evaluation.curve and candidate.proposal.budget is not None:
-                losses[n] = -curves.predict(evaluation.curve, candidate.proposal.budget.epochs)[0]
+            curve, budget = told[n].evaluation.curve, told[n].candidate.proposal.budget
+            if curve and budget is not None:
+                losses[n] = -curves.predict(curve, budget.epochs)[0]
         return losses
 
     def _fitted(self, losses: Floats, pending: Sequence[Candidate]) -> Model:
@@ -311,22 +297,25 @@ class Screened:
         key = len(losses), tuple(pending)
         if self._cache.get("model", (None,))[0] != key:
             rows = self._cache.setdefault("told", [])
-            rows += [
-                self._row(candidate.proposal.genome) for candidate, _ in self._told[len(rows) :]
-            ]
+            rows += [self._row(told.candidate.proposal.genome) for told in self._told[len(rows) :]]
             losses = finite(losses)
             scores = NormalScores.of(losses)
-            believed = [
-                c.proposal.predicted.mean if c.proposal.predicted else np.median(losses)
-                for c in pending
-            ]
+            believed = [self._believed(candidate, losses) for candidate in pending]
             rows = [*rows, *(self._row(candidate.proposal.genome) for candidate in pending)]
             n, predictor = self._begun(rows)
             if n < len(rows):
                 predictor.update(self._stacked(rows), scores.score(np.append(losses, believed)))
-            self._cache["model"] = key, Model(predictor, scores, float(scores.score(losses).min()))
+            self._cache["model"] = key, Model(predictor, scores)
         model: Model = self._cache["model"][1]
         return model
+
+    def _believed(self, candidate: Candidate, losses: Floats) -> float:
+        """What a pending candidate counts as: as predicted, or as what it goes on from."""
+        predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
+        if predicted is not None:
+            return predicted.mean
+        known = np.median(losses) if resumes is None else losses[resumes]
+        return float(known)
 
     def _begun(self, rows: Sequence[Any]) -> tuple[int, Predictor]:
         """A predictor fitted to the first n that were told: anew after every tenth of it, for what
@@ -361,7 +350,3 @@ class Screened:
             known[genome] = self.space.decode(genome).key if cheap is None else cheap(genome)
         key: str = known[genome]
         return key
-
-
-# What is minimised, of (mean, deviation, best score so far, exploration, rng); scores, so lower is
-# better.
