@@ -65,7 +65,7 @@ def nano_nas(
 
     from nanonas.report.terminal.live import live
     from nanonas.runs.models import best_module
-    from nanonas.session.begin import begin
+    from nanonas.session.start import begin
 
     chosen = {
         "strategy": strategy,

@@ -22,7 +22,7 @@ from nanonas import cli
 from nanonas.commands.arguments import configured, parse
 from nanonas.config.files import configure
 from nanonas.report.terminal.live import live
-from nanonas.session.begin import begin
+from nanonas.session.start import begin
 
 ROOT = Path(__file__).parent.parent
 PAGES = [

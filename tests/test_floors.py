@@ -20,12 +20,11 @@ FLOORS = [
     ["files", "machine", "maths", "text"],
     ["data", "networks"],
     ["predictors", "spaces"],
-    ["strategies", "training"],
-    ["engine"],
+    ["engine", "strategies", "training"],
     ["analysis", "config"],
     ["bench", "runs"],
-    ["report"],
     ["session"],
+    ["report"],  # its progress and its narration are listeners of a session
     ["api", "serving"],
     ["", "commands"],  # "" is the package itself: its public names
     ["cli"],

@@ -29,7 +29,7 @@ def resume(arguments: Sequence[str]) -> None:
     from nanonas.report.terminal.live import live
     from nanonas.report.terminal.results import say_outcome
     from nanonas.runs.folder import find, read_config
-    from nanonas.session import begin
+    from nanonas.session import start
 
     folder = parse(Resume, "resume", arguments).folder
     stored = read_config(find(folder))
@@ -44,7 +44,7 @@ def resume(arguments: Sequence[str]) -> None:
     more_time = any(word.split("=")[0] == "--time" for word in arguments)
     console = Console()
     listener = live(console, explain=run.explain)
-    say_outcome(console, begin.resume(given.folder, run, listener, more_time=more_time))
+    say_outcome(console, start.resume(given.folder, run, listener, more_time=more_time))
 
 
 VERB = Verb(Resume, resume)

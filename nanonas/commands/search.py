@@ -23,7 +23,7 @@ def search(arguments: Sequence[str]) -> None:
 
     from nanonas.report.terminal.live import live
     from nanonas.report.terminal.results import say_outcome
-    from nanonas.session.begin import begin
+    from nanonas.session.start import begin
 
     console = Console()
     say_outcome(console, begin(config, live(console, explain=config.run.explain)))

@@ -36,7 +36,6 @@ SEARCH_KEYS = tuple(_GROUP_OF)
 RUN_KEYS = tuple(option.name for option in fields(RunConfig))
 
 
-
 @dataclass(frozen=True)
 class Gone:
     """A key of the search half that earlier versions had."""

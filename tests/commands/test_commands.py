@@ -32,7 +32,7 @@ from nanonas.networks.reference import REFERENCES
 from nanonas.runs import folder as folders
 from nanonas.runs import models
 from nanonas.runs.genome import GenomeFile, read_genome
-from nanonas.session import begin as beginning
+from nanonas.session import start as beginning
 from nanonas.session.keeper import Keeper
 from nanonas.training import final
 
