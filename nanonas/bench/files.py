@@ -67,7 +67,7 @@ def _read_npz(path: Path) -> Table:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in _ARRAYS}
-        if (about["format"], about["space"]) != ("nanonas-table-1", "nano"):
+        if (about["format"], about["space"]) != ("nanonas-table-1", NanoSpace.name):
             raise ValueError(f"its format is {about['format']!r} of the space {about['space']!r}")
         space = NanoSpace(tuple(about["input_shape"]), about["classes"], **about["options"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
