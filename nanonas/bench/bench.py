@@ -30,7 +30,7 @@ from nanonas.bench.table import Table, TableEvaluator, TableSpace
 from nanonas.bench.yardsticks import OPTUNA, optuna_installed, require_optuna, run_optuna
 from nanonas.config.files import nearest
 from nanonas.config.parts import STRATEGIES, make_strategy
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SearchConfig, StrategyOptions
 from nanonas.core import Budget, Floats, Integers
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
@@ -61,10 +61,8 @@ class Job:
             told = run_optuna(self.strategy, table, evaluator, self.seed, self.queries)
         else:
             space = TableSpace(table)
-            config = SearchConfig(
-                strategy=self.strategy, population=self.population, lag=1, seed=self.seed
-            )
-            strategy = make_strategy(config, space)
+            options = StrategyOptions(self.strategy, population=self.population, lag=1)
+            strategy = make_strategy(SearchConfig(strategy=options, seed=self.seed), space)
             with (
                 tempfile.TemporaryDirectory() as folder,
                 RunStore.begin(Path(folder) / "study.db", {}) as store,

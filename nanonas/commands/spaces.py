@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from nanonas.commands.arguments import parse
-from nanonas.config.schema import SearchConfig
+from nanonas.commands.arguments import Verb, parse
+from nanonas.config.schema import SpaceOptions
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def spaces(arguments: Sequence[str]) -> None:
 
     console = Console()
     for name, entry in SPACES.items():
-        space = entry.make(SearchConfig(), (3, 32, 32), 10)
+        space = entry.make(SpaceOptions(), (3, 32, 32), 10)
         what = (sys.modules[type(space).__module__].__doc__ or "").splitlines()[0]
         console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
         for decision, options in space.options().items():
@@ -34,3 +34,6 @@ def spaces(arguments: Sequence[str]) -> None:
             )
         names = ", ".join(space.operation_names)
         console.print(f"  [dim]to ban: {names}[/dim]", highlight=False, soft_wrap=True)
+
+
+VERB = Verb(Spaces, spaces)

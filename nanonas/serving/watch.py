@@ -71,7 +71,9 @@ class Live:
             NanonasError: it is no request, no genome, or cannot be written.
         """
         if what == PLANT:
-            request = Request(PLANT, genome=genome_in(word or "", read_config(self.run).search))
+            request = Request(
+                PLANT, genome=genome_in(word or "", read_config(self.run).search.space)
+            )
         else:
             request = Request(what, operation=word)
         RequestFiles(self.run.requests).put(request)

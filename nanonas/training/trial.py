@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.errors import RunError, reason_for
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
 from nanonas.training.augment import normalise
 from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent
-from nanonas.training.measuring.costs import Costs
+from nanonas.training.measuring.costs import measure
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, part, pictures, shrunk
 from nanonas.training.recipe import Recipe
@@ -50,9 +51,8 @@ class Trial:
     device: str = "cpu"
     threads: int = 1
     weights: Path | None = None  # the folder for NUMBER.safetensors
-    costs: Costs = field(
-        default_factory=Costs
-    )  # measured before a training, of the network for images as they are
+    limits: Limits = field(default_factory=Limits)  # those that have to be measured are checked
+    measured: frozenset[str] = frozenset()  # metrics to measure besides: "latency", "memory"
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -62,11 +62,12 @@ class Trial:
         seed = training_seed(self.seed, candidate.number)
         train, valid = _on_device(self.data, budget.image_size, self.device)
         network = self.space.at(budget.image_size).decode(candidate.proposal.genome)
-        measured = self.costs.measure(self.space.decode(candidate.proposal.genome), self.device)
-        if candidate.proposal.resumes is None and (excess := self.costs.excess(measured)):
+        measured = self.measure(self.space.decode(candidate.proposal.genome))
+        exceeded = self.limits.exceeded(measured)
+        if exceeded is not None and candidate.proposal.resumes is None:
             spent = time.perf_counter() - start
             return Evaluation(
-                candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=excess
+                candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=exceeded
             )
         torch.set_num_threads(self.threads)  # a measurement of latency leaves it at 1
         train = part(train, budget.share, self.seed)
@@ -104,6 +105,10 @@ class Trial:
         return Evaluation(
             candidate.number, state, metrics, curve, time.perf_counter() - start, reason
         )
+
+    def measure(self, network: Network) -> dict[str, float]:
+        """What limits and objectives ask to be measured of a network, for images as they are."""
+        return measure(network, self.device, self.measured | self.limits.on_measurements)
 
     def _begun(self, candidate: Candidate, network: Network, train: Pictures, seed: int) -> _Begun:
         """The candidate's module as its training begins: fresh, or with others' weights as far as

@@ -32,12 +32,12 @@ from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Strateg
 from nanonas.engine.controls import copy_requests, in_words
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
-from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request, RequestFiles, parsed
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study, Why
 from nanonas.errors import InvalidInput, RunError
+from nanonas.networks.limits import Limits
 from nanonas.spaces.base import Bans
 from nanonas.strategies.around.halving import Halving
 from nanonas.strategies.around.inheriting import Inheriting

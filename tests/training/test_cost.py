@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanonas.core import Budget, Candidate, Proposal, State
 from nanonas.data.images import DataSpec
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.spaces.base import Space
@@ -24,7 +25,7 @@ from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.training import trial
 from nanonas.training.measuring import latency as cost
-from nanonas.training.measuring.costs import Costs
+from nanonas.training.measuring.costs import measure
 from nanonas.training.measuring.latency import latency, latency_ms
 from nanonas.training.measuring.memory import MIB, peak_memory, training_memory
 from nanonas.training.modules import NetworkModule, build_module
@@ -196,35 +197,46 @@ def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> 
     network, names = branching(), {"latency", "latency_low", "latency_high"}
     quick = cost.latency
     monkeypatch.setattr(cost, "latency", lambda *args: quick(*args, seconds=0.0))
-    assert Costs().measure(network, "cpu") == {}
-    assert Costs(memory=True).measure(network, "cpu") == {
-        "memory": peak_memory(build_module(network))
-    }
-    assert set(Costs(max_memory_mb=1.0).measure(network, "cpu")) == {"memory"}
-    assert set(Costs(latency=True).measure(network, "cpu")) == names
-    found = Costs(max_latency_ms=1.0, memory=True).measure(network, "cpu")
+    assert measure(network, "cpu", ()) == measure(network, "cpu", ("accuracy",)) == {}
+    assert measure(network, "cpu", ("memory",)) == {"memory": peak_memory(build_module(network))}
+    assert set(measure(network, "cpu", ("latency", "params"))) == names
+    found = measure(network, "cpu", ("latency", "memory"))
     assert set(found) == {*names, "memory"}
     assert 0 < found["latency_low"] <= found["latency"] <= found["latency_high"]
 
 
+def test_a_limit_asks_for_its_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[frozenset[str]] = []
+    monkeypatch.setattr(trial, "measure", lambda network, device, wanted: asked.append(wanted))
+    made = Trial(NanoSpace(), DataSpec("digits"), Recipe(), seed=0)
+    for limits, measured in (
+        (Limits(max_params=5, max_macs=5), frozenset[str]()),
+        (Limits(max_memory_mb=1.0), frozenset[str]()),
+        (Limits(max_latency_ms=1.0), frozenset({"memory"})),
+    ):
+        replace(made, limits=limits, measured=measured).measure(branching())
+    assert asked == [frozenset(), {"memory"}, {"latency", "memory"}]
+
+
 def test_the_sentence_about_a_limit_has_value_limit_and_flag() -> None:
     found = {"latency": 3.4567, "memory": 0.5}
-    assert Costs(True, True).excess(found) is None
-    assert Costs(max_latency_ms=3.4567, max_memory_mb=0.5).excess(found) is None
-    assert Costs(max_latency_ms=3).excess(found) == (
+    assert Limits(max_params=1, max_macs=1).exceeded({}) is None
+    assert Limits(max_latency_ms=3.4567, max_memory_mb=0.5).exceeded(found) is None
+    assert Limits(max_latency_ms=3).exceeded(found) == (
         "the latency of 3.457 ms is above the limit of 3 ms (--max-latency-ms)"
     )
-    assert Costs(max_memory_mb=0.25).excess(found) == (
+    assert Limits(max_memory_mb=0.25).exceeded(found) == (
         "the memory of 0.5 MiB is above the limit of 0.25 MiB (--max-memory-mb)"
     )
 
 
-def tried(costs: Costs, **proposal: Any) -> Any:
+def tried(limits: Limits, measured: frozenset[str] = frozenset(), **proposal: Any) -> Any:
     space = NanoSpace((1, 8, 8), CLASSES, channels=4, length=2)
-    measure = Trial(space, DataSpec("digits", train_images=40), Recipe(), seed=0, costs=costs)
+    data = DataSpec("digits", train_images=40)
+    run = Trial(space, data, Recipe(), seed=0, limits=limits, measured=measured)
     genome = space.sample(np.random.default_rng(1))
     budget = Budget(1, image_size=proposal.pop("image_size", None))
-    return measure(Candidate(0, Proposal(genome, budget=budget, **proposal), "key"), lambda: True)
+    return run(Candidate(0, Proposal(genome, budget=budget, **proposal), "key"), lambda: True)
 
 
 def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +244,7 @@ def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.M
         raise AssertionError("trained all the same")
 
     monkeypatch.setattr(trial, "Training", never)
-    evaluation = tried(Costs(max_memory_mb=0.001))
+    evaluation = tried(Limits(max_memory_mb=0.001))
     assert evaluation.state is State.INFEASIBLE
     assert evaluation.metrics.keys() == {"memory"}
     assert evaluation.curve == ()
@@ -240,16 +252,16 @@ def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.M
 
 
 def test_what_meets_the_limits_is_trained_and_keeps_what_was_measured() -> None:
-    plain = tried(Costs())
-    measured = tried(Costs(max_memory_mb=100.0))
+    plain = tried(Limits())
+    measured = tried(Limits(max_memory_mb=100.0))
     assert measured.state is State.COMPLETE
     assert measured.metrics["accuracy"] == plain.metrics["accuracy"]  # to measure changes nothing
     assert measured.metrics.keys() - plain.metrics.keys() == {"memory"}
-    shrunk = tried(Costs(memory=True), image_size=4)
+    shrunk = tried(Limits(), frozenset({"memory"}), image_size=4)
     assert shrunk.metrics["memory"] == measured.metrics["memory"]  # of images as they are
 
 
 def test_a_training_that_goes_on_has_met_its_limits_before() -> None:
-    evaluation = tried(replace(Costs(memory=True), max_memory_mb=0.001), resumes=7)
+    evaluation = tried(Limits(max_memory_mb=0.001), resumes=7)
     assert evaluation.state is State.COMPLETE
     assert evaluation.metrics["memory"] > 0.001
