@@ -68,6 +68,7 @@
 
   const panel = document.querySelector("#node .both"), field = document.getElementById("field");
   let number = page.winner; // the candidate that is shown
+  let candidates = page.candidates; // how many there are
   let chosen = false; // whether the reader has chosen it: else the winner is shown
 
   async function unpacked(chunk) {
@@ -83,16 +84,10 @@
     if (!("DecompressionStream" in window)) {
       return "<p>This browser cannot unpack the candidates: open the page in one of 2023 or later.</p>";
     }
-    let before = 0;
-    for (const [place, chunk] of chunks.entries()) {
-      if (!opened.has(place)) opened.set(place, await unpacked(chunk));
-      const { lines, candidates } = opened.get(place);
-      if (wanted < before + candidates.length) {
-        return candidates[wanted - before].map((line) => lines[line]).join("\n");
-      }
-      before += candidates.length;
-    }
-    return null;
+    const place = Math.floor(wanted / page.chunk);
+    if (!opened.has(place)) opened.set(place, await unpacked(chunks[place]));
+    const { lines, candidates } = opened.get(place);
+    return candidates[wanted % page.chunk].map((line) => lines[line]).join("\n");
   }
 
   async function served(wanted) {
@@ -101,7 +96,7 @@
   }
 
   async function open(wanted, byReader = true) {
-    if (!Number.isInteger(wanted) || wanted < 0) return;
+    if (!Number.isInteger(wanted) || wanted < 0 || wanted >= candidates) return;
     const html = await (page.live ? served(wanted) : frozen(wanted));
     if (html === null || (!byReader && chosen && wanted !== number)) return;
     number = wanted;
@@ -161,7 +156,7 @@
       return;
     }
     const news = await answer.json();
-    version = news.version;
+    ({ version, candidates } = news);
     Object.assign(plots, news.plots);
     for (const [key, html] of Object.entries(news.parts)) {
       renew(document.querySelector(`[data-part="${key}"]`), html);

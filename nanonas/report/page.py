@@ -21,7 +21,7 @@ from typing import Any
 
 from nanonas.analysis.record import Entry, Record
 from nanonas.report.charts import architecture
-from nanonas.report.panel import children_of, packed, panel
+from nanonas.report.panel import CHUNK, children_of, packed, panel
 from nanonas.report.rows.sheet import Sheet
 from nanonas.report.shim import (
     Chart,
@@ -145,6 +145,8 @@ def whole(
     plots = {key: plot for part in parts.values() for key, plot in part.plots.items()}
     data = {
         "winner": winner,
+        "candidates": len(record.entries),
+        "chunk": CHUNK,
         "live": served and {"cookie": served.cookie, "version": served.version},
     }
     frame = {

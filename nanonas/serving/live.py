@@ -90,6 +90,7 @@ class LivePage:
             new = {key: one.part for key, one in self._drawn.items() if one.since > known}
             return {
                 "version": self._version,
+                "candidates": len(view.record.entries),
                 "winner": None if winner is None else winner.number,
                 "parts": {key: part.html for key, part in new.items()},
                 "plots": {key: plot for part in new.values() for key, plot in part.plots.items()},
