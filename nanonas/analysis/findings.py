@@ -1,0 +1,81 @@
+"""What there is to find in a run: each analysis is made once, however often it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from nanonas.analysis.insights import (
+    Effect,
+    HeadStart,
+    credit,
+    decided,
+    effects,
+    head_start,
+    twins,
+)
+from nanonas.analysis.lineage import Step, Tree, step, tree
+from nanonas.analysis.record import Record
+from nanonas.core import Objective, Told
+from nanonas.maths.ranks import Correlation
+from nanonas.predictors.audit import audited, audited_scores
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A run, analysed. What figures, tables and words say of a run, they read here.
+
+    An analysis is made when it is first read, and kept.
+    """
+
+    record: Record
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """How each candidate came about, by number: about 2 ms for each that is new."""
+        walked = []
+        for entry in self.record.entries:
+            walked.append(step(self.record, entry.number))
+            decided(self.record.space, entry.genome)  # for `effects`, while its network is at hand
+        return walked
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Who came from whom."""
+        return tree(self.record)
+
+    @cached_property
+    def credit(self) -> list[Effect]:
+        """What each kind of edit earned over the average child, the largest gain first."""
+        return credit(self.record, self.steps)
+
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """How accuracy goes with each decision, the largest effect first."""
+        return effects(self.record, self.tree.families)
+
+    @cached_property
+    def predictors(self) -> dict[str, Correlation]:
+        """How the last predictions of each predictor, by name, came out."""
+        return audited(self.record.told, Objective())
+
+    @cached_property
+    def free_scores(self) -> dict[str, Correlation]:
+        """How well the free scores, such as the number of parameters, rank the networks."""
+        return audited_scores(self.record.told, Objective())
+
+    @cached_property
+    def twins(self) -> list[tuple[Told, Told]]:
+        """Candidates with inherited weights, each with the same network from scratch."""
+        return twins(self.record.told)
+
+    @cached_property
+    def head_start(self) -> HeadStart | None:
+        """What inheriting did to accuracies and to their order; None for fewer than 3 twins."""
+        return head_start(self.twins)
+
+    @property
+    def trade_offs(self) -> list[str]:
+        """The metrics that are weighed against accuracy: the other objectives, or parameters."""
+        names = [objective.name for objective in self.record.objectives]
+        return [name for name in names if name != "accuracy"] or ["params"]
