@@ -215,7 +215,7 @@ def _best(record: Record) -> list[Drawn]:
 
 
 def _scores(record: Record) -> Sheet:
-    """How well what nobody had to train for orders the networks."""
+    """How well the free scores rank the networks."""
     found = audited_scores(record.told, Objective())
     rows = [(name, one.tau, one.low, one.high, one.n) for name, one in found.items()]
     return sheet(

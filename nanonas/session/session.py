@@ -257,12 +257,10 @@ class Session:
         )
 
     def _evaluations(self, evaluations: int | None, generations: int | None) -> int | None:
-        """How many trained candidates the search ends after, by either budget."""
+        """How many candidates the search ends after, by either budget."""
         limits = [] if evaluations is None else [evaluations]
         if generations is not None:
-            limits.append(
-                _size(self.strategy.generation, generations - 1) - self.config.search.warm_pool
-            )
+            limits.append(_size(self.strategy.generation, generations - 1))
         return min(limits, default=None)
 
     def trials(self, folder: RunFolder) -> list[Any]:
@@ -419,7 +417,7 @@ def _log_evaluation(candidate: Candidate, evaluation: Evaluation) -> None:
     logger.debug(
         "#{} {}{}, {}, {}{}",
         candidate.number,
-        evaluation.state.value if candidate.trained else f"only scored, {evaluation.state.value}",
+        evaluation.state.value,
         accuracy,
         costs(evaluation.metrics),
         duration(evaluation.seconds),

@@ -24,7 +24,7 @@ PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, YELLOW)
 Dash: TypeAlias = Literal["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
 DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 NAME = 30  # letters of a row's name that stand in a line
-Symbol: TypeAlias = Literal["circle", "circle-open", "x", "star"]
+Symbol: TypeAlias = Literal["circle", "x", "star"]
 
 
 @dataclass(frozen=True)

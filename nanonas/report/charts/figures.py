@@ -337,10 +337,9 @@ def _descent(record: Record, way: Sequence[int], at: Floats, first: int) -> list
 def _nodes(record: Record, at: Floats, shown: Sequence[int]) -> Points:
     entries = [record.entries[number] for number in shown]
     winner = record.winner.number if record.winner is not None else -1
-    shapes: Mapping[str, Symbol] = {"complete": "circle", "scored": "circle-open"}
-    symbols: list[Symbol] = [
-        "star" if entry.number == winner else shapes.get(entry.state, "x") for entry in entries
-    ]
+    symbols: list[Symbol] = ["circle" if entry.state == "complete" else "x" for entry in entries]
+    if winner in shown:
+        symbols[shown.index(winner)] = "star"
     size = 8 if len(shown) <= 500 else 6 if len(shown) <= 2000 else 4
     return Points(
         at[shown, 0],

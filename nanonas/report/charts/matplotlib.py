@@ -40,7 +40,7 @@ _DASHES: Mapping[Dash, Any] = {
     "longdash": (0, (8, 3)),
     "longdashdot": (0, (8, 3, 1, 3)),
 }
-_MARKERS = {"circle": "o", "circle-open": "o", "x": "x", "star": "*"}
+_MARKERS = {"circle": "o", "x": "x", "star": "*"}
 _MANY = 6  # names in a legend: more stand in two columns
 
 
@@ -81,7 +81,7 @@ def draw(chart: Chart) -> Figure:
     if chart.x.log:
         panel.set_xscale("log")
     if chart.x.step is not None:
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(_whole_numbers())
     if chart.y.hidden:
         panel.set_yticks([])
     if chart.y.down:
@@ -112,6 +112,12 @@ def empty(x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
     return figure, panel
+
+
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
 
 
 def _points(panel: Axes, points: Points) -> None:

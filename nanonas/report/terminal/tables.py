@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from nanonas.analysis.record import Record
 from nanonas.analysis.twins import head_start
-from nanonas.core import Evaluation, Genome, Objective, State
+from nanonas.core import Evaluation, Genome, Objective
 from nanonas.engine.ranking import front_of, ranking
 from nanonas.engine.storage.events import SESSION_ENDS
 from nanonas.engine.storage.store import RunStore
@@ -27,28 +27,19 @@ from nanonas.text import count, duration, mebibytes, milliseconds, percent, spar
 def summary(store: RunStore) -> str:
     """One paragraph: what was searched, how far it came, how it ended."""
     search = store.config["search"]
-    candidates, evaluations = store.candidates(), list(store.latest().values())
-    scored = [
-        e for e in evaluations if e.state is State.COMPLETE and not candidates[e.number].trained
-    ]
-    states = Counter(e.state.value for e in evaluations) - Counter(e.state.value for e in scored)
+    evaluations = list(store.latest().values())
+    states = Counter(evaluation.state.value for evaluation in evaluations)
     said = ", ".join(f"{number} {state}" for state, number in states.most_common()) or "none yet"
-    apart = f"; {len(scored)} scored" if scored else ""
     busy = sum(evaluation.seconds for evaluation in evaluations)
     ended = [event for event in store.events() if event.kind in SESSION_ENDS]
     strategy = search["strategy"]
     if strategy == "screened":
-        strategy = (
-            f"{search['screens']} screened by {search['predictor']} ({search['acquisition']})"
-        )
+        strategy = f"{search['screens']} screened by {search['predictor']}"
     lines = [
         f"{strategy} over the space {search['space']!r} on {search['data']}, seed "
         f"{search['seed']}, "
         f"{search['epochs']} epochs a candidate in {search['precision']}",
-        (
-            f"{len(evaluations) - len(scored)} candidates: {said}{apart}; {duration(busy)} of "
-            "training in all"
-        ),
+        f"{len(evaluations)} candidates: {said}; {duration(busy)} of training in all",
     ]
     if ended:
         lines.append(f"the search ended: {ended[-1].details.get('message', ended[-1].kind)}")
@@ -66,7 +57,7 @@ def front_table(store: RunStore, objectives: Sequence[Objective]) -> Table:
 
 
 def audit_table(store: RunStore) -> Table:
-    """How well each predictor and each zero-cost score ordered the networks that were trained
+    """How well each predictor, and the free scores, ordered the networks that were trained
     afterwards.
 
     Kendall's τ with its 95 % interval, and of how many; without rows while fewer than 3 were

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
-from nanonas.analysis.lineage import POOLED, TWIN, Step, step
+from nanonas.analysis.lineage import TWIN, Step, step
 from nanonas.analysis.record import Entry, Record
 from nanonas.analysis.twins import head_start
 from nanonas.core import Objective, State
@@ -18,7 +18,6 @@ from nanonas.networks.edits import REWIRED, SEVERAL, in_words
 from nanonas.predictors.audit import audited
 from nanonas.text import costs, count, interval, percent, points
 
-CURVES = "curve to epoch "  # how the predictions of successive halving are named
 _SHOWN = 4  # parents, kinds of edits, reasons: of more the rest is only counted
 _CHOICE = {
     "evolution": "Who may be a parent is settled by tournament: a few of the best quarter are drawn, and the best of "
@@ -40,7 +39,7 @@ class Generation:
 
     def paragraphs(self) -> Iterator[str]:
         """What there is to say; empty where there is nothing to a question."""
-        yield from (self._pooled(), self._drawn(), self._bred(), self._edited())
+        yield from (self._drawn(), self._bred(), self._edited())
         yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
@@ -64,8 +63,7 @@ class Generation:
         return [
             entry
             for entry in self.members
-            if entry.candidate.trained
-            and entry.candidate.proposal.resumes is None
+            if entry.candidate.proposal.resumes is None
             and not entry.candidate.proposal.planted
             and self.steps[entry.number].kind != TWIN
         ]
@@ -101,23 +99,6 @@ class Generation:
         return any(map(has, self.members)) and not any(map(has, self.before))
 
     # --- where it came from -----------------------------------------------------------------------
-
-    def _pooled(self) -> str:
-        scored = [entry for entry in self.members if entry.state == "scored"]
-        chosen = [entry for entry in self.trained if self.steps[entry.number].kind == POOLED]
-        if not scored and not chosen:
-            return ""
-        words = (
-            f"{_networks(len(scored))} were scored without training, which costs next to nothing. "
-            if scored
-            else ""
-        )
-        took = (
-            f"{len(chosen)} of the pool begin the search, most of them because they scored best."
-            if chosen
-            else ""
-        )
-        return (words + took).strip()
 
     def _drawn(self) -> str:
         if not self.random:
@@ -397,10 +378,6 @@ class Generation:
         words = f"{_networks(len(some))} trained on, {rising}: the best of those that had trained for less."
         if self._first_with(lambda entry: entry.candidate.proposal.resumes is not None):
             words += " Most networks get little time, and only who does well with it gets more."
-        for name, trust in audited(self.record.told, Objective()).items():
-            if name.startswith(CURVES):
-                words += f" How learning curves go on to epoch {name.removeprefix(CURVES)} was guessed beforehand. "
-                words += _trust(trust, "is not asked", self._untrusted)
         return words
 
 
@@ -432,7 +409,7 @@ def _reason(some: Sequence[Entry]) -> str:
 
 def _guessed(entry: Entry) -> bool:
     predicted = entry.candidate.proposal.predicted
-    return predicted is not None and not predicted.by.startswith(CURVES)
+    return predicted is not None and entry.candidate.proposal.resumes is None
 
 
 def _trust(found: Correlation | None, otherwise: str, first: bool) -> str:
