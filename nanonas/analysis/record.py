@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -151,6 +151,10 @@ class Record:
 
     def _first(self, kind: str) -> Mapping[str, Any]:
         return next((event.details for event in self.events if event.kind == kind), {})
+
+    def first(self, number: int) -> Record:
+        """The run as it was with its first so many candidates."""
+        return replace(self, entries=self.entries[:number])
 
     def network(self, number: int) -> Network:
         """The network of a candidate, for images as they are."""

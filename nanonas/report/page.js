@@ -126,8 +126,7 @@
     left.append(facts);
     if (candidate.p.length) left.append(links(candidate.p.length > 1 ? "parents" : "parent", candidate.p));
     if (candidate.k) left.append(links("children", candidate.k));
-    const edits = candidate.e.map((place) => words[place]);
-    left.append(list("how it came about", edits.length && candidate.p.length < 2 ? edits : [words[candidate.h], ...edits]));
+    left.append(list("how it came about", candidate.e.map((place) => words[place])));
     if (candidate.q !== undefined) {
       const sign = candidate.q >= 0 ? "+" : "−";
       left.append(element("p", { class: "gain" }, `${sign}${Math.abs(candidate.q).toFixed(2)} points over its parent`));

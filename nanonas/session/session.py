@@ -226,7 +226,7 @@ class Session:
     def _narrator(self, store: RunStore, folder: RunFolder) -> Narrator:
         objectives, generation = make_objectives(self.config.search), self.strategy.generation
         known = records.read(store, folder.path.name, self.space, generation, objectives=objectives)
-        return Narrator(known, generation, partial(_size, generation))
+        return Narrator(known, partial(_size, generation))
 
     def _tell(self, told: Iterable[tuple[int | None, list[str]]]) -> None:
         """Prints what the narrator has to say."""

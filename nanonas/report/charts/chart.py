@@ -208,15 +208,3 @@ def selected(points: Points, places: Sequence[int]) -> Points:
         symbols=None if points.symbols is None else [points.symbols[place] for place in places],
         numbers=None if points.numbers is None else [points.numbers[place] for place in places],
     )
-
-
-def readable(percentages: Floats) -> tuple[float, float] | None:
-    """A range for accuracies that the worst tenth of them may leave, so that the others are told
-    apart; None for fewer than 10.
-    """
-    finite = percentages[np.isfinite(percentages)]
-    if len(finite) < 10:
-        return None
-    low, high = float(np.quantile(finite, 0.1)), float(finite.max())
-    room = max(1.0, 0.12 * (high - low))
-    return max(0.0, low - room), min(101.0, high + room)

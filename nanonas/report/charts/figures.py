@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 
-from nanonas.analysis.findings import Findings
-from nanonas.analysis.insights import Effect
+from nanonas.analysis.findings import Effect, Findings
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Floats, Objective
 from nanonas.engine.ranking import front_of
@@ -33,12 +33,12 @@ from nanonas.report.charts.chart import (
     Points,
     Rule,
     Symbol,
-    readable,
 )
-from nanonas.report.rows import tables
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.text import in_unit, percent, points
 
+NAMES = {"params": "parameters", "macs": "MACs", "latency": "latency", "memory": "memory"}
+UNITS = {"params": "count", "macs": "count", "latency": "milliseconds", "memory": "mebibytes"}
 BEST = 10  # networks whose learning curves are drawn
 MOMENTS = 4  # of a search that its fronts are drawn at
 _POINTS = 200  # that a curve over candidates has at most
@@ -66,7 +66,7 @@ def all_charts(findings: Findings, *keys: str) -> dict[str, Chart]:
 def fitness_by_generation(findings: Findings) -> Chart:
     """Best, median and quartiles of each generation, over every candidate."""
     record = findings.record
-    sheet = by_generation(record)
+    sheet = by_generation(findings)
     generations = np.array([entry.generation + 1.0 for entry in _judged(record)])
     axis = Axis("generation", step=max(1, round(len(sheet) / 10)))
     words = (
@@ -88,7 +88,7 @@ def fitness_by_minute(findings: Findings) -> Chart:
     searching.
     """
     record = findings.record
-    sheet = by_minute(record)
+    sheet = by_minute(findings)
     elapsed = [np.nan if entry.elapsed is None else entry.elapsed for entry in _judged(record)]
     minutes = np.array(elapsed, dtype=np.float64) / 60
     words = (
@@ -111,18 +111,19 @@ def _fitness(
     judged = _judged(record)
     accuracies = _percentages(judged)
     names = (axis.title, "lower quartile", "median", "upper quartile", "best so far")
-    at, low, median, high, best = (sheet.floats(name) for name in names)
+    at, low, median, high, best = (_floats(sheet, name) for name in names)
     marks = (
         Points(x, accuracies, [_label(entry) for entry in judged], opacity=0.45),
         Band(at, 100 * low, 100 * high, "middle half"),
         Line(at, 100 * median, "median", BLUE),
         Line(at, 100 * best, "best so far", VERMILLION, width=3, steps=True),
     )
-    return axis, Axis(_ACCURACY.title, readable(accuracies)), marks
+    return axis, Axis(_ACCURACY.title, _readable(accuracies)), marks
 
 
-def by_generation(record: Record) -> Sheet:
+def by_generation(findings: Findings) -> Sheet:
     """How good each generation was, and the best until then."""
+    record = findings.record
     generations: dict[int, list[float]] = {}
     for entry in record.entries:
         if entry.accuracy is not None:
@@ -137,10 +138,11 @@ def by_generation(record: Record) -> Sheet:
     return Sheet(("generation", "networks", *(Column(name, "percent") for name in names)), rows)
 
 
-def by_minute(record: Record) -> Sheet:
+def by_minute(findings: Findings) -> Sheet:
     """The best until each moment, and median and quartiles of the last ones (a generation's worth)
     that arrived.
     """
+    record = findings.record
     arrived = sorted(
         (entry.elapsed, entry.number, entry.accuracy)
         for entry in record.entries
@@ -161,13 +163,12 @@ def by_minute(record: Record) -> Sheet:
 def learning_curves(findings: Findings) -> Chart:
     """Validation accuracy after each epoch, of the best networks."""
     record = findings.record
-    sheet = curves(record, BEST)
-    numbers = list(dict.fromkeys(sheet["#"]))
-    lines = []
-    for place, number in enumerate(numbers):
-        curve = sheet.where("#", number)
+    sheet = curves(findings, BEST)
+    numbers, lines = [], []
+    for place, (number, curve) in enumerate(_groups(sheet, "#")):
+        numbers.append(number)
         dash, colour = DASHES[place // len(PALETTE)], PALETTE[place % len(PALETTE)]
-        epochs, accuracies = curve.floats("epoch"), 100 * curve.floats("accuracy")
+        epochs, accuracies = _floats(curve, "epoch"), 100 * _floats(curve, "accuracy")
         lines.append(Line(epochs, accuracies, f"#{number}", colour, dash=dash, dots=6))
     words = (
         "How the best networks learned in the search. Curves that still rise would have liked "
@@ -183,8 +184,9 @@ def learning_curves(findings: Findings) -> Chart:
     return Chart("curves", title, words, axis, _ACCURACY, tuple(lines), sheet)
 
 
-def curves(record: Record, number: int) -> Sheet:
+def curves(findings: Findings, number: int) -> Sheet:
     """The learning curves of the best networks, with those of the trainings that they resumed."""
+    record = findings.record
     rows = [
         (entry.number, epoch, accuracy, loss)
         for entry in record.distinct[:number]
@@ -216,22 +218,21 @@ def pareto(findings: Findings, other: str) -> Chart | None:
     """
     if other not in findings.trade_offs:
         return None
-    record, name = findings.record, tables.NAMES[other]
-    sheet = fronts(record, other)
+    record, name = findings.record, NAMES[other]
+    sheet = fronts(findings, other)
     shown = [entry for entry in _judged(record) if other in entry.metrics]
     costs = [entry.metrics[other] for entry in shown]
     text = [
-        f"{_label(entry)}, {in_unit(cost, tables.UNITS[other])}"
+        f"{_label(entry)}, {in_unit(cost, UNITS[other])}"
         for entry, cost in zip(shown, costs, strict=True)
     ]
     accuracies = _percentages(shown)
     marks: list[Mark] = [Points(np.array(costs), accuracies, text, opacity=0.4)]
-    moments = list(dict.fromkeys(sheet["after"]))
-    for place, moment in enumerate(moments):
-        front = sheet.where("after", moment)
-        x, y = front.floats(name), 100 * front.floats("accuracy")
-        dash, colour = DASHES[len(moments) - 1 - place], _FRONT_COLOURS[place % MOMENTS]
-        dots = 8 if moment == moments[-1] else 5
+    moments = _groups(sheet, "after")
+    for place, (moment, front) in enumerate(moments):
+        x, y = _floats(front, name), 100 * _floats(front, "accuracy")
+        later = len(moments) - 1 - place
+        dash, colour, dots = DASHES[later], _FRONT_COLOURS[place % MOMENTS], 5 if later else 8
         marks.append(Line(x, y, moment, colour, dash=dash, steps=True, dots=dots))
     words = f"The best trade-offs of accuracy and {name} at each quarter of the search."
     if other in ("params", "macs"):
@@ -242,15 +243,16 @@ def pareto(findings: Findings, other: str) -> Chart | None:
         )
     log = bool(costs) and min(costs) > 0 and max(costs) > 20 * min(costs)
     axis = Axis(f"{name} (less is better)", log=log)
-    y_axis = Axis(_ACCURACY.title, readable(accuracies))
+    y_axis = Axis(_ACCURACY.title, _readable(accuracies))
     title = f"Accuracy against {name}"
     return Chart(f"pareto-{other}", title, words, axis, y_axis, tuple(marks), sheet, "the fronts")
 
 
-def fronts(record: Record, other: str) -> Sheet:
+def fronts(findings: Findings, other: str) -> Sheet:
     """The best trade-offs of accuracy and another metric, less of which is better, at each quarter
     of the search.
     """
+    record = findings.record
     objectives = (Objective(), Objective(other, maximize=False))
     evaluations = [
         entry.evaluation
@@ -264,7 +266,7 @@ def fronts(record: Record, other: str) -> Sheet:
         for member in sorted(front, key=lambda member: member.metrics[other]):
             row = (f"first {until:,}", member.number, member.accuracy, member.metrics[other])
             rows.append(row)
-    cost = Column(tables.NAMES[other], tables.UNITS[other])
+    cost = Column(NAMES[other], UNITS[other])
     return Sheet(("after", "#", Column("accuracy", "percent"), cost), rows)
 
 
@@ -288,7 +290,7 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
     shown = sorted({*tree.way, *range(first, number)})
     at = np.column_stack([np.arange(number, dtype=np.float64), places])  # (candidates, 2)
     marks: tuple[Mark, ...] = (*_descent(record, tree.way, at, first), _nodes(record, at, shown))
-    sheet, x = tables.candidates(record), "candidate, in the order in which they were bred"
+    sheet, x = candidates(findings), "candidate, in the order in which they were bred"
     if not bred:
         words = (
             "Every dot is a network. All are random: none was bred from another. Click a dot, or "
@@ -362,28 +364,50 @@ def _recent(x: Axis, y: Axis, places: Floats, number: int, last: int) -> tuple[A
     return Axis(x.title, x_range), Axis(y.title, y_range, hidden=y.hidden, down=y.down)
 
 
+def candidates(findings: Findings) -> Sheet:
+    """Every candidate, a row each."""
+    record = findings.record
+    measured = {name for entry in record.trained for name in entry.metrics}
+    names = ["params", "macs", *(name for name in ("latency", "memory") if name in measured)]
+    rows = [
+        (
+            entry.number,
+            entry.generation + 1,
+            entry.state,
+            entry.accuracy,
+            *(entry.metrics.get(name) for name in names),
+            None if entry.evaluation is None else entry.evaluation.seconds,
+            " ".join(f"#{parent}" for parent in entry.proposal.parents) or None,
+        )
+        for entry in record.entries
+    ]
+    metrics = (Column(NAMES[name], UNITS[name]) for name in names)
+    accuracy, seconds = Column("accuracy", "percent"), Column("time", "seconds")
+    return Sheet(("#", "generation", "state", accuracy, *metrics, seconds, "parents"), rows)
+
+
 # --- what mattered --------------------------------------------------------------------------------
 
 
 def edit_credit(findings: Findings) -> Chart | None:
     """What each kind of edit earned; None where there are not enough children of one parent."""
-    earned = findings.credit
-    if not earned:
+    effects = findings.credit
+    if not effects:
         return None
     gains = [step.gain for step in findings.steps if step.bred and step.gain is not None]
-    clear = sum(effect.clear for effect in earned)
+    clear = sum(effect.clear for effect in effects)
     stand_out = "none of the kinds stands out from the others"
     if clear:
-        stand_out = f"{clear} of {len(earned)} kinds stand out (filled)"
+        stand_out = f"{clear} of {len(effects)} kinds stand out (filled)"
     words = (
-        f"{sum(effect.n for effect in earned):,} children of one parent each, by what was edited: "
+        f"{sum(effect.n for effect in effects):,} children of one parent each, by what was edited: "
         "how much better they were than the average child, each against its own parent; "
         f"{stand_out}. The average child came out {points(float(np.mean(gains)))} points from its "
         "parent: parents are chosen for being good, partly by luck, and who inherits has trained "
         "for longer. So zero is the average edit here, and not no change."
     )
     axis = Axis("points over the average child")
-    return _intervals("credit", "What the edits earned", words, axis, earned, tables.earned(earned))
+    return _intervals("credit", "What the edits earned", words, axis, effects, earned(findings))
 
 
 def what_mattered(findings: Findings) -> Chart | None:
@@ -399,9 +423,33 @@ def what_mattered(findings: Findings) -> Chart | None:
         "search chose to train, not laws."
     )
     shown = sorted(clear, key=lambda effect: -effect.mean)
-    axis, sheet = Axis("points of accuracy"), tables.mattered(asked)
+    axis, sheet = Axis("points of accuracy"), mattered(findings)
     what = "all questions, answered or not"
     return _intervals("mattered", "What stands out", words, axis, shown, sheet, what)
+
+
+def mattered(findings: Findings) -> Sheet:
+    """All questions about decisions, with their answers."""
+    rows = [(*_effect(effect), _clear(effect)) for effect in findings.effects]
+    return Sheet(("decision", *_EFFECT, "networks", "families", "stands out"), rows)
+
+
+def earned(findings: Findings) -> Sheet:
+    """What each kind of edit earned."""
+    rows = [(*_effect(effect), effect.better, _clear(effect)) for effect in findings.credit]
+    better = Column("better than the parent", "percent")
+    return Sheet(("edit", *_EFFECT, "children", "parents", better, "stands out"), rows)
+
+
+_EFFECT = tuple(Column(name, "points") for name in ("effect", "low", "high"))
+
+
+def _effect(effect: Effect) -> tuple[Any, ...]:
+    return effect.words, effect.mean, effect.low, effect.high, effect.n, effect.families
+
+
+def _clear(effect: Effect) -> str:
+    return "yes" if effect.clear else "no"
 
 
 def _intervals(
@@ -429,13 +477,12 @@ def predictor_trust(findings: Findings) -> Chart | None:
     """How well the predictors ordered networks beforehand, as the search went on; None where
     nothing was predicted.
     """
-    sheet = trust(findings.record)
+    sheet = trust(findings)
     if not len(sheet):
         return None
     marks: list[Mark] = [Rule("y")]
-    for place, name in enumerate(dict.fromkeys(sheet["predictor"])):
-        series = sheet.where("predictor", name)
-        x, tau, low, high = (series.floats(of) for of in ("after #", "τ", "low", "high"))
+    for place, (name, series) in enumerate(_groups(sheet, "predictor")):
+        x, tau, low, high = (_floats(series, of) for of in ("after #", "τ", "low", "high"))
         marks += [Band(x, low, high), Line(x, tau, name, PALETTE[place])]
     words = (
         "Before a network was trained, its accuracy was predicted. Kendall's τ of the last 100 "
@@ -446,13 +493,14 @@ def predictor_trust(findings: Findings) -> Chart | None:
     return Chart("trust", title, words, Axis("candidate"), y, tuple(marks), sheet)
 
 
-def trust(record: Record) -> Sheet:
+def trust(findings: Findings) -> Sheet:
     """How well each predictor ordered the last 100 networks that it had predicted, as the search
     went on.
 
     A prediction was made before its network was trained. What failed or was pruned counts as worse
     than all others.
     """
+    record = findings.record
     rows = []
     for name, predicted in predictions(record.told, Objective()).items():
         numbers, means, losses = np.array(predicted).T
@@ -469,7 +517,7 @@ def inheritance(findings: Findings) -> Chart | None:
     sheet = twins(findings)
     if not len(sheet):
         return None
-    heirs, scratch = 100 * sheet.floats("inherited"), 100 * sheet.floats("from scratch")
+    heirs, scratch = 100 * _floats(sheet, "inherited"), 100 * _floats(sheet, "from scratch")
     ends = np.array([min(heirs.min(), scratch.min()), max(heirs.max(), scratch.max())])
     text = [f"#{heir} and #{twin}" for heir, twin in zip(sheet["#"], sheet["twin #"], strict=True)]
     marks = (
@@ -512,6 +560,31 @@ def _percentages(entries: Sequence[Entry]) -> Floats:
     return 100 * np.array(known, dtype=np.float64)
 
 
+def _floats(sheet: Sheet, name: str) -> Floats:
+    """The values of a column of numbers, shape (rows,); NaN for None."""
+    return np.array(sheet[name], dtype=np.float64)
+
+
+def _groups(sheet: Sheet, name: str) -> list[tuple[Any, Sheet]]:
+    """The rows that have the same value in a column, in the order in which these come up."""
+    groups: dict[Any, list[tuple[Any, ...]]] = {}
+    for value, row in zip(sheet[name], sheet.rows, strict=True):
+        groups.setdefault(value, []).append(row)
+    return [(value, Sheet(sheet.columns, rows)) for value, rows in groups.items()]
+
+
+def _readable(percentages: Floats) -> tuple[float, float] | None:
+    """A range for accuracies that the worst tenth of them may leave, so that the others are told
+    apart; None for fewer than 10.
+    """
+    finite = percentages[np.isfinite(percentages)]
+    if len(finite) < 10:
+        return None
+    low, high = float(np.quantile(finite, 0.1)), float(finite.max())
+    room = max(1.0, 0.12 * (high - low))
+    return max(0.0, low - room), min(101.0, high + room)
+
+
 def _label(entry: Entry) -> str:
     return f"#{entry.number}: {entry.state if entry.accuracy is None else percent(entry.accuracy)}"
 
@@ -528,7 +601,7 @@ CHARTS: Mapping[str, Callable[[Findings], Chart | None]] = {
     "fitness-generation": fitness_by_generation,
     "fitness-minute": fitness_by_minute,
     "curves": learning_curves,
-    **{f"pareto-{metric}": partial(pareto, other=metric) for metric in tables.NAMES},
+    **{f"pareto-{metric}": partial(pareto, other=metric) for metric in NAMES},
     "tree": evolution_tree,
     "credit": edit_credit,
     "mattered": what_mattered,

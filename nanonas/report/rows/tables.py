@@ -5,27 +5,36 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nanonas.analysis.findings import Findings
-from nanonas.analysis.insights import Effect
-from nanonas.analysis.record import Entry, Record
+from nanonas.analysis.record import Entry
 from nanonas.maths.ranks import kendall
 from nanonas.networks.edits import in_words
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.text import costs
 
-NAMES = {"params": "parameters", "macs": "MACs", "latency": "latency", "memory": "memory"}
-UNITS = {"params": "count", "macs": "count", "latency": "milliseconds", "memory": "mebibytes"}
 STATES = ("complete", "pruned", "cut", "infeasible", "failed", "running")
+BEST = 10  # networks that are listed
 _NUMBERS = 12  # of candidates that are listed
 
 
-def best(record: Record, number: int) -> Sheet:
+def all_tables(findings: Findings, *keys: str) -> dict[str, Sheet]:
+    """The tables of a run that have rows, by key.
+
+    Args:
+        keys: of those to make; by default all.
+    """
+    made = {key: TABLES[key](findings) for key in TABLES if not keys or key in keys}
+    return {key: sheet for key, sheet in made.items() if len(sheet)}
+
+
+def best(findings: Findings, number: int = BEST) -> Sheet:
     """The best networks, each once."""
+    record = findings.record
     rows = [
         (
             entry.number,
@@ -40,27 +49,6 @@ def best(record: Record, number: int) -> Sheet:
     return Sheet(("#", *accuracies, "costs", "generation"), rows)
 
 
-def candidates(record: Record) -> Sheet:
-    """Every candidate, a row each."""
-    measured = {name for entry in record.trained for name in entry.metrics}
-    names = ["params", "macs", *(name for name in ("latency", "memory") if name in measured)]
-    rows = [
-        (
-            entry.number,
-            entry.generation + 1,
-            entry.state,
-            entry.accuracy,
-            *(entry.metrics.get(name) for name in names),
-            None if entry.evaluation is None else entry.evaluation.seconds,
-            _numbers(entry.proposal.parents) or None,
-        )
-        for entry in record.entries
-    ]
-    metrics = (Column(NAMES[name], UNITS[name]) for name in names)
-    accuracy, seconds = Column("accuracy", "percent"), Column("time", "seconds")
-    return Sheet(("#", "generation", "state", accuracy, *metrics, seconds, "parents"), rows)
-
-
 def edits(findings: Findings) -> Sheet:
     """How every candidate came about."""
     rows = []
@@ -71,13 +59,14 @@ def edits(findings: Findings) -> Sheet:
     return Sheet(("#", "parent", "kind", "edits", "gain", "inherits"), rows)
 
 
-def rungs(record: Record) -> Sheet:
+def rungs(findings: Findings) -> Sheet:
     """How many were trained under each budget, how many of them went on, and how well they were
     ordered for that.
 
     The order is Kendall's τ between the accuracies on a rung and those on the next, of the ones
     that got there.
     """
+    record = findings.record
     resumed = {entry.proposal.resumes: entry for entry in record.trained}
     rungs: dict[tuple[int, float, int], list[Entry]] = {}
     for entry in record.trained:
@@ -104,30 +93,6 @@ def _measured(entry: Entry) -> float | None:
     return entry.metrics.get("accuracy")
 
 
-def mattered(found: Sequence[Effect]) -> Sheet:
-    """All questions about decisions, with their answers."""
-    rows = [(*_effect(effect), _stands_out(effect)) for effect in found]
-    return Sheet(("decision", *_EFFECT, "networks", "families", "stands out"), rows)
-
-
-def earned(found: Sequence[Effect]) -> Sheet:
-    """What each kind of edit earned."""
-    rows = [(*_effect(effect), effect.better, _stands_out(effect)) for effect in found]
-    better = Column("better than the parent", "percent")
-    return Sheet(("edit", *_EFFECT, "children", "parents", better, "stands out"), rows)
-
-
-_EFFECT = tuple(Column(name, "points") for name in ("effect", "low", "high"))
-
-
-def _effect(effect: Effect) -> tuple[Any, ...]:
-    return effect.words, effect.mean, effect.low, effect.high, effect.n, effect.families
-
-
-def _stands_out(effect: Effect) -> str:
-    return "yes" if effect.clear else "no"
-
-
 def free_scores(findings: Findings) -> Sheet:
     """How well the free scores rank the networks."""
     scores = findings.free_scores.items()
@@ -136,10 +101,11 @@ def free_scores(findings: Findings) -> Sheet:
     return Sheet(("score", *interval, "networks"), rows)
 
 
-def reasons(record: Record) -> Sheet:
+def reasons(findings: Findings) -> Sheet:
     """Why candidates were pruned, cut, refused or failed: similar reasons together, the most
     frequent first.
     """
+    record = findings.record
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in record.entries:
         if entry.evaluation is not None and entry.state != "complete":
@@ -149,13 +115,13 @@ def reasons(record: Record) -> Sheet:
     for (state, _), entries in sorted(groups.items(), key=lambda group: -len(group[1])):
         first = entries[0].evaluation
         reason = (first.reason if first is not None else "") or "no reason was stored"
-        numbers = _numbers([entry.number for entry in entries], _NUMBERS)
-        rows.append((state, len(entries), reason, numbers))
+        rows.append((state, len(entries), reason, _numbers(entries)))
     return Sheet(("state", "candidates", "reason (of the first)", "numbers"), rows)
 
 
-def states(record: Record) -> Sheet:
+def states(findings: Findings) -> Sheet:
     """How many candidates ended how, and the time that workers spent on them."""
+    record = findings.record
     counts = Counter(entry.state for entry in record.entries)
     busy = dict.fromkeys(counts, 0.0)
     for entry in record.entries:
@@ -165,8 +131,9 @@ def states(record: Record) -> Sheet:
     return Sheet(("state", "candidates", Column("time on workers", "seconds")), rows)
 
 
-def comparison(record: Record) -> Sheet:
+def comparison(findings: Findings) -> Sheet:
     """The results of `nanonas compare`: means over its trainings."""
+    record = findings.record
     rows = [
         (
             row.get("network", "?"),
@@ -197,8 +164,9 @@ def comparison(record: Record) -> Sheet:
     return Sheet(columns, rows)
 
 
-def times(record: Record) -> Sheet:
+def times(findings: Findings) -> Sheet:
     """Where the time went."""
+    record = findings.record
     busy = sum(entry.evaluation.seconds for entry in record.entries if entry.evaluation is not None)
     rows: list[tuple[str, float]] = [
         ("the search, by the clock", record.seconds),
@@ -213,8 +181,9 @@ def times(record: Record) -> Sheet:
     return Sheet(("what", Column("time", "seconds")), rows)
 
 
-def repeat(record: Record) -> Sheet:
+def repeat(findings: Findings) -> Sheet:
     """What a user who repeats the run has to know."""
+    record = findings.record
     search = record.search
     rows: list[tuple[str, Any]] = [
         ("begun", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.created))),
@@ -234,8 +203,20 @@ def repeat(record: Record) -> Sheet:
     return Sheet(("what", "value"), [row for row in rows if row[1] not in (None, "")])
 
 
-def _numbers(numbers: Sequence[int], most: int | None = None) -> str:
-    """Candidates by number; of more than `most` the rest is counted."""
-    shown = " ".join(f"#{number}" for number in numbers[:most])
-    more = 0 if most is None else len(numbers) - most
+def _numbers(entries: Sequence[Entry]) -> str:
+    """Candidates by number; of many the rest is counted."""
+    shown = " ".join(f"#{entry.number}" for entry in entries[:_NUMBERS])
+    more = len(entries) - _NUMBERS
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
+    "best": best,
+    "comparison": comparison,
+    "rungs": rungs,
+    "scores": free_scores,
+    "reasons": reasons,
+    "times": times,
+    "states": states,
+    "repeat": repeat,
+}
