@@ -28,7 +28,7 @@ Shape = tuple[
 class State(str, enum.Enum):
     """How an evaluation ended. A candidate without an Evaluation is still running."""
 
-    COMPLETE = "complete"  # trained for its whole budget, or scored where that is 0
+    COMPLETE = "complete"  # trained for its whole budget
     PRUNED = "pruned"  # stopped early by its own rule; its metrics are those at the stop
     CUT = "cut"  # stopped by the run's deadline; can be the best, but no strategy hears of it
     INFEASIBLE = "infeasible"  # breaks a hard limit that had to be measured
@@ -39,8 +39,7 @@ class State(str, enum.Enum):
 class Budget:
     """How long one candidate may train, and the rule that stops it early."""
 
-    # passes over the training images; 0: the candidate is only scored, see training/scores.py
-    epochs: int
+    epochs: int  # passes over the training images
     stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
     stop_below: float = (
         0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
@@ -79,14 +78,9 @@ class Proposal:
     )
 
     @property
-    def trained(self) -> bool:
-        """Whether it is to be trained, and not only scored."""
-        return self.budget is None or self.budget.epochs > 0
-
-    @property
     def from_scratch(self) -> bool:
-        """Whether it is to be trained, beginning with nobody's weights."""
-        return self.trained and not self.inherits and self.resumes is None
+        """Whether its training begins without the weights of an earlier one."""
+        return not self.inherits and self.resumes is None
 
 
 @dataclass(frozen=True)
@@ -99,11 +93,6 @@ class Candidate:
     asked_after: int = (
         0  # how many evaluations the strategy had heard of; 0 for what it was not asked for
     )
-
-    @property
-    def trained(self) -> bool:
-        """Whether it is to be trained, and not only scored."""
-        return self.proposal.trained
 
     @property
     def identity(self) -> tuple[str, Budget | None, bool]:
@@ -126,8 +115,7 @@ class Evaluation:
     """What became of a candidate.
 
     ``metrics`` holds "params" and "macs" (counts, always there once a study has seen it) and, where
-    training got that far, "accuracy" (validation, in [0, 1]). A candidate that is only scored has
-    no accuracy, but its scores.
+    training got that far, "accuracy" (validation, in [0, 1]).
     """
 
     number: int  # of the candidate

@@ -61,25 +61,6 @@ def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
     assert row["share_of_peak"]["nanonas float32"] == pytest.approx(share, abs=1e-4)
 
 
-def test_scores_runs_from_end_to_end(tmp_path: Path) -> None:
-    out = tmp_path / "results" / "scores.json"
-    tiny = ["--spaces", "layers", "--networks", "3", "--epochs", "1"]
-    benchmark("scores.py", *tiny, "--out", str(out))
-    result = json.loads(out.read_text(encoding="utf-8"))
-    assert result["hardware"]["cores"] >= 1
-    layers = result["spaces"]["layers"]
-    params, accuracies = ([row[name] for row in layers["each"]] for name in ("params", "accuracy"))
-    pairs = [(0, 1), (0, 2), (1, 2)]
-    signs = [[(a[i] > a[j]) - (a[i] < a[j]) for i, j in pairs] for a in (params, accuracies)]
-    ties = [
-        sum(map(abs, one)) for one in signs
-    ]  # tau-b: pairs that are no ties, in each of the two
-    agreeing = sum(a * b for a, b in zip(*signs, strict=True))
-    assert layers["scores"]["params"]["tau"] == pytest.approx(
-        agreeing / max(1e-12, (ties[0] * ties[1]) ** 0.5), abs=1e-3
-    )
-
-
 def test_report_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "report.json"
     benchmark("report.py", "--candidates", "150", "--out", str(out))

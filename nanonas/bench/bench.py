@@ -24,21 +24,21 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as Grid
 
+from nanonas.bench.files import read_table
+from nanonas.bench.regret import Curve, by_query, by_second, draw_regret
+from nanonas.bench.table import Table, TableEvaluator, TableSpace
+from nanonas.bench.yardsticks import OPTUNA, optuna_installed, require_optuna, run_optuna
+from nanonas.config.files import nearest
 from nanonas.config.parts import STRATEGIES, make_strategy
 from nanonas.config.schema import SearchConfig
-from nanonas.config.files import nearest
 from nanonas.core import Budget, Floats, Integers
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
-from nanonas.bench.table import Table, TableEvaluator, TableSpace
-from nanonas.bench.files import read_table
 from nanonas.errors import ConfigError
 from nanonas.files import write_text
-from nanonas.bench.regret import Curve, by_query, by_second, draw_regret
+from nanonas.machine import cores, processor
 from nanonas.maths.intervals import bootstrap
 from nanonas.text import duration
-from nanonas.machine import cores, processor
-from nanonas.bench.yardsticks import OPTUNA, optuna_installed, require_optuna, run_optuna
 
 SHIPPED = Path(__file__).parent / "nano_digits.npz"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nanonas.core import Floats, Genome
 from nanonas.bench.table import Answers, Table
+from nanonas.core import Floats, Genome
 from nanonas.errors import DataError, GenomeError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space

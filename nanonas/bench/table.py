@@ -19,10 +19,20 @@ from functools import cached_property
 
 import numpy as np
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Floats, Genome, Integers, Shape, State
-from nanonas.spaces.base import Space
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Epoch,
+    Evaluation,
+    Floats,
+    Genome,
+    Integers,
+    Shape,
+    State,
+)
 from nanonas.errors import ConfigError, DataError, GenomeError
 from nanonas.networks.network import Network
+from nanonas.spaces.base import Space
 
 _DRAWS = 100  # of children outside the table; then one of its rows is drawn
 
@@ -234,8 +244,6 @@ class TableEvaluator:
         row = self.table.find(candidate.proposal.genome)
         if row is None:
             return Evaluation(candidate.number, State.FAILED, reason="the table has no such network")
-        if not candidate.trained:
-            return Evaluation(candidate.number, State.FAILED, reason="the table has no scores of untrained networks")
         answers = self._answers
         trials = np.flatnonzero(~np.isnan(answers.accuracy[row]))
         draw = np.random.default_rng([self.seed, candidate.number, 3]).integers(len(trials)) if len(trials) > 1 else 0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
 from nanonas.bench.table import Table, TableEvaluator
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,23 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from nanonas.analysis.record import Record
     from nanonas.runs.folder import RunFolder
     from nanonas.training.final import FinalResult
 
 
-def say_front(console: Console, folder: RunFolder) -> None:
-    from nanonas.config.parts import make_objectives
-    from nanonas.engine.storage.store import RunStore
+def say_front(console: Console, folder: RunFolder, record: Record) -> None:
     from nanonas.report.terminal import tables
-    from nanonas.runs.folder import read_config
 
-    objectives = make_objectives(read_config(folder).search)
-    if len(objectives) == 1:
+    if len(record.objectives) == 1:
         return
-    names = " and ".join(objective.name for objective in objectives)
+    names = " and ".join(objective.name for objective in record.objectives)
     console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
-    with RunStore.read(folder.store) as store:
-        console.print(tables.front_table(store, objectives))
+    console.print(tables.front_table(record))
     console.print(
         f"  each is a genome's file: nanonas train {escape(str(folder.front))}/NUMBER.json",
         highlight=False,

@@ -91,9 +91,11 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
     write_text(page, render(record, config))
     drawn: tuple[Path, ...] = ()
     if pictures and importlib.util.find_spec("matplotlib") is not None:
+        from nanonas.analysis.findings import Findings
+        from nanonas.report.charts.figures import all_charts
         from nanonas.report.charts.matplotlib import draw_all
 
-        drawn = tuple(draw_all(record, out / "figures"))
+        drawn = tuple(draw_all(all_charts(Findings(record)).values(), out / "figures"))
     return Written(page, drawn)
 
 

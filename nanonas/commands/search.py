@@ -41,10 +41,11 @@ def search(arguments: Sequence[str]) -> None:
 
 
 def say_found(outcome: Outcome) -> None:
+    from nanonas.analysis.findings import Findings
     from nanonas.commands.report import write_at_end
-    from nanonas.engine.storage.store import RunStore
     from nanonas.report.terminal import tables
     from nanonas.report.terminal.progress import best_line
+    from nanonas.runs.reading import read_record
 
     console = Console()
     run = escape(str(outcome.folder.path))
@@ -55,11 +56,11 @@ def say_found(outcome: Outcome) -> None:
         f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True
     )
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
-    with RunStore.read(outcome.folder.store) as store:
-        said = tables.inheritance(store)
-    if said is not None:
-        console.print(f"\n{said}", highlight=False, soft_wrap=True)
-    say_front(console, outcome.folder)
+    record = read_record(outcome.folder)
+    inherited = tables.inheritance(Findings(record))
+    if inherited is not None:
+        console.print(f"\n{inherited}", highlight=False, soft_wrap=True)
+    say_front(console, outcome.folder, record)
     if outcome.final is not None:
         say_final(console, outcome.final, outcome.folder.final)
     page = write_at_end(outcome.folder)

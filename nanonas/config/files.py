@@ -10,10 +10,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from nanonas.config.parts import (
@@ -30,15 +33,34 @@ from nanonas.errors import ConfigError
 # --- reading and writing --------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Gone:
+    """A key of the "search" half that earlier versions had."""
+
+    default: object  # the value with which nothing is lost
+    now: str  # what happens instead, as the end of a sentence
+
+
+GONE = {
+    "acquisition": Gone("ucb", "a screened search chooses by the confidence bound"),
+    "warm_pool": Gone(
+        0, "nothing is scored without training, and what was counts as a candidate without accuracy"
+    ),
+}
+"""Keys that are read and ignored: a run that was begun with them opens, resumes and reports."""
+
+
 def validated(values: dict[str, Any], where: str = "the configuration") -> Config:
     """A `Config` from plain values, as YAML or flags give them: numbers may be strings.
+
+    Keys that are `GONE` are left out, with a logged note where their value was not the default.
 
     Raises:
         ConfigError: an unknown key (with the nearest right one), a wrong type, or a value out of
             range.
     """
     try:
-        config: Config = TypeAdapter(Config).validate_python(values)
+        config: Config = TypeAdapter(Config).validate_python(_without_gone(values, where))
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
     screenable = [
@@ -71,6 +93,25 @@ def validated(values: dict[str, Any], where: str = "the configuration") -> Confi
     if wrong := _wrong_objectives(config.search):
         raise ConfigError(f"{where}: {wrong}")
     return config
+
+
+def _without_gone(values: dict[str, Any], where: str) -> dict[str, Any]:
+    search = values.get("search")
+    if not isinstance(search, dict):
+        return values
+    for name in GONE.keys() & search.keys():
+        if str(search[name]) != str(GONE[name].default):
+            _note(
+                f"{where} has search.{name} = {search[name]}, which this version of nanonas "
+                f"ignores: {GONE[name].now}"
+            )
+    kept = {name: value for name, value in search.items() if name not in GONE}
+    return {**values, "search": kept}
+
+
+@lru_cache(maxsize=1000)  # a run's configuration is read again and again while it is looked at
+def _note(sentence: str) -> None:
+    logger.warning("{}", sentence)
 
 
 def _wrong_objectives(config: SearchConfig) -> str | None:

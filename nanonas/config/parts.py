@@ -90,7 +90,6 @@ def _screened(c: SearchConfig, space: Space) -> Strategy:
         STRATEGIES[c.screens](c, space),
         predictor,
         reads=entry.reads,
-        acquisition=c.acquisition,
         allowed=None
         if limits == Limits()
         else lambda genome: limits.excess(space.decode(genome)) <= 1,
@@ -178,14 +177,6 @@ def make_strategy(
     strategy = STRATEGIES[config.strategy](config, space)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
-    first = 0
-    if config.warm_pool > 0:
-        from nanonas.strategies.around.warm import WarmStart
-
-        first = getattr(
-            strategy, "opening", config.population
-        )  # of a screened search: what comes before the predictor
-        strategy = WarmStart(strategy, space, pool=config.warm_pool, first=first)
     if config.inherit:
         from nanonas.strategies.around.inheriting import Inheriting
 
@@ -195,9 +186,8 @@ def make_strategy(
     if config.halving:
         from nanonas.strategies.around.halving import Halving
 
-        rungs = make_rungs(config, space)
-        objectives, opening = make_objectives(config), config.warm_pool + first
-        strategy = Halving(strategy, rungs, config.halving, objectives, config.lag or 1, opening)
+        rungs, objectives = make_rungs(config, space), make_objectives(config)
+        strategy = Halving(strategy, rungs, config.halving, objectives, config.lag or 1)
     return strategy
 
 

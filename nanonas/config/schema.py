@@ -84,13 +84,6 @@ class SearchConfig:
     predictor: str = "gaussian"
     """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees,
     needs scikit-learn) or lstm (screened only)."""
-    acquisition: Literal["ucb", "ei", "thompson"] = "ucb"
-    """How promising a guess is: ucb (confidence bound), ei (expected improvement) or thompson (a
-    draw) (screened only)."""
-    warm_pool: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Random networks that are scored without training before the search; three quarters of the
-    first generation (of
-    screened: of the first five) are the best of them. 0 = none, it is random."""
     halving: Annotated[int, Field(ge=0, le=100)] = 0
     """Successive halving: all candidates train for little, the best one of so many goes on for
     more; 0 = all train for all epochs."""
@@ -160,8 +153,7 @@ class RunConfig:
     time: str | None = None
     """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
     evaluations: Count | None = None
-    """End the search after this many candidates; those of the warm pool, which are not trained,
-    come on top."""
+    """End the search after this many candidates."""
     generations: Count | None = None
     """End the search after this many generations; by default 100 where neither --time nor
     --evaluations ends it."""

@@ -9,7 +9,6 @@ the first number that it applies to, before that candidate is bred.
 
 from __future__ import annotations
 
-import bisect
 import enum
 import math
 import re
@@ -17,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from nanonas.core import (
     Budget,
@@ -71,7 +69,7 @@ class Progress:
     evaluation: Evaluation
     generation: int  # of the candidate, 0-based
     asked: int  # candidates, earlier sessions included
-    evaluated: int  # of them trained, with an evaluation that is not CUT
+    evaluated: int  # of them with an evaluation that is not CUT
     running: int  # of them at work now
     best: Evaluation | None  # so far
 
@@ -102,7 +100,6 @@ class Study:
         self._latest = self.store.latest()
         self._seen = {candidate.identity for candidate in self._candidates}
         self._keys = {candidate.proposal.genome: candidate.key for candidate in self._candidates}
-        self._scored = [candidate.number for candidate in self._candidates if not candidate.trained]
         planted = sum(candidate.proposal.planted for candidate in self._candidates)
         self._controls = Controls(
             self.store, self.space, self._require_plantable, self.inbox, planted
@@ -122,7 +119,7 @@ class Study:
 
         Args:
             evaluations: so many candidates, the first by number, are evaluated, counting those
-                already in the store; candidates that are only scored come on top.
+                already in the store.
             generations: the strategy's generations 0 … generations - 1 are evaluated, counting
                 likewise.
             deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated
@@ -237,7 +234,7 @@ class Study:
             if waiting:
                 candidate = waiting.popleft()  # asked in an earlier session, and lost or cut there
             elif not self._wanted(number, goal):
-                return goal.reached(self._trained_before(number))
+                return goal.reached(number)
             elif not self._tell(self.strategy.needs(number)):
                 return None  # waits for a straggler: the price of the same run everywhere
             else:
@@ -250,13 +247,9 @@ class Study:
         return None
 
     def _wanted(self, number: int, goal: _Goal) -> bool:
-        if goal.evaluations is not None and self._trained_before(number) >= goal.evaluations:
+        if goal.evaluations is not None and number >= goal.evaluations:
             return False
         return goal.generations is None or self.strategy.generation(number) < goal.generations
-
-    def _trained_before(self, number: int) -> int:
-        """How many of the candidates before `number` are trained, and not only scored."""
-        return number - bisect.bisect_left(self._scored, number)
 
     def _evaluated(self, number: int) -> bool:
         return number in self._latest and self._latest[number].state is not State.CUT
@@ -278,8 +271,6 @@ class Study:
         self._candidates.append(candidate)
         self._seen.add(candidate.identity)
         self._keys[candidate.proposal.genome] = candidate.key
-        if not candidate.trained:
-            self._scored.append(number)
         if candidate.proposal.planted:
             self._controls.planted()
         return candidate
@@ -301,14 +292,14 @@ class Study:
                     self.space.sample(rng), budget=asked.budget, inherits=asked.inherits
                 )
             planted = self._controls.plant(number)
-            if planted is not None and asked.trained:
+            if planted is not None:
                 return self._planted(number, planted)
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(
                 number, proposal, self._keys.get(genome, ""), asked_after=self._told
             )
-            if candidate.trained and candidate.identity in self._seen and not self._bans.operations:
+            if candidate.identity in self._seen and not self._bans.operations:
                 continue  # without drawing it
             network = self.space.decode(genome)
             if self.limits.excess(network) > 1:
@@ -321,18 +312,10 @@ class Study:
             candidate = replace(candidate, key=network.key)
             if candidate.identity not in self._seen:
                 return candidate
-            if not candidate.trained and draw >= redraws:
-                # a pool may be larger than the space; to be scored twice costs little
-                return candidate
         raise Exhausted(self._what_is_exhausted(redraws + RANDOM_DRAWS, refused))
 
     def _planted(self, number: int, genome: Genome) -> Candidate:
-        """What somebody has planted, as a candidate. The strategy hears of it as of something that
-        it never asked for.
-
-        It takes the place of a proposal that would be trained: one that is only scored, in a pool,
-        would lose it.
-        """
+        """A planted genome as a candidate. The strategy is told, but it did not propose it."""
         proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
         return Candidate(number, proposal, self.space.decode(genome).key, asked_after=0)
 
@@ -396,7 +379,7 @@ class Study:
             evaluation=evaluation,
             generation=self.strategy.generation(evaluation.number),
             asked=len(self._candidates),
-            evaluated=sum(self._evaluated(n) and self._candidates[n].trained for n in self._latest),
+            evaluated=sum(map(self._evaluated, self._latest)),
             running=running,
             best=next(iter(ranking(self._latest.values())), None),
         )
@@ -407,10 +390,9 @@ class Study:
         By number, so that it does not depend on who was faster; looked at only when one of them
         arrives, so that whoever has removed the reason, or does not mind, can resume the run.
         """
-        numbers = [c.number for c in islice((c for c in self._candidates if c.trained), _HOPELESS)]
-        first = [self._latest.get(n) for n in numbers]
-        if number not in numbers or len(numbers) < _HOPELESS:
+        if number >= _HOPELESS or len(self._candidates) < _HOPELESS:
             return
+        first = [self._latest.get(n) for n in range(_HOPELESS)]
         if not all(e is not None and e.state is State.FAILED for e in first):
             return
         reasons = [e.reason or "" for e in first if e is not None]
@@ -444,9 +426,9 @@ class _Goal:
             left = min(left, _POLL)
         return None if left == math.inf else left
 
-    def reached(self, trained: int) -> End:
-        """Why no more candidates are wanted after so many that are trained."""
-        if self.evaluations is not None and trained >= self.evaluations:
+    def reached(self, number: int) -> End:
+        """Why candidate `number` is not wanted any more."""
+        if self.evaluations is not None and number >= self.evaluations:
             return End(Why.EVALUATIONS, f"{self.evaluations} candidates are evaluated")
         return End(Why.GENERATIONS, f"{self.generations} generations are evaluated")
 

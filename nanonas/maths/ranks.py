@@ -71,15 +71,3 @@ def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
     u = middle[places[na:]].sum() - nb * (nb + 1) / 2
     variance = na * nb / 12 * (n + 1 - (counts**3 - counts).sum() / (n * (n - 1)))
     return 0.5 if variance <= 0 else float(ndtr((na * nb / 2 + 0.5 - u) / np.sqrt(variance)))
-
-
-def mean_ranks(values: Floats) -> Floats:
-    """For each of n rows, how many others are better, on average over the columns: (n, scores) ->
-    (n,), 0 the best.
-
-    More is better in each column; equals have an equal rank.
-    """
-    ranks: Floats = np.array(
-        [np.searchsorted(np.sort(-column), -column) for column in values.T], dtype=np.float64
-    )
-    return ranks.mean(axis=0)  # type: ignore[no-any-return]

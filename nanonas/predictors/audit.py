@@ -1,4 +1,4 @@
-"""Whether a prediction or a score is worth anything: its rank correlation with what was measured
+"""Whether a prediction or a count is worth anything: its rank correlation with what was measured
 afterwards.
 """
 
@@ -12,7 +12,7 @@ from nanonas.core import Evaluation, Objective, State, Told
 from nanonas.maths.ranks import Correlation, kendall
 
 WINDOW = 100  # of the last candidates that were predicted and then trained
-FREE = ("params", "macs")  # scores that every network has
+FREE = ("params", "macs")  # scores that cost nothing: every network has them
 
 
 def predictions(
@@ -21,12 +21,14 @@ def predictions(
     """What each predictor, by name, had expected, and what came out: (number of the candidate,
     loss, loss) each.
 
-    What failed or was pruned has an infinite loss; what a deadline cut is left out.
+    What failed or was pruned has an infinite loss; what a deadline cut is left out, and what went
+    on with an earlier training: earlier versions predicted its accuracy by its learning curve.
     """
     found: dict[str, list[tuple[int, float, float]]] = {}
     for candidate, evaluation in told:
         predicted = candidate.proposal.predicted
-        if predicted is not None and evaluation.state is not State.CUT:
+        resumed = candidate.proposal.resumes is not None
+        if predicted is not None and evaluation.state is not State.CUT and not resumed:
             one = candidate.number, predicted.mean, _outcome(evaluation, objective)
             found.setdefault(predicted.by, []).append(one)
     return found
@@ -49,30 +51,23 @@ def audited(
 
 
 def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Correlation]:
-    """For each score, by name, how the networks that have it came out when they were trained; 3 at
-    the least.
+    """For parameters and MACs, by name, how well they order the networks that were trained; from 3
+    networks on.
 
-    More is better, so 1 means that the highest score did best. Parameters and MACs are everybody's;
-    other scores are those of candidates that were only scored, of the same network. Failed and
-    pruned candidates count as in `audited`; those that went on with an earlier training don't, for
-    they were picked by its outcome, and trained for longer.
+    More is better, so 1 means that the largest network did best. Failed and pruned candidates count
+    as in `audited`. Left out are those that went on with an earlier training, for they were picked
+    by its outcome and trained for longer, and those that ended without a result to compare.
     """
-    scored = {
-        candidate.key: evaluation.metrics for candidate, evaluation in told if not candidate.trained
-    }
     pairs: dict[str, list[tuple[float, float]]] = {}
     for candidate, evaluation in told:
-        if (
-            not candidate.trained
-            or candidate.proposal.resumes is not None
-            or evaluation.state is State.CUT
-        ):
+        outcome = _outcome(evaluation, objective)
+        unmeasured = evaluation.state is State.COMPLETE and not np.isfinite(outcome)
+        if candidate.proposal.resumes is not None or evaluation.state is State.CUT or unmeasured:
             continue
-        free = {name: evaluation.metrics[name] for name in FREE if name in evaluation.metrics}
-        for name, score in {**scored.get(candidate.key, {}), **free}.items():
-            if np.isfinite(score):
-                pairs.setdefault(name, []).append((-score, _outcome(evaluation, objective)))
-    return _correlations({name: some[-10 * WINDOW :] for name, some in pairs.items()})
+        for name in FREE:
+            if name in evaluation.metrics:
+                pairs.setdefault(name, []).append((-evaluation.metrics[name], outcome))
+    return _correlations({name: rows[-10 * WINDOW :] for name, rows in pairs.items()})
 
 
 def _outcome(evaluation: Evaluation, objective: Objective) -> float:

@@ -26,7 +26,6 @@ class Model:
 
     predictor: Predictor
     unit: NormalScores
-    best: float  # the best score so far
 
     def expected(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and deviation of the scores."""

@@ -19,24 +19,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
 from nanonas.report.charts import architecture
+from nanonas.report.charts.chart import Chart, thinned
+from nanonas.report.charts.figures import all_charts, evolution_tree, mattered
+from nanonas.report.charts.plotly import figure
 from nanonas.report.panel import CHUNK, children_of, packed, panel
+from nanonas.report.rows import tables
 from nanonas.report.rows.sheet import Sheet
-from nanonas.report.shim import (
-    Chart,
-    Findings,
-    all_charts,
-    evolution_tree,
-    figure,
-    tables,
-    thinned,
-    verdict,
-)
+from nanonas.report.words.verdict import cards, headline, verdict
 from nanonas.text import percent
 
 _HERE = Path(__file__).parent
-_BEST, _DRAWN = 10, 3  # of the best networks: in the table, and with their architectures
+_DRAWN = 3  # of the best networks, with their architectures
 # dots of a figure that is drawn again and again: ten thousand take a browser a second, and its
 # graphics card is no way out, for WebGL needs eval
 _DOTS = 1500
@@ -121,7 +117,7 @@ def draw(key: str, findings: Findings, config: str = "", live: bool = False) -> 
 def candidate(findings: Findings, number: int) -> str:
     """What a click on a candidate shows."""
     entries = findings.record.entries
-    children = [entry.number for entry in entries if number in entry.candidate.proposal.parents]
+    children = [entry.number for entry in entries if number in entry.proposal.parents]
     return fill("panel", one=panel(findings, number, children))
 
 
@@ -191,17 +187,17 @@ def policy(*more: str) -> str:
 
 
 def _cards(source: _Source) -> dict[str, Any]:
-    return {"cards": verdict.cards(source.findings)}
+    return {"cards": cards(source.findings)}
 
 
 def _found(source: _Source) -> dict[str, Any]:
-    best = _filled(tables.best(source.findings, _BEST))
-    headline = verdict.headline(source.findings)
-    return {"headline": headline, "best": best, "live": source.live}
+    best = _filled(tables.best(source.findings))
+    sentences = headline(source.findings)
+    return {"headline": sentences, "best": best, "live": source.live}
 
 
 def _believe(source: _Source) -> dict[str, Any]:
-    arguments = verdict.verdict(source.findings)
+    arguments = verdict(source.findings)
     return {"arguments": arguments, "comparison": tables.comparison(source.findings)}
 
 
@@ -222,7 +218,7 @@ def _best(source: _Source) -> dict[str, Any]:
     entries += [one for one in record.distinct if one.candidate.key != entries[0].candidate.key]
     drawn = []
     for entry in entries[:_DRAWN]:
-        network = source.findings.network(entry.number)
+        network = record.network(entry.number)
         svg = architecture.svg(network, title=f"architecture of #{entry.number}", styled=False)
         words = f"{network.params:,} parameters, {network.macs:,} MACs, depth {network.depth}"
         drawn.append(_Drawn(entry, words, Markup(svg)))
@@ -247,8 +243,8 @@ def _credit(source: _Source) -> dict[str, Any]:
 
 
 def _mattered(source: _Source) -> dict[str, Any]:
-    families = len(set(source.findings.families))
-    questions = tables.mattered(source.findings)
+    families = len(set(source.findings.tree.families))
+    questions = mattered(source.findings)
     return {
         "figures": source.charts("mattered"),
         "questions": questions,

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nanonas.report.shim import Findings, came_about, facts, gone, parts
+from nanonas.analysis.findings import Findings
+from nanonas.report.charts import architecture
+from nanonas.report.words.candidate import Portrait, portrait
 from nanonas.text import points
 
 CHUNK = 1000  # candidates that are packed together
@@ -22,19 +24,16 @@ class Panel:
     Attributes:
         parents: the numbers of the candidates that it was bred from.
         gain: its accuracy over that of its first parent, in percentage points; "" without one.
-        gone: the layers that its parent had and it lacks.
         marked: whether the drawing marks layers as new or changed.
         svg: the drawing, as markup.
     """
 
     number: int
     planted: bool
-    facts: Sequence[str]
+    words: Portrait
     parents: Sequence[int]
     children: Sequence[int]
-    came: Sequence[str]
     gain: str
-    gone: str
     marked: bool
     genome: str
     svg: Any
@@ -45,17 +44,14 @@ def panel(findings: Findings, number: int, children: Sequence[int]) -> Panel:
     from markupsafe import Markup
 
     entry, step = findings.record.entries[number], findings.step(number)
-    proposal = entry.candidate.proposal
-    drawing = parts(findings.network(number), step.marks)
+    drawing = architecture.parts(findings.record.network(number), step.marks)
     return Panel(
         number,
-        planted=proposal.planted,
-        facts=facts(findings, number),
-        parents=[parent for parent in proposal.parents if parent < number],
+        planted=entry.proposal.planted,
+        words=portrait(findings, step),
+        parents=[parent for parent in entry.proposal.parents if parent < number],
         children=children,
-        came=came_about(findings, number),
         gain="" if step.gain is None else points(step.gain),
-        gone=" · ".join(gone(findings, number)),
         marked=bool(step.marks),
         genome=f"[{', '.join(map(str, entry.genome))}]",
         svg=Markup("\n".join(drawing)),  # each piece on a line of its own: see `packed`
@@ -66,7 +62,7 @@ def children_of(findings: Findings) -> list[list[int]]:
     """The candidates that were bred from each, by number."""
     children: list[list[int]] = [[] for _ in findings.record.entries]
     for entry in findings.record.entries:
-        for parent in entry.candidate.proposal.parents:
+        for parent in entry.proposal.parents:
             if parent < entry.number:
                 children[parent].append(entry.number)
     return children

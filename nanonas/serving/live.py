@@ -13,7 +13,7 @@ from typing import Any
 from nanonas.errors import NanonasError
 from nanonas.report import page
 from nanonas.report.page import Part
-from nanonas.report.shim import verdict
+from nanonas.report.words.verdict import cards
 from nanonas.serving.view import View
 from nanonas.spaces.operations import known_operations
 
@@ -173,7 +173,7 @@ def answer(ask: Ask, asked: Mapping[str, Any]) -> str:
 
 def _cards(view: View) -> Part:
     since = ("since the last news", _rough(max(0.0, view.now - view.last)))
-    return Part(page.fill("part_cards", cards=[*verdict.cards(view.findings), since]))
+    return Part(page.fill("part_cards", cards=[*cards(view.findings), since]))
 
 
 def _rough(seconds: float) -> str:

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.engine.storage.events import SESSION
-from nanonas.report.shim import Findings
 from nanonas.text import duration
 
 _RECENT = 50  # evaluations that say how fast a search is

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, searching
 from nanonas.config.files import seconds
 from nanonas.config.schema import RunConfig
@@ -20,7 +21,6 @@ from nanonas.engine.storage.events import SESSION, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.files import read_json
-from nanonas.report.shim import Findings
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.reading import generations, read_record

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nanonas.config.files import to_values, to_yaml, validated
+from nanonas.config.files import GONE, to_values, to_yaml, validated
 from nanonas.config.parts import (
     make_objectives,
 )
@@ -99,7 +99,9 @@ def resume(
     budget_seconds(config.run)
     config = replace(config, run=replace(config.run, out=folder.path.parent, name=folder.path.name))
     spent = 0.0 if more_time else search_seconds(folder)
-    with RunStore.resume(folder.store, to_values(config), defaults=to_values(Config())) as store:
+    with RunStore.resume(
+        folder.store, to_values(config), defaults=to_values(Config()), ignored=GONE
+    ) as store:
         if not folder.config.exists():
             write_text(folder.config, to_yaml(config))
         session = Session(config, quiet=quiet, start=start - spent, more_time=more_time)

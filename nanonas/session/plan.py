@@ -56,7 +56,7 @@ class Forecast:
     valid_images: int
     epochs: float  # of a candidate, on average
     candidate_seconds: float  # on average
-    candidates: int  # that are trained; at most 100,000 are imagined
+    candidates: int  # at most 100,000 are imagined
     search_seconds: float
     large: tuple[
         int, float
@@ -127,7 +127,7 @@ class _Planner:
         self.genomes.sort(key=lambda genome: self.space.decode(genome).macs)
         self.trials: list[Trial] = session.trials(RunFolder(self.run.out))
         chosen = [self.genomes[round(q * (len(self.genomes) - 1))] for q in QUANTILES]
-        self.timed = timed(self.trials, chosen, seconds, self.search.warm_pool > 0)
+        self.timed = timed(self.trials, chosen, seconds)
 
     def _drawn(self) -> list[tuple[Genome, Network]]:
         """Random networks: until 60 of them meet the limits, at most 2,000."""
@@ -245,17 +245,14 @@ class _Planner:
     def _wanted(self, number: int) -> bool:
         """Whether a candidate is within --evaluations and --generations."""
         generations = make_generations(self.run)
-        if (
-            self.run.evaluations is not None
-            and number - self.search.warm_pool >= self.run.evaluations
-        ):
+        if self.run.evaluations is not None and number >= self.run.evaluations:
             return False
         return generations is None or self.strategy.generation(number) < generations
 
     def _searched(self, durations: Sequence[float]) -> tuple[int, float]:
         """How many candidates are trained, and when the search ends."""
         ends = self._ends(durations, self._wanted, self.deadline)
-        if self.deadline is not None and self._wanted(len(ends) + self.search.warm_pool):
+        if self.deadline is not None and self._wanted(len(ends)):
             return len(ends), self.deadline
         return len(ends), max(ends, default=0.0)
 
@@ -270,20 +267,18 @@ class _Planner:
 
         One is begun when a worker is free and when all that its strategy needs to hear is there.
         """
-        pool = self.search.warm_pool
-        score = float(np.mean([one.score_seconds for one in self.timed]))
         free, heard, start = [0.0] * len(self.trials), [0.0], 0.0  # `heard`: when so many are told
         ends: list[float] = []
-        for number in range(pool + _MOST):
+        for number in range(_MOST):
             if not wanted(number):
                 break
             start = max(start, heapq.heappop(free), heard[self.strategy.needs(number)])
-            took = score if number < pool else durations[(number - pool) % len(durations)]
+            took = durations[number % len(durations)]
             if deadline is not None and start >= deadline:
                 break
             heapq.heappush(free, start + took)
             heard.append(max(heard[-1], start + took))
-            if number >= pool and (deadline is None or start + took <= deadline):
+            if deadline is None or start + took <= deadline:
                 ends.append(start + took)
         return ends
 
@@ -325,7 +320,7 @@ class _Planner:
             if self.search.inherit or self.search.halving
             else min(candidates, self.run.keep_weights)
         )
-        return ((kept + 3) * 4 * params + (candidates + self.search.warm_pool) * _ROW) / 2**20
+        return ((kept + 3) * 4 * params + candidates * _ROW) / 2**20
 
     def _within_measured(self) -> int | None:
         costs = self.trials[0].costs
@@ -358,7 +353,7 @@ class _Planner:
                     f"{min(values):.3g}: "
                     f"--max-{name} {_up(value):g} lets about half of them in"
                 )
-        generation = self.strategy.generation(found.candidates + self.search.warm_pool)
+        generation = self.strategy.generation(found.candidates)
         if self.search.strategy != "random" and generation < 2 and found.candidates < _MOST:
             said.append(self._longer_search(found.candidates))
         if found.machine_memory is not None and found.memory > 0.9 * found.machine_memory:

@@ -226,7 +226,7 @@ class Session:
     def _narrator(self, store: RunStore, folder: RunFolder) -> Narrator:
         objectives, generation = make_objectives(self.config.search), self.strategy.generation
         known = records.read(store, folder.path.name, self.space, generation, objectives=objectives)
-        return Narrator(known, generation, partial(_size, generation))
+        return Narrator(known, partial(_size, generation))
 
     def _tell(self, told: Iterable[tuple[int | None, list[str]]]) -> None:
         """Prints what the narrator has to say."""
@@ -257,12 +257,10 @@ class Session:
         )
 
     def _evaluations(self, evaluations: int | None, generations: int | None) -> int | None:
-        """How many trained candidates the search ends after, by either budget."""
+        """How many candidates the search ends after, by either budget."""
         limits = [] if evaluations is None else [evaluations]
         if generations is not None:
-            limits.append(
-                _size(self.strategy.generation, generations - 1) - self.config.search.warm_pool
-            )
+            limits.append(_size(self.strategy.generation, generations - 1))
         return min(limits, default=None)
 
     def trials(self, folder: RunFolder) -> list[Any]:
@@ -419,7 +417,7 @@ def _log_evaluation(candidate: Candidate, evaluation: Evaluation) -> None:
     logger.debug(
         "#{} {}{}, {}, {}{}",
         candidate.number,
-        evaluation.state.value if candidate.trained else f"only scored, {evaluation.state.value}",
+        evaluation.state.value,
         accuracy,
         costs(evaluation.metrics),
         duration(evaluation.seconds),

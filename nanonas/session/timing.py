@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Pulse, State
@@ -26,7 +26,6 @@ class Timed:
     epoch_seconds: float  # of training
     valid_seconds: float  # for all validation images
     extra_seconds: float  # for what limits and objectives ask to be measured
-    score_seconds: float  # of a candidate of the warm pool; 0 where there is none
     latency: float  # ms for one image, in float32
     memory: float  # MiB to answer for one image
     step_memory: float  # MiB of one training step
@@ -43,12 +42,10 @@ class Timing:
     Args:
         trial: what would train it.
         seconds: of training.
-        scores: whether to take the time of its scores, too.
     """
 
     trial: Trial
     seconds: float
-    scores: bool
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         from nanonas.training.device import prepare
@@ -73,10 +70,6 @@ class Timing:
         validation = _timed(lambda: accuracy(module, some, recipe.precision))
         found["valid_seconds"] = validation * len(valid) / len(some)
         found["extra_seconds"] = _timed(lambda: trial.costs.measure(network, trial.device))
-        found["score_seconds"] = 0.0
-        if self.scores:
-            unscored = replace(candidate, proposal=replace(candidate.proposal, budget=Budget(0)))
-            found["score_seconds"] = trial(unscored, pulse).seconds
         found["step_memory"] = training_memory(
             module, min(recipe.batch_size, len(train)), recipe.precision
         )
@@ -95,9 +88,7 @@ def _timed(do: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def timed(
-    trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float, scores: bool
-) -> tuple[Timed, ...]:
+def timed(trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float) -> tuple[Timed, ...]:
     """Each network's costs: the medians of all workers, which measure the same network at the same
     time.
 
@@ -105,7 +96,7 @@ def timed(
         RunError: a network could not be trained.
     """
     found: list[Timed] = []
-    with WorkerPool([Timing(trial, seconds, scores) for trial in trials]) as pool:
+    with WorkerPool([Timing(trial, seconds) for trial in trials]) as pool:
         for genome in genomes:
             network = trials[0].space.decode(genome)
             for number in range(pool.slots):

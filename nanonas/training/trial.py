@@ -1,7 +1,5 @@
 """All that happens to one candidate on a worker: decode, build, inherit, train under its budget,
 keep weights.
-
-One with a budget of 0 epochs is only scored.
 """
 
 from __future__ import annotations
@@ -30,11 +28,11 @@ from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, part, pictures, shrunk
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training, accuracy
-from nanonas.training.untrained import IMAGES, scores
 from nanonas.training.weights import read_weights, save_weights
 
 # the peak learning rate of a training that begins with others' weights, relative to the recipe's
 WARM_LR = 0.5
+_MINIBATCH = 32  # images that show how much a parent's feature maps vary
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,6 @@ class Trial:
         seed = training_seed(self.seed, candidate.number)
         train, valid = _on_device(self.data, budget.image_size, self.device)
         network = seen_at(self.space, budget.image_size).decode(candidate.proposal.genome)
-        if not candidate.trained:
-            found = scores(network, *_minibatch(train, self.seed), seed)
-            return Evaluation(
-                candidate.number, State.COMPLETE, found, seconds=time.perf_counter() - start
-            )
         measured = self.costs.measure(self.space.decode(candidate.proposal.genome), self.device)
         if candidate.proposal.resumes is None and (excess := self.costs.excess(measured)):
             spent = time.perf_counter() - start
@@ -123,7 +116,7 @@ class Trial:
         wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
         if not wanted:
             return _Begun(module)
-        images, _ = _minibatch(train, self.seed)
+        images = _minibatch(train, self.seed)
         try:
             found = inherit(module, [self._parent(number) for number in wanted], images)
         except RunError as error:  # before anything is written into the module
@@ -237,8 +230,11 @@ def _on_device(data: DataSpec, image_size: int | None, device: str) -> tuple[Pic
     return shrunk(train, image_size), shrunk(valid, image_size)
 
 
-def _minibatch(train: Pictures, seed: int) -> tuple[Tensor, Tensor]:
-    """The training images that all candidates of a run are scored on, normalised, and their labels."""
-    some = part(train, min(1.0, IMAGES / len(train)), seed)
+def _minibatch(train: Pictures, seed: int) -> Tensor:
+    """The training images, normalised, that inherited weights are fitted on: the same in a run.
+
+    Shape (B, C, H, W).
+    """
+    some = part(train, min(1.0, _MINIBATCH / len(train)), seed)
     rows = torch.arange(len(some), device=some.x.device) if some.rows is None else some.rows
-    return normalise(some.x[rows], some.mean, some.std), some.y[rows]
+    return normalise(some.x[rows], some.mean, some.std)

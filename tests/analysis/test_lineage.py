@@ -25,16 +25,14 @@ def test_how_each_came_about() -> None:
             entry(2, CHILD, 0.55, parents=(1,)),
             entry(3, A, 0.7, parents=(0,), resumes=0, budget=Budget(9, begin=4)),
             entry(4, B, 0.4, parents=(0, 1)),
-            entry(5, B, None, parents=(0,), budget=Budget(0)),
-            entry(6, B, 0.3, parents=(5,)),
+            entry(5, B, None, parents=(0,)),
         ]
     )
     found = lineage.steps(run)
     kinds = [step.kind for step in found]
     assert kinds[0] == lineage.RANDOM
     assert kinds[2:5] == [lineage.TWIN, lineage.RESUMED, lineage.CROSSED]
-    assert kinds[6] == lineage.POOLED
-    assert [step.bred for step in found] == [False, True, False, False, False, True, False]
+    assert [step.bred for step in found] == [False, True, False, False, False, True]
     assert found[1].gain == pytest.approx(0.1)
     assert found[5].gain is None
     assert found[1].edits

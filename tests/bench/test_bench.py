@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from nanonas import cli
 from nanonas.bench.bench import SHIPPED, Bench, Job, Score, Trace, checked_strategies
-from nanonas.config.parts import STRATEGIES
-from nanonas.bench.table import Answers, Table
 from nanonas.bench.files import read_table
+from nanonas.bench.regret import by_query, by_second
+from nanonas.bench.table import Answers, Table
+from nanonas.bench.yardsticks import OPTUNA
+from nanonas.config.parts import STRATEGIES
 from nanonas.errors import ConfigError
 from nanonas.maths.intervals import bootstrap
-from nanonas.bench.regret import by_query, by_second
 from nanonas.spaces.nano import NanoSpace
-from nanonas.bench.yardsticks import OPTUNA
 
 NANO = NanoSpace((1, 8, 8), 10, channels=2, length=2)
 ABOUT = {"format": "nanonas-table-1", "space": "nano", "options": {"channels": 2, "length": 2}}

@@ -469,14 +469,40 @@ def test_a_run_of_an_older_version_is_shown_and_gone_on_with(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
-    begun_without(run, "objectives", "warm_pool")
+    begun_without(run, "objectives", "rungs")
     assert cli.main(["show", str(run)]) == 0
     config = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(
-        config.replace("search:", "search:\n  warm_pool: 5"), encoding="utf-8"
+        config.replace("search:", "search:\n  rungs: 5"), encoding="utf-8"
     )
-    assert "search.warm_pool = 0, not 5: a run keeps its search" in complaint(capsys, "resume", run)
+    assert "search.rungs = 3, not 5: a run keeps its search" in complaint(capsys, "resume", run)
     (run / "config.yaml").write_text(config, encoding="utf-8")
+    assert cli.main(["resume", str(run)]) == 0
+    assert by_number(run) == by_number(short)
+
+
+def test_a_run_that_was_begun_with_keys_that_are_gone_is_shown_and_gone_on_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, short: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    values = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    gone = {"warm_pool": 7, "acquisition": "ei"}
+    with sqlite3.connect(run / "study.db") as db:
+        stored = json.loads(db.execute("SELECT config FROM run").fetchone()[0])
+        stored["search"] |= gone
+        db.execute("UPDATE run SET config = ?", [json.dumps(stored)])
+    db.close()
+    (run / "config.yaml").write_text(
+        yaml.safe_dump(values | {"search": values["search"] | gone}), encoding="utf-8"
+    )
+    capsys.readouterr()
+    assert cli.main(["show", str(run)]) == 0
+    assert "has search.warm_pool = 7, which this version of nanonas ignores: " in (
+        capsys.readouterr().err
+    )
+    assert cli.main(["report", str(run)]) == 0
+    (run / "config.yaml").unlink()  # the store has the same keys
     assert cli.main(["resume", str(run)]) == 0
     assert by_number(run) == by_number(short)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from loguru import logger
 
 from nanonas.commands.arguments import parse
 from nanonas.commands.search import Search
@@ -57,8 +58,6 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "crossover_rate": 0.75,
     "screens": "local",
     "predictor": "lstm",
-    "acquisition": "ei",
-    "warm_pool": 12,
     "halving": 3,
     "rungs": 2,
     "rung_epochs": 1,
@@ -271,7 +270,6 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "are random, evolution, "
             "aging, local",
         ),
-        ("search: {acquisition: pi}", None),
         (
             "search: {halving: 1}",
             (
@@ -482,12 +480,11 @@ def test_settings_reach_what_is_made() -> None:
     assert random.population_size == 9
 
 
-def test_halving_is_around_inheriting_is_around_a_warm_start() -> None:
+def test_halving_is_around_inheriting() -> None:
     nano = make_space(SearchConfig(space="nano"), (1, 16, 16), 3)
     config = SearchConfig(
         strategy="screened",
         lag=7,
-        warm_pool=40,
         epochs=8,
         inherit=True,
         inherit_epochs=3,
@@ -505,14 +502,11 @@ def test_halving_is_around_inheriting_is_around_a_warm_start() -> None:
         Budget(4, begin=2, share=0.5, image_size=11),
         Budget(8, begin=4),
     )
-    assert (halving.eta, halving.lag, halving.opening) == (2, 7, 40 + 5)
+    assert (halving.eta, halving.lag) == (2, 7)
     inheriting = halving.strategy
     assert (inheriting.budget, inheriting.audit_share) == (Budget(3, 1, stop), 0.2)
-    assert (inheriting.strategy.pool, inheriting.strategy.first) == (40, 5)
-    assert inheriting.strategy.strategy.acquisition == "ucb"
-    plain: Any = make_strategy(
-        replace(config, warm_pool=0, halving=0, inherit_epochs=None, epochs=5), nano
-    )
+    assert inheriting.strategy.opening == 5
+    plain: Any = make_strategy(replace(config, halving=0, inherit_epochs=None, epochs=5), nano)
     assert plain.budget == Budget(3, 1, stop)  # half of them, rounded up
     several: Any = make_strategy(
         replace(config, strategy="nsga2", objectives=("accuracy", "macs")), nano
@@ -540,6 +534,29 @@ def test_the_objectives_are_those_given_or_the_strategys_own(
     ]
     made: Any = make_strategy(config, make_space(config, (1, 8, 8), 3))
     assert strategy != "nsga2" or made.objectives == objectives
+
+
+def test_keys_that_are_gone_are_ignored_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("search: {acquisition: ucb, warm_pool: 0, seed: 3}", encoding="utf-8")
+    assert (notes_of(path), read_yaml(path)) == ([], Config(SearchConfig(seed=3)))
+    path = tmp_path / "other.yaml"
+    path.write_text("search: {acquisition: ei, warm_pool: 40, seed: 3}", encoding="utf-8")
+    warm, acquisition = sorted(notes_of(path), reverse=True)
+    assert f"{path} has search.warm_pool = 40, which this version of nanonas ignores: " in warm
+    assert f"{path} has search.acquisition = ei, which this version of nanonas" in acquisition
+    assert read_yaml(path) == Config(SearchConfig(seed=3))
+
+
+def notes_of(path: Path) -> list[str]:
+    heard: list[str] = []
+    handler = logger.add(heard.append, format="{message}", level="WARNING")
+    try:
+        read_yaml(path)
+        read_yaml(path)  # says nothing again
+    finally:
+        logger.remove(handler)
+    return heard
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ from nanonas.errors import InvalidInput, RunError
 from nanonas.spaces.operations import Bans, known_operations, operations
 from nanonas.strategies.around.halving import Halving
 from nanonas.strategies.around.inheriting import Inheriting
-from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.random import RandomSearch
@@ -221,16 +220,6 @@ def test_a_crash_between_the_record_and_the_removal_records_nothing_twice(tmp_pa
 
 
 # --- planting -------------------------------------------------------------------------------------
-
-
-def test_in_a_pool_that_is_only_scored_a_plant_waits(tmp_path: Path) -> None:
-    strategy = WarmStart(Evolution(WIDE, population_size=5), WIDE, pool=9, first=5)
-    run(tmp_path / "w.db", strategy, wishes={2: [Request("plant", genome=PLANTED)]})
-    found = candidates(tmp_path / "w.db")
-    assert [c.number for c in found if c.proposal.planted] == [9]
-    assert all(c.proposal.budget == Budget(epochs=0) for c in found[:9])
-    assert found[9].proposal.budget == BUDGET
-    assert len(found) == 9 + TOTAL
 
 
 def test_a_plant_begins_on_the_lowest_rung_and_may_be_promoted(tmp_path: Path) -> None:

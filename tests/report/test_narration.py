@@ -282,17 +282,3 @@ def test_every_toy_can_be_told() -> None:
         for words in narrate(run, generation)
     ]
     assert all(words.endswith(".") and "None" not in words for words in told)
-
-
-def test_a_scored_pool_is_told_and_its_chosen_are_nobodys_children() -> None:
-    untrained = Budget(0)
-    pool = [entry(n, genome, None, budget=untrained) for n, genome in enumerate(GENOMES[:6])]
-    some = [*pool, *(entry(6 + n, GENOMES[n], 0.6 + 0.02 * n, parents=(n,)) for n in range(4))]
-    words = said(some, 0)
-    assert "6 networks were scored without training" in words
-    assert "4 of the pool begin the search, most of them because they scored best." in words
-    assert "bred" not in words.replace("is bred", "")
-    assert "The best so far is #9 with 66.00 %" in words
-    assert "tournament" in said(
-        [*some, child(10, 9, 0.7, some)], 1
-    )  # the first children are yet to come

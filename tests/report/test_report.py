@@ -144,7 +144,7 @@ def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
             RunConfig(time="1h30m"),
         ),
         Config(
-            SearchConfig(flip=False, warm_pool=5, seed=7), RunConfig(evaluations=30, final_epochs=0)
+            SearchConfig(flip=False, rungs=5, seed=7), RunConfig(evaluations=30, final_epochs=0)
         ),
     ],
 )

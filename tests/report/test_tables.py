@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nanonas.analysis.twins import head_start
 from toys.report import entries, entry, toy_run
 
-from nanonas.analysis.twins import head_start
 from nanonas.engine.storage.store import RunStore
 from nanonas.report.terminal import tables
 

@@ -28,6 +28,7 @@ pytest.importorskip("starlette", reason="needs starlette: pip install 'nanonas[s
 pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'nanonas[serve]'")
 
 from nanonas import cli
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.lineage import ancestors, step
 from nanonas.analysis.record import Record
 from nanonas.core import State
@@ -35,7 +36,9 @@ from nanonas.engine.requests import Request, RequestFiles
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, NanonasError, RunError
 from nanonas.report import page
-from nanonas.report.shim import Findings, all_charts, evolution_tree, figure, thinned
+from nanonas.report.charts.chart import thinned
+from nanonas.report.charts.figures import all_charts, evolution_tree
+from nanonas.report.charts.plotly import figure
 from nanonas.runs.reading import read_record
 from nanonas.serving.guard import Guard
 from nanonas.serving.live import LivePage

@@ -39,7 +39,6 @@ from nanonas.session.plan import Forecast, _Planner
 from nanonas.session.session import FINALS_SHARE, Session
 from nanonas.session.timing import Timed
 from nanonas.spaces.base import Space
-from nanonas.training.measuring.costs import Costs
 from nanonas.training.measuring.memory import peak_memory, training_memory
 from nanonas.training.modules import build_module
 
@@ -75,13 +74,12 @@ class Machine:
     """Seconds in proportion to MACs, and memory as one says."""
 
     epoch_seconds = 2.0  # of the middle network
-    score_seconds = 0.5
     latency = 2.0
     memory = 0.5
     worker_memory = 400.0
 
     def timed(
-        self, trials: Sequence[object], genomes: Sequence[Genome], patience: float, scores: bool
+        self, trials: Sequence[object], genomes: Sequence[Genome], patience: float
     ) -> tuple[Timed, ...]:
         networks = [trials[0].space.decode(genome) for genome in genomes]  # type: ignore[attr-defined]
         return tuple(
@@ -90,7 +88,6 @@ class Machine:
                 epoch_seconds=self.epoch_seconds * network.macs / networks[1].macs,
                 valid_seconds=0.1 * self.epoch_seconds,
                 extra_seconds=0.0,
-                score_seconds=self.score_seconds * scores,
                 latency=self.latency * (1 + place),
                 memory=self.memory * (1 + place),
                 step_memory=20.0,
@@ -142,10 +139,6 @@ class Clock:
                 candidate.number, State.CUT, {"accuracy": 0.1}, reason="the time was up"
             )
         self.now = end
-        if not candidate.trained:
-            return Evaluation(
-                candidate.number, State.COMPLETE, {"naswot": float(candidate.number % 7)}
-            )
         self.ends[candidate.number] = end
         budget = candidate.proposal.budget
         assert budget is not None
@@ -189,7 +182,6 @@ DURATIONS = st.lists(st.floats(0.1, 9), min_size=1, max_size=9)
     durations=DURATIONS,
     workers=st.integers(1, 4),
     lag=st.integers(1, 9),
-    pool=st.sampled_from([0, 0, 5]),
     wrapped=st.sampled_from(
         [{}, {"inherit": True}, {"halving": 2}, {"halving": 3, "inherit": True}]
     ),
@@ -203,28 +195,26 @@ def test_an_imagined_search_ends_when_a_real_one_does(
     durations: list[float],
     workers: int,
     lag: int,
-    pool: int,
     wrapped: dict[str, object],
     ends: tuple[int | None, int | None, float | None],
 ) -> None:
     if strategy == "random":
         wrapped = {name: value for name, value in wrapped.items() if name != "inherit"}
     evaluations, generations, deadline = ends
-    made = config(strategy=strategy, lag=lag, warm_pool=pool, **wrapped)
+    made = config(strategy=strategy, lag=lag, **wrapped)
     run = replace(made.run, workers=workers, evaluations=evaluations, generations=generations)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "timed", Machine().timed)
         found = planner(replace(made, run=run if deadline is None else replace(run, time="1h")))
-    score = Machine.score_seconds
 
     def took(candidate: Candidate) -> float:
-        return durations[(candidate.number - pool) % len(durations)] if candidate.trained else score
+        return durations[candidate.number % len(durations)]
 
     clock = Clock(workers, took, deadline)
     asked = searched(found, clock, tmp_path_factory.mktemp("run") / "study.db")
     expected = [clock.ends[number] for number in sorted(clock.ends)]
     assert found._ends(durations, found._wanted, deadline) == pytest.approx(expected)
-    assert deadline is not None or len(asked) == pool + len(expected)
+    assert deadline is not None or len(asked) == len(expected)
 
 
 # by budget, not by number: what the plan knows of a search is how many candidates are of which kind
@@ -236,7 +226,6 @@ COSTS = {
     "halving and shares": {"halving": 2, "rungs": 3, "rung_share": 0.25, "epochs": 8},
     "halving and inherit": {"halving": 2, "rungs": 2, "inherit": True, "epochs": 8},
     "shrunk images": {"halving": 3, "image_size": 16, "rung_image_size": 8, "epochs": 9},
-    "warm pool": {"warm_pool": 40, "inherit": True},
 }
 
 
@@ -258,8 +247,6 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     def took(candidate: Candidate) -> float:
         budget = candidate.proposal.budget
         assert budget is not None
-        if not candidate.trained:
-            return machine.score_seconds
         return means.setdefault(budget, float(found._seconds(budget).mean()))  # type: ignore[arg-type,return-value]
 
     clock = Clock(2, took, found.deadline)
@@ -267,7 +254,7 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     assert imagined.candidates == pytest.approx(len(clock.ends), rel=near)
     assert imagined.search_seconds == pytest.approx(clock.now, rel=near)
     assert timed or imagined.candidates == 150
-    budgets = [c.proposal.budget for c in candidates if c.trained][found.search.population :]
+    budgets = [c.proposal.budget for c in candidates][found.search.population :]
     epochs = [budget.epochs - budget.begin for budget in budgets if budget is not None]
     assert imagined.epochs == pytest.approx(np.mean(epochs), rel=near)
 
@@ -405,7 +392,6 @@ def test_measured_limits_that_no_network_meets(machine: Machine, name: str, limi
         {"strategy": "evolution"},
         {"strategy": "aging", "inherit": True},
         {"strategy": "aging", "halving": 3, "epochs": 9},
-        {"strategy": "evolution", "warm_pool": 30},
     ],
 )
 @pytest.mark.parametrize(
@@ -428,7 +414,7 @@ def test_a_search_of_fewer_than_two_populations(
     made = planner(config(**better, **more))  # type: ignore[arg-type]
     found = made.plan()
     assert not any(words in sentence for sentence in found.advice)
-    assert made.strategy.generation(found.candidates + made.search.warm_pool) >= 5
+    assert made.strategy.generation(found.candidates) >= 5
     fewer = int(flag(said, "population"))
     if fewer > 2:
         assert not advised(config(**ends, **{**more, "population": fewer}), words)  # type: ignore[arg-type]
@@ -496,7 +482,7 @@ def said(found: Forecast, width: int) -> list[str]:
             "max_memory_mb": 0.25,
             "max_params": 10,
         },
-        {"evaluations": 7, "halving": 3, "warm_pool": 10, "max_macs": 1000, "max_params": 10**9},
+        {"evaluations": 7, "halving": 3, "max_macs": 1000, "max_params": 10**9},
     ],
 )
 def test_a_plan_has_eighty_columns_and_loses_no_word(
@@ -548,7 +534,7 @@ def test_a_plan_is_made_by_real_workers_and_nothing_is_left_but_the_cache(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(plan.plan, "__defaults__", (0.1,))
     flags = "--data digits --train-images 100 --space nano --channels 2 --length 4 --device cpu --workers 1 --epochs 2"
-    more = "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --warm-pool 8 --halving 2 --inherit"
+    more = "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --halving 2 --inherit"
     assert cli.main(["plan", *flags.split(), *more.split()]) == 0
     words = capsys.readouterr().out
     assert "20 candidates in" in words
@@ -559,21 +545,18 @@ def test_a_plan_is_made_by_real_workers_and_nothing_is_left_but_the_cache(
 
 def test_what_is_timed_is_what_a_trial_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one worker in this process; every figure that is not a time has an oracle."""
-    made = config(max_memory_mb=100.0, warm_pool=3, train_images=100)
+    made = config(max_memory_mb=100.0, train_images=100)
     [trial, *_] = Session(resolved(made), quiet=True, start=0.0).trials(RunFolder(Path("nowhere")))
     threads = torch.get_num_threads()
     genome = (0, 1, 2, 3, 4, 5)
     candidate = Candidate(0, Proposal(genome, budget=Budget(1)), "key")
-    found = plan.Timing(trial, 0.05, scores=True)(candidate, lambda: True)
+    found = plan.Timing(trial, 0.05)(candidate, lambda: True)
     torch.set_num_threads(threads)
     assert found.metrics.keys() == {f.name for f in fields(Timed)} - {"network"}
     module = build_module(trial.space.decode(genome))
     assert found.metrics["memory"] == peak_memory(module)
     assert found.metrics["step_memory"] == training_memory(module, 100, "float32")
     assert all(value > 0 for value in found.metrics.values())
-    plain = plan.Timing(replace(trial, costs=Costs()), 0.05, scores=False)(candidate, lambda: True)
-    torch.set_num_threads(threads)
-    assert plain.metrics["score_seconds"] == 0
     assert not Path("nowhere").exists()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from test_halving import RUNGS, SPACE, driven, measured, wrapped
 
 from nanonas.analysis.twins import head_start
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Shape, State, Strategy
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Shape, State, Strategy
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
@@ -21,7 +20,6 @@ from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.halving import Halving
 from nanonas.strategies.around.inheriting import Inheriting
-from nanonas.strategies.around.warm import WarmStart
 
 HALF = Budget(3)
 
@@ -160,24 +158,3 @@ def test_a_network_that_was_trained_from_scratch_already_gets_no_twin_and_stops_
     assert len(twins) > 4
     scratch = [c.key for c in asked if not c.proposal.inherits]
     assert len(set(scratch)) == len(scratch)
-
-
-def test_a_genome_that_was_only_scored_is_as_good_as_new() -> None:
-    """The first of a warm start is a genome of the pool: to ask for it again would change nothing."""
-    warm = WarmStart(wrapped()["aging"], SPACE, pool=30, first=9)
-    strategy, asked = Inheriting(warm), list[int]()
-
-    def counted(number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        asked.append(number)
-        return WarmStart.ask(warm, number, rng, pending)
-
-    warm.ask = counted  # type: ignore[method-assign]
-
-    def measure(candidate: Candidate) -> Evaluation:
-        if not candidate.trained:
-            return Evaluation(candidate.number, State.COMPLETE, {"naswot": float(candidate.number)})
-        return scored(candidate)
-
-    candidates, _, _ = driven(strategy, 39, measure)
-    assert all(c.trained for c in candidates[30:])
-    assert asked == list(range(39))

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from scipy.stats import norm
 from toys.screened import NANO, Knowing, Nearest, accuracy, screened, train, worth
 
 from nanonas import cli
@@ -57,9 +56,7 @@ from nanonas.report.terminal.progress import SearchProgress
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.operations import Bans
 from nanonas.strategies.aging import AgingEvolution
-from nanonas.strategies.around.acquisition import ACQUISITIONS
 from nanonas.strategies.around.screened import Screened
-from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
 
 Told = tuple[Candidate, Evaluation]
@@ -136,7 +133,7 @@ def test_the_predictor_learns_during_the_opening_from_four_networks_on() -> None
 # --- what is pending, seen, too large -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"acquisition": "thompson"}, {"reads": "tokens"}])
+@pytest.mark.parametrize("options", [{}, {"explore": 3.0}, {"reads": "tokens"}])
 def test_nothing_is_chosen_that_was_seen_or_is_pending(options: dict[str, Any]) -> None:
     space = NanoSpace((1, 8, 8), 3, channels=2, length=3)  # many genomes, few networks
     strategy = screened(space=space, lag=4, **options)
@@ -316,28 +313,6 @@ def test_a_predictor_that_knows_finds_better_networks() -> None:
     assert best(Knowing) > max(accuracy(candidate.proposal.genome) for candidate in plain)
 
 
-# --- acquisitions ---------------------------------------------------------------------------------
-
-
-def test_acquisitions_are_those_of_their_definitions() -> None:
-    rng = np.random.default_rng(0)
-    mean, std, best = rng.normal(size=6), rng.uniform(0.1, 2, 6), -0.4
-    np.testing.assert_allclose(ACQUISITIONS["ucb"](mean, std, best, 1.5, rng), mean - 1.5 * std)
-
-    draws = mean + std * rng.standard_normal((400_000, 6))
-    improvement = np.maximum(best - draws, 0)
-    found = ACQUISITIONS["ei"](mean, std, best, 1.5, rng)
-    np.testing.assert_allclose(found, -improvement.mean(axis=0), atol=0.01)
-    z = (best - mean) / std
-    np.testing.assert_allclose(found, -std * (z * norm.cdf(z) + norm.pdf(z)), atol=1e-12)
-    sure = ACQUISITIONS["ei"](np.array([-1.4, 0.6]), np.zeros(2), best, 1.5, rng)
-    np.testing.assert_allclose(sure, [-1, 0], atol=1e-8)
-
-    samples = np.array([ACQUISITIONS["thompson"](mean, std, best, 1.5, rng) for _ in range(20_000)])
-    np.testing.assert_allclose(samples.mean(axis=0), mean, atol=0.06)
-    np.testing.assert_allclose(samples.std(axis=0), std, rtol=0.03)
-
-
 # --- a space that is enumerated -------------------------------------------------------------------
 
 
@@ -450,15 +425,9 @@ def test_one_worker_or_four_make_the_same_run(tmp_path: Path, make: Callable[[],
     assert any(chosen(one) for one in stored(tmp_path / "1.db") if isinstance(one, Candidate))
 
 
-def warm() -> WarmStart:
-    return WarmStart(screened(Knowing, lag=3), NANO, pool=12, first=6, by=("naswot",))
-
-
 @pytest.mark.parametrize("at", [0, 5, 11, 19, 23])
-@pytest.mark.parametrize("make", [lambda: screened(lag=3), warm], ids=["screened", "warm"])
-def test_a_run_cut_anywhere_resumes_to_the_same_end(
-    tmp_path: Path, make: Callable[[], Strategy], at: int
-) -> None:
+def test_a_run_cut_anywhere_resumes_to_the_same_end(tmp_path: Path, at: int) -> None:
+    make = partial(screened, lag=3)
     left = iter(range(at))
 
     def interrupted(candidate: Candidate, pulse: Pulse) -> Evaluation:
@@ -478,24 +447,6 @@ def test_a_run_cut_anywhere_resumes_to_the_same_end(
         )
     run(tmp_path / "cut.db", make(), SerialEvaluator(train, slots=3), total=24, limits=limits)
     assert stored(tmp_path / "cut.db") == stored(tmp_path / "whole.db")
-
-
-def test_after_a_warm_start_the_predictor_learns_from_the_trained_and_chooses(
-    tmp_path: Path,
-) -> None:
-    run(tmp_path / "a.db", warm(), SerialEvaluator(train), total=24)
-    candidates = [one for one in stored(tmp_path / "a.db") if isinstance(one, Candidate)]
-    assert [c.trained for c in candidates] == [False] * 12 + [True] * 24
-    assert [c.number for c in candidates if c.proposal.predicted] == list(
-        range(19, 36)
-    )  # four have come back by then
-    assert [c.number for c in candidates if c.number >= 19 and not chosen(c)] == [
-        12 + 9,
-        12 + 19,
-    ]  # audits, shifted
-    bred = [parent for c in candidates[18:] for parent in c.proposal.parents]
-    assert bred
-    assert min(bred) >= 12
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -534,7 +485,7 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 
 
 def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
-    run(tmp_path / "a.db", warm(), SerialEvaluator(train), total=24)
+    run(tmp_path / "a.db", screened(Knowing, lag=3), SerialEvaluator(train), total=24)
     with RunStore.read(tmp_path / "a.db") as store:
         told = [(candidate, store.latest()[candidate.number]) for candidate in store.candidates()]
         table = tables.audit_table(store)
@@ -542,7 +493,7 @@ def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
     shown.print(table)
     lines = [line.split(maxsplit=1) for line in shown.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     expected = {**audited(told, Objective()), **audited_scores(told, Objective())}
-    assert set(expected) == {"knowing", "naswot", "params", "macs"}
+    assert set(expected) == {"knowing", "params", "macs"}
     assert {name: said.strip() for name, said in lines} == {
         name: str(one) for name, one in expected.items()
     }
@@ -560,10 +511,10 @@ def made(**options: Any) -> Screened:
 
 
 def test_settings_reach_what_is_made() -> None:
-    strategy = made(population=9, lag=4, max_params=300, acquisition="ei")
+    strategy = made(population=9, lag=4, max_params=300)
     assert isinstance(strategy.strategy, AgingEvolution)
     assert (strategy.strategy.population_size, strategy.strategy.lag) == (9, 4)
-    assert (strategy.acquisition, strategy.reads) == ("ei", "features")
+    assert strategy.reads == "features"
     sizes = {
         genome: NANO.decode(genome).params
         for genome in (NANO.sample(rng_for(0, n)) for n in range(30))
@@ -576,9 +527,6 @@ def test_settings_reach_what_is_made() -> None:
     kinds = {name: type(made(predictor=name).predictor()) for name in PREDICTORS}
     assert kinds == {"gaussian": GaussianProcess, "ensemble": Ensemble, "lstm": LSTM}
     assert made(predictor="lstm").reads == "tokens"
-    warmed = make_strategy(SearchConfig(strategy="screened", warm_pool=30), NANO)
-    assert isinstance(warmed, WarmStart)
-    assert isinstance(warmed.strategy, Screened)
 
 
 def test_without_scikit_learn_the_ensemble_is_refused_before_anything_is_made(
@@ -624,10 +572,6 @@ def quick(name: str, strategy: Screened) -> Callable[[], Any]:
         ({"proposals": 0}, "proposals must be 1 or more for a screened search, but is 0"),
         ({"samples": -1}, "samples must be 0 or more for a screened search, but is -1"),
         ({"explore": -0.5}, "explore must be 0 or more for a screened search, but is -0.5"),
-        (
-            {"acquisition": "pi"},
-            "acquisition is 'pi', which is unknown; known are ucb, ei, thompson",
-        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

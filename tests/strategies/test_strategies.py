@@ -38,7 +38,6 @@ from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.halving import Halving, ladder
 from nanonas.strategies.around.inheriting import Inheriting
 from nanonas.strategies.around.screened import Screened
-from nanonas.strategies.around.warm import WarmStart
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.nsga2 import NSGA2
@@ -67,23 +66,10 @@ STRATEGIES: dict[str, Callable[[Space], Strategy]] = {
 }
 STRATEGIES |= {
     "screened": lambda space: screened(space=space),
-    "screened, lag 4": lambda space: screened(space=space, lag=4, acquisition="thompson"),
+    "screened, lag 4": lambda space: screened(space=space, lag=4),
     "screened, gaussian": lambda space: screened(GaussianProcess, space=space, lag=2),
     "screened over evolution": lambda space: screened(
-        strategy=Evolution(space, population_size=6), space=space, reads="tokens", acquisition="ei"
-    ),
-}
-STRATEGIES |= {
-    "warm random": lambda space: WarmStart(RandomSearch(space, 6), space, pool=9, first=6),
-    "warm evolution": lambda space: WarmStart(
-        Evolution(space, population_size=6), space, pool=9, first=6
-    ),
-    "warm aging": lambda space: WarmStart(
-        AgingEvolution(space, population_size=6, lag=4), space, pool=9, first=6
-    ),
-    "warm screened": lambda space: WarmStart(screened(space=space, lag=2), space, pool=9, first=6),
-    "warm, more places than pool": lambda space: WarmStart(
-        Evolution(space, population_size=9), space, pool=4, first=9
+        strategy=Evolution(space, population_size=6), space=space, reads="tokens"
     ),
 }
 RUNGS = ladder(Budget(9), eta=3, number=3)
@@ -103,11 +89,8 @@ STRATEGIES |= {
     "inheriting local": lambda space: Inheriting(
         LocalSearch(space, population_size=6, lag=4), None, 1.0
     ),
-    "halving inheriting warm screened": lambda space: Halving(
-        Inheriting(WarmStart(screened(space=space, lag=2), space, pool=9, first=6), Budget(4), 0.5),
-        RUNGS,
-        lag=3,
-        opening=15,
+    "halving inheriting screened": lambda space: Halving(
+        Inheriting(screened(space=space, lag=2), Budget(4), 0.5), RUNGS, lag=3
     ),
 }
 SPACES: dict[str, Space] = {"nano": NANO, "layers": LAYERS}
@@ -132,8 +115,6 @@ def measured(candidate: Candidate) -> Evaluation:
         return Evaluation(number, State.FAILED, reason="bad luck")
     state = State.PRUNED if number % 7 == 2 else State.COMPLETE
     accuracy, params = np.random.default_rng(number).random(2).tolist()
-    if candidate.proposal.budget == Budget(0):  # a warm start's pool
-        return Evaluation(number, state, {"params": params})
     return Evaluation(
         number, state, {"accuracy": accuracy, "params": params}, (Epoch(1.0, accuracy),)
     )
@@ -147,10 +128,10 @@ def opens(strategy: Strategy, told: list[Told]) -> bool:
     """Whether a screened search has heard of no training: then it takes the largest of some random
     networks.
     """
-    wrapped, pool = strategy, 0
-    while isinstance(wrapped, (Halving, Inheriting, WarmStart)):
-        wrapped, pool = wrapped.strategy, getattr(wrapped, "pool", pool)
-    return isinstance(wrapped, Screened) and len(told) <= pool
+    wrapped = strategy
+    while isinstance(wrapped, (Halving, Inheriting)):
+        wrapped = wrapped.strategy
+    return isinstance(wrapped, Screened) and not told
 
 
 def space_of(strategy: Any) -> Space:

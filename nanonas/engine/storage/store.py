@@ -16,7 +16,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -89,6 +89,7 @@ class RunStore:
         path: Path | str,
         config: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        ignored: Collection[str] = (),
     ) -> RunStore:
         """The run at `path`, to go on with. An event says when, and with which "run" half of the
         configuration.
@@ -99,6 +100,7 @@ class RunStore:
                 that is.
             defaults: a configuration; its "search" half counts for the keys that the run was begun
                 without, by a version of nanonas that did not have them yet.
+            ignored: keys of the "search" half that earlier versions had, and that are not compared.
 
         Raises:
             RunError: no run there, another search configuration, another writer, a newer or damaged
@@ -110,7 +112,9 @@ class RunStore:
             store._migrate(store._checked_version())
             if config is not None:
                 begun = {**(defaults or {}).get("search", {}), **store.config.get("search", {})}
-                _require_equal_search(path, begun, config.get("search"))
+                given = config.get("search", {})
+                compared = {*begun, *given}.difference(ignored)
+                _require_equal_search(path, _part(begun, compared), _part(given, compared))
                 store.event("resumed", {"run": config.get("run"), "version": _version()})
         return store
 
@@ -420,7 +424,11 @@ def _explained(path: Path) -> Iterator[None]:
         raise RunError(f"{path} could not be used: {error}") from error
 
 
-def _require_equal_search(path: Path, begun: Mapping[str, Any], given: object) -> None:
+def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _require_equal_search(path: Path, begun: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     before, now = (_flat(json.loads(to_json(search)), "search") for search in (begun, given))
     missing = "nothing"
     changed = [

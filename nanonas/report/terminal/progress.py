@@ -89,7 +89,6 @@ class SearchProgress(_Panel):
         self.evaluations, self.deadline, self.generations = evaluations, deadline, generations
         self.start = time.time()
         self.states: Counter[State] = Counter()  # of this session
-        self.scored = 0  # and not trained, in this session
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
         self._study: Study | None = None
@@ -112,10 +111,7 @@ class SearchProgress(_Panel):
         earlier, self.progress, self.front = self.progress, progress, len(front)
         if progress.candidate.proposal.predicted is not None:
             self._predicted[progress.candidate.number] = progress.candidate, progress.evaluation
-        if progress.candidate.trained or progress.evaluation.state is not State.COMPLETE:
-            self.states[progress.evaluation.state] += 1
-        else:
-            self.scored += 1
+        self.states[progress.evaluation.state] += 1
         if self.terse:
             return
         if (
@@ -130,7 +126,7 @@ class SearchProgress(_Panel):
 
     @property
     def rate(self) -> float:
-        """Evaluations per minute, in this session; scores do not count."""
+        """Evaluations per minute, in this session."""
         return 60 * self.states.total() / max(1e-9, time.time() - self.start - self._pause)
 
     def seconds_left(self) -> float | None:
@@ -177,7 +173,6 @@ class SearchProgress(_Panel):
         words = [
             *pause,
             f"generation {self.progress.generation + 1}{of}",
-            *([f"{self.scored} scored"] if self.scored else []),
             f"{s[State.COMPLETE]} done",
             f"{s[State.PRUNED]} pruned",
             f"{s[State.FAILED]} failed",

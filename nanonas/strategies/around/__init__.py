@@ -1,1 +1,1 @@
-"""Strategies around another: a predictor, a scored pool, inheritance, successive halving."""
+"""Strategies around another: a predictor, inheritance, successive halving."""

@@ -14,7 +14,6 @@ from nanonas.core import (
     Candidate,
     Evaluation,
     Objective,
-    Prediction,
     Proposal,
     State,
     Strategy,
@@ -24,11 +23,6 @@ from nanonas.core import (
 )
 from nanonas.errors import ConfigError
 from nanonas.maths.pareto import crowding, ranks
-from nanonas.maths.ranks import kendall
-from nanonas.predictors.audit import WINDOW
-from nanonas.predictors.curves import Curve, CurveModel
-
-_EARNED = 10  # promotions that must have come out before the predictor may decide the next ones
 
 
 @dataclass
@@ -46,11 +40,6 @@ class Halving:
     around (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed
     counts, and is not promoted.
 
-    Every promotion carries a prediction of the accuracy on its new rung, from the learning curve so
-    far (`CurveModel`, learnt from those that were promoted before). Once ten of them have come out,
-    whichever ordered them better decides who is promoted: the predicted accuracies or the measured
-    ones.
-
     Args:
         strategy: what is asked for new candidates, one that was told nothing yet.
         rungs: the budgets, two or more, the smallest first; each but the first begins where the one
@@ -58,7 +47,6 @@ class Halving:
         eta: one of so many is promoted; 2 or more.
         objectives: one or more.
         lag: how many candidates may be in flight, the one that is asked for included; 1 or more.
-        opening: the number of the first candidate that may be a promotion.
 
     Raises:
         ConfigError: too few rungs, rungs that do not follow each other, or `eta` is too small.
@@ -69,15 +57,11 @@ class Halving:
     eta: int = 3
     objectives: Sequence[Objective] = (Objective(),)
     lag: int = 1
-    opening: int = 0
     _next: int = 0  # the candidate that will be asked for after what was told
     _held: list[Told] = field(
         default_factory=list, repr=False
     )  # what the wrapped strategy does not hear of yet
     _told: list[list[Told]] = field(default_factory=list, repr=False)  # rung by rung
-    _curves: dict[int, Curve] = field(
-        default_factory=dict, repr=False
-    )  # from the first epoch on, by number
     _promoted: set[tuple[int, str]] = field(
         default_factory=set, repr=False
     )  # from which rung, and the network's key
@@ -107,21 +91,19 @@ class Halving:
         return self.strategy.generation(number)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        promotion = self._promotion(pending) if number >= self.opening else None
+        promotion = self._promotion(pending)
         if promotion is not None:
             return promotion
         own = self.strategy.ask(
             number, rng, [*(candidate for candidate, _ in self._held), *pending]
         )
-        return replace(own, budget=self.rungs[0]) if own.trained else own
+        return replace(own, budget=self.rungs[0])
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        budget, resumes = candidate.proposal.budget, candidate.proposal.resumes
+        budget = candidate.proposal.budget
         if budget in self.rungs:
             rung = self.rungs.index(budget)
             self._told[rung].append((candidate, evaluation))
-            before = () if resumes is None else self._curves.get(resumes, ())
-            self._curves[candidate.number] = (*before, *evaluation.curve)
             if rung:
                 self._promoted.add((rung - 1, candidate.key))
         self._held.append((candidate, evaluation))
@@ -141,81 +123,27 @@ class Halving:
             places = len(told) // self.eta
             if places == 0:
                 continue
-            trusted = self._trusts(rung)
-            ordered = self._ordered(rung, self._model(rung) if trusted else None)
-            for candidate, _ in ordered[:places]:
+            for candidate, _ in self._ordered(rung)[:places]:
                 if (rung, candidate.key) in self._promoted or (above, candidate.key) in taken:
                     continue
-                model = self._model(rung)
-                mean, std = model.predict(self._curves[candidate.number], above.epochs)
                 return Proposal(
                     candidate.proposal.genome,
                     (candidate.number,),
                     above,
-                    # named after its rung: only what was trained alike can be compared
-                    Prediction(-mean, std, f"curve to epoch {above.epochs}", chosen=trusted),
                     resumes=candidate.number,
                 )
         return None
 
-    def _ordered(self, rung: int, model: CurveModel | None) -> list[Told]:
-        """Those on a rung that may be promoted, best first, by what a model expects if there is
-        one.
-        """
+    def _ordered(self, rung: int) -> list[Told]:
+        """Those on a rung that may be promoted, best first."""
         told = [one for one in self._told[rung] if one[1].state is State.COMPLETE and one[1].curve]
-        evaluations = [evaluation for _, evaluation in told]
-        if model is not None:
-            epochs = self.rungs[rung + 1].epochs
-            expected = [
-                model.predict(self._curves[candidate.number], epochs)[0] for candidate, _ in told
-            ]
-            evaluations = [
-                replace(evaluation, metrics={**evaluation.metrics, "accuracy": accuracy})
-                for evaluation, accuracy in zip(evaluations, expected, strict=True)
-            ]
-        losses = losses_of(evaluations, self.objectives)
+        losses = losses_of([evaluation for _, evaluation in told], self.objectives)
         if len(self.objectives) == 1:
             order = np.lexsort((np.arange(len(told)), losses[:, 0]))
         else:
             rank = ranks(losses)
             order = np.lexsort((np.arange(len(told)), -crowding(losses, rank), rank))
         return [told[place] for place in order]
-
-    def _model(self, rung: int) -> CurveModel:
-        """What the learning curves of those that were promoted from a rung teach."""
-        above = self.rungs[rung + 1].epochs
-        curves = [
-            self._curves[candidate.number]
-            for candidate, evaluation in self._told[rung + 1]
-            if evaluation.state is State.COMPLETE and len(self._curves[candidate.number]) == above
-        ]
-        model = CurveModel()
-        model.fit(curves)
-        return model
-
-    def _trusts(self, rung: int) -> bool:
-        """Whether the predictions ordered the promotions from a rung better than what was measured
-        on it.
-        """
-        below = {candidate.number: evaluation for candidate, evaluation in self._told[rung]}
-        promoted = [
-            (candidate.proposal.predicted, below[candidate.proposal.resumes], evaluation)
-            for candidate, evaluation in self._told[rung + 1]
-            if candidate.proposal.resumes in below and evaluation.state is State.COMPLETE
-        ]
-        rows = [
-            (predicted.mean, _loss(before), _loss(after))
-            for predicted, before, after in promoted[-WINDOW:]
-            if predicted is not None
-        ]
-        if len(rows) < _EARNED:
-            return False
-        by_prediction, by_measurement, outcome = np.array(rows).T
-        return kendall(by_prediction, outcome).tau > max(0.0, kendall(by_measurement, outcome).tau)
-
-
-def _loss(evaluation: Evaluation) -> float:
-    return Objective().loss(evaluation)
 
 
 def ladder(

@@ -68,22 +68,19 @@ class Inheriting:
                 return Proposal(heir.proposal.genome, (heir.number,))
         known = {
             *self._known,
-            *(candidate.proposal.genome for candidate in pending if candidate.trained),
+            *(candidate.proposal.genome for candidate in pending),
         }
         own = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
-            if own.genome not in known or not own.trained:
+            if own.genome not in known:
                 break
             own = self.strategy.ask(number, rng, pending)
         heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
-        return (
-            replace(own, budget=self.budget, inherits=heritage) if heritage and own.trained else own
-        )
+        return replace(own, budget=self.budget, inherits=heritage) if heritage else own
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
         proposal = candidate.proposal
-        if candidate.trained:
-            self._known.add(proposal.genome)
+        self._known.add(proposal.genome)
         if evaluation.state in (State.COMPLETE, State.PRUNED) and evaluation.accuracy is not None:
             self._weights.add(candidate.number)
         if proposal.inherits and evaluation.state is State.COMPLETE:

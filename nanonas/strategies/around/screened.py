@@ -33,7 +33,6 @@ from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 from nanonas.predictors.surrogate import Model, finite
 from nanonas.spaces.base import Space
-from nanonas.strategies.around.acquisition import ACQUISITIONS, Acquisition
 
 _LEAST = 4  # trained networks that a predictor can learn from
 _MUTANTS = 5  # their streams are apart from every candidate's
@@ -52,8 +51,9 @@ class Screened:
     https://iclr-blog-track.github.io/2022/03/25/zero-cost-proxies/). From then on, for every
     candidate, the predictor learns from all that was told and scores proposals of the wrapped
     strategy, mutants of the best networks and fresh random ones; or the whole space, where it is
-    small enough to enumerate. The one with the best acquisition value is trained. What is pending
-    counts as having come out as predicted, so that candidates in flight at once stay apart (the
+    small enough to enumerate. The one with the lowest confidence bound, mean - `explore` ×
+    deviation of its loss, is trained (Srinivas et al. 2010, https://arxiv.org/abs/0912.3995). What
+    is pending counts as having come out as predicted, so that candidates in flight at once stay apart (the
     "kriging believer" of Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
     Losses are `NormalScores`, so that no outlier steers the search. A candidate that its stop rule
     has pruned is learnt from with the accuracy that its learning curve was heading for.
@@ -68,11 +68,7 @@ class Screened:
         predictor: makes a new one; what it has learnt is never a part of the state.
         reads: what the predictor reads of a genome: `space.encode` or, a sequence model,
             `space.tokens`.
-        acquisition: what is minimised over the proposals. "ucb": mean - `explore` × deviation
-            (Srinivas et al. 2010, https://arxiv.org/abs/0912.3995); "ei": expected improvement
-            (Jones et al. 1998, https://doi.org/10.1023/A:1008306431147); "thompson": a draw from
-            each network's own distribution.
-        explore: the weight of the deviation in "ucb", 0 or more.
+        explore: the weight of the deviation in the confidence bound, 0 or more.
         opening: how many candidates are trained before the predictor chooses; 4 or more.
         tournament: random networks of which the largest opens, 1 or more; 1 is a random opening.
         proposals: how many are asked of the wrapped strategy for one candidate.
@@ -84,7 +80,7 @@ class Screened:
             candidate; None: none is.
 
     Raises:
-        ConfigError: `opening` or another number is too small, or the acquisition is unknown.
+        ConfigError: `opening` or another number is too small.
     """
 
     space: Space
@@ -92,7 +88,6 @@ class Screened:
     predictor: Callable[[], Predictor]
     objective: Objective = field(default_factory=Objective)
     reads: Literal["features", "tokens"] = "features"
-    acquisition: Acquisition = "ucb"
     explore: float = 1.0
     opening: int = 5
     tournament: int = 8
@@ -123,11 +118,6 @@ class Screened:
                     f"{name} must be {value} or more for a screened search, but is "
                     f"{getattr(self, name)}"
                 )
-        if self.acquisition not in ACQUISITIONS:
-            known = ", ".join(ACQUISITIONS)
-            raise ConfigError(
-                f"acquisition is {self.acquisition!r}, which is unknown; known are {known}"
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
@@ -139,14 +129,11 @@ class Screened:
         return self.strategy.generation(number)
 
     def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        predicted = candidate.proposal.predicted
-        if candidate.proposal.resumes is not None:  # somebody else's prediction, of what goes on
-            candidate, predicted = (
-                replace(candidate, proposal=replace(candidate.proposal, predicted=None)),
-                None,
-            )
+        predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
         self._told.append((candidate, evaluation))
-        if candidate.number < self.opening or (predicted is not None and predicted.chosen):
+        # Where a training goes on, a prediction is not ours: earlier versions made it by the curve.
+        chosen = predicted is not None and predicted.chosen and resumes is None
+        if candidate.number < self.opening or chosen:
             candidate = replace(
                 candidate, asked_after=0
             )  # to the wrapped strategy no answer to what it knew
@@ -170,14 +157,13 @@ class Screened:
                 predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False),
             )
         options, features = self._options(number, rng, pending, known)
-        values = ACQUISITIONS[self.acquisition](
-            *model.expected(features), model.best, self.explore, rng
-        )
+        mean, std = model.expected(features)
+        bounds = mean - self.explore * std
         taken = {
             self._key(candidate.proposal.genome)
             for candidate in (*(c for c, _ in self._told), *pending)
         }
-        for place in np.argsort(values, kind="stable"):
+        for place in np.argsort(bounds, kind="stable"):
             genome = options[place].genome
             if self._key(genome) not in taken and self._may(genome):
                 option: Proposal = options[place]
@@ -316,17 +302,22 @@ class Screened:
             ]
             losses = finite(losses)
             scores = NormalScores.of(losses)
-            believed = [
-                c.proposal.predicted.mean if c.proposal.predicted else np.median(losses)
-                for c in pending
-            ]
+            believed = [self._believed(candidate, losses) for candidate in pending]
             rows = [*rows, *(self._row(candidate.proposal.genome) for candidate in pending)]
             n, predictor = self._begun(rows)
             if n < len(rows):
                 predictor.update(self._stacked(rows), scores.score(np.append(losses, believed)))
-            self._cache["model"] = key, Model(predictor, scores, float(scores.score(losses).min()))
+            self._cache["model"] = key, Model(predictor, scores)
         model: Model = self._cache["model"][1]
         return model
+
+    def _believed(self, candidate: Candidate, losses: Floats) -> float:
+        """What a pending candidate counts as: as predicted, or as what it goes on from."""
+        predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
+        if predicted is not None:
+            return predicted.mean
+        known = np.median(losses) if resumes is None else losses[resumes]
+        return float(known)
 
     def _begun(self, rows: Sequence[Any]) -> tuple[int, Predictor]:
         """A predictor fitted to the first n that were told: anew after every tenth of it, for what
@@ -361,7 +352,3 @@ class Screened:
             known[genome] = self.space.decode(genome).key if cheap is None else cheap(genome)
         key: str = known[genome]
         return key
-
-
-# What is minimised, of (mean, deviation, best score so far, exploration, rng); scores, so lower is
-# better.
