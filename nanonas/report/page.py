@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -297,8 +297,9 @@ class _Figure:
     def __init__(self, chart: Chart, most: int | None) -> None:
         self.key, self.title, self.words = chart.key, chart.title, chart.words
         self.what, self.height, self.rows = chart.what, chart.height, len(chart.sheet)
-        cut = most is not None and self.rows > most
-        self.sheet = replace(chart.sheet, rows=chart.sheet.rows[-most:]) if cut else chart.sheet
+        self.sheet = chart.sheet
+        if most is not None:
+            self.sheet = Sheet(chart.sheet.columns, chart.sheet.rows[-most:])
 
 
 def _filled(sheet: Sheet) -> Sheet:

@@ -104,6 +104,11 @@ class LivePage:
         return page.candidate(findings, number)
 
     @property
+    def busy(self) -> bool:
+        """Whether a thread draws what takes long."""
+        return self._drawing is not None and self._drawing.is_alive()
+
+    @property
     def _version(self) -> str:
         return f"{self._begun}-{self._serial}"
 
@@ -119,7 +124,7 @@ class LivePage:
                 if key not in _SLOW:
                     self._draw(key, view)
             slow = [key for key in due if key in _SLOW]
-            if slow and (self._drawing is None or not self._drawing.is_alive()):
+            if slow and not self.busy:
                 self._drawing = threading.Thread(
                     target=self._draw_slow, args=(slow, view), daemon=True
                 )
