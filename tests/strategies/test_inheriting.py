@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_halving import RUNGS, SPACE, driven, measured, wrapped
 
-from nanonas.analysis.twins import head_start
+from nanonas.analysis.findings import head_start, twins
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Shape, State, Strategy
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
@@ -77,7 +77,7 @@ def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
     assert len(early) >= len(heirs) // 4 - 1
     assert all(not c.proposal.inherits and c.proposal.budget is None for c in twins)
     told = list(zip(asked, evaluations, strict=True))
-    bias = head_start(told)
+    bias = head_start(twins(told))
     assert bias is not None
     assert bias.correlation.n == sum(evaluations[c.number].state is State.COMPLETE for c in twins)
     gains = [
@@ -93,7 +93,7 @@ def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
 def test_no_share_has_no_twins_and_no_bias_to_report() -> None:
     asked, evaluations, _ = driven(Inheriting(wrapped()["aging"], HALF, 0.0), 60, scored)
     assert len({c.key for c in asked}) == len(asked)
-    assert head_start(list(zip(asked, evaluations, strict=True))) is None
+    assert head_start(twins(list(zip(asked, evaluations, strict=True)))) is None
 
 
 def test_on_the_rungs_of_halving_heirs_and_twins_begin_alike() -> None:
