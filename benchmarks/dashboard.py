@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nanonas.serving.board import make_app
 from report import main, pretend
 
 from nanonas.core import Candidate, Evaluation, State
 from nanonas.engine.storage.store import RunStore
 from nanonas.runs.folder import RunFolder
-from nanonas.serving.board import make_app
 from nanonas.serving.guard import HEADER, Guard
 from nanonas.serving.watch import Live
 
