@@ -60,7 +60,12 @@ def table_of(validation: np.ndarray[Any, Any], test: np.ndarray[Any, Any]) -> Ta
 
 
 @settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 10_000), queries=st.integers(1, 20), runs=st.integers(1, 4), noise=st.booleans())
+@given(
+    seed=st.integers(0, 10_000),
+    queries=st.integers(1, 20),
+    runs=st.integers(1, 4),
+    noise=st.booleans(),
+)
 def test_scores_are_those_of_brute_force(seed: int, queries: int, runs: int, noise: bool) -> None:
     rng = np.random.default_rng(seed)
     validation, test = rng.integers(5, size=20) / 4, rng.random(20)  # ties for the best
@@ -68,13 +73,23 @@ def test_scores_are_those_of_brute_force(seed: int, queries: int, runs: int, noi
     for number in range(runs):
         asked = rng.permutation(20)[: int(rng.integers(1, queries + 1))]  # some runs are shorter
         heard = validation[asked] + (rng.normal(0, 0.2, len(asked)) if noise else 0)
-        traces.append(Trace("x", number, asked, heard, np.cumsum(rng.uniform(0.5, 2, len(asked))), 0.0))
+        traces.append(
+            Trace("x", number, asked, heard, np.cumsum(rng.uniform(0.5, 2, len(asked))), 0.0)
+        )
     score = Score.of("x", traces, table, validation, queries)
 
-    best, best_test, needed = max(validation[row] for row in table.rows), max(test[row] for row in table.rows), []
+    best, best_test, needed = (
+        max(validation[row] for row in table.rows),
+        max(test[row] for row in table.rows),
+        [],
+    )
     regrets = np.zeros((2, runs, queries))
     for number, trace in enumerate(traces):
-        hits = [place + 1 for place, row in enumerate(trace.rows) if validation[row] == best and row in table.rows]
+        hits = [
+            place + 1
+            for place, row in enumerate(trace.rows)
+            if validation[row] == best and row in table.rows
+        ]
         needed.append(hits[0] if hits else None)
         for query in range(queries):
             heard_so_far = list(trace.accuracies[: query + 1])
@@ -112,7 +127,9 @@ def test_the_interval_is_that_of_the_mean() -> None:
     assert low == pytest.approx(mean - 1.96 * error, abs=0.2 * error.max())
     assert high == pytest.approx(mean + 1.96 * error, abs=0.2 * error.max())
     alone = by_query([np.array([0.5, 0.25])], 4)
-    assert alone.mean.tolist() == alone.low.tolist() == alone.high.tolist() == [0.5, 0.25, 0.25, 0.25]
+    assert (
+        alone.mean.tolist() == alone.low.tolist() == alone.high.tolist() == [0.5, 0.25, 0.25, 0.25]
+    )
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -136,14 +153,25 @@ def test_every_strategy_finds_the_best_when_it_may_ask_for_all(path: Path, strat
 def test_workers_change_nothing(path: Path, tmp_path: Path) -> None:
     results = []
     for workers in (1, 2):
-        bench = Bench(path, ("random", "aging"), seeds=2, queries=12, workers=workers, out=tmp_path / str(workers))
+        bench = Bench(
+            path,
+            ("random", "aging"),
+            seeds=2,
+            queries=12,
+            workers=workers,
+            out=tmp_path / str(workers),
+        )
         result = bench.run()
         assert json.loads((tmp_path / str(workers) / "bench.json").read_text()) == result
-        results.append({name: {**score, "cpu_seconds": 0} for name, score in result["strategies"].items()})
+        results.append(
+            {name: {**score, "cpu_seconds": 0} for name, score in result["strategies"].items()}
+        )
     assert results[0] == results[1]
 
 
-def test_what_is_said_and_written(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said_and_written(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = [
         "--table",
         str(path),
@@ -160,7 +188,10 @@ def test_what_is_said_and_written(path: Path, tmp_path: Path, capsys: pytest.Cap
     assert cli.main(["bench", *given, "--objective", "val_acc_trial", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     rows = len(read_table(path).rows)
-    assert f"{rows} networks of tiny, objective val_acc_trial: 2 strategies × 2 seeds × 30 queries" in said
+    assert (
+        f"{rows} networks of tiny, objective val_acc_trial: 2 strategies × 2 seeds × 30 queries"
+        in said
+    )
     result = json.loads((tmp_path / "bench.json").read_text())
     means = [score["queries_to_optimum"]["mean"] for score in result["strategies"].values()]
     assert means == sorted(means)
@@ -173,17 +204,29 @@ def test_what_is_said_and_written(path: Path, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--strategies", "agin"], "the strategy 'agin' is unknown (--strategies); did you mean 'aging'?"),
-        (["--objective", "accuracy"], "objective is 'accuracy', but the table 'tiny' has val_acc, val_acc_trial"),
+        (
+            ["--strategies", "agin"],
+            "the strategy 'agin' is unknown (--strategies); did you mean 'aging'?",
+        ),
+        (
+            ["--objective", "accuracy"],
+            "objective is 'accuracy', but the table 'tiny' has val_acc, val_acc_trial",
+        ),
         (["--seeds", "0"], "--seeds must be 1 or more, but is 0"),
         (["--workers", "0"], "--workers must be 1 or more, but is 0"),
         (["--table", "none.npz"], "there is no table 'none.npz'; give"),
     ],
 )
 def test_bad_arguments(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
-    assert cli.main(["bench", "--table", str(path), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert (
+        cli.main(["bench", "--table", str(path), "--out", str(tmp_path / "out"), *arguments]) == 2
+    )
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -194,7 +237,9 @@ def test_optuna_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked_strategies(()) == list(STRATEGIES)
     with pytest.raises(ConfigError) as error:
         checked_strategies(["optuna-tpe"])
-    assert str(error.value) == "the strategy 'optuna-tpe' needs optuna: pip install 'nanonas[bench]'"
+    assert (
+        str(error.value) == "the strategy 'optuna-tpe' needs optuna: pip install 'nanonas[bench]'"
+    )
 
 
 def test_matplotlib_is_optional(

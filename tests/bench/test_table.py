@@ -32,12 +32,16 @@ NANO = NanoSpace((1, 8, 8), 10, channels=2, length=3)
 ZERO, SKIP = 7, 6
 
 
-def toy(rows: int = 60, trials: int = 1, epochs: int = 4, curves: bool = True, seed: int = 0) -> Table:
+def toy(
+    rows: int = 60, trials: int = 1, epochs: int = 4, curves: bool = True, seed: int = 0
+) -> Table:
     """Random accuracies for the first genomes of a shuffled list of all: some are isomorphic."""
     rng = np.random.default_rng(seed)
     everything = [tuple(map(int, np.unravel_index(i, (8, 8, 8)))) for i in rng.permutation(512)]
     drawn = rng.random((rows, trials, epochs, 2))
-    answers = Answers(drawn[:, :, -1, 1], rng.uniform(1, 9, rows), epochs, drawn if curves else None)
+    answers = Answers(
+        drawn[:, :, -1, 1], rng.uniform(1, 9, rows), epochs, drawn if curves else None
+    )
     return Table("toy", NANO, tuple(everything[:rows]), {"val_acc": answers})
 
 
@@ -77,11 +81,17 @@ def test_tables_that_cannot_be() -> None:
     answers = {"val_acc": toy(2).answers["val_acc"]}
     with pytest.raises(DataError, match="the table 'toy' has no rows"):
         Table("toy", NANO, (), answers)
-    with pytest.raises(DataError, match="the rows 0 and 2 of the table 'toy' are the same; keep one of them"):
+    with pytest.raises(
+        DataError, match="the rows 0 and 2 of the table 'toy' are the same; keep one of them"
+    ):
         Table("toy", NANO, ((1, 2, 3), (1, 2, 4), (1, 2, 3)), answers)
-    with pytest.raises(DataError, match=r"row 1 of the table 'toy' cannot be read: position 0 .* but is 9"):
+    with pytest.raises(
+        DataError, match=r"row 1 of the table 'toy' cannot be read: position 0 .* but is 9"
+    ):
         Table("toy", NANO, ((1, 2, 3), (9, 2, 4)), answers)
-    with pytest.raises(ConfigError, match="objective is 'vall_acc', but the table 'toy' has val_acc"):
+    with pytest.raises(
+        ConfigError, match="objective is 'vall_acc', but the table 'toy' has val_acc"
+    ):
         TableEvaluator(toy(), "vall_acc")
 
 
@@ -160,7 +170,10 @@ def test_a_study_on_a_table_is_the_same_with_any_number_of_workers(tmp_path: Pat
         space, evaluator = TableSpace(table), TableEvaluator(table, seed=5, slots=slots)
         with RunStore.begin(tmp_path / f"{slots}.db", {"search": {}}) as store:
             strategy = AgingEvolution(space, population_size=8, lag=4)
-            assert Study(space, strategy, evaluator, store, Budget(4), seed=5).run(80).why is Why.EVALUATIONS
+            assert (
+                Study(space, strategy, evaluator, store, Budget(4), seed=5).run(80).why
+                is Why.EVALUATIONS
+            )
         clocks.append(evaluator.clock)
     assert by_number(tmp_path / "1.db") == by_number(tmp_path / "4.db")
     assert clocks[0] / 4 <= clocks[1] < clocks[0] / 2
@@ -190,22 +203,33 @@ def test_budgets_and_stop_rules_cut_the_curve() -> None:
         assert [epoch.accuracy for epoch in evaluation.curve] == accuracies[:length].tolist()
         assert evaluation.accuracy == accuracies[length - 1]
         assert evaluation.seconds == pytest.approx(told.seconds[0] * length / 4)
-    below, above = (Budget(4, stop_epoch=2, stop_below=accuracies[1] + shift) for shift in (0.001, -0.001))
+    below, above = (
+        Budget(4, stop_epoch=2, stop_below=accuracies[1] + shift) for shift in (0.001, -0.001)
+    )
     pruned = answer(evaluator, candidate(0, genome, below))
     assert (pruned.state, pruned.accuracy, len(pruned.curve)) == (State.PRUNED, accuracies[1], 2)
     assert f"accuracy {accuracies[1]:.3f} is below" in (pruned.reason or "")
     assert answer(evaluator, candidate(0, genome, above)).state is State.COMPLETE
     whole = answer(TableEvaluator(toy(5, curves=False)), candidate(0, genome, Budget(1)))
-    assert (whole.accuracy, whole.seconds, whole.curve) == (told.accuracy[0, 0], told.seconds[0], ())
+    assert (whole.accuracy, whole.seconds, whole.curve) == (
+        told.accuracy[0, 0],
+        told.seconds[0],
+        (),
+    )
 
 
 def test_one_of_several_trials_by_seed_and_number() -> None:
     accuracy = np.array([[0.1, np.nan, 0.3], [0.4, 0.5, 0.6]])
-    table = Table("toy", NANO, ((0, 0, 0), (1, 1, 1)), {"val_acc": Answers(accuracy, np.ones(2), 4)})
+    table = Table(
+        "toy", NANO, ((0, 0, 0), (1, 1, 1)), {"val_acc": Answers(accuracy, np.ones(2), 4)}
+    )
 
     def drawn(seed: int, row: int) -> list[float | None]:
         evaluator = TableEvaluator(table, seed=seed)
-        return [answer(evaluator, candidate(number, table.genomes[row])).accuracy for number in range(40)]
+        return [
+            answer(evaluator, candidate(number, table.genomes[row])).accuracy
+            for number in range(40)
+        ]
 
     assert drawn(0, 0) == drawn(0, 0) != drawn(1, 0)
     assert set(drawn(0, 0)) == {0.1, 0.3}
@@ -216,7 +240,11 @@ def test_one_of_several_trials_by_seed_and_number() -> None:
 def test_what_a_table_cannot_answer_is_a_failure() -> None:
     evaluator = TableEvaluator(Table("toy", NANO, ((0, 0, 0),), toy(1).answers))
     outside = answer(evaluator, candidate(3, (1, 1, 1)))
-    assert (outside.number, outside.state, outside.reason) == (3, State.FAILED, "the table has no such network")
+    assert (outside.number, outside.state, outside.reason) == (
+        3,
+        State.FAILED,
+        "the table has no such network",
+    )
 
 
 # --- our own files --------------------------------------------------------------------------------
@@ -245,7 +273,10 @@ def arrays() -> dict[str, Any]:
 
 
 def saved(path: Path, **changes: Any) -> Path:
-    np.savez(path, **{name: value for name, value in {**arrays(), **changes}.items() if value is not None})
+    np.savez(
+        path,
+        **{name: value for name, value in {**arrays(), **changes}.items() if value is not None},
+    )
     return path
 
 
@@ -256,7 +287,9 @@ def test_our_own_table(tmp_path: Path) -> None:
     assert table.columns["test_acc"] == pytest.approx(there["test_acc"].mean(axis=1))
     mean = answer(TableEvaluator(table), candidate(0, (0, SKIP, ZERO)))
     assert mean.accuracy == pytest.approx(there["val_acc"][1, :, -1].mean())
-    assert [epoch.train_loss for epoch in mean.curve] == pytest.approx(there["train_loss"][1].mean(axis=0))
+    assert [epoch.train_loss for epoch in mean.curve] == pytest.approx(
+        there["train_loss"][1].mean(axis=0)
+    )
     assert mean.seconds == pytest.approx(there["train_seconds"][1].mean())
     single = answer(TableEvaluator(table, "val_acc_trial"), candidate(0, (0, 1, 2)))
     assert single.accuracy in there["val_acc"][0, :, -1]
@@ -268,15 +301,36 @@ def test_our_own_table(tmp_path: Path) -> None:
     [
         ({"val_acc": None}, "is no table of make_table.py .*'val_acc"),
         ({"about": np.array("{")}, "is no table of make_table.py"),
-        ({"about": np.array(json.dumps({**ABOUT, "format": "x"}))}, "its format is 'x' of the space 'nano'"),
-        ({"about": np.array(json.dumps({**ABOUT, "classes": 1}))}, "classes must be a whole number of 2 or more"),
+        (
+            {"about": np.array(json.dumps({**ABOUT, "format": "x"}))},
+            "its format is 'x' of the space 'nano'",
+        ),
+        (
+            {"about": np.array(json.dumps({**ABOUT, "classes": 1}))},
+            "classes must be a whole number of 2 or more",
+        ),
         ({"params": np.ones(2)}, "the array 'params' has the shape \\(2,\\); make the table again"),
-        ({"test_acc": np.ones((3, 3))}, "'test_acc' must be of the shape \\(3, 2\\), but is \\(3, 3\\)"),
-        ({"val_acc": np.full((3, 2, 4), 1.5)}, "row 0 of 'val_acc' must lie in \\[0, 1\\], but is 1.5"),
-        ({"val_acc": np.full((3, 2, 4), np.nan)}, "row 0 of 'val_acc' must lie in \\[0, 1\\], but is nan"),
+        (
+            {"test_acc": np.ones((3, 3))},
+            "'test_acc' must be of the shape \\(3, 2\\), but is \\(3, 3\\)",
+        ),
+        (
+            {"val_acc": np.full((3, 2, 4), 1.5)},
+            "row 0 of 'val_acc' must lie in \\[0, 1\\], but is 1.5",
+        ),
+        (
+            {"val_acc": np.full((3, 2, 4), np.nan)},
+            "row 0 of 'val_acc' must lie in \\[0, 1\\], but is nan",
+        ),
         ({"train_seconds": -np.ones((3, 2))}, "row 0 of 'train_seconds' must lie in"),
-        ({"genomes": np.array([[0, 1, 2]] * 3)}, "the rows 0 and 1 of the table 'ours' are the same"),
-        ({"genomes": np.array([[0, 1, 8], [0, 1, 2], [0, 1, 3]])}, "row 0 of the table 'ours' cannot be read"),
+        (
+            {"genomes": np.array([[0, 1, 2]] * 3)},
+            "the rows 0 and 1 of the table 'ours' are the same",
+        ),
+        (
+            {"genomes": np.array([[0, 1, 8], [0, 1, 2], [0, 1, 3]])},
+            "row 0 of the table 'ours' cannot be read",
+        ),
     ],
 )
 def test_damaged_tables(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -285,7 +339,9 @@ def test_damaged_tables(tmp_path: Path, changes: dict[str, Any], message: str) -
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no table '.*none.npz'; give an .npz of make_table.py, or"):
+    with pytest.raises(
+        DataError, match=r"there is no table '.*none.npz'; give an .npz of make_table.py, or"
+    ):
         read_table(tmp_path / "none.npz")
     (tmp_path / "text.csv").write_text("arch,accuracy\n")
     with pytest.raises(DataError, match=r"text.csv' is no table; give"):
@@ -359,16 +415,37 @@ def test_any_subset_of_the_columns_will_do(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"arch": None}, "has no column 'arch'"),
-        ({"arch": ["|nor_conv_3x3~0|"] * 3}, r"the column 'arch' cannot be read: a cell must read .*3x3~0\|'"),
+        (
+            {"arch": ["|nor_conv_3x3~0|"] * 3},
+            r"the column 'arch' cannot be read: a cell must read .*3x3~0\|'",
+        ),
         ({"arch": [columns()["arch"][0]] * 3}, "the rows 0 and 1 of the table 'c' are the same"),
-        ({"val_acc_200_ep": [1.0] * 3}, "unknown column 'val_acc_200_ep'; did you mean 'val_acc_200ep'?"),
+        (
+            {"val_acc_200_ep": [1.0] * 3},
+            "unknown column 'val_acc_200_ep'; did you mean 'val_acc_200ep'?",
+        ),
         ({"zzz": [1.0] * 3}, "unknown column 'zzz'; known are arch, val_acc_12ep"),
-        ({"val_acc_12ep": [60.0, 101.0, 3.0]}, r"row 1 of 'val_acc_12ep' must lie in \[0, 100\], but is 101"),
-        ({"val_acc_12ep": [60.0, None, 3.0]}, r"row 1 of 'val_acc_12ep' must lie in \[0, 100\], but is nan"),
-        ({"val_acc_12ep": [0.6, 0.5, 0.4]}, "'val_acc_12ep' must be in percent, but nothing in it is above 1"),
-        ({"val_acc_200ep_trial0": [90.0, None, 80.0]}, "row 1 has none of val_acc_200ep_trial0, .*; leave the row out"),
+        (
+            {"val_acc_12ep": [60.0, 101.0, 3.0]},
+            r"row 1 of 'val_acc_12ep' must lie in \[0, 100\], but is 101",
+        ),
+        (
+            {"val_acc_12ep": [60.0, None, 3.0]},
+            r"row 1 of 'val_acc_12ep' must lie in \[0, 100\], but is nan",
+        ),
+        (
+            {"val_acc_12ep": [0.6, 0.5, 0.4]},
+            "'val_acc_12ep' must be in percent, but nothing in it is above 1",
+        ),
+        (
+            {"val_acc_200ep_trial0": [90.0, None, 80.0]},
+            "row 1 has none of val_acc_200ep_trial0, .*; leave the row out",
+        ),
         ({"params": ["a", "b", "c"]}, "the column 'params' must hold numbers"),
-        (dict.fromkeys(set(columns()) - {"arch", "params"}), "has no validation accuracies; add val_acc_12ep"),
+        (
+            dict.fromkeys(set(columns()) - {"arch", "params"}),
+            "has no validation accuracies; add val_acc_12ep",
+        ),
         ({name: value[:0] for name, value in columns().items()}, "the table 'c' has no rows"),
     ],
 )
@@ -380,5 +457,7 @@ def test_parquet_that_cannot_be_used(tmp_path: Path, changes: dict[str, Any], me
 def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parquet(tmp_path / "c.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"is parquet, which needs pyarrow: pip install 'nanonas\[parquet\]'"):
+    with pytest.raises(
+        DataError, match=r"is parquet, which needs pyarrow: pip install 'nanonas\[parquet\]'"
+    ):
         read_table(path)

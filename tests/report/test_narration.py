@@ -241,9 +241,7 @@ def test_the_way_to_the_best_ends_a_search() -> None:
 
 
 def narrator(known: Sequence[Entry] = ()) -> Narrator:
-    return Narrator(
-        record(list(known)), lambda number: number // 10, lambda generation: 10 * (generation + 1)
-    )
+    return Narrator(record(list(known)), lambda generation: 10 * (generation + 1))
 
 
 def test_a_generation_is_told_once_all_of_it_is_there() -> None:

@@ -223,8 +223,7 @@ def test_everything_happens_in_so_small_a_run(whole: Callable[[str], Path], stra
     twins = [
         candidate
         for candidate, _ in told
-        if not candidate.proposal.inherits
-        and candidate.proposal.resumes is None
+        if not candidate.proposal.inherits and candidate.proposal.resumes is None
         if len(candidate.proposal.parents) == 1
     ]
     assert twins

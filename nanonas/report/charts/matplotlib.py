@@ -129,25 +129,21 @@ def _points(panel: Axes, points: Points) -> None:
 
 
 def _coloured(panel: Axes, points: Points) -> None:
-    """Dots by their values, with a scale; those without a value are grey."""
+    """Dots by their values, with a scale; those without a value are grey, and a star stands out."""
     assert points.values is not None
     low, high = points.limits
     symbols = np.array(points.symbols or ["circle"] * len(points.x))
     known = np.isfinite(points.values)
-    for symbol in dict.fromkeys(symbols):
-        of_symbol = symbols == symbol
-        unknown = of_symbol & ~known
-        size = 14 if symbol == "star" else 3
-        panel.plot(
-            points.x[unknown], points.y[unknown], _MARKERS[symbol], color=GREY, markersize=size
-        )
-        shown = of_symbol & known
-        dots = panel.scatter(
-            points.x[shown], points.y[shown], c=points.values[shown], cmap="cividis", s=size**2,
-            marker=_MARKERS[symbol], zorder=4 if symbol == "star" else 3, vmin=low, vmax=high,
-        )  # fmt: skip
+    style: dict[str, Any] = {"cmap": "cividis", "vmin": low, "vmax": high, "s": 9, "zorder": 3}
+    for symbol, marker in _MARKERS.items():
+        shown, unknown = (symbols == symbol) & known, (symbols == symbol) & ~known
+        x, y = points.x[unknown], points.y[unknown]
+        panel.plot(x, y, marker, color=GREY, markersize=3)
+        x, y = points.x[shown], points.y[shown]
         if symbol == "star":
-            dots.set_facecolor(VERMILLION)
+            panel.plot(x, y, marker, color=VERMILLION, markersize=14, zorder=4)
+        elif shown.any():
+            panel.scatter(x, y, c=points.values[shown], marker=marker, **style)
     if known.any():
         scale = panel.figure.colorbar(_scale(low, high), ax=panel)
         scale.set_label(points.scale)

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nanonas.core import Floats
 from nanonas.text import in_unit
 
 MISSING = "–"
@@ -67,11 +64,6 @@ class Sheet:
         """Of each column, whether it holds numbers: they are set to the right."""
         return tuple(_numbers(self[name]) for name in self.names)
 
-    def floats(self, name: str) -> Floats:
-        """The values of a column of numbers, shape (rows,); NaN for None."""
-        values = [np.nan if value is None else value for value in self[name]]
-        return np.array(values, dtype=np.float64)
-
     def said(self) -> list[list[str]]:
         """The rows in words."""
         return [
@@ -81,11 +73,6 @@ class Sheet:
             ]
             for row in self.rows
         ]
-
-    def where(self, name: str, value: object) -> Sheet:
-        """The rows that have a value in a column."""
-        kept = [row for row, other in zip(self.rows, self[name], strict=True) if other == value]
-        return Sheet(self.columns, kept)
 
 
 def _numbers(values: Sequence[Any]) -> bool:

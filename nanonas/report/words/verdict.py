@@ -32,58 +32,79 @@ class Argument:
 # --- what was found -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Figures:
+    """The figures of a run in words; "" for what there is none of.
+
+    Attributes:
+        accuracy: of the winner on the validation images; from scratch, if it is a finalist.
+        tested: the accuracy of its final training on the test images.
+    """
+
+    seconds: str
+    params: str = ""
+    macs: str = ""
+    accuracy: str = ""
+    tested: str = ""
+
+
+def _figures(record: Record) -> _Figures:
+    winner, seconds = record.winner, duration(record.seconds)
+    tested = "" if record.final is None else percent(record.final["test_accuracy"])
+    if winner is None:
+        return _Figures(seconds, tested=tested)
+    params, macs = count(winner.metrics["params"]), count(winner.metrics["macs"])
+    accuracy = record.finalists.get(winner.number, winner.accuracy)
+    judged = "" if accuracy is None else percent(accuracy)
+    return _Figures(seconds, params, macs, judged, tested)
+
+
 def cards(findings: Findings) -> list[tuple[str, str]]:
     """The few figures that every reader asks for: a name and the figure."""
     record = findings.record
-    winner, final = record.winner, record.final
-    shown = []
-    if final is not None:
-        shown.append(("test accuracy", percent(final["test_accuracy"])))
-    if winner is not None:
-        if winner.number in record.finalists:
-            accuracy = percent(record.finalists[winner.number])
-            shown.append(("validation, from scratch", accuracy))
-        elif winner.accuracy is not None:
-            shown.append(("validation accuracy", percent(winner.accuracy)))
-        shown.append(("parameters", count(winner.metrics["params"])))
-        shown.append(("MACs an image", count(winner.metrics["macs"])))
-    shown.append(("networks trained", f"{len(record.trained):,}"))
-    shown.append(("time of the search", duration(record.seconds)))
-    return shown
+    winner, figures = record.winner, _figures(record)
+    scratch = winner is not None and winner.number in record.finalists
+    shown = {
+        "test accuracy": figures.tested,
+        "validation, from scratch" if scratch else "validation accuracy": figures.accuracy,
+        "parameters": figures.params,
+        "MACs an image": figures.macs,
+        "networks trained": f"{len(record.trained):,}",
+        "time of the search": figures.seconds,
+    }
+    return [(name, figure) for name, figure in shown.items() if figure]
 
 
 def headline(findings: Findings) -> list[str]:
     """What was searched and what came of it, in a few sentences."""
     record = findings.record
-    searched, winner, final = _searched(record), record.winner, record.final
+    winner, final, figures = record.winner, record.final, _figures(record)
+    searched = _searched(record, figures)
     if winner is None:
         return [searched, "No network was judged yet, so there is nothing to choose from."]
-    params, macs = count(winner.metrics["params"]), count(winner.metrics["macs"])
-    size = f"{params} parameters and {macs} multiply-accumulates an image"
+    size = f"{figures.params} parameters and {figures.macs} multiply-accumulates an image"
     if final is None:
-        accuracy = record.finalists.get(winner.number, winner.accuracy)
         judged = "is"
-        if accuracy is not None:
-            judged = f"was right on {percent(accuracy)} of the validation images and is"
+        if figures.accuracy:
+            judged = f"was right on {figures.accuracy} of the validation images and is"
         return [
             searched,
             f"The best of them, #{winner.number}, has {size}. It {judged} not trained for good "
             "yet: `nanonas train` does that, and tests it.",
         ]
-    low, high = wilson(float(final["test_accuracy"]), int(final["test_images"]))
+    low, high = map(percent, wilson(float(final["test_accuracy"]), int(final["test_images"])))
     hardware = final.get("hardware", "its machine")
     return [
         searched,
         f"The winner, #{winner.number}, has {size}, and takes "
         f"{milliseconds(final['latency_ms'])} an image on {hardware}.",
-        f"Trained for good ({int(final['epochs'])} epochs), it is right on "
-        f"{percent(final['test_accuracy'])} of {int(final['test_images']):,} test images that "
-        f"nothing was chosen by; with so many images, that is {percent(low)} to {percent(high)} "
-        "with 95 % confidence.",
+        f"Trained for good ({int(final['epochs'])} epochs), it is right on {figures.tested} of "
+        f"{int(final['test_images']):,} test images that nothing was chosen by; with so many "
+        f"images, that is {low} to {high} with 95 % confidence.",
     ]
 
 
-def _searched(record: Record) -> str:
+def _searched(record: Record, figures: _Figures) -> str:
     strategy = _strategy(record.search)
     budgets = [entry.proposal.budget for entry in record.trained]
     lengths = sorted({budget.epochs for budget in budgets if budget is not None})
@@ -91,7 +112,7 @@ def _searched(record: Record) -> str:
     if lengths:
         first, last = lengths[0], lengths[-1]
         epochs = f"{first}" if first == last else f"{first} to {last}"
-    took = f" in {duration(record.seconds)}" if record.seconds else ""
+    took = f" in {figures.seconds}" if record.seconds else ""
     shape = "×".join(map(str, record.space.input_shape))
     return (
         f"{strategy[:1].upper() + strategy[1:]} tried {len(record.trained):,} networks of the "
@@ -209,11 +230,11 @@ def _compared(record: Record) -> Iterator[Argument]:
         accuracies = [float(row["test_accuracy"]) for row in drawn]
         best = drawn[accuracies.index(max(accuracies))]
         sign, gap = _against(winner, best)
-        over = points(float(winner["test_accuracy"]) - statistics.mean(accuracies))
+        over = _gap(winner, statistics.mean(accuracies))
         yield Argument(
             sign,
-            f"Against {len(drawn)} random networks of the same space, trained alike: {over} "
-            f"points over their mean, {gap} over the best of them.",
+            f"Against {len(drawn)} random networks of the same space, trained alike: {over} over "
+            f"their mean, {gap} over the best of them.",
         )
     for name, other in rows.items():
         if not name.startswith("random"):
@@ -233,8 +254,8 @@ def _against(winner: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Sign,
     """Whether a network's mean test accuracy is above another's by more than their trainings differ
     anyway; and by how much.
     """
-    gap = float(winner["test_accuracy"]) - float(other["test_accuracy"])
-    words = f"{points(gap)} points"
+    accuracy = float(other["test_accuracy"])
+    gap, words = float(winner["test_accuracy"]) - accuracy, _gap(winner, accuracy)
     errors = _error(winner), _error(other)
     if errors[0] is None or errors[1] is None:
         return "open", f"{words}, of one training each"
@@ -242,6 +263,10 @@ def _against(winner: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Sign,
     if abs(gap) <= noise:
         return "open", f"{words}, no more than trainings differ by (± {100 * noise:.2f})"
     return "for" if gap > 0 else "against", words
+
+
+def _gap(winner: Mapping[str, Any], accuracy: float) -> str:
+    return f"{points(float(winner['test_accuracy']) - accuracy)} points"
 
 
 def _error(row: Mapping[str, Any]) -> float | None:
