@@ -102,7 +102,7 @@ def measure(candidates: int) -> dict[str, Any]:
         folder = RunFolder(Path(path))
         pretend(folder, candidates)
         (record, reading) = timed(lambda: report.read_record(folder))
-        (page, rendering) = timed(lambda: render(record))
+        (page, rendering) = timed(lambda: render(Findings(record)))
         (pictures, drawing) = timed(lambda: draw(record, folder.path / "figures"))
         return {
             "candidates": candidates,

@@ -77,9 +77,10 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
     Raises:
         RunError: as `read_record`, or a file cannot be written.
     """
+    from nanonas.analysis.findings import Findings
     from nanonas.report.page import render
 
-    record, out = read_record(folder), out or folder.path
+    findings, out = Findings(read_record(folder)), out or folder.path
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,14 +89,13 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
         ) from None
     config = folder.config.read_text(encoding="utf-8") if folder.config.exists() else ""
     page = out / "report.html"
-    write_text(page, render(record, config))
+    write_text(page, render(findings, config))
     drawn: tuple[Path, ...] = ()
     if pictures and importlib.util.find_spec("matplotlib") is not None:
-        from nanonas.analysis.findings import Findings
         from nanonas.report.charts.figures import all_charts
         from nanonas.report.charts.matplotlib import draw_all
 
-        drawn = tuple(draw_all(all_charts(Findings(record)).values(), out / "figures"))
+        drawn = tuple(draw_all(all_charts(findings).values(), out / "figures"))
     return Written(page, drawn)
 
 

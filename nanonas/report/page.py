@@ -80,13 +80,13 @@ class _Source:
         return [thinned(chart, _DOTS) if self.live else chart for chart in charts]
 
 
-def render(record: Record, config: str = "") -> str:
+def render(findings: Findings, config: str = "") -> str:
     """The report: one HTML file that loads nothing from anywhere.
 
     Args:
-        config: the run's config.yaml, to be shown.
+        config: the text of the run's config.yaml, to be shown.
     """
-    findings = Findings(record)
+    record = findings.record
     parts = {key: draw(key, findings, config) for key in PARTS}
     children = children_of(findings)
     panels = [

@@ -92,7 +92,7 @@ def whole(**more: Any) -> str:
         seconds=180.0,
         command="nanonas search --data digits",
     )
-    return page.render(replace(run, name=f"run {EVIL}"), f"search:\n  data: {EVIL}\n")
+    return page.render(Findings(replace(run, name=f"run {EVIL}")), f"search:\n  data: {EVIL}\n")
 
 
 @cache
@@ -195,7 +195,7 @@ def unpacked(text: str) -> list[str]:
 
 def test_a_click_shows_what_the_drawing_would() -> None:
     run = record(entries(40))
-    text = page.render(run)
+    text = page.render(Findings(run))
     findings, shown = Findings(run), unpacked(text)
     assert len(shown) == 40
     for number, html in enumerate(shown):
@@ -215,7 +215,7 @@ def test_a_click_shows_what_the_drawing_would() -> None:
 
 def test_the_winner_is_there_without_a_click_or_a_script() -> None:
     run = record(entries(40))
-    text = page.render(run)
+    text = page.render(Findings(run))
     assert run.winner is not None
     assert unpacked(text)[run.winner.number] in text
 
@@ -250,7 +250,7 @@ def test_what_a_candidate_holds_is_text() -> None:
     bad = replace(entry, evaluation=replace(entry.evaluation, reason=EVIL))
     run = replace(run, entries=(*run.entries[:number], bad, *run.entries[number + 1 :]))
     shown = page.candidate(Findings(run), number)
-    assert shown == unpacked(page.render(run))[number]
+    assert shown == unpacked(page.render(Findings(run)))[number]
     assert EVIL in Reader(shown).text
     assert not Reader(shown).tags("script")
     assert not Reader(shown).tags("img")
@@ -264,16 +264,16 @@ def test_it_is_small() -> None:
 
 
 def test_where_nobody_was_bred_there_is_no_tree() -> None:
-    found = Reader(page.render(record(entries(10))))
+    found = Reader(page.render(Findings(record(entries(10)))))
     assert "none was bred from another" in found.text
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 12])
 def test_a_run_that_has_hardly_begun(number: int) -> None:
-    found = Reader(page.render(record(entries(number))))
+    found = Reader(page.render(Findings(record(entries(number)))))
     assert "candidates" in found.text
 
 
 def test_nobody_is_evaluated_yet() -> None:
     run: Record = record([replace(one, evaluation=None) for one in entries(4)])
-    assert "No network was judged yet" in Reader(page.render(run)).text
+    assert "No network was judged yet" in Reader(page.render(Findings(run))).text

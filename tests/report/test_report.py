@@ -15,6 +15,7 @@ import pytest
 from toys.report import entries, toy_run
 
 from nanonas import cli
+from nanonas.analysis.findings import Findings
 from nanonas.commands import report
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
@@ -166,7 +167,7 @@ def test_show_draws_the_search_and_the_network(capsys: pytest.CaptureFixture[str
 
 def test_the_example_has_all_there_is_to_show() -> None:
     record = reading.read_record(find(EXAMPLE))
-    text = page.render(record)
+    text = page.render(Findings(record))
     keys = json.loads(text.split('id="plots">')[1].split("</script>")[0])
     assert {"trust", "inheritance", "credit", "tree"} <= set(keys)
     assert "trained alike" in text

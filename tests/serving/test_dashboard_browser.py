@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from toys.serving import Run, begun, serving
 
+from nanonas.analysis.findings import Findings
 from nanonas.report import page as report
 from nanonas.runs.reading import read_record
 from nanonas.serving.server import make_server
@@ -62,7 +63,7 @@ def url(run: Run) -> Iterator[str]:
 def file(run: Run, tmp_path: Path) -> str:
     """The address of the run's report."""
     path = tmp_path / "report.html"
-    path.write_text(report.render(read_record(run.folder)), encoding="utf-8")
+    path.write_text(report.render(Findings(read_record(run.folder))), encoding="utf-8")
     return path.as_uri()
 
 
