@@ -297,8 +297,9 @@ class _Figure:
     def __init__(self, chart: Chart, most: int | None) -> None:
         self.key, self.title, self.words = chart.key, chart.title, chart.words
         self.what, self.height, self.rows = chart.what, chart.height, len(chart.sheet)
-        cut = most is not None and self.rows > most
-        self.sheet = replace(chart.sheet, rows=chart.sheet.rows[-most:]) if cut else chart.sheet
+        self.sheet = chart.sheet
+        if most is not None and self.rows > most:
+            self.sheet = replace(chart.sheet, rows=chart.sheet.rows[-most:])
 
 
 def _filled(sheet: Sheet) -> Sheet:
