@@ -37,7 +37,7 @@ from nanonas.bench.files import read_table
 from nanonas.bench.table import Table
 from nanonas.config.parts import PREDICTORS, make_space, make_strategy
 from nanonas.config.schema import SearchConfig
-from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, rng_for
+from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Told, rng_for
 from nanonas.predictors.lstm import padded
 
 RESULT = Path(__file__).parent / "results" / "nasbench201.json"
@@ -243,7 +243,7 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
                 )
                 candidate = Candidate(number, proposal, network.key)
                 start = time.process_time()
-                strategy.tell(candidate, evaluation)
+                strategy.tell(Told(candidate, evaluation))
                 spent.append(asking + time.process_time() - start)
             first, *steady = (1000 * seconds for seconds in spent[history:])
             found[f"{name}, {history}"] = {

@@ -90,9 +90,9 @@ class Candidate:
     number: int  # 0-based, dense, unique in the run
     proposal: Proposal  # with its budget filled in
     key: str  # `Network.key`: the same key, the same network
-    asked_after: int = (
-        0  # how many evaluations the strategy had heard of; 0 for what it was not asked for
-    )
+    # how many evaluations the strategy had been told; 0 where it was not asked
+    asked_after: int = 0
+    generation: int = 0  # 0-based, as the strategy counted when the candidate was asked
 
     @property
     def identity(self) -> tuple[str, Budget | None, bool]:
@@ -131,17 +131,38 @@ class Evaluation:
         """Validation accuracy in [0, 1]; None where none was measured."""
         return self.metrics.get("accuracy")
 
+
+@dataclass(frozen=True)
+class Told:
+    """A candidate and what became of it: what a strategy is told."""
+
+    candidate: Candidate
+    evaluation: Evaluation
+    # how many evaluations the strategy knew when it proposed the candidate; 0 where it did not
+    # propose it, so that it is no answer to what it knew
+    informed_by: int = 0
+
+    @property
+    def number(self) -> int:
+        """The candidate's number."""
+        return self.candidate.number
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing was measured that counts: it failed, or broke a measured limit."""
+        return self.evaluation.state in (State.FAILED, State.INFEASIBLE)
+
     @property
     def judged(self) -> bool:
-        """Whether it can be ranked by its accuracy: there is a finite one, and training has not
-        failed.
-        """
-        usable = self.state in (State.COMPLETE, State.PRUNED, State.CUT)
-        return usable and self.accuracy is not None and bool(np.isfinite(self.accuracy))
+        """Whether it can be ranked by its accuracy: there is a finite one, and it is not lost."""
+        accuracy = self.evaluation.accuracy
+        return not self.lost and accuracy is not None and bool(np.isfinite(accuracy))
 
-
-Told = tuple[Candidate, Evaluation]
-"""What a strategy hears of: a candidate and what became of it."""
+    @property
+    def comparable(self) -> bool:
+        """Whether its accuracy can be compared with the others': judged, on images as they are."""
+        budget = self.candidate.proposal.budget
+        return self.judged and (budget is None or budget.image_size is None)
 
 
 @dataclass(frozen=True)
@@ -207,8 +228,8 @@ class Strategy(Protocol):
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         """What to try as `number`. `pending` was asked and is not told yet, in number order."""
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        """Hears the next evaluation, in number order."""
+    def tell(self, told: Told) -> None:
+        """Takes in the next evaluation, in number order."""
 
 
 Pulse = Callable[[], bool]

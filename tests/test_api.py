@@ -46,7 +46,7 @@ def test_a_search_returns_the_best_module_with_the_weights_of_its_evaluation(
     run = find(out)
     config = read_yaml(run.config).search
     with RunStore.read(run.store) as store:
-        best = ranking(store.evaluations())[0]
+        best = ranking(store.told())[0].evaluation
         assert len(store.evaluations()) == 2
         candidate = store.candidates()[best.number]
     assert not model.training

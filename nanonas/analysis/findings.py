@@ -20,7 +20,7 @@ import numpy as np
 
 from nanonas.analysis.lineage import Step, Tree, step, tree
 from nanonas.analysis.record import Entry, Record, decoded
-from nanonas.core import Evaluation, Floats, Genome, Objective, State, Told
+from nanonas.core import Floats, Genome, Objective, State, Told
 from nanonas.maths.intervals import Labels, association, winsorised
 from nanonas.maths.ranks import Correlation, kendall
 from nanonas.networks.decisions import NUMBERS, WORDS, Value, decisions
@@ -302,31 +302,27 @@ def twins(told: Sequence[Told]) -> list[tuple[Told, Told]]:
     A twin has the network of its only parent again, without inherited weights; both were trained to
     the end.
     """
-    heirs = {
-        candidate.number: (candidate, evaluation)
-        for candidate, evaluation in told
-        if candidate.proposal.inherits and _measured(evaluation)
-    }
+    complete = [one for one in told if one.evaluation.state is State.COMPLETE]
+    measured = [one for one in complete if one.evaluation.accuracy is not None]
+    heirs = {one.number: one for one in measured if one.candidate.proposal.inherits}
     pairs: list[tuple[Told, Told]] = []
-    for candidate, evaluation in told:
-        proposal = candidate.proposal
+    for one in measured:
+        proposal = one.candidate.proposal
         if not proposal.from_scratch or len(proposal.parents) != 1:
             continue
         heir = heirs.get(proposal.parents[0])
-        if heir is not None and heir[0].key == candidate.key and _measured(evaluation):
-            pairs.append((heir, (candidate, evaluation)))
+        if heir is not None and heir.candidate.key == one.candidate.key:
+            pairs.append((heir, one))
     return pairs
-
-
-def _measured(evaluation: Evaluation) -> bool:
-    return evaluation.state is State.COMPLETE and evaluation.accuracy is not None
 
 
 def head_start(pairs: Sequence[tuple[Told, Told]]) -> HeadStart | None:
     """What inheriting did to accuracies and to their order, by `twins`; None for fewer than 3."""
     if len(pairs) < MEASURED:
         return None
-    accuracies = [(heir.accuracy or 0.0, twin.accuracy or 0.0) for (_, heir), (_, twin) in pairs]
+    accuracies = [
+        (heir.evaluation.accuracy or 0.0, twin.evaluation.accuracy or 0.0) for heir, twin in pairs
+    ]
     children, scratch = np.array(accuracies).T
     gain = children - scratch
     error = float(gain.std(ddof=1) / len(gain) ** 0.5)

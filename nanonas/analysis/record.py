@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
 from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, Told
-from nanonas.engine.controls import TAKEN
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import PAUSE, RESUME
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import (
+    FINALIST,
+    IMAGES,
+    MACHINE,
+    REQUEST_TAKEN,
+    SESSION,
+    STARTED,
+    Event,
+)
 from nanonas.engine.storage.store import RunStore
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
-
-FINALISTS = "finalists"  # events: what one of the best came to from scratch: number and accuracy
 
 
 @dataclass(frozen=True)
@@ -25,26 +30,33 @@ class Entry:
 
     Attributes:
         evaluation: None while it is running, or where it was lost.
-        generation: 0-based.
         elapsed: seconds of searching until its evaluation arrived, pauses left out.
         accuracy: on the validation images, in [0, 1]; None where it cannot be compared with those
             of the others.
+        told: the candidate with its evaluation, where it has one.
     """
 
     candidate: Candidate
     evaluation: Evaluation | None
-    generation: int
     elapsed: float | None = None
     accuracy: float | None = field(init=False, repr=False, compare=False, default=None)
+    told: Told | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        e = self.evaluation
-        if e is not None and e.judged and "image_size" not in e.metrics:
-            object.__setattr__(self, "accuracy", e.accuracy)
+        if self.evaluation is not None:
+            told = Told(self.candidate, self.evaluation, self.candidate.asked_after)
+            object.__setattr__(self, "told", told)
+            if told.comparable:
+                object.__setattr__(self, "accuracy", self.evaluation.accuracy)
 
     @property
     def number(self) -> int:
         return self.candidate.number
+
+    @property
+    def generation(self) -> int:
+        """0-based."""
+        return self.candidate.generation
 
     @property
     def proposal(self) -> Proposal:
@@ -82,7 +94,7 @@ class Record:
         command: the command line that repeats the run.
         final: result.json of the winner's training.
         comparison: rows of compare/table.json.
-        told: candidates with their evaluations, as audits read them.
+        told: the candidates with an evaluation, as audits read them.
         trained: the entries that have an evaluation.
         ranked: those with an accuracy, the best first, as `engine.ranking.ranking` has them.
         distinct: as `ranked`, each network once.
@@ -112,8 +124,8 @@ class Record:
     winner: Entry | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        arrived = [(e, e.evaluation) for e in self.entries if e.evaluation is not None]
-        ranked = [self.entries[one.number] for one in ranking(e for _, e in arrived)]
+        told = [entry.told for entry in self.entries if entry.told is not None]
+        ranked = [self.entries[one.number] for one in ranking(told)]
         best: dict[str, Entry] = {}
         for entry in ranked:
             best.setdefault(entry.candidate.key, entry)
@@ -123,8 +135,8 @@ class Record:
         if finalists:
             winner = self.entries[min(finalists, key=lambda number: (-finalists[number], number))]
         derived = {
-            "told": [(entry.candidate, evaluation) for entry, evaluation in arrived],
-            "trained": [entry for entry, _ in arrived],
+            "told": told,
+            "trained": [self.entries[one.number] for one in told],
             "ranked": ranked,
             "distinct": list(best.values()),
             "finalists": finalists,
@@ -142,12 +154,12 @@ class Record:
     @property
     def images(self) -> Mapping[str, Any]:
         """What was noted of the images when the run was begun."""
-        return self._first("images")
+        return self._first(IMAGES)
 
     @property
     def machine(self) -> Mapping[str, Any]:
         """What was noted of the machine when the run was begun."""
-        return self._first("machine")
+        return self._first(MACHINE)
 
     def _first(self, kind: str) -> Mapping[str, Any]:
         return next((event.details for event in self.events if event.kind == kind), {})
@@ -177,17 +189,10 @@ def _remembered(space: Any, genome: Genome) -> Network:
     return network
 
 
-def read(
-    store: RunStore,
-    name: str,
-    space: Space,
-    generation: Callable[[int], int] = lambda number: 0,
-    **more: Any,
-) -> Record:
+def read(store: RunStore, name: str, space: Space, **more: Any) -> Record:
     """The record of a run's store.
 
     Args:
-        generation: of a candidate, by number, as its strategy says.
         more: the fields of `Record` that are not in a store.
 
     Raises:
@@ -200,7 +205,6 @@ def read(
         Entry(
             candidate,
             evaluations[latest[candidate.number]] if candidate.number in latest else None,
-            generation(candidate.number),
             elapsed[latest[candidate.number]] if candidate.number in latest else None,
         )
         for candidate in store.candidates()
@@ -222,7 +226,7 @@ def finalists_of(events: Iterable[Event]) -> dict[int, float]:
     """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by
     number.
     """
-    trained = [event.details for event in events if event.kind == FINALISTS]
+    trained = [event.details for event in events if event.kind == FINALIST]
     return {int(details["number"]): float(details["accuracy"]) for details in trained}
 
 
@@ -232,17 +236,17 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
 
     A session that was killed lasts until its last sign of life.
     """
-    marks = (*SESSION, FINALISTS, PAUSE, RESUME)
+    marks = (*SESSION, FINALIST, PAUSE, RESUME)
     moments = [(arrival, "", place) for place, arrival in enumerate(arrivals)]
     for event in events:
-        kind = event.details["what"] if event.kind == TAKEN else event.kind
+        kind = event.details["what"] if event.kind == REQUEST_TAKEN else event.kind
         if kind in marks:
             moments.append((event.time, kind, -1))
     moments.sort()
     elapsed = [0.0] * len(arrivals)
     total, last, searches, paused = 0.0, 0.0, False, False
     for moment, kind, place in moments:
-        if kind == "started":
+        if kind == STARTED:
             searches, paused = True, False
         elif searches:
             total += 0.0 if paused else moment - last

@@ -61,20 +61,28 @@ class Job:
             told = run_optuna(self.strategy, table, evaluator, self.seed, self.queries)
         else:
             space = TableSpace(table)
-            config = SearchConfig(strategy=self.strategy, population=self.population, lag=1, seed=self.seed)
+            config = SearchConfig(
+                strategy=self.strategy, population=self.population, lag=1, seed=self.seed
+            )
             strategy = make_strategy(config, space)
-            with tempfile.TemporaryDirectory() as folder, RunStore.begin(Path(folder) / "study.db", {}) as store:
-                study = Study(space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed)
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                RunStore.begin(Path(folder) / "study.db", {}) as store,
+            ):
+                study = Study(
+                    space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed
+                )
                 study.run(self.queries)
                 told = store.told()
-        asked = [table.find(candidate.proposal.genome) for candidate, _ in told]
-        accuracies = [-np.inf if evaluation.accuracy is None else evaluation.accuracy for _, evaluation in told]
+        asked = [table.find(one.candidate.proposal.genome) for one in told]
+        answers = [one.evaluation.accuracy for one in told]
+        accuracies = [-np.inf if accuracy is None else accuracy for accuracy in answers]
         return Trace(
             self.strategy,
             self.seed,
             np.array(asked, dtype=np.int64),
             np.array(accuracies, dtype=np.float64),
-            np.cumsum([evaluation.seconds for _, evaluation in told]),
+            np.cumsum([one.evaluation.seconds for one in told]),
             time.process_time() - start,
         )
 
@@ -151,11 +159,20 @@ class Bench:
             highlight=False,
             soft_wrap=True,
         )
-        jobs = [Job(name, seed, queries, self.population, objective) for name in names for seed in range(self.seeds)]
+        jobs = [
+            Job(name, seed, queries, self.population, objective)
+            for name in names
+            for seed in range(self.seeds)
+        ]
         start = time.time()
         traces = self._traces(table, jobs)
         scores = [Score.of(name, traces[name], table, answers.means, queries) for name in names]
-        scores.sort(key=lambda score: (score.queries_to_optimum["mean"], score.by_query["validation"].mean[-1]))
+        scores.sort(
+            key=lambda score: (
+                score.queries_to_optimum["mean"],
+                score.by_query["validation"].mean[-1],
+            )
+        )
         self._show(scores, queries)
         result = {
             "table": table.name,
@@ -175,7 +192,9 @@ class Bench:
     def _traces(self, table: Table, jobs: Sequence[Job]) -> dict[str, list[Trace]]:
         """The runs of each strategy, by seed; says when a strategy's last one is done."""
         traces: dict[str, list[Trace]] = {job.strategy: [] for job in jobs}
-        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        with Progress(
+            console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as progress:
             bar = progress.add_task("searching", total=len(jobs))
             for trace in _run(table, jobs, min(self.workers or cores(), len(jobs))):
                 progress.advance(bar)
@@ -183,11 +202,17 @@ class Bench:
                 done.append(trace)
                 if len(done) == self.seeds:
                     seconds = duration(sum(one.cpu_seconds for one in done))
-                    self.console.print(f"  {trace.strategy}: {self.seeds} runs in {seconds} of CPU", highlight=False)
+                    self.console.print(
+                        f"  {trace.strategy}: {self.seeds} runs in {seconds} of CPU",
+                        highlight=False,
+                    )
         return {name: sorted(done, key=lambda trace: trace.seed) for name, done in traces.items()}
 
     def _show(self, scores: Sequence[Score], queries: int) -> None:
-        grid = Grid(box=None, title=f"queries until the best network (never: {queries}); regret in percentage points")
+        grid = Grid(
+            box=None,
+            title=f"queries until the best network (never: {queries}); regret in percentage points",
+        )
         for name in ("strategy", "queries, 95 %", "median", "found", "valid.", "test, 95 %"):
             grid.add_column(name, no_wrap=True)
         for score in scores:
@@ -195,7 +220,9 @@ class Bench:
             found = self.seeds - to["censored"]
             grid.add_row(
                 score.strategy,
-                f"{to['mean']:.1f} [{to['low']:.0f}, {to['high']:.0f}]" if found else f"> {queries}",
+                f"{to['mean']:.1f} [{to['low']:.0f}, {to['high']:.0f}]"
+                if found
+                else f"> {queries}",
                 f"{to['median']:.0f}" if 2 * found > self.seeds else f"> {queries}",
                 f"{found}/{self.seeds}",
                 f"{100 * score.by_query['validation'].mean[-1]:.2f}",
@@ -206,7 +233,9 @@ class Bench:
     def _write(self, result: dict[str, Any], scores: Sequence[Score], title: str) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
         write_text(self.out / "bench.json", json.dumps(result, indent=1) + "\n")
-        self.console.print(str(self.out / "bench.json"), style="dim", highlight=False, soft_wrap=True)
+        self.console.print(
+            str(self.out / "bench.json"), style="dim", highlight=False, soft_wrap=True
+        )
         kind = "test" if "test" in scores[0].by_query else "validation"
         curves = {score.strategy: (score.by_query[kind], score.by_second[kind]) for score in scores}
         try:
@@ -214,7 +243,9 @@ class Bench:
         except ConfigError as error:
             self.console.print(escape(str(error)), highlight=False, soft_wrap=True)
         else:
-            self.console.print(str(self.out / "regret.png"), style="dim", highlight=False, soft_wrap=True)
+            self.console.print(
+                str(self.out / "regret.png"), style="dim", highlight=False, soft_wrap=True
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +262,9 @@ class Score:
     cpu_seconds: float
 
     @classmethod
-    def of(cls, name: str, traces: Sequence[Trace], table: Table, means: Floats, queries: int) -> Score:
+    def of(
+        cls, name: str, traces: Sequence[Trace], table: Table, means: Floats, queries: int
+    ) -> Score:
         """Counts and regrets against the best of the table's networks.
 
         Args:
@@ -242,13 +275,16 @@ class Score:
         rows = np.array(table.rows)
         optimum = rows[means[rows] >= means[rows].max()]
         needed = [trace.queries_to(optimum) for trace in traces]
-        counted = np.array([queries if count is None else count for count in needed], dtype=np.float64)
+        counted = np.array(
+            [queries if count is None else count for count in needed], dtype=np.float64
+        )
         mean, low, high = bootstrap(counted[:, None])
         truths = {"validation": means}
         if "test_acc" in table.columns:
             truths["test"] = table.columns["test_acc"]
         regrets = {
-            kind: [truth[rows].max() - truth[trace.chosen] for trace in traces] for kind, truth in truths.items()
+            kind: [truth[rows].max() - truth[trace.chosen] for trace in traces]
+            for kind, truth in truths.items()
         }
         return cls(
             name,
@@ -261,7 +297,10 @@ class Score:
                 "runs": needed,
             },
             {kind: by_query(lines, queries) for kind, lines in regrets.items()},
-            {kind: by_second(lines, [trace.elapsed for trace in traces]) for kind, lines in regrets.items()},
+            {
+                kind: by_second(lines, [trace.elapsed for trace in traces])
+                for kind, lines in regrets.items()
+            },
             sum(trace.cpu_seconds for trace in traces),
         )
 
@@ -283,7 +322,9 @@ def checked_strategies(names: Sequence[str]) -> list[str]:
     known = [*STRATEGIES, *OPTUNA]
     for name in names:
         if name not in known:
-            raise ConfigError(f"the strategy {name!r} is unknown (--strategies){nearest(name, known)}")
+            raise ConfigError(
+                f"the strategy {name!r} is unknown (--strategies){nearest(name, known)}"
+            )
         if name in OPTUNA:
             require_optuna(name)
     return list(dict.fromkeys(names)) or [*STRATEGIES, *(OPTUNA if optuna_installed() else ())]
@@ -294,7 +335,10 @@ def _run(table: Table, jobs: Sequence[Job], workers: int) -> Iterator[Trace]:
     if workers == 1:
         yield from (job.run(table) for job in jobs)
         return
-    with _one_thread(), ProcessPoolExecutor(workers, get_context("spawn"), _install, (table,)) as pool:
+    with (
+        _one_thread(),
+        ProcessPoolExecutor(workers, get_context("spawn"), _install, (table,)) as pool,
+    ):
         try:
             for future in as_completed([pool.submit(_work, job) for job in jobs]):
                 yield future.result()

@@ -32,7 +32,9 @@ def read_table(path: Path | str) -> Table:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"there is no table {str(path)!r}; give an .npz of make_table.py, or a NAS-Bench-201 parquet")
+        raise DataError(
+            f"there is no table {str(path)!r}; give an .npz of make_table.py, or a NAS-Bench-201 parquet"
+        )
     try:
         with path.open("rb") as file:
             beginning = file.read(4)
@@ -42,11 +44,21 @@ def read_table(path: Path | str) -> Table:
         return _read_parquet(path)
     if beginning[:2] == b"PK":
         return _read_npz(path)
-    raise DataError(f"{str(path)!r} is no table; give an .npz of make_table.py, or a NAS-Bench-201 parquet")
+    raise DataError(
+        f"{str(path)!r} is no table; give an .npz of make_table.py, or a NAS-Bench-201 parquet"
+    )
 
 
 _LONGEST = 1e9  # seconds of a training
-_ARRAYS = {"genomes": 2, "params": 1, "macs": 1, "train_loss": 3, "val_acc": 3, "test_acc": 2, "train_seconds": 2}
+_ARRAYS = {
+    "genomes": 2,
+    "params": 1,
+    "macs": 1,
+    "train_loss": 3,
+    "val_acc": 3,
+    "test_acc": 2,
+    "train_seconds": 2,
+}
 
 
 def _read_npz(path: Path) -> Table:
@@ -62,7 +74,9 @@ def _read_npz(path: Path) -> Table:
         said = (
             f"it lacks {str(error.args[0]).split()[0]!r}" if isinstance(error, KeyError) else error
         )  # numpy adds words
-        raise DataError(f"{str(path)!r} is no table of make_table.py ({said}); make it again") from None
+        raise DataError(
+            f"{str(path)!r} is no table of make_table.py ({said}); make it again"
+        ) from None
     for name, dimensions in _ARRAYS.items():
         if arrays[name].ndim != dimensions or len(arrays[name]) != len(arrays["genomes"]):
             raise DataError(
@@ -70,20 +84,33 @@ def _read_npz(path: Path) -> Table:
                 "table again"
             )
     trainings = arrays["val_acc"].shape  # (rows, trials, epochs)
-    for name, shape in (("train_loss", trainings), ("test_acc", trainings[:2]), ("train_seconds", trainings[:2])):
+    for name, shape in (
+        ("train_loss", trainings),
+        ("test_acc", trainings[:2]),
+        ("train_seconds", trainings[:2]),
+    ):
         if arrays[name].shape != shape or 0 in shape:
-            raise DataError(f"{str(path)!r}: {name!r} must be of the shape {shape}, but is {arrays[name].shape}")
+            raise DataError(
+                f"{str(path)!r}: {name!r} must be of the shape {shape}, but is {arrays[name].shape}"
+            )
     for name, most in (("val_acc", 1.0), ("test_acc", 1.0), ("train_seconds", _LONGEST)):
         _check_range(path, name, arrays[name], most)
     genomes = [tuple(genome) for genome in arrays["genomes"].tolist()]
     real = {name: array.astype(np.float64) for name, array in arrays.items()}
-    curves, epochs = np.stack([real["train_loss"], real["val_acc"]], axis=-1), real["val_acc"].shape[2]
+    curves, epochs = (
+        np.stack([real["train_loss"], real["val_acc"]], axis=-1),
+        real["val_acc"].shape[2],
+    )
     mean, seconds = curves.mean(axis=1, keepdims=True), real["train_seconds"].mean(axis=1)
     answers = {
         "val_acc": Answers(mean[:, :, -1, 1], seconds, epochs, mean),
         "val_acc_trial": Answers(curves[:, :, -1, 1], seconds, epochs, curves),
     }
-    columns = {"test_acc": real["test_acc"].mean(axis=1), "params": real["params"], "macs": real["macs"]}
+    columns = {
+        "test_acc": real["test_acc"].mean(axis=1),
+        "params": real["params"],
+        "macs": real["macs"],
+    }
     return Table(path.stem, space, tuple(genomes), answers, columns)
 
 
@@ -108,19 +135,27 @@ def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DataError(f"{str(path)!r} is parquet, which needs pyarrow: pip install 'nanonas[parquet]'") from None
+        raise DataError(
+            f"{str(path)!r} is parquet, which needs pyarrow: pip install 'nanonas[parquet]'"
+        ) from None
     try:
         file = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException):
-        raise DataError(f"{str(path)!r} is damaged or no parquet: get it again, or give another table") from None
+        raise DataError(
+            f"{str(path)!r} is damaged or no parquet: get it again, or give another table"
+        ) from None
     if "arch" not in file.column_names:
-        raise DataError(f"{str(path)!r} has no column 'arch' with the cells as official strings; add it")
+        raise DataError(
+            f"{str(path)!r} has no column 'arch' with the cells as official strings; add it"
+        )
     real: dict[str, Floats] = {}
     for name in file.column_names:
         if name == "arch":
             continue
         if name not in (*_PERCENT, *_OTHERS) and not name.startswith("latency_ms_"):
-            raise DataError(f"{str(path)!r} has an unknown column {name!r}{_nearest(name, [*_PERCENT, *_OTHERS])}")
+            raise DataError(
+                f"{str(path)!r} has an unknown column {name!r}{_nearest(name, [*_PERCENT, *_OTHERS])}"
+            )
         try:
             real[name] = file[name].to_numpy().astype(np.float64)
         except (TypeError, ValueError):
@@ -128,7 +163,9 @@ def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
         if name in _PERCENT:
             _check_range(path, name, real[name], 100.0, gaps=name in _TRIALS)
             if len(real[name]) and not (real[name] > 1).any():
-                raise DataError(f"{str(path)!r}: {name!r} must be in percent, but nothing in it is above 1")
+                raise DataError(
+                    f"{str(path)!r}: {name!r} must be in percent, but nothing in it is above 1"
+                )
             real[name] = real[name] / 100
         elif name.startswith("train_seconds"):
             _check_range(path, name, real[name], _LONGEST)
@@ -140,19 +177,25 @@ def _answers_201(path: Path, real: Mapping[str, Floats]) -> dict[str, Answers]:
     answers = {}
     names = [name for name in _TRIALS if name in real]
     if "val_acc_200ep" in real:
-        answers["val_acc_200ep"] = Answers(real["val_acc_200ep"][:, None], _seconds(real, "200ep"), 200)
+        answers["val_acc_200ep"] = Answers(
+            real["val_acc_200ep"][:, None], _seconds(real, "200ep"), 200
+        )
     if names:
         trials = np.stack([real[name] for name in names], axis=1)
         untried = np.flatnonzero(np.isnan(trials).all(axis=1))
         if len(untried):
-            raise DataError(f"{str(path)!r}: row {untried[0]} has none of {', '.join(names)}; leave the row out")
+            raise DataError(
+                f"{str(path)!r}: row {untried[0]} has none of {', '.join(names)}; leave the row out"
+            )
         single = Answers(trials, _seconds(real, "200ep"), 200)
         answers.setdefault("val_acc_200ep", Answers(single.means[:, None], single.seconds, 200))
         answers["val_acc_200ep_trial"] = single
     if "val_acc_12ep" in real:
         answers["val_acc_12ep"] = Answers(real["val_acc_12ep"][:, None], _seconds(real, "12ep"), 12)
     if not answers:
-        raise DataError(f"{str(path)!r} has no validation accuracies; add val_acc_12ep, val_acc_200ep or its trials")
+        raise DataError(
+            f"{str(path)!r} has no validation accuracies; add val_acc_12ep, val_acc_200ep or its trials"
+        )
     return answers
 
 
@@ -167,9 +210,15 @@ def _check_range(path: Path, name: str, values: Floats, most: float, gaps: bool 
     wrong = np.argwhere(~((values >= 0) & (values <= most)) & ~(np.isnan(values) & gaps))
     if len(wrong):
         value = values[tuple(wrong[0])]
-        raise DataError(f"{str(path)!r}: row {wrong[0][0]} of {name!r} must lie in [0, {most:g}], but is {value:g}")
+        raise DataError(
+            f"{str(path)!r}: row {wrong[0][0]} of {name!r} must lie in [0, {most:g}], but is {value:g}"
+        )
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are arch, {', '.join(known)} and latency_ms_…"
+    return (
+        f"; did you mean {close[0]!r}?"
+        if close
+        else f"; known are arch, {', '.join(known)} and latency_ms_…"
+    )

@@ -29,7 +29,9 @@ class Curve:
 
     def values(self) -> dict[str, list[float]]:
         """As JSON has it."""
-        return {name: getattr(self, name).round(6).tolist() for name in ("x", "mean", "low", "high")}
+        return {
+            name: getattr(self, name).round(6).tolist() for name in ("x", "mean", "low", "high")
+        }
 
 
 def by_query(lines: Sequence[Floats], queries: int) -> Curve:
@@ -49,9 +51,9 @@ def by_second(lines: Sequence[Floats], elapsed: Sequence[Floats]) -> Curve:
     return Curve(moments, *bootstrap(np.stack(held)))
 
 
-
-
-def draw_regret(path: Path, curves: Mapping[str, tuple[Curve, Curve]], kind: str, title: str) -> None:
+def draw_regret(
+    path: Path, curves: Mapping[str, tuple[Curve, Curve]], kind: str, title: str
+) -> None:
     """Draws regret against queries and against simulated seconds, with the intervals, as a PNG.
 
     Args:
@@ -65,7 +67,9 @@ def draw_regret(path: Path, curves: Mapping[str, tuple[Curve, Curve]], kind: str
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError("a picture of the regret needs matplotlib: pip install 'nanonas[plots]'") from None
+        raise ConfigError(
+            "a picture of the regret needs matplotlib: pip install 'nanonas[plots]'"
+        ) from None
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for number, (name, both) in enumerate(curves.items()):
@@ -73,7 +77,12 @@ def draw_regret(path: Path, curves: Mapping[str, tuple[Curve, Curve]], kind: str
         for panel, curve in zip(panels, both, strict=True):
             panel.step(curve.x, 100 * curve.mean, where="post", label=name, **style)
             panel.fill_between(
-                curve.x, 100 * curve.low, 100 * curve.high, step="post", alpha=0.12, color=style["color"]
+                curve.x,
+                100 * curve.low,
+                100 * curve.high,
+                step="post",
+                alpha=0.12,
+                color=style["color"],
             )
     for panel, axis in zip(panels, ("queries", "simulated training time (s)"), strict=True):
         panel.set_xlabel(axis)

@@ -76,15 +76,21 @@ class Table:
 
     def __post_init__(self) -> None:
         if not self.genomes:
-            raise DataError(f"the table {self.name!r} has no rows; give one with a network at least")
+            raise DataError(
+                f"the table {self.name!r} has no rows; give one with a network at least"
+            )
         for row, genome in enumerate(self.genomes):
             if genome in self._keys:
                 first = self.genomes.index(genome)
-                raise DataError(f"the rows {first} and {row} of the table {self.name!r} are the same; keep one of them")
+                raise DataError(
+                    f"the rows {first} and {row} of the table {self.name!r} are the same; keep one of them"
+                )
             try:
                 self._rows.setdefault(self.key(genome), row)
             except GenomeError as error:
-                raise DataError(f"row {row} of the table {self.name!r} cannot be read: {error}") from None
+                raise DataError(
+                    f"row {row} of the table {self.name!r} cannot be read: {error}"
+                ) from None
 
     @cached_property
     def rows(self) -> tuple[int, ...]:
@@ -115,7 +121,9 @@ class Table:
         """
         name = next(iter(self.answers)) if objective is None else objective
         if name not in self.answers:
-            raise ConfigError(f"objective is {name!r}, but the table {self.name!r} has {', '.join(self.answers)}")
+            raise ConfigError(
+                f"objective is {name!r}, but the table {self.name!r} has {', '.join(self.answers)}"
+            )
         return self.answers[name]
 
 
@@ -157,9 +165,10 @@ class TableSpace:
         return self.table.genomes[self.table.rows[int(rng.integers(len(self.table.rows)))]]
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """A child in the table, of another network; the only network of a table is its own child.
-        """
-        return self._inside(lambda: self.table.space.mutate(genome, rng), rng, self.table.find(genome))
+        """A child in the table, of another network; the only network of a table is its own child."""
+        return self._inside(
+            lambda: self.table.space.mutate(genome, rng), rng, self.table.find(genome)
+        )
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
         """A child of both in the table; it may be a parent's network."""
@@ -182,7 +191,9 @@ class TableSpace:
         """As the table's space has it."""
         return self.table.space.tokens(genome)
 
-    def _inside(self, draw: Callable[[], Genome], rng: np.random.Generator, but: int | None = None) -> Genome:
+    def _inside(
+        self, draw: Callable[[], Genome], rng: np.random.Generator, but: int | None = None
+    ) -> Genome:
         for _ in range(_DRAWS):
             child = draw()
             if self.table.find(child) not in (None, but):
@@ -214,7 +225,9 @@ class TableEvaluator:
     seed: int = 0
     slots: int = 1
     clock: float = field(default=0.0, init=False)
-    _running: list[tuple[float, int, Evaluation]] = field(default_factory=list, init=False, repr=False)
+    _running: list[tuple[float, int, Evaluation]] = field(
+        default_factory=list, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         self._answers = self.table.answers_to(self.objective)
@@ -227,7 +240,9 @@ class TableEvaluator:
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
         """Starts a candidate now, as of `clock`."""
         evaluation = self._answer(candidate)
-        heapq.heappush(self._running, (self.clock + evaluation.seconds, candidate.number, evaluation))
+        heapq.heappush(
+            self._running, (self.clock + evaluation.seconds, candidate.number, evaluation)
+        )
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
         """The evaluation that is ready next; None when none runs. It never waits."""
@@ -243,21 +258,33 @@ class TableEvaluator:
     def _answer(self, candidate: Candidate) -> Evaluation:
         row = self.table.find(candidate.proposal.genome)
         if row is None:
-            return Evaluation(candidate.number, State.FAILED, reason="the table has no such network")
+            return Evaluation(
+                candidate.number, State.FAILED, reason="the table has no such network"
+            )
         answers = self._answers
         trials = np.flatnonzero(~np.isnan(answers.accuracy[row]))
-        draw = np.random.default_rng([self.seed, candidate.number, 3]).integers(len(trials)) if len(trials) > 1 else 0
+        draw = (
+            np.random.default_rng([self.seed, candidate.number, 3]).integers(len(trials))
+            if len(trials) > 1
+            else 0
+        )
         trial, seconds = int(trials[draw]), float(answers.seconds[row])
         if answers.curves is None:
             metrics = {"accuracy": float(answers.accuracy[row, trial])}
             return Evaluation(candidate.number, State.COMPLETE, metrics, seconds=seconds)
-        curve = tuple(Epoch(float(loss), float(accuracy)) for loss, accuracy in answers.curves[row, trial])
+        curve = tuple(
+            Epoch(float(loss), float(accuracy)) for loss, accuracy in answers.curves[row, trial]
+        )
         state, curve, reason = _stopped(curve, candidate.proposal.budget)
         metrics = {"accuracy": curve[-1].accuracy}
-        return Evaluation(candidate.number, state, metrics, curve, seconds * len(curve) / answers.epochs, reason)
+        return Evaluation(
+            candidate.number, state, metrics, curve, seconds * len(curve) / answers.epochs, reason
+        )
 
 
-def _stopped(curve: tuple[Epoch, ...], budget: Budget | None) -> tuple[State, tuple[Epoch, ...], str | None]:
+def _stopped(
+    curve: tuple[Epoch, ...], budget: Budget | None
+) -> tuple[State, tuple[Epoch, ...], str | None]:
     """The curve as far as the budget and its stop rule let it come."""
     if budget is None:
         return State.COMPLETE, curve, None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanonas.bench.table import Table, TableEvaluator
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, rng_for
+from nanonas.core import Budget, Candidate, Genome, Proposal, Told, rng_for
 from nanonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def require_optuna(name: str) -> None:
 
 def run_optuna(
     name: str, table: Table, evaluator: TableEvaluator, seed: int, queries: int
-) -> list[tuple[Candidate, Evaluation]]:
+) -> list[Told]:
     """A run of one of `OPTUNA`, on a table whose genomes are of one length.
 
     Each position of the genome is a categorical parameter with the numbers that the table has
@@ -50,28 +50,35 @@ def run_optuna(
     import optuna
 
     if len({len(genome) for genome in table.genomes}) > 1:
-        raise ConfigError(f"{name} needs genomes of one length, but those of the table {table.name!r} differ")
+        raise ConfigError(
+            f"{name} needs genomes of one length, but those of the table {table.name!r} differ"
+        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    samplers = {"optuna-tpe": optuna.samplers.TPESampler, "optuna-random": optuna.samplers.RandomSampler}
+    samplers = {
+        "optuna-tpe": optuna.samplers.TPESampler,
+        "optuna-random": optuna.samplers.RandomSampler,
+    }
     study = optuna.create_study(direction="maximize", sampler=samplers[name](seed=seed))
     places: dict[str, Any] = {
         f"position {place}": optuna.distributions.CategoricalDistribution(sorted(set(values)))
         for place, values in enumerate(zip(*table.genomes, strict=True))
     }
     known: dict[int, float] = {}  # accuracies by row
-    run: list[tuple[Candidate, Evaluation]] = []
+    run: list[Told] = []
     while len(run) < queries:
         genome, trial = _propose(study, places, table, known)
         if trial is None:
             genome = _random(table, known, rng_for(seed, len(run)))
         row = table.find(genome)
         assert row is not None  # both see to that
-        candidate = Candidate(len(run), Proposal(genome, budget=Budget(evaluator.epochs)), table.key(genome))
+        candidate = Candidate(
+            len(run), Proposal(genome, budget=Budget(evaluator.epochs)), table.key(genome)
+        )
         evaluator.submit(candidate)
         evaluation = evaluator.result()
         assert evaluation is not None
         assert evaluation.accuracy is not None
-        run.append((candidate, evaluation))
+        run.append(Told(candidate, evaluation))
         known[row] = evaluation.accuracy
         if trial is not None:
             study.tell(trial, known[row])

@@ -99,11 +99,11 @@ def _without_gone(values: dict[str, Any], where: str) -> dict[str, Any]:
     search = values.get("search")
     if not isinstance(search, dict):
         return values
-    for name in GONE.keys() & search.keys():
-        if str(search[name]) != str(GONE[name].default):
+    for name, gone in GONE.items():
+        if name in search and str(search[name]) != str(gone.default):
             _note(
                 f"{where} has search.{name} = {search[name]}, which this version of nanonas "
-                f"ignores: {GONE[name].now}"
+                f"ignores: {gone.now}"
             )
     kept = {name: value for name, value in search.items() if name not in GONE}
     return {**values, "search": kept}

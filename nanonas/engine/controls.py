@@ -19,15 +19,11 @@ from typing import Any
 
 from nanonas.core import Genome
 from nanonas.engine.requests import ALLOW, BAN, PAUSE, PLANT, RESUME, Inbox, Request
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSION, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import InvalidInput
 from nanonas.spaces.base import Space
 from nanonas.spaces.operations import known_operations, operations
-
-TAKEN = "request"  # events of what was taken: "id", "first", and what `Request.to_values` says
-# of what was not: "id", "reason", and what was asked, where that could be read
-REFUSED = "request refused"
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,9 @@ class Controls:
             0.0,
         )  # when this pause began; how long those before it took
         for event in store.events():
-            if event.kind == TAKEN:
+            if event.kind == REQUEST_TAKEN:
                 self._take(event.details)
-            elif event.kind == REFUSED:
+            elif event.kind == REQUEST_REFUSED:
                 self._known.add(str(event.details["id"]))
         self.begin()
 
@@ -128,11 +124,11 @@ class Controls:
             self._require(request, number)
         except InvalidInput as error:
             asked = {} if isinstance(request, InvalidInput) else request.to_values()
-            self._store.event(REFUSED, {"id": name, **asked, "reason": str(error)})
+            self._store.event(REQUEST_REFUSED, {"id": name, **asked, "reason": str(error)})
             self._known.add(name)
             return f"refused: {error}"
         details = {"id": name, "first": number, **request.to_values()}
-        self._store.event(TAKEN, details)
+        self._store.event(REQUEST_TAKEN, details)
         self._take(details)
         return in_words(details)
 
@@ -194,14 +190,14 @@ def lasting(events: Iterable[Event]) -> list[Event]:
     return [
         event
         for event in events
-        if event.kind == TAKEN and event.details["what"] not in (PAUSE, RESUME)
+        if event.kind == REQUEST_TAKEN and event.details["what"] not in (PAUSE, RESUME)
     ]
 
 
 def copy_requests(source: RunStore, target: RunStore) -> None:
     """Makes the `lasting` requests of a run those of a new one, for the same numbers."""
     for event in lasting(source.events()):
-        target.event(TAKEN, event.details)
+        target.event(REQUEST_TAKEN, event.details)
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,7 @@ def standing(events: Iterable[Event]) -> Standing:
     for event in events:
         if event.kind in SESSION:
             paused = False
-        elif event.kind == TAKEN:
+        elif event.kind == REQUEST_TAKEN:
             what, operation = event.details["what"], event.details.get("operation")
             paused = what == PAUSE or (paused and what != RESUME)
             if what == BAN:

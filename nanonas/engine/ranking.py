@@ -4,54 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nanonas.core import (
-    Evaluation,
-    Objective,
-    State,
-    Told,
-    losses_of,
-)
+from nanonas.core import Objective, State, Told, losses_of
 from nanonas.maths.pareto import front
 
 
-def ranking(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
-    """Complete, pruned and cut evaluations with an accuracy, best first; of equals the one with the
-    lowest number.
+def ranking(told: Iterable[Told]) -> list[Told]:
+    """What was judged (complete, pruned or cut, with an accuracy), the best first.
 
-    Those that were measured on shrunk images come after all others. Where a candidate has several
-    evaluations, the last one counts.
+    Ties go to the lowest number. Accuracies on shrunk images come after all others. Where a
+    candidate has several evaluations, the last one counts.
     """
-    latest = {evaluation.number: evaluation for evaluation in evaluations}
-    judged = [evaluation for evaluation in latest.values() if evaluation.judged]
+    latest = {one.number: one for one in told}
+    judged = [one for one in latest.values() if one.judged]
     return sorted(
-        judged, key=lambda one: ("image_size" in one.metrics, -(one.accuracy or 0.0), one.number)
+        judged, key=lambda one: (not one.comparable, -(one.evaluation.accuracy or 0.0), one.number)
     )
 
 
 def best_networks(told: Iterable[Told]) -> list[Told]:
-    """The candidates that `ranking` has, the best first, each network once."""
-    by_number = {evaluation.number: (candidate, evaluation) for candidate, evaluation in told}
+    """As `ranking`, each network once."""
     best: dict[str, Told] = {}
-    for evaluation in ranking(evaluation for _, evaluation in by_number.values()):
-        candidate, _ = by_number[evaluation.number]
-        best.setdefault(candidate.key, (candidate, evaluation))
+    for one in ranking(told):
+        best.setdefault(one.candidate.key, one)
     return list(best.values())
 
 
-def front_of(
-    evaluations: Sequence[Evaluation], objectives: Sequence[Objective]
-) -> list[Evaluation]:
-    """The evaluations that none of the others dominates, in the order in which they came.
+def front_of(told: Sequence[Told], objectives: Sequence[Objective]) -> list[Told]:
+    """What none of the others dominates, in the order in which it came.
 
-    What was pruned is among them only where everything was: else guesses of tiny networks would be.
-    So it is with what was measured on shrunk images, whose accuracies say nothing beside the
-    others'.
+    What was pruned is among it only where everything was: else guesses of tiny networks would be.
+    So it is with what was judged on shrunk images, whose accuracies say nothing beside the others.
     """
-    evaluations = [
-        evaluation for evaluation in evaluations if "image_size" not in evaluation.metrics
-    ] or evaluations
-    evaluations = [
-        evaluation for evaluation in evaluations if evaluation.state is not State.PRUNED
-    ] or evaluations
-    members = front(losses_of(evaluations, objectives))
-    return [evaluation for evaluation, member in zip(evaluations, members, strict=True) if member]
+    whole = [one for one in told if one.comparable] or list(told)
+    kept = [one for one in whole if one.evaluation.state is not State.PRUNED] or whole
+    members = front(losses_of([one.evaluation for one in kept], objectives))
+    return [one for one, member in zip(kept, members, strict=True) if member]

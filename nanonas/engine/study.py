@@ -26,6 +26,7 @@ from nanonas.core import (
     Proposal,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
@@ -33,6 +34,7 @@ from nanonas.engine.controls import Controls
 from nanonas.engine.limits import Limits
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
+from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
 from nanonas.spaces.base import Space
@@ -65,13 +67,11 @@ class End:
 class Progress:
     """What an observer sees each time an evaluation has been stored."""
 
-    candidate: Candidate  # whose evaluation has arrived
-    evaluation: Evaluation
-    generation: int  # of the candidate, 0-based
+    told: Told  # the candidate, and the evaluation that has arrived
     asked: int  # candidates, earlier sessions included
     evaluated: int  # of them with an evaluation that is not CUT
     running: int  # of them at work now
-    best: Evaluation | None  # so far
+    best: Told | None  # so far
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Study:
         goal = _Goal(evaluations, generations, deadline, self._controls)
         self._controls.begin()
         self.store.event(
-            "started",
+            STARTED,
             {"evaluations": evaluations, "generations": generations, "deadline": deadline},
         )
         try:
@@ -145,19 +145,20 @@ class Study:
         except BaseException as error:
             self.evaluator.close()
             if isinstance(error, KeyboardInterrupt):
-                self.store.event("interrupted")
+                self.store.event(INTERRUPTED)
             raise
         if end.why is Why.EXHAUSTED and not self._latest:
             raise Exhausted(end.message)
-        self.store.event("ended", {"why": end.why.value, "message": end.message})
+        self.store.event(ENDED, {"why": end.why.value, "message": end.message})
         return end
 
-    def best(self) -> tuple[Candidate, Evaluation] | None:
-        """The candidate with the best accuracy so far, as `ranking` has it; None when no accuracy
-        was measured.
-        """
-        ranked = ranking(self._latest.values())
-        return (self._candidates[ranked[0].number], ranked[0]) if ranked else None
+    def best(self) -> Told | None:
+        """The best so far, as `ranking` has it; None when no accuracy was measured."""
+        return next(iter(ranking(map(self._as_told, self._latest))), None)
+
+    def _as_told(self, number: int) -> Told:
+        candidate = self._candidates[number]
+        return Told(candidate, self._latest[number], candidate.asked_after)
 
     @property
     def paused(self) -> bool:
@@ -203,7 +204,7 @@ class Study:
                 if time.time() < goal.end + self.grace:
                     continue
                 self.evaluator.close()
-                self.store.event("given up", {"numbers": sorted(running)})
+                self.store.event(GIVEN_UP, {"numbers": sorted(running)})
                 return _past_deadline(len(running))
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
@@ -249,7 +250,13 @@ class Study:
     def _wanted(self, number: int, goal: _Goal) -> bool:
         if goal.evaluations is not None and number >= goal.evaluations:
             return False
-        return goal.generations is None or self.strategy.generation(number) < goal.generations
+        if goal.generations is None:
+            return True
+        asked = number < len(self._candidates)
+        generation = (
+            self._candidates[number].generation if asked else self.strategy.generation(number)
+        )
+        return generation < goal.generations
 
     def _evaluated(self, number: int) -> bool:
         return number in self._latest and self._latest[number].state is not State.CUT
@@ -261,7 +268,7 @@ class Study:
         if not all(self._evaluated(number) for number in range(self._told, needs)):
             return False
         for number in range(self._told, needs):
-            self.strategy.tell(self._candidates[number], self._latest[number])
+            self.strategy.tell(self._as_told(number))
             self._told = number + 1
         return True
 
@@ -297,7 +304,11 @@ class Study:
             genome = tuple(int(gene) for gene in asked.genome)
             proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
             candidate = Candidate(
-                number, proposal, self._keys.get(genome, ""), asked_after=self._told
+                number,
+                proposal,
+                self._keys.get(genome, ""),
+                asked_after=self._told,
+                generation=self.strategy.generation(number),
             )
             if candidate.identity in self._seen and not self._bans.operations:
                 continue  # without drawing it
@@ -317,7 +328,8 @@ class Study:
     def _planted(self, number: int, genome: Genome) -> Candidate:
         """A planted genome as a candidate. The strategy is told, but it did not propose it."""
         proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
-        return Candidate(number, proposal, self.space.decode(genome).key, asked_after=0)
+        key, generation = self.space.decode(genome).key, self.strategy.generation(number)
+        return Candidate(number, proposal, key, asked_after=0, generation=generation)
 
     def _require_plantable(self, genome: Genome) -> None:
         """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a
@@ -375,13 +387,11 @@ class Study:
 
     def _progress(self, evaluation: Evaluation, running: int) -> Progress:
         return Progress(
-            candidate=self._candidates[evaluation.number],
-            evaluation=evaluation,
-            generation=self.strategy.generation(evaluation.number),
+            told=self._as_told(evaluation.number),
             asked=len(self._candidates),
             evaluated=sum(map(self._evaluated, self._latest)),
             running=running,
-            best=next(iter(ranking(self._latest.values())), None),
+            best=self.best(),
         )
 
     def _require_hope(self, number: int) -> None:

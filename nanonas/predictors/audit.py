@@ -25,12 +25,12 @@ def predictions(
     on with an earlier training: earlier versions predicted its accuracy by its learning curve.
     """
     found: dict[str, list[tuple[int, float, float]]] = {}
-    for candidate, evaluation in told:
-        predicted = candidate.proposal.predicted
-        resumed = candidate.proposal.resumes is not None
-        if predicted is not None and evaluation.state is not State.CUT and not resumed:
-            one = candidate.number, predicted.mean, _outcome(evaluation, objective)
-            found.setdefault(predicted.by, []).append(one)
+    for one in told:
+        predicted, resumes = one.candidate.proposal.predicted, one.candidate.proposal.resumes
+        if predicted is None or resumes is not None or one.evaluation.state is State.CUT:
+            continue
+        row = one.number, predicted.mean, _outcome(one.evaluation, objective)
+        found.setdefault(predicted.by, []).append(row)
     return found
 
 
@@ -59,10 +59,11 @@ def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Corr
     by its outcome and trained for longer, and those that ended without a result to compare.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
-    for candidate, evaluation in told:
-        outcome = _outcome(evaluation, objective)
+    for one in told:
+        evaluation, outcome = one.evaluation, _outcome(one.evaluation, objective)
         unmeasured = evaluation.state is State.COMPLETE and not np.isfinite(outcome)
-        if candidate.proposal.resumes is not None or evaluation.state is State.CUT or unmeasured:
+        resumed = one.candidate.proposal.resumes is not None
+        if resumed or evaluation.state is State.CUT or unmeasured:
             continue
         for name in FREE:
             if name in evaluation.metrics:

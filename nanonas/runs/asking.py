@@ -9,8 +9,9 @@ import time
 
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Genome
-from nanonas.engine.controls import REFUSED, TAKEN, in_words
+from nanonas.engine.controls import in_words
 from nanonas.engine.requests import Request, RequestFiles
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError
 from nanonas.runs.folder import RunFolder
@@ -38,10 +39,10 @@ def ask(run: RunFolder, request: Request, patience: float = 5.0) -> str:
 def _answer(run: RunFolder, name: str) -> str | None:
     with RunStore.read(run.store) as store:
         for event in reversed(store.events()):
-            if event.kind in (TAKEN, REFUSED) and event.details["id"] == name:
+            if event.kind in (REQUEST_TAKEN, REQUEST_REFUSED) and event.details["id"] == name:
                 return (
                     in_words(event.details)
-                    if event.kind == TAKEN
+                    if event.kind == REQUEST_TAKEN
                     else f"refused: {event.details['reason']}"
                 )
     return None

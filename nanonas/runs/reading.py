@@ -6,16 +6,17 @@ Without torch, also while the run goes on.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from nanonas.analysis import record as records
 from nanonas.analysis.record import Record
 from nanonas.config.files import to_values
-from nanonas.config.parts import make_objectives, make_space, make_strategy
+from nanonas.config.parts import make_objectives, make_space
 from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.engine.controls import lasting
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
@@ -45,7 +46,6 @@ def read_record(folder: RunFolder) -> Record:
             store,
             folder.path.resolve().name,
             space,
-            generations(config.search, space),
             objectives=make_objectives(config.search),
             command=command(config) + _requests(folder, store),
             class_names=class_names,
@@ -56,15 +56,6 @@ def read_record(folder: RunFolder) -> Record:
                 if _mapping(row)
             ),
         )
-
-
-def generations(search: SearchConfig, space: Space) -> Callable[[int], int]:
-    """The generation of each number, as the search's strategy says."""
-    if (
-        search.strategy == "screened"
-    ):  # its generations are those of what is screened, which is quicker to make
-        search = replace(search, strategy=search.screens)
-    return make_strategy(search, space).generation
 
 
 def command(config: Config) -> str:
@@ -100,7 +91,7 @@ def _space(
     folder: RunFolder, search: SearchConfig, store: RunStore
 ) -> tuple[Space, tuple[str, ...]]:
     """The run's space, and the names of the classes, without a look at the images."""
-    noted = next((event.details for event in store.events() if event.kind == "images"), {})
+    noted = next((event.details for event in store.events() if event.kind == IMAGES), {})
     if "input_shape" in noted and "class_names" in noted:
         shape, names = tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
     else:  # begun by a version that did not note them

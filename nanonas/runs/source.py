@@ -11,6 +11,7 @@ from nanonas.config.files import validated
 from nanonas.config.parts import load_images
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Shape
+from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError, RunError
 from nanonas.runs.folder import RunFolder, best_genome, find, read_config
@@ -31,7 +32,7 @@ class Source:
         if self.run is not None:
             try:
                 with RunStore.resume(self.run.store) as store:
-                    store.event("test set opened", {"for": what})
+                    store.event(TEST_SET_OPENED, {"for": what})
             # its search is going on, or the folder is read-only: no reason to lose a result
             except RunError as error:
                 logger.warning(

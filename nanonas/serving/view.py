@@ -10,7 +10,7 @@ from typing import Literal
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
-from nanonas.engine.storage.events import SESSION
+from nanonas.engine.storage.events import SESSION, STARTED
 from nanonas.text import duration
 
 _RECENT = 50  # evaluations that say how fast a search is
@@ -111,7 +111,7 @@ class View:
         """How the last session ended."""
         sessions = (event for event in reversed(self.record.events) if event.kind in SESSION)
         last = next(sessions, None)
-        if last is None or last.kind == "started":
+        if last is None or last.kind == STARTED:
             return "it was stopped from outside"
         return str(last.details.get("message", f"it was {last.kind}"))
 

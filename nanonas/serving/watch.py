@@ -15,15 +15,15 @@ from nanonas.analysis.record import Entry, searching
 from nanonas.config.files import seconds
 from nanonas.config.schema import RunConfig
 from nanonas.core import Evaluation
-from nanonas.engine.controls import REFUSED, TAKEN, in_words, standing
+from nanonas.engine.controls import in_words, standing
 from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
-from nanonas.engine.storage.events import SESSION, Event
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.files import read_json
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
-from nanonas.runs.reading import generations, read_record
+from nanonas.runs.reading import read_record
 from nanonas.serving.view import Asked, Goal, View
 
 
@@ -72,7 +72,6 @@ class Watch:
 
     def _begin(self) -> None:
         self._record = read_record(self.run)
-        self._generation = generations(read_config(self.run).search, self._record.space)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
         self._times: list[float] = []
@@ -100,9 +99,7 @@ class Watch:
             candidates = store.candidates(len(self._entries))
         self._events += events
         self._times += times[: len(evaluations)]
-        self._entries += [
-            Entry(candidate, None, self._generation(candidate.number)) for candidate in candidates
-        ]
+        self._entries += [Entry(candidate, None) for candidate in candidates]
         elapsed, seconds = searching(self._events, self._times)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]
@@ -126,7 +123,8 @@ class Watch:
         waiting = [
             Asked(str(request), "waits") for _, request in RequestFiles(self.run.requests).waiting()
         ]
-        answered = [_asked(event) for event in self._events if event.kind in (TAKEN, REFUSED)]
+        answers = (REQUEST_TAKEN, REQUEST_REFUSED)
+        answered = [_asked(event) for event in self._events if event.kind in answers]
         stored = [*self._times[-1:], *(event.time for event in self._events[-1:])]
         config = self.run.config
         return View(
@@ -136,7 +134,7 @@ class Watch:
             goal=_goal(read_config(self.run).run),
             earlier=self._earlier(),
             alive=alive,
-            searching=alive and sessions[-1:] == ["started"],
+            searching=alive and sessions[-1:] == [STARTED],
             paused=alive and requests.paused,
             banned=requests.banned,
             asked=(*waiting, *reversed(answered)),
@@ -145,7 +143,7 @@ class Watch:
 
     def _earlier(self) -> float:
         """Seconds that were searched before this session."""
-        begins = [place for place, event in enumerate(self._events) if event.kind == "started"]
+        begins = [place for place, event in enumerate(self._events) if event.kind == STARTED]
         if not begins:
             return 0.0
         begin = self._events[begins[-1]].time
@@ -164,7 +162,7 @@ def _goal(run: RunConfig) -> Goal:
 
 
 def _asked(event: Event) -> Asked:
-    if event.kind == TAKEN:
+    if event.kind == REQUEST_TAKEN:
         return Asked(in_words(event.details), "taken", event.time)
     wish = {
         name: value

@@ -17,6 +17,7 @@ from nanonas.config.parts import (
 )
 from nanonas.config.schema import Config, RunConfig
 from nanonas.engine.controls import copy_requests
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
@@ -62,7 +63,7 @@ def begin(config: Config, *, quiet: bool = False, final: bool = True) -> Outcome
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event("images", session.noted())
+            store.event(IMAGES, session.noted())
             if repeated is not None:
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from nanonas.analysis.record import FINALISTS, finalists_of
+from nanonas.analysis.record import finalists_of
 from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Proposal, State, Told
 from nanonas.engine.ranking import best_networks, ranking
+from nanonas.engine.storage.events import FINALIST
 from nanonas.engine.storage.store import RunStore
 
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
@@ -41,44 +42,44 @@ def train_finalists(
         observe: called with a finalist, its evaluation in the search, and the one from scratch.
     """
     known = accuracies(store)
-    trained = {
-        candidate.number: Evaluation(
-            candidate.number,
-            State.COMPLETE,
-            {**_counts(evaluation), "accuracy": known[candidate.number]},
-        )
-        for candidate, evaluation in chosen
-        if candidate.number in known
-    }
-    for candidate, evaluation in chosen:
-        if candidate.number not in trained and from_scratch(candidate, evaluation, budget):
-            trained[candidate.number] = evaluation
-            store.event(FINALISTS, {"number": candidate.number, "accuracy": evaluation.accuracy})
-    for candidate, _ in chosen:
-        if candidate.number not in trained:
-            scratch = Proposal(candidate.proposal.genome, (candidate.number,), budget)
-            evaluator.submit(replace(candidate, proposal=scratch), deadline)
-    by_number = {candidate.number: (candidate, evaluation) for candidate, evaluation in chosen}
+    by_number = {told.number: told for told in chosen}
+    from_search = {number: told.candidate for number, told in by_number.items()}
+    scratch = {number: _from_scratch(told.candidate, budget) for number, told in by_number.items()}
+    trained: dict[int, Evaluation] = {}
+    for number, told in by_number.items():
+        if number in known:
+            metrics = {**_counts(told.evaluation), "accuracy": known[number]}
+            trained[number] = Evaluation(number, State.COMPLETE, metrics)
+        elif from_scratch(told, budget):
+            trained[number] = told.evaluation
+            details = {"number": number, "accuracy": told.evaluation.accuracy}
+            store.event(FINALIST, details)
+    for number in by_number:
+        if number not in trained:
+            evaluator.submit(scratch[number], deadline)
     for _ in range(len(chosen) - len(trained)):
         result = evaluator.result()
         assert result is not None  # without a time limit there always is one
-        candidate, evaluation = by_number[result.number]
-        result = replace(result, metrics={**_counts(evaluation), **result.metrics})
-        observe(candidate, evaluation, result)
+        told = by_number[result.number]
+        result = replace(result, metrics={**_counts(told.evaluation), **result.metrics})
+        observe(told.candidate, told.evaluation, result)
         if result.state is State.COMPLETE and result.accuracy is not None:
             trained[result.number] = result
-            store.event(FINALISTS, {"number": result.number, "accuracy": result.accuracy})
-    return [
-        (by_number[evaluation.number][0], evaluation) for evaluation in ranking(trained.values())
-    ]
+            store.event(FINALIST, {"number": result.number, "accuracy": result.accuracy})
+    ranked = ranking(Told(scratch[number], trained[number]) for number in trained)
+    return [Told(from_search[told.number], told.evaluation) for told in ranked]
 
 
-def from_scratch(candidate: Candidate, evaluation: Evaluation, budget: Budget) -> bool:
+def _from_scratch(candidate: Candidate, budget: Budget) -> Candidate:
+    """The candidate as a finalist: its network again, beginning without the weights of others."""
+    proposal = Proposal(candidate.proposal.genome, (candidate.number,), budget)
+    return replace(candidate, proposal=proposal)
+
+
+def from_scratch(told: Told, budget: Budget) -> bool:
     """Whether a search has trained a candidate as a finalist is trained."""
-    proposal = candidate.proposal
-    return (
-        proposal.from_scratch and proposal.budget == budget and evaluation.state is State.COMPLETE
-    )
+    proposal, state = told.candidate.proposal, told.evaluation.state
+    return proposal.from_scratch and proposal.budget == budget and state is State.COMPLETE
 
 
 def accuracies(store: RunStore) -> dict[int, float]:

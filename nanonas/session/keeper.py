@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nanonas.core import Candidate, Evaluation, Objective
+from nanonas.core import Candidate, Objective, Told
 from nanonas.engine.ranking import front_of, ranking
 from nanonas.runs.folder import RunFolder, find
 from nanonas.runs.genome import GenomeFile
@@ -32,35 +32,35 @@ class Keeper:
         folder: RunFolder,
         describe: Callable[[Candidate, Mapping[str, Any]], GenomeFile],
         number: int | None,
-        heard: Iterable[tuple[Candidate, Evaluation]] = (),
+        heard: Iterable[Told] = (),
         objectives: Sequence[Objective] = (),
     ) -> None:
         self.folder, self.describe, self.number = folder, describe, number
         self.objectives = objectives if len(objectives) > 1 else ()
-        self.front: list[Evaluation] = []  # the most accurate first
-        self._heard = {candidate.number: (candidate, evaluation) for candidate, evaluation in heard}
-        self._written: Evaluation | None = None  # what best_genome.json says
+        self.front: list[Told] = []  # the most accurate first
+        self._heard = {told.number: told for told in heard}
+        self._written: Told | None = None  # what best_genome.json says
         self._update()
 
-    def hear(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        """Hears of an evaluation. A later one of the same candidate replaces the earlier."""
-        self._heard[candidate.number] = (candidate, evaluation)
+    def hear(self, told: Told) -> None:
+        """Takes in an evaluation. A later one of the same candidate replaces the earlier."""
+        self._heard[told.number] = told
         self._update()
 
     def _update(self) -> None:
-        ranks = ranking(evaluation for _, evaluation in self._heard.values())
+        ranks = ranking(self._heard.values())
         if self.objectives:
             self._update_front(front_of(ranks, self.objectives))
         kept = {member.number for member in self.front}
         worse = [] if self.number is None else ranks[self.number :]
-        for evaluation in worse:
-            if evaluation.number not in kept:
-                (self.folder.weights / f"{evaluation.number}.safetensors").unlink(missing_ok=True)
+        for told in worse:
+            if told.number not in kept:
+                (self.folder.weights / f"{told.number}.safetensors").unlink(missing_ok=True)
         if ranks and ranks[0] != self._written:
             self._written = ranks[0]
             write_best(self.folder, self._file(ranks[0]))
 
-    def _update_front(self, members: list[Evaluation]) -> None:
+    def _update_front(self, members: list[Told]) -> None:
         self.folder.front.mkdir(exist_ok=True)
         names = {f"{member.number}.json" for member in members}
         for path in self.folder.front.glob("*.json"):
@@ -71,8 +71,8 @@ class Keeper:
                 self._file(member).write(self.folder.front / f"{member.number}.json")
         self.front = members
 
-    def _file(self, evaluation: Evaluation) -> GenomeFile:
-        return self.describe(self._heard[evaluation.number][0], dict(evaluation.metrics))
+    def _file(self, told: Told) -> GenomeFile:
+        return self.describe(told.candidate, dict(told.evaluation.metrics))
 
 
 def write_best(folder: RunFolder, file: GenomeFile) -> None:

@@ -31,6 +31,7 @@ from nanonas.core import Candidate, Evaluation, State, Strategy
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.limits import Limits
 from nanonas.engine.requests import RequestFiles
+from nanonas.engine.storage.events import ENDED, IMAGES, MACHINE, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Study, Why
 from nanonas.errors import RunError
@@ -130,7 +131,7 @@ class Session:
 
     def check_images(self, store: RunStore, folder: RunFolder) -> None:
         """Raises `RunError` when the images are others than those that the run was begun with."""
-        begun = [event.details["fingerprint"] for event in store.events() if event.kind == "images"]
+        begun = [event.details["fingerprint"] for event in store.events() if event.kind == IMAGES]
         if begun and begun[0] != self.images.fingerprint:
             raise RunError(
                 f"the images in {self.config.search.data!r} have changed since the run in "
@@ -142,7 +143,7 @@ class Session:
         """The search, then the winner's training. A KeyboardInterrupt says how to go on."""
         with _logged(folder), _resumable(folder):
             logger.info("{} with {}", folder.path, self.config)
-            store.event("machine", described())
+            store.event(MACHINE, described())
             run = self.config.run
             self.trains_winner = final and (
                 run.final_share > 0 if run.time else run.final_epochs > 0
@@ -172,7 +173,7 @@ class Session:
         deadline = self._deadline()
         if deadline is not None and self.has_finals:
             deadline -= FINALS_SHARE * (deadline - self.start)
-        ends = [event.details.get("why") for event in store.events() if event.kind == "ended"]
+        ends = [event.details.get("why") for event in store.events() if event.kind == ENDED]
         if deadline is not None and ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
             deadline = time.time()  # the search has had its time; what is left is the winner's
         generations = make_generations(run)
@@ -189,12 +190,12 @@ class Session:
         with pool, live:
 
             def observe(progress: Progress) -> None:
-                keeper.hear(progress.candidate, progress.evaluation)
+                told = progress.told
+                keeper.hear(told)
                 live.show(progress, keeper.front)
-                _log_evaluation(progress.candidate, progress.evaluation)
+                _log_evaluation(told.candidate, told.evaluation)
                 if narrator is not None:
-                    entry = Entry(progress.candidate, progress.evaluation, progress.generation)
-                    self._tell(narrator.hear(entry))
+                    self._tell(narrator.hear(Entry(told.candidate, told.evaluation)))
 
             def answered(sentence: str) -> None:
                 self.console.print(f"  {sentence}", highlight=False, soft_wrap=True, markup=False)
@@ -221,12 +222,12 @@ class Session:
                 "with `nanonas resume "
                 f"{folder.path} --time …`, or see {folder.log}"
             )
-        return *found, end
+        return found.candidate, found.evaluation, end
 
     def _narrator(self, store: RunStore, folder: RunFolder) -> Narrator:
-        objectives, generation = make_objectives(self.config.search), self.strategy.generation
-        known = records.read(store, folder.path.name, self.space, generation, objectives=objectives)
-        return Narrator(known, partial(_size, generation))
+        objectives = make_objectives(self.config.search)
+        known = records.read(store, folder.path.name, self.space, objectives=objectives)
+        return Narrator(known, partial(_size, self.strategy.generation))
 
     def _tell(self, told: Iterable[tuple[int | None, list[str]]]) -> None:
         """Prints what the narrator has to say."""
@@ -330,10 +331,8 @@ class Session:
             )
         if not results:
             return None
-        best, evaluation = results[0]
-        own = any(
-            candidate == best and from_scratch(candidate, was, budget) for candidate, was in chosen
-        )
+        best, evaluation = results[0].candidate, results[0].evaluation
+        own = any(told.candidate == best and from_scratch(told, budget) for told in chosen)
         place = folder.weights if own else folder.finalists
         known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}
         write_best(folder, self.genome_file(best, known))
@@ -365,7 +364,7 @@ class Session:
                 deadline=None if total is None else self.start + total,
                 again=self.more_time,
                 progress=progress,
-                opened=lambda: store.event("test set opened", {"for": "the winner"}),
+                opened=lambda: store.event(TEST_SET_OPENED, {"for": "the winner"}),
             )
         logger.info("final training: {}", result)
         return result

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, steady
+from nanonas.core import Candidate, Objective, Proposal, Told, steady
 from nanonas.errors import ConfigError
 from nanonas.spaces.base import Space
 
@@ -35,7 +35,7 @@ class AgingEvolution:
     population_size: int = 30
     sample_size: int | None = None
     lag: int = 1
-    _alive: deque[tuple[Candidate, Evaluation]] = field(default_factory=deque, repr=False)
+    _alive: deque[Told] = field(default_factory=deque, repr=False)
 
     def __post_init__(self) -> None:
         if self.population_size < 2:
@@ -62,12 +62,12 @@ class AgingEvolution:
         assert self.sample_size is not None  # __post_init__ has set it
         size = min(self.sample_size, len(self._alive))
         drawn = [self._alive[i] for i in rng.choice(len(self._alive), size, replace=False)]
-        parent, _ = min(drawn, key=lambda told: self.objective.loss(told[1]))
+        parent = min(drawn, key=lambda told: self.objective.loss(told.evaluation)).candidate
         return Proposal(self.space.mutate(parent.proposal.genome, rng), (parent.number,))
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        if evaluation.state in (State.FAILED, State.INFEASIBLE):
+    def tell(self, told: Told) -> None:
+        if told.lost:
             return
-        self._alive.append((candidate, evaluation))
+        self._alive.append(told)
         if len(self._alive) > self.population_size:
             self._alive.popleft()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, Told
+from nanonas.core import Candidate, Objective, Proposal, Told
 from nanonas.errors import ConfigError
 from nanonas.spaces.base import Space
 
@@ -79,33 +79,34 @@ class Evolution:
         pool = self._parents()
         if number < self.population_size or not pool:
             return Proposal(self.space.sample(rng))
-        a, b = (pool[rng.integers(len(pool), size=self.tournament_size).min()][0] for _ in range(2))
+        a, b = (
+            pool[rng.integers(len(pool), size=self.tournament_size).min()].candidate
+            for _ in range(2)
+        )
         if a.number != b.number and rng.random() < self.crossover_rate:
             child = self.space.crossover(a.proposal.genome, b.proposal.genome, rng)
             return Proposal(self.space.mutate(child, rng), (a.number, b.number))
         return Proposal(self.space.mutate(a.proposal.genome, rng), (a.number,))
 
     def _parents(self) -> list[Told]:
-        """Who may breed, best first: a draw's smallest index wins the tournament."""
+        """Those that may breed, best first: a draw's smallest index wins the tournament."""
         share = max(2, round(self.parents_share * len(self._last)))
-        chosen = {
-            told[0].number: told for told in [*self._sorted(self._last)[:share], *self._elite]
-        }
-        return self._sorted(chosen.values())
+        best = [*self._sorted(self._last)[:share], *self._elite]
+        return self._sorted({told.number: told for told in best}.values())
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+    def tell(self, told: Told) -> None:
         if self.needs(self._heard) == self._heard:  # the first of a generation
             self._last.clear()
         self._heard += 1
-        if evaluation.state not in (State.FAILED, State.INFEASIBLE):
-            self._last.append((candidate, evaluation))
-            best: dict[
-                str, Told
-            ] = {}  # a network may be there again, trained for longer or from scratch
-            for one in self._sorted([*self._elite, (candidate, evaluation)]):
-                best.setdefault(one[0].key, one)
-            self._elite = list(best.values())[: self.elite_size]
+        if told.lost:
+            return
+        self._last.append(told)
+        # A network may be there again, trained for longer or from scratch.
+        best: dict[str, Told] = {}
+        for member in self._sorted([*self._elite, told]):
+            best.setdefault(member.candidate.key, member)
+        self._elite = list(best.values())[: self.elite_size]
 
     def _sorted(self, told: Iterable[Told]) -> list[Told]:
         """Best first, the older first among equals."""
-        return sorted(told, key=lambda one: (self.objective.loss(one[1]), one[0].number))
+        return sorted(told, key=lambda one: (self.objective.loss(one.evaluation), one.number))

@@ -8,7 +8,7 @@ from math import isfinite
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, State, steady
+from nanonas.core import Candidate, Genome, Objective, Proposal, Told, steady
 from nanonas.errors import ConfigError
 from nanonas.spaces.base import Space
 
@@ -73,19 +73,16 @@ class LocalSearch:
                     return Proposal(mutant, (self._incumbent.number,))
         return Proposal(self.space.sample(rng))
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        parents = candidate.proposal.parents
+    def tell(self, told: Told) -> None:
+        candidate, parents = told.candidate, told.candidate.proposal.parents
         self._tried.add(candidate.proposal.genome)
-        failed = evaluation.state in (State.FAILED, State.INFEASIBLE)
-        loss = float("inf") if failed else self.objective.loss(evaluation)
-        if (
-            isfinite(loss) and not parents and candidate.asked_after >= self._since
-        ):  # the climb before had ended
+        loss = float("inf") if told.lost else self.objective.loss(told.evaluation)
+        climb_had_ended = not parents and told.informed_by >= self._since
+        of_this_climb = not parents or parents[0] >= self._began
+        if isfinite(loss) and climb_had_ended:
             self._began = candidate.number
             self._adopt(candidate, loss)
-        elif loss < self._loss and (
-            not parents or parents[0] >= self._began
-        ):  # not what an earlier climb left over
+        elif loss < self._loss and of_this_climb:
             self._adopt(candidate, loss)
         elif self._incumbent is not None and parents == (self._incumbent.number,):
             self._misses += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, steady
+from nanonas.core import Candidate, Objective, Proposal, State, Told, steady
 from nanonas.errors import ConfigError
 from nanonas.maths.pareto import crowding, ranks
 from nanonas.spaces.base import Space
@@ -79,11 +79,12 @@ class NSGA2:
             return Proposal(self.space.mutate(child, rng), (a.number, b.number))
         return Proposal(self.space.mutate(a.proposal.genome, rng), (a.number,))
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        losses = tuple(objective.loss(evaluation) for objective in self.objectives)
-        if evaluation.state in (State.FAILED, State.INFEASIBLE) or not np.isfinite(losses).all():
+    def tell(self, told: Told) -> None:
+        losses = tuple(objective.loss(told.evaluation) for objective in self.objectives)
+        if told.lost or not np.isfinite(losses).all():
             return
-        self._alive.append(_Member(candidate, losses, evaluation.state is State.PRUNED))
+        pruned = told.evaluation.state is State.PRUNED
+        self._alive.append(_Member(told.candidate, losses, pruned))
         self._sort()
         if len(self._alive) > self.population_size:
             self._alive.pop()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Candidate, Evaluation, Proposal
+from nanonas.core import Candidate, Proposal, Told
 from nanonas.spaces.base import Space
 
 
@@ -29,4 +29,4 @@ class RandomSearch:
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         return Proposal(self.space.sample(rng))
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None: ...
+    def tell(self, told: Told) -> None: ...

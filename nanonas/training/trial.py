@@ -89,8 +89,6 @@ class Trial:
         metrics = measured | begun.metrics | ({"pieces": 2.0} if pieces == 2 else {})
         if curve and state is not State.FAILED:
             metrics["accuracy"] = curve[-1].accuracy
-            if budget.image_size is not None:
-                metrics["image_size"] = float(budget.image_size)
             if self.weights is not None:
                 about = {
                     "genome": json.dumps(candidate.proposal.genome),

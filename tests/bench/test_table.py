@@ -188,7 +188,9 @@ def test_a_study_asks_for_every_network_once_and_ends(tmp_path: Path) -> None:
         asked = [table.find(c.proposal.genome) for c in store.candidates()]
         best = study.best() or pytest.fail("there is a best")
     assert sorted(asked) == list(table.rows)  # type: ignore[type-var]
-    assert best[1].accuracy == max(table.answers["val_acc"].accuracy[row, 0] for row in table.rows)
+    assert best.evaluation.accuracy == max(
+        table.answers["val_acc"].accuracy[row, 0] for row in table.rows
+    )
 
 
 def test_budgets_and_stop_rules_cut_the_curve() -> None:

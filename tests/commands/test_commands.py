@@ -24,7 +24,7 @@ from toys.commands import arrived, killed
 
 from nanonas import cli
 from nanonas.config.files import read_yaml
-from nanonas.core import Candidate, Evaluation, Proposal, State
+from nanonas.core import Candidate, Evaluation, Proposal, State, Told
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
@@ -128,7 +128,7 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
     with RunStore.read(short / "study.db") as store:
         assert [c.number for c in store.candidates()] == [0, 1, 2, 3]
         assert len(store.evaluations()) == 4
-        best, second, *_ = ranking(store.evaluations())
+        best, second, *_ = (told.evaluation for told in ranking(store.told()))
         genome = read_genome(short / "best_genome.json")
         assert genome.genome == store.candidates()[best.number].proposal.genome
         assert [e.kind for e in store.events() if e.kind == "test set opened"] == [
@@ -248,7 +248,7 @@ def test_extended_on_one_worker_or_run_at_once_on_two_it_is_the_same_evolution(
 def test_resuming_keeps_what_the_short_run_had(short: Path, longer: Path) -> None:
     assert by_number(longer)[:4] == by_number(short)[:4]
     with RunStore.read(longer / "study.db") as store:
-        best = ranking(store.evaluations())[0]
+        best = ranking(store.told())[0]
         assert read_genome(longer / "best_genome.json").known["candidate"] == best.number
         kinds = [event.kind for event in store.events()]
         assert kinds.count("started") == 2
@@ -277,7 +277,7 @@ def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(
         (1, State.COMPLETE, 0.7),
     ):
         candidate = Candidate(number, Proposal((number, 0, 0, 0)), "key")
-        keeper.hear(candidate, Evaluation(number, state, {"accuracy": accuracy}))
+        keeper.hear(Told(candidate, Evaluation(number, state, {"accuracy": accuracy})))
     assert read_genome(folder.best_genome).known == {"candidate": 2, "accuracy": 0.8}
 
 

@@ -29,11 +29,12 @@ from toys.engine import (
 )
 
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Strategy
-from nanonas.engine.controls import REFUSED, TAKEN, copy_requests, in_words
+from nanonas.engine.controls import copy_requests, in_words
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request, RequestFiles, parsed
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study, Why
 from nanonas.errors import InvalidInput, RunError
@@ -141,7 +142,10 @@ def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
     make: Callable[[], Strategy], tmp_path: Path
 ) -> None:
     run(tmp_path / "a.db", make(), wishes=WISHES)
-    taken, refused = events(tmp_path / "a.db", TAKEN), events(tmp_path / "a.db", REFUSED)
+    taken, refused = (
+        events(tmp_path / "a.db", REQUEST_TAKEN),
+        events(tmp_path / "a.db", REQUEST_REFUSED),
+    )
     assert [(one["first"], one["what"]) for one in taken] == [
         (0, "ban"),
         (7, "plant"),
@@ -215,7 +219,11 @@ def test_a_crash_between_the_record_and_the_removal_records_nothing_twice(tmp_pa
         script.study = made
         made.run(TOTAL)
         made.store.close()
-    assert len(events(tmp_path / "s.db", TAKEN)) == len(events(tmp_path / "s.db", REFUSED)) == 1
+    assert (
+        len(events(tmp_path / "s.db", REQUEST_TAKEN))
+        == len(events(tmp_path / "s.db", REQUEST_REFUSED))
+        == 1
+    )
     assert [c.number for c in candidates(tmp_path / "s.db") if c.proposal.planted] == [3]
 
 
@@ -271,7 +279,7 @@ def test_what_cannot_be_planted(genome: tuple[int, ...], reason: str, tmp_path: 
     first = [Request("ban", "wide1"), Request("plant", genome=(2, 2, 2, 2))]
     wishes = {5: [*first, Request("plant", genome=genome)]}
     run(tmp_path / "r.db", RandomSearch(WIDE), wishes=wishes, limits=Limits(max_params=9_000))
-    (refused,) = events(tmp_path / "r.db", REFUSED)
+    (refused,) = events(tmp_path / "r.db", REQUEST_REFUSED)
     assert str(refused["reason"]).startswith(reason)
     assert refused["genome"] == list(genome)
 
@@ -303,7 +311,7 @@ def test_a_ban_that_leaves_nothing_ends_the_run_and_says_why(tmp_path: Path) -> 
 def test_bans_are_not_repeated_nor_lifted_twice(tmp_path: Path) -> None:
     wishes = {1: [Request("ban", "wide2"), Request("ban", "wide2"), Request("allow", "wide3")]}
     run(tmp_path / "b.db", RandomSearch(WIDE), wishes=wishes)
-    assert [one["reason"] for one in events(tmp_path / "b.db", REFUSED)] == [
+    assert [one["reason"] for one in events(tmp_path / "b.db", REQUEST_REFUSED)] == [
         "wide2 is banned already",
         "wide3 is not banned",
     ]
@@ -488,7 +496,7 @@ def test_what_nobody_can_read_is_refused_with_a_reason(
     made = study(tmp_path / "f.db", RandomSearch(SPACE), SerialEvaluator(score), inbox=files)
     made.run(3)
     made.store.close()
-    (refused,) = events(tmp_path / "f.db", REFUSED)
+    (refused,) = events(tmp_path / "f.db", REQUEST_REFUSED)
     assert str(refused["reason"]).startswith(reason)
     assert refused["id"] == "a"
     assert files.waiting() == []

@@ -7,18 +7,27 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys.engine import CONFIG
+from toys.screened import NANO as SPACE
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State, Strategy
 from nanonas.engine.storage import store as store_module
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
+from nanonas.strategies.aging import AgingEvolution
+from nanonas.strategies.evolution import Evolution
+from nanonas.strategies.local import LocalSearch
+from nanonas.strategies.nsga2 import NSGA2
+from nanonas.strategies.random import RandomSearch
 
 
 @pytest.fixture
@@ -286,7 +295,7 @@ def test_a_newer_format(store: RunStore, path: Path, monkeypatch: pytest.MonkeyP
     store.close()
     monkeypatch.setattr(store_module, "MIGRATIONS", ())
     with pytest.raises(
-        RunError, match="has the format 1, but this nanonas knows formats up to 0: update nanonas"
+        RunError, match="has the format 2, but this nanonas knows formats up to 0: update nanonas"
     ):
         RunStore.read(path)
 
@@ -297,15 +306,94 @@ def test_an_older_format_is_migrated_by_the_writer(
     store.asked(candidate(0))
     store.close()
 
-    def second(db: sqlite3.Connection) -> None:
+    def third(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE run ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, second))
-    with pytest.raises(RunError, match="older nanonas: resume it once"):
-        RunStore.read(path)
+    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, third))
+    with RunStore.read(path) as older:
+        assert older.candidates() == [candidate(0)]
     with RunStore.resume(path, CONFIG) as migrated:
         assert migrated.candidates() == [candidate(0)]
     RunStore.read(path).close()
+
+
+@pytest.mark.parametrize(
+    ("search", "strategy"),
+    [
+        ({"strategy": "random", "population": 4}, RandomSearch(SPACE, 4)),
+        ({"strategy": "aging", "population": 5}, AgingEvolution(SPACE, population_size=5)),
+        ({"strategy": "local", "population": 5}, LocalSearch(SPACE, population_size=5)),
+        ({"strategy": "nsga2", "population": 7}, NSGA2(SPACE, population_size=7)),
+        *(
+            ({"strategy": "evolution", "population": size}, Evolution(SPACE, population_size=size))
+            for size in (2, 9, 15, 25, 30)  # the elite of 15 and of 25 is 2: halves go to even
+        ),
+        (
+            {"strategy": "screened", "screens": "evolution", "population": 10},
+            Evolution(SPACE, population_size=10),
+        ),
+        (
+            {"strategy": "screened", "screens": "aging", "population": 10, "halving": 3},
+            AgingEvolution(SPACE, population_size=10),
+        ),
+    ],
+)
+@pytest.mark.parametrize("pool", [None, 0, 12])
+def test_a_run_of_the_first_format_knows_its_generations(
+    tmp_path: Path, search: dict[str, Any], strategy: Strategy, pool: int | None
+) -> None:
+    path = tmp_path / "study.db"
+    config = {"search": search if pool is None else {**search, "warm_pool": pool}}
+    expected = [strategy.generation(max(0, number - (pool or 0))) for number in range(70)]
+    with RunStore.begin(path, config) as store:
+        for number in range(70):
+            store.asked(candidate(number))
+    as_format_1(path)
+    for opened in (RunStore.read(path), RunStore.resume(path, config), RunStore.read(path)):
+        with opened:
+            assert [c.generation for c in opened.candidates()] == expected
+            assert [c.generation for c in opened.candidates(65)] == expected[65:]
+    with RunStore.resume(path, config) as store:
+        store.asked(replace(candidate(70), generation=9))
+        assert store.candidates()[-1].generation == 9
+
+
+def test_a_run_of_the_first_format_without_a_configured_strategy_has_one_generation(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "study.db"
+    with RunStore.begin(path, {"what": "a strategy of my own"}) as store:
+        store.asked(candidate(0))
+    as_format_1(path)
+    with RunStore.read(path) as read:
+        assert [c.generation for c in read.candidates()] == [0]
+    with RunStore.resume(path) as resumed:
+        assert [c.generation for c in resumed.candidates()] == [0]
+
+
+def test_what_is_only_looked_at_is_not_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    RunStore.begin(path, CONFIG).close()
+    as_format_1(path)
+    with RunStore.read(path) as read:
+        assert read.candidates() == []
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def as_format_1(path: Path) -> None:
+    """Makes the store what the first version of its format was."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("ALTER TABLE candidate DROP COLUMN generation")
+        db.execute("PRAGMA user_version = 1")
+
+
+def test_an_image_size_among_the_metrics_of_an_earlier_version_is_left_out(
+    store: RunStore,
+) -> None:
+    store.asked(candidate(0))
+    store.arrived(Evaluation(0, State.COMPLETE, {"accuracy": 0.5, "image_size": 8.0}))
+    assert store.evaluations()[0].metrics == {"accuracy": 0.5}
 
 
 def test_a_full_disk_loses_nothing(store: RunStore) -> None:

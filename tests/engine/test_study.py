@@ -25,7 +25,18 @@ from toys.engine import (
     study,
 )
 
-from nanonas.core import Candidate, Evaluation, Measure, Proposal, Pulse, State, Strategy, rng_for
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Measure,
+    Proposal,
+    Pulse,
+    State,
+    Strategy,
+    Told,
+    rng_for,
+)
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.limits import Limits
@@ -289,8 +300,9 @@ def test_what_the_deadline_cuts_is_kept_not_told_and_trained_again(tmp_path: Pat
     made = study(tmp_path / "d.db", strategy, SerialEvaluator(UntilDeadline(quick=4)))
     end = made.run(deadline=time.time() + 1)
     assert end.why is Why.DEADLINE
-    candidate, evaluation = made.best() or pytest.fail("there is a best")
-    assert (candidate.number, evaluation.state, evaluation.accuracy) == (4, State.CUT, 0.9)
+    best = made.best() or pytest.fail("there is a best")
+    evaluation = best.evaluation
+    assert (best.candidate.number, evaluation.state, evaluation.accuracy) == (4, State.CUT, 0.9)
     assert {"params", "macs"} <= set(evaluation.metrics)
     assert len(strategy.told) < 4
     made.store.close()
@@ -366,16 +378,17 @@ def test_observers_see_what_is_stored(tmp_path: Path) -> None:
     made = study(tmp_path / "o.db", SteadyBest(SPACE), Shuffled(2, seed=0))
 
     def observe(progress: Progress) -> None:
-        assert made.store.evaluations()[-1] == progress.evaluation
+        assert made.store.evaluations()[-1] == progress.told.evaluation
         seen.append(progress)
 
     made.run(TOTAL, observe=observe)
     assert [p.evaluated for p in seen] == list(range(1, TOTAL + 1))
     assert all(
-        p.candidate.number == p.evaluation.number and p.generation == p.candidate.number // 5
+        p.told.candidate.number == p.told.evaluation.number
+        and p.told.candidate.generation == p.told.number // 5
         for p in seen
     )
-    assert seen[-1].best == (made.best() or pytest.fail("there is a best"))[1]
+    assert seen[-1].best == (made.best() or pytest.fail("there is a best"))
     assert (seen[-1].asked, seen[-1].running) == (TOTAL, 0)
     made.store.close()
 
@@ -393,10 +406,15 @@ def test_a_strategy_that_needs_the_impossible_is_told_so(tmp_path: Path) -> None
 
 
 def test_ranking() -> None:
-    def scored(number: int, state: State, accuracy: float | None) -> Evaluation:
-        return Evaluation(number, state, {} if accuracy is None else {"accuracy": accuracy})
+    def scored(
+        number: int, state: State, accuracy: float | None, image_size: int | None = None
+    ) -> Told:
+        budget = Budget(3, image_size=image_size)
+        metrics = {} if accuracy is None else {"accuracy": accuracy}
+        candidate = Candidate(number, Proposal((number,), budget=budget), "key")
+        return Told(candidate, Evaluation(number, state, metrics))
 
-    evaluations = [
+    told = [
         scored(5, State.COMPLETE, 0.5),
         scored(1, State.CUT, 0.9),
         scored(1, State.COMPLETE, 0.4),  # the one that counts
@@ -406,9 +424,9 @@ def test_ranking() -> None:
         scored(0, State.COMPLETE, None),
         scored(6, State.CUT, 0.6),
     ]
-    assert [e.number for e in ranking(evaluations)] == [6, 2, 5, 1]
-    shrunk = Evaluation(7, State.COMPLETE, {"accuracy": 0.95, "image_size": 8.0})
-    assert [e.number for e in ranking([*evaluations, shrunk])] == [6, 2, 5, 1, 7]
+    assert [one.number for one in ranking(told)] == [6, 2, 5, 1]
+    shrunk = scored(7, State.COMPLETE, 0.95, image_size=8)
+    assert [one.number for one in ranking([*told, shrunk])] == [6, 2, 5, 1, 7]
 
 
 def test_the_store_keeps_the_budget_of_the_study(tmp_path: Path) -> None:

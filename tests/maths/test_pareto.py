@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanonas.core import Evaluation, Floats, Integers, Objective, State, losses_of
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Floats,
+    Integers,
+    Objective,
+    Proposal,
+    State,
+    Told,
+    losses_of,
+)
 from nanonas.engine.ranking import front_of
 from nanonas.maths.pareto import crowding, front, hypervolume, ranks
 
@@ -161,9 +172,14 @@ def test_losses_have_a_row_for_each_evaluation_and_a_column_for_each_objective()
     assert losses_of([], BOTH).shape == (0, 2)
 
 
+def told(evaluation: Evaluation, image_size: int | None = None) -> Told:
+    budget = Budget(3, image_size=image_size)
+    return Told(Candidate(evaluation.number, Proposal((0,), budget=budget), "key"), evaluation)
+
+
 def test_the_front_keeps_the_order_and_all_of_equals() -> None:
     some = [
-        evaluation(n, a, p)
+        told(evaluation(n, a, p))
         for n, (a, p) in enumerate([(0.9, 900), (0.9, 901), (0.7, 300), (0.7, 300), (0.1, 5)])
     ]
     assert [e.number for e in front_of(some[::-1], BOTH)] == [4, 3, 2, 0]
@@ -171,14 +187,14 @@ def test_the_front_keeps_the_order_and_all_of_equals() -> None:
 
 
 def test_what_was_pruned_is_on_the_front_only_where_everything_was() -> None:
-    guess = evaluation(1, 0.1, 5, State.PRUNED)
-    assert [e.number for e in front_of([evaluation(0, 0.9, 900), guess], BOTH)] == [0]
+    guess = told(evaluation(1, 0.1, 5, State.PRUNED))
+    assert [e.number for e in front_of([told(evaluation(0, 0.9, 900)), guess], BOTH)] == [0]
     assert front_of([guess], BOTH) == [guess]
 
 
 def test_what_was_measured_on_shrunk_images_is_on_the_front_only_where_everything_was() -> None:
-    small = Evaluation(0, State.COMPLETE, {"params": 1, "accuracy": 0.9, "image_size": 8.0})
-    whole, pruned = evaluation(1, 0.5, 5), evaluation(2, 0.6, 2, State.PRUNED)
+    small = told(evaluation(0, 0.9, 1), image_size=8)
+    whole, pruned = told(evaluation(1, 0.5, 5)), told(evaluation(2, 0.6, 2, State.PRUNED))
     assert front_of([small, whole, pruned], BOTH) == [whole]
     assert front_of([small, pruned], BOTH) == [pruned]
     assert front_of([small], BOTH) == [small]

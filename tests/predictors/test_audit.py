@@ -38,7 +38,7 @@ def told(
     candidate = Candidate(
         number, Proposal((number,), budget=budget, predicted=predicted), key or str(number)
     )
-    return candidate, Evaluation(number, state, found)
+    return Told(candidate, Evaluation(number, state, found))
 
 
 # --- Kendall's tau --------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_scores_say_nothing_of_trainings_that_went_on() -> None:
     every = [told(n, n / 10, params=float(n), macs=1.0) for n in range(4)]
     on = told(4, 0.99, params=0.0, macs=1.0, key="0")
     proposal = Proposal((0,), (0,), Budget(6, begin=3), resumes=0)
-    every.append((Candidate(4, proposal, "0"), on[1]))
+    every.append(Told(Candidate(4, proposal, "0"), on.evaluation))
     found = audited_scores(every, Objective())["params"]
     assert (found.tau, found.n) == (pytest.approx(1), 4)
 

@@ -82,7 +82,11 @@ def test_a_curve_goes_on_where_the_training_did() -> None:
 
 def test_trust_is_kendalls_tau_of_the_last_hundred() -> None:
     found = figures.trust(FOUND)
-    pairs = [(c.proposal.predicted, e) for c, e in RUN.told if c.proposal.predicted is not None]
+    pairs = [
+        (one.candidate.proposal.predicted, one.evaluation)
+        for one in RUN.told
+        if one.candidate.proposal.predicted is not None
+    ]
     losses = [Objective().loss(e) if e.state is State.COMPLETE else np.inf for _, e in pairs]
     means = [p.mean for p, _ in pairs if p is not None]
     assert found["τ"][-1] == pytest.approx(kendalltau(means[-100:], losses[-100:]).statistic)
@@ -106,9 +110,8 @@ def test_alike_reasons_are_together() -> None:
 def test_an_accuracy_on_shrunk_images_is_not_compared() -> None:
     genome = SPACE.sample(np.random.default_rng(0))
     small = entry(0, genome, 0.9)
-    assert small.evaluation is not None
-    metrics = {**small.evaluation.metrics, "image_size": 8.0}
-    assert replace(small, evaluation=replace(small.evaluation, metrics=metrics)).accuracy is None
+    assert small.accuracy == 0.9
+    assert entry(0, genome, 0.9, budget=Budget(4, image_size=8)).accuracy is None
     assert replace(small, evaluation=evaluated(0, 0.9, State.INFEASIBLE)).accuracy is None
     assert replace(small, evaluation=None).state == "running"
 

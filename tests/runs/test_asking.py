@@ -12,8 +12,8 @@ from rich.console import Console
 
 from nanonas import cli
 from nanonas.config.schema import SearchConfig
-from nanonas.engine.controls import REFUSED, TAKEN
 from nanonas.engine.storage import store as store_module
+from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError
 from nanonas.report.terminal.progress import SearchProgress
@@ -65,8 +65,10 @@ def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
     assert list((run / "requests").iterdir()) == []
     with RunStore.read(run / "study.db") as store:
         found = store.candidates()
-        kinds = [event.kind for event in store.events() if event.kind in (TAKEN, REFUSED)]
-    assert kinds == [TAKEN, REFUSED, TAKEN]
+        kinds = [
+            event.kind for event in store.events() if event.kind in (REQUEST_TAKEN, REQUEST_REFUSED)
+        ]
+    assert kinds == [REQUEST_TAKEN, REQUEST_REFUSED, REQUEST_TAKEN]
     assert [c.number for c in found if c.proposal.planted] == [3]
     assert found[3].proposal.genome == (0, 0, 0, 1)
     assert all(7 not in c.proposal.genome for c in found[3:])
@@ -146,11 +148,15 @@ def test_pauses_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.Mo
     moments = [
         *(
             (0, "started", {}),
-            (10, TAKEN, {"what": "pause"}),
-            (70, TAKEN, {"what": "ban"}),
-            (90, TAKEN, {"what": "resume"}),
+            (10, REQUEST_TAKEN, {"what": "pause"}),
+            (70, REQUEST_TAKEN, {"what": "ban"}),
+            (90, REQUEST_TAKEN, {"what": "resume"}),
         ),
-        *((95, TAKEN, {"what": "ban"}), (100, TAKEN, {"what": "pause"}), (150, "interrupted", {})),
+        *(
+            (95, REQUEST_TAKEN, {"what": "ban"}),
+            (100, REQUEST_TAKEN, {"what": "pause"}),
+            (150, "interrupted", {}),
+        ),
         *((1000, "started", {}), (1020, "ended", {})),
     ]
     now = [0.0]

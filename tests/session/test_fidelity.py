@@ -215,33 +215,33 @@ def test_everything_happens_in_so_small_a_run(whole: Callable[[str], Path], stra
     with RunStore.read(whole(strategy) / "study.db") as store:
         told = store.told()
     assert len(told) == TOTAL
-    by_number = {candidate.number: (candidate, evaluation) for candidate, evaluation in told}
-    heirs = [told for told in by_number.values() if told[0].proposal.inherits]
-    promoted = [told for told in by_number.values() if told[0].proposal.resumes is not None]
+    by_number = {one.number: one.candidate for one in told}
+    heirs = [one for one in told if one.candidate.proposal.inherits]
+    promoted = [one for one in told if one.candidate.proposal.resumes is not None]
     assert len(heirs) > 4
-    assert all(evaluation.metrics["inherited_tensors"] > 0 for _, evaluation in [*heirs, *promoted])
+    assert all(one.evaluation.metrics["inherited_tensors"] > 0 for one in [*heirs, *promoted])
     twins = [
-        candidate
-        for candidate, _ in told
-        if not candidate.proposal.inherits and candidate.proposal.resumes is None
-        if len(candidate.proposal.parents) == 1
+        one.candidate
+        for one in told
+        if one.candidate.proposal.from_scratch and len(one.candidate.proposal.parents) == 1
     ]
     assert twins
     for twin in twins:
-        assert by_number[twin.proposal.parents[0]][0].proposal.inherits
-        assert by_number[twin.proposal.parents[0]][0].key == twin.key
-    budgets = {candidate.proposal.budget for candidate, _ in promoted}
+        assert by_number[twin.proposal.parents[0]].proposal.inherits
+        assert by_number[twin.proposal.parents[0]].key == twin.key
+    budgets = {one.candidate.proposal.budget for one in promoted}
     sizes = {(b.begin, b.epochs, b.image_size) for b in budgets if b is not None}
     assert sizes == {(1, 2, 11), (2, 4, None)}
-    for candidate, evaluation in promoted:
+    for one in promoted:
+        candidate, evaluation = one.candidate, one.evaluation
         budget, resumes = candidate.proposal.budget, candidate.proposal.resumes
         assert budget is not None
         assert resumes is not None
         assert len(evaluation.curve) == budget.epochs - budget.begin
-        assert by_number[resumes][0].key == candidate.key
+        assert by_number[resumes].key == candidate.key
         assert evaluation.metrics["inherited_share"] == 1.0
-        assert evaluation.metrics.get("image_size") == budget.image_size
-    assert all(evaluation.reason is None for _, evaluation in told)
+        assert one.comparable == (budget.image_size is None)
+    assert all(one.evaluation.reason is None for one in told)
 
 
 def test_all_weights_stay_where_somebody_may_inherit_or_go_on(whole: Callable[[str], Path]) -> None:
@@ -283,11 +283,11 @@ def test_the_front_has_nothing_that_was_measured_on_shrunk_images(
     whole: Callable[[str], Path],
 ) -> None:
     with RunStore.read(whole("nsga2") / "study.db") as store:
-        latest = store.latest()
-    members = [latest[int(path.stem)] for path in (whole("nsga2") / "front").glob("*.json")]
+        told = {one.number: one for one in store.told()}
+    members = [told[int(path.stem)] for path in (whole("nsga2") / "front").glob("*.json")]
     assert members
-    assert not any("image_size" in member.metrics for member in members)
-    assert any("image_size" in evaluation.metrics for evaluation in latest.values())
+    assert all(member.comparable for member in members)
+    assert any(one.judged and not one.comparable for one in told.values())
 
 
 def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(
@@ -297,7 +297,7 @@ def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(
     with RunStore.read(run / "study.db") as store:
         from_scratch = accuracies(store)
         chosen = finalists(store.told(), 2)
-    assert from_scratch.keys() == {candidate.number for candidate, _ in chosen}
+    assert from_scratch.keys() == {one.number for one in chosen}
     best = read_genome(run / "best_genome.json")
     number = best.known["candidate"]
     assert best.known["accuracy"] == from_scratch[number] == max(from_scratch.values())
@@ -316,13 +316,13 @@ def test_show_counts_the_epochs_of_all_that_went_before(
     run = whole("aging")
     assert cli.main(["show", str(run), "--top", str(TOTAL)]) == 0
     said = capsys.readouterr().out
-    rows = {
-        int(words[0]): words
-        for line in said.splitlines()
-        if (words := line.split()) and words[0].isdigit()
-    }
+    rows: dict[int, list[str]] = {}
+    for line in said.splitlines():
+        words = line.split()
+        if words and words[0].isdigit():  # further down they number the layers of the best
+            rows.setdefault(int(words[0]), words)
     with RunStore.read(run / "study.db") as store:
-        ranked = ranking(store.evaluations())
+        ranked = [told.evaluation for told in ranking(store.told())]
         candidates = store.candidates()
     for evaluation in ranked:
         budget = candidates[evaluation.number].proposal.budget
@@ -364,9 +364,7 @@ def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(
     )
     with RunStore.read(run / "study.db") as store:
         told = store.told()
-        heirs = {
-            candidate.number for candidate, _ in finalists(told, 9) if candidate.proposal.inherits
-        }
+        heirs = {one.number for one in finalists(told, 9) if one.candidate.proposal.inherits}
         from_scratch = accuracies(store)
     assert {int(path.stem) for path in (run / "finalists").iterdir()} == heirs
     assert from_scratch.keys() > heirs
@@ -389,7 +387,7 @@ def test_without_finalists_the_best_is_that_of_the_search(tmp_path: Path) -> Non
         tmp_path, "run", "--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 0"
     )
     with RunStore.read(run / "study.db") as store:
-        best = ranking(store.evaluations())[0]
+        best = ranking(store.told())[0].evaluation
     assert read_genome(run / "best_genome.json").known == {"candidate": best.number, **best.metrics}
     assert not (run / "finalists").exists()
     assert sum(p.numel() for p in nanonas.load(run).parameters()) == best.metrics["params"]

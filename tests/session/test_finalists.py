@@ -29,7 +29,7 @@ def told(
     metrics = {"params": 100.0, "macs": 1000.0, "memory": 2.0} | (
         {} if accuracy is None else {"accuracy": accuracy}
     )
-    return Candidate(number, proposal, key), Evaluation(number, state, metrics)
+    return Told(Candidate(number, proposal, key), Evaluation(number, state, metrics))
 
 
 @pytest.fixture
@@ -65,9 +65,13 @@ def trained(
             seen.append((candidate.number, after.accuracy))
 
     results = train_finalists(chosen, WHOLE, SerialEvaluator(measure), store, None, observe)
-    assert all(candidate.number == evaluation.number for candidate, evaluation in results)
-    assert all(evaluation.metrics["params"] == 100 for _, evaluation in results)
-    return [(candidate.number, evaluation.accuracy) for candidate, evaluation in results]
+    assert all(one.candidate.number == one.evaluation.number for one in results)
+    assert all(one.evaluation.metrics["params"] == 100 for one in results)
+    return [(one.number, one.evaluation.accuracy) for one in results]
+
+
+def points_of(one: Told) -> float:
+    return one.evaluation.accuracy or 0.0
 
 
 @given(
@@ -87,13 +91,15 @@ def test_the_best_networks_each_once_and_each_by_the_best_that_it_came_to(
     usable = [
         one
         for one in search
-        if one[1].accuracy is not None and one[1].state.value in "complete pruned cut"
+        if one.evaluation.accuracy is not None
+        and one.evaluation.state.value in "complete pruned cut"
     ]
     best: dict[str, Told] = {}
     for one in usable:  # the first of equals
-        if one[0].key not in best or (one[1].accuracy or 0) > (best[one[0].key][1].accuracy or 0):
-            best[one[0].key] = one
-    expected = sorted(best.values(), key=lambda one: (-(one[1].accuracy or 0), one[0].number))
+        key = one.candidate.key
+        if key not in best or points_of(one) > points_of(best[key]):
+            best[key] = one
+    expected = sorted(best.values(), key=lambda one: (-points_of(one), one.number))
     assert finalists(search, number) == expected[:number]
 
 
@@ -118,7 +124,7 @@ def test_what_is_known_of_an_earlier_session_is_not_trained_again(store: RunStor
     assert trained(chosen, measure, store) == [(3, 0.6), (7, 0.5)]
     assert [candidate.number for candidate in measure.trained] == [3]
     again = train_finalists(chosen, WHOLE, SerialEvaluator(Scratch()), store, None, lambda *_: None)
-    assert [evaluation.metrics["memory"] for _, evaluation in again] == [2, 2]
+    assert [one.evaluation.metrics["memory"] for one in again] == [2, 2]
     assert len(store.events()) == 2
 
 

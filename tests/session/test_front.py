@@ -16,7 +16,7 @@ import pytest
 from nanonas import cli, nano_nas
 from nanonas.config.files import read_yaml
 from nanonas.config.parts import OBJECTIVES
-from nanonas.core import Candidate, Evaluation, Proposal, State
+from nanonas.core import Candidate, Evaluation, Proposal, State, Told
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.runs.folder import RunFolder, find
@@ -59,7 +59,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def front(run: Path) -> list[Evaluation]:
     """The members, by comparing each with each; the most accurate first."""
     with RunStore.read(run / "study.db") as store:
-        ranked = ranking(store.evaluations())
+        ranked = [told.evaluation for told in ranking(store.told())]
 
     def beaten(e: Evaluation) -> bool:
         mine = (-e.metrics["accuracy"], e.metrics["params"])
@@ -165,9 +165,8 @@ def test_who_leaves_the_front_loses_its_file_and_its_weights(tmp_path: Path) -> 
     ):
         (folder.weights / f"{number}.safetensors").touch()
         candidate = Candidate(number, Proposal((number, 0, 0, 0)), "key")
-        keeper.hear(
-            candidate, Evaluation(number, State.COMPLETE, {"accuracy": accuracy, "params": params})
-        )
+        metrics = {"accuracy": accuracy, "params": params}
+        keeper.hear(Told(candidate, Evaluation(number, State.COMPLETE, metrics)))
         assert numbers(folder.front) == numbers(folder.weights) == {str(n) for n in expected}
         assert {e.number for e in keeper.front} == expected
 

@@ -18,6 +18,7 @@ from nanonas.core import (
     Proposal,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.errors import ConfigError
@@ -31,8 +32,6 @@ from nanonas.strategies.random import RandomSearch
 SPACE = NanoSpace((1, 8, 8), 3, channels=2, length=8)
 RUNGS = ladder(Budget(9), eta=3, number=3)
 BOTH = (Objective(), Objective("params", maximize=False))
-
-Told = tuple[Candidate, Evaluation]
 
 
 def promise(candidate: Candidate) -> float:
@@ -62,8 +61,9 @@ def driven(
     counts: list[int] = []
     for number in range(total):
         while len(told) < strategy.needs(number):
-            told.append((asked[len(told)], measure(asked[len(told)])))
-            strategy.tell(*told[-1])
+            candidate = asked[len(told)]
+            told.append(Told(candidate, measure(candidate), candidate.asked_after))
+            strategy.tell(told[-1])
         proposal = strategy.ask(number, rng_for(0, number), asked[len(told) :])
         asked.append(Candidate(number, proposal, str(proposal.genome), len(told)))
         counts.append(len(told))
@@ -157,10 +157,10 @@ def test_the_wrapped_strategy_hears_exactly_what_it_needs_and_is_told_what_is_pe
             assert [candidate.number for candidate in pending] == list(range(self.heard, number))
             return super().ask(number, rng, pending)
 
-        def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-            assert candidate.number == self.heard
+        def tell(self, told: Told) -> None:
+            assert told.number == self.heard
             self.heard += 1
-            super().tell(candidate, evaluation)
+            super().tell(told)
 
     for lag in (1, 3, 20):
         asked, _, told = driven(Halving(Listening(SPACE, population_size=9), RUNGS, lag=lag), 100)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from test_halving import RUNGS, SPACE, driven, measured, wrapped
 
-from nanonas.analysis.findings import head_start, twins
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Shape, State, Strategy
+from nanonas.analysis import findings
+from nanonas.analysis.findings import HeadStart
+from nanonas.core import Budget, Candidate, Evaluation, Genome, Shape, State, Strategy, Told
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
@@ -39,6 +40,10 @@ def scored(candidate: Candidate) -> Evaluation:
     return evaluation
 
 
+def head_start(told: list[Told]) -> HeadStart | None:
+    return findings.head_start(findings.twins(told))
+
+
 @pytest.mark.parametrize("name", ["aging", "evolution", "nsga2"])
 def test_children_inherit_from_all_parents_that_have_weights(name: str) -> None:
     asked, evaluations, told = driven(
@@ -65,27 +70,24 @@ def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
         for c in asked[:110]
         if c.proposal.inherits and evaluations[c.number].state is State.COMPLETE
     ]
-    twin_candidates = [
+    twins = [
         c
         for c in asked
         if len(c.proposal.parents) == 1 and c.key == asked[c.proposal.parents[0]].key
     ]
     early = [
-        c.proposal.parents[0] for c in twin_candidates if c.proposal.parents[0] < 110
+        c.proposal.parents[0] for c in twins if c.proposal.parents[0] < 110
     ]  # their twins have all been asked for
     assert early == [heir.number for heir in heirs[3::4]][: len(early)]
     assert len(early) >= len(heirs) // 4 - 1
-    assert all(not c.proposal.inherits and c.proposal.budget is None for c in twin_candidates)
-    told = list(zip(asked, evaluations, strict=True))
-    bias = head_start(twins(told))
+    assert all(not c.proposal.inherits and c.proposal.budget is None for c in twins)
+    bias = head_start(list(map(Told, asked, evaluations)))
     assert bias is not None
-    assert bias.correlation.n == sum(
-        evaluations[c.number].state is State.COMPLETE for c in twin_candidates
-    )
+    assert bias.correlation.n == sum(evaluations[c.number].state is State.COMPLETE for c in twins)
     gains = [
         evaluations[c.proposal.parents[0]].metrics["accuracy"]
         - evaluations[c.number].metrics["accuracy"]
-        for c in twin_candidates
+        for c in twins
         if evaluations[c.number].state is State.COMPLETE
     ]
     assert bias.mean == pytest.approx(np.mean(gains))
@@ -95,13 +97,13 @@ def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
 def test_no_share_has_no_twins_and_no_bias_to_report() -> None:
     asked, evaluations, _ = driven(Inheriting(wrapped()["aging"], HALF, 0.0), 60, scored)
     assert len({c.key for c in asked}) == len(asked)
-    assert head_start(twins(list(zip(asked, evaluations, strict=True)))) is None
+    assert head_start(list(map(Told, asked, evaluations))) is None
 
 
 def test_on_the_rungs_of_halving_heirs_and_twins_begin_alike() -> None:
     asked, _, _ = driven(Halving(Inheriting(wrapped()["aging"], HALF, 0.25), RUNGS), 150, scored)
     fresh = [c for c in asked if c.proposal.resumes is None]
-    twin_candidates = [
+    twins = [
         c
         for c in fresh
         if len(c.proposal.parents) == 1 and c.key == asked[c.proposal.parents[0]].key
@@ -156,7 +158,7 @@ def test_a_network_that_was_trained_from_scratch_already_gets_no_twin_and_stops_
     assert all(
         c.proposal.parents for c in asked if c.number >= 9
     )  # bred, and not drawn because nothing else was left
-    twin_candidates = [c for c in asked if c.proposal.parents and not c.proposal.inherits]
+    twins = [c for c in asked if c.proposal.parents and not c.proposal.inherits]
     assert len(twins) > 4
     scratch = [c.key for c in asked if not c.proposal.inherits]
     assert len(set(scratch)) == len(scratch)

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, Pulse, State, rng_for
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Evaluation,
+    Genome,
+    Proposal,
+    Pulse,
+    State,
+    Told,
+    rng_for,
+)
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
@@ -34,14 +44,15 @@ def neighbours(a: Genome, b: Genome) -> bool:
 def told(
     strategy: LocalSearch, number: int, genome: Genome, accuracy: float | None, **more: object
 ) -> None:
-    """Tells one evaluation; failed without an accuracy. `more`: parents, and asked_after, by
+    """Tells one evaluation; failed without an accuracy. `more`: parents, and informed_by, by
     default all before.
     """
-    after, parents = more.get("asked_after", number), more.get("parents", ())
-    candidate = Candidate(number, Proposal(genome, parents), str(genome), after)  # type: ignore[arg-type]
+    informed_by, parents = more.get("informed_by", number), more.get("parents", ())
+    candidate = Candidate(number, Proposal(genome, parents), str(genome))  # type: ignore[arg-type]
     state = State.FAILED if accuracy is None else State.COMPLETE
     known = {} if accuracy is None else {"accuracy": accuracy}
-    strategy.tell(candidate, Evaluation(number, state, known, reason=None if known else "bad luck"))
+    evaluation = Evaluation(number, state, known, reason=None if known else "bad luck")
+    strategy.tell(Told(candidate, evaluation, informed_by))  # type: ignore[arg-type]
 
 
 def parents(strategy: LocalSearch, number: int) -> tuple[int, ...]:
@@ -63,7 +74,7 @@ def walked(
                 candidate.proposal.genome,
                 accuracy(candidate.proposal.genome),
                 parents=candidate.proposal.parents,
-                asked_after=candidate.asked_after,
+                informed_by=candidate.asked_after,
             )
             heard += 1
         proposal = strategy.ask(number, rng_for(0, number), asked[heard:])
@@ -119,20 +130,17 @@ def test_nothing_is_proposed_that_was_told_or_is_in_flight(lag: int) -> None:
 def test_the_best_of_those_drawn_together_is_the_start() -> None:
     strategy = LocalSearch(SMALL, lag=3)
     for number, accuracy in enumerate((0.2, 0.6, 0.4)):
-        told(strategy, number, (number, 1, 1), accuracy, asked_after=0)
+        told(strategy, number, (number, 1, 1), accuracy, informed_by=0)
     assert parents(strategy, 3) == (1,)
 
 
 def test_failures_and_what_has_no_accuracy_are_never_incumbents() -> None:
     strategy = LocalSearch(SMALL)
     told(strategy, 0, (0, 0, 0), None)
-    strategy.tell(
-        Candidate(1, Proposal((1, 0, 0)), "1", 1),
-        Evaluation(1, State.INFEASIBLE, {"accuracy": 0.9}),
-    )
-    strategy.tell(
-        Candidate(2, Proposal((2, 0, 0)), "2", 2), Evaluation(2, State.COMPLETE, {"params": 5})
-    )
+    evaluation = Evaluation(1, State.INFEASIBLE, {"accuracy": 0.9})
+    strategy.tell(Told(Candidate(1, Proposal((1, 0, 0)), "1", 1), evaluation, 1))
+    evaluation = Evaluation(2, State.COMPLETE, {"params": 5})
+    strategy.tell(Told(Candidate(2, Proposal((2, 0, 0)), "2", 2), evaluation, 2))
     assert strategy.ask(3, rng_for(0, 3), []) == Proposal(SMALL.sample(rng_for(0, 3)))
     told(strategy, 3, (3, 0, 0), 0.1)
     told(strategy, 4, (4, 0, 0), None, parents=(3,))
@@ -144,7 +152,7 @@ def test_what_an_earlier_climb_left_over_does_not_call_the_search_back() -> None
     told(strategy, 0, (0, 0, 0), 0.8)
     told(strategy, 1, (1, 0, 0), 0.1, parents=(0,))  # that was all the patience
     told(strategy, 2, (5, 5, 5), 0.3)  # elsewhere
-    told(strategy, 3, (2, 0, 0), 0.9, parents=(0,), asked_after=1)
+    told(strategy, 3, (2, 0, 0), 0.9, parents=(0,), informed_by=1)
     assert parents(strategy, 4) == (2,)
 
 
@@ -153,8 +161,8 @@ def test_a_draw_from_when_the_climb_seemed_over_does_not_end_it_once_it_goes_on(
     told(strategy, 0, (0, 0, 0), 0.5)
     told(strategy, 1, (1, 0, 0), 0.1, parents=(0,))
     assert parents(strategy, 3) == ()
-    told(strategy, 2, (2, 0, 0), 0.7, parents=(0,), asked_after=1)  # in flight all the while
-    told(strategy, 3, (5, 5, 5), 0.3, asked_after=2)
+    told(strategy, 2, (2, 0, 0), 0.7, parents=(0,), informed_by=1)  # in flight all the while
+    told(strategy, 3, (5, 5, 5), 0.3, informed_by=2)
     assert parents(strategy, 4) == (2,)
 
 
@@ -177,7 +185,7 @@ def test_local_search_beats_random_search_where_there_is_one_hill(tmp_path: Path
             Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(
                 80
             )
-            return ranking(store.evaluations())[0].metrics["accuracy"]
+            return ranking(store.told())[0].evaluation.metrics["accuracy"]
 
     local = np.mean([best("local", LocalSearch(space, lag=2), seed) for seed in range(5)])
     assert local > np.mean([best("random", RandomSearch(space), seed) for seed in range(5)]) + 0.1

@@ -18,6 +18,7 @@ from nanonas.core import (
     Proposal,
     State,
     Strategy,
+    Told,
     losses_of,
     rng_for,
 )
@@ -47,16 +48,16 @@ def measured(candidate: Candidate) -> Evaluation:
 
 def driven(
     strategy: Strategy, total: int, measure: Callable[[Candidate], Evaluation] = measured
-) -> Iterator[tuple[Candidate, list[tuple[Candidate, Evaluation]]]]:
+) -> Iterator[tuple[Candidate, list[Told]]]:
     """Each candidate of a search, one after the other, with what was told before it."""
-    told: list[tuple[Candidate, Evaluation]] = []
+    told: list[Told] = []
     for number in range(total):
         candidate = Candidate(
             number, strategy.ask(number, rng_for(0, number), []), str(number), number
         )
         yield candidate, told
-        told.append((candidate, measure(candidate)))
-        strategy.tell(*told[-1])
+        told.append(Told(candidate, measure(candidate), number))
+        strategy.tell(told[-1])
 
 
 def best_first(alive: list[Evaluation], objectives: tuple[Objective, ...]) -> list[Evaluation]:
@@ -72,12 +73,10 @@ def best_first(alive: list[Evaluation], objectives: tuple[Objective, ...]) -> li
     return ordered
 
 
-def population(
-    told: list[tuple[Candidate, Evaluation]], size: int, objectives: tuple[Objective, ...]
-) -> list[Evaluation]:
+def population(told: list[Told], size: int, objectives: tuple[Objective, ...]) -> list[Evaluation]:
     """Who is alive, best first: each joins, and the last by rank and room leaves."""
     alive: list[Evaluation] = []
-    for _, evaluation in told:
+    for evaluation in (one.evaluation for one in told):
         if evaluation.state is not State.FAILED and "accuracy" in evaluation.metrics:
             alive = best_first([*alive, evaluation], objectives)[:size]
     return best_first(alive, objectives)
@@ -136,9 +135,8 @@ def test_a_pruned_network_is_behind_all_others_however_small() -> None:
         [(State.PRUNED, 0.1, 1.0), (State.COMPLETE, 0.5, 10.0), (State.COMPLETE, 0.4, 20.0)]
     ):
         metrics = {"accuracy": accuracy, "params": params}
-        strategy.tell(
-            Candidate(number, Proposal((number,) * 8), ""), Evaluation(number, state, metrics)
-        )
+        candidate = Candidate(number, Proposal((number,) * 8), "")
+        strategy.tell(Told(candidate, Evaluation(number, state, metrics)))
     parents = {
         parent for seed in range(50) for parent in strategy.ask(3, rng_for(seed, 3), []).parents
     }

@@ -37,6 +37,7 @@ from nanonas.core import (
     Pulse,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -59,7 +60,6 @@ from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.screened import Screened
 from nanonas.strategies.evolution import Evolution
 
-Told = tuple[Candidate, Evaluation]
 BUDGET = Budget(3)
 
 
@@ -71,7 +71,7 @@ def driven(
     told = 0
     for number in range(total):
         while told < strategy.needs(number):
-            strategy.tell(asked[told], measure(asked[told]))
+            strategy.tell(Told(asked[told], measure(asked[told]), asked[told].asked_after))
             told += 1
         proposal = replace(strategy.ask(number, rng_for(0, number), asked[told:]), budget=BUDGET)
         asked.append(Candidate(number, proposal, NANO.decode(proposal.genome).key, told))
@@ -160,7 +160,7 @@ def test_what_is_pending_counts_as_having_come_out_as_predicted_or_as_the_median
     rng = rng_for(1, 1)
     for number, loss in enumerate(losses):
         candidate = Candidate(number, Proposal(NANO.sample(rng)), str(number))
-        strategy.tell(candidate, Evaluation(number, State.COMPLETE, {"accuracy": -loss}))
+        strategy.tell(Told(candidate, Evaluation(number, State.COMPLETE, {"accuracy": -loss})))
     waiting = [
         Candidate(6, Proposal(NANO.sample(rng), predicted=Prediction(-0.55, 0.1)), "6"),
         Candidate(7, Proposal(NANO.sample(rng)), "7"),
@@ -177,8 +177,8 @@ def test_what_is_pending_counts_as_having_come_out_as_predicted_or_as_the_median
 def test_what_is_pending_moves_the_choice_away_from_its_like() -> None:
     table, space = toy()
     strategy = screened(space=space, explore=5.0)  # far from all that is known
-    for candidate, evaluation in answered(table, range(8)):
-        strategy.tell(candidate, evaluation)
+    for told in answered(table, range(8)):
+        strategy.tell(told)
     first = strategy.ask(8, rng_for(0, 8), [])
     second = strategy.ask(8, rng_for(0, 8), [Candidate(8, first, "8")])
     ranked = by_value(strategy, table, [], explore=5.0)
@@ -210,7 +210,8 @@ def learnt(told: list[Evaluation]) -> Floats:
     strategy = screened(lambda: recorder)
     for number, evaluation in enumerate(told):
         genome = NANO.sample(rng_for(1, number))
-        strategy.tell(Candidate(number, Proposal(genome, budget=BUDGET), str(number)), evaluation)
+        candidate = Candidate(number, Proposal(genome, budget=BUDGET), str(number))
+        strategy.tell(Told(candidate, evaluation))
     strategy.ask(len(told), rng_for(0, 0), [])
     return recorder.given[-1][1]
 
@@ -309,7 +310,7 @@ def test_a_predictor_that_knows_finds_better_networks() -> None:
     plain: list[Candidate] = []
     for number in range(40):
         plain.append(Candidate(number, unscreened.ask(number, rng_for(0, number), []), ""))
-        unscreened.tell(plain[-1], complete(plain[-1]))
+        unscreened.tell(Told(plain[-1], complete(plain[-1])))
     assert best(Knowing) > max(accuracy(candidate.proposal.genome) for candidate in plain)
 
 
@@ -336,16 +337,10 @@ def answered(table: Table, rows: range) -> list[Told]:
     asked = [
         Candidate(n, Proposal(table.genomes[table.rows[row]]), str(n)) for n, row in enumerate(rows)
     ]
+    answers = [float(found[table.find(c.proposal.genome) or 0, 0]) for c in asked]
     return [
-        (
-            c,
-            Evaluation(
-                c.number,
-                State.COMPLETE,
-                {"accuracy": float(found[table.find(c.proposal.genome) or 0, 0])},
-            ),
-        )
-        for c in asked
+        Told(c, Evaluation(c.number, State.COMPLETE, {"accuracy": answer}))
+        for c, answer in zip(asked, answers, strict=True)
     ]
 
 
@@ -353,7 +348,10 @@ def by_value(
     strategy: Screened, table: Table, believed: list[tuple[Genome, float]], explore: float = 1.0
 ) -> list[int]:
     """All untried rows of the table by mean - explore × deviation, best first, by brute force."""
-    told = [(c.proposal.genome, strategy.objective.loss(e)) for c, e in strategy._told]
+    told = [
+        (one.candidate.proposal.genome, strategy.objective.loss(one.evaluation))
+        for one in strategy._told
+    ]
     scale = NormalScores.of(np.array([loss for _, loss in told]))
     model = Nearest()
     losses = np.array([loss for _, loss in [*told, *believed]])
@@ -370,8 +368,8 @@ def by_value(
 def test_of_a_small_space_the_best_of_all_untried_networks_is_taken() -> None:
     table, space = toy()
     strategy = screened(space=space, audit_every=0)
-    for number, (candidate, evaluation) in enumerate(answered(table, range(30))):
-        strategy.tell(candidate, evaluation)
+    for number, told in enumerate(answered(table, range(30))):
+        strategy.tell(told)
         if number >= 8:
             proposal = strategy.ask(number + 1, rng_for(0, number), [])
             assert table.find(proposal.genome) == by_value(strategy, table, [])[0]
@@ -464,7 +462,7 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
     tmp_path: Path,
 ) -> None:
     seen = observed(tmp_path / "a.db", screened(partial(Knowing, reversed_until=22)), 24)
-    told = [(progress.candidate, progress.evaluation) for progress in seen]
+    told = [progress.told for progress in seen]
     live = SearchProgress(Console(file=io.StringIO()), 60, None, None)
     said = []
     for progress in seen:
@@ -487,7 +485,7 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
     run(tmp_path / "a.db", screened(Knowing, lag=3), SerialEvaluator(train), total=24)
     with RunStore.read(tmp_path / "a.db") as store:
-        told = [(candidate, store.latest()[candidate.number]) for candidate in store.candidates()]
+        told = store.told()
         table = tables.audit_table(store)
     shown = Console(file=io.StringIO(), width=100)
     shown.print(table)

@@ -23,6 +23,7 @@ from nanonas.core import (
     Pulse,
     State,
     Strategy,
+    Told,
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -100,8 +101,6 @@ FACTORIES = {
     for space, over in SPACES.items()
 }
 
-Told = tuple[Candidate, Evaluation]
-
 
 @pytest.fixture(params=FACTORIES)
 def make(request: pytest.FixtureRequest) -> Callable[[], Strategy]:
@@ -154,8 +153,8 @@ def driven(
     for number in range(total):
         while len(told) < strategy.needs(number):
             candidate = asked[len(told)]
-            told.append((candidate, measure(candidate)))
-            strategy.tell(*told[-1])
+            told.append(Told(candidate, measure(candidate), candidate.asked_after))
+            strategy.tell(told[-1])
         proposal = strategy.ask(number, rng_for(seed, number), asked[len(told) :])
         asked.append(Candidate(number, proposal, str(proposal.genome), len(told)))
         yield asked[-1], list(told)
@@ -192,8 +191,8 @@ def test_asking_changes_nothing(make: Callable[[], Strategy]) -> None:
 def test_the_state_is_a_fold_over_what_was_told(make: Callable[[], Strategy]) -> None:
     strategy, fresh = make(), make()
     *_, (_, told) = driven(strategy, 40)
-    for candidate, evaluation in told:
-        fresh.tell(candidate, evaluation)
+    for one in told:
+        fresh.tell(one)
     for seed in range(20):
         assert fresh.ask(40, rng_for(seed, 40), []) == strategy.ask(40, rng_for(seed, 40), [])
 
@@ -212,7 +211,7 @@ def test_proposals_are_genomes_of_the_space_and_parents_were_told_and_did_not_fa
     strategy = make()
     for candidate, told in driven(strategy, 40):
         space_of(strategy).decode(candidate.proposal.genome)
-        alive = {c.number for c, evaluation in told if evaluation.state is not State.FAILED}
+        alive = {one.number for one in told if not one.lost}
         assert set(candidate.proposal.parents) <= alive
         assert len(set(candidate.proposal.parents)) == len(candidate.proposal.parents)
 
@@ -255,16 +254,15 @@ def breeders(told: list[Told], strategy: Evolution) -> list[int]:
     """
 
     def best(some: list[Told]) -> list[Told]:
-        usable = [one for one in some if one[1].state is not State.FAILED]
-        return sorted(usable, key=lambda one: (-one[1].metrics["accuracy"], one[0].number))
+        usable = [one for one in some if not one.lost]
+        return sorted(usable, key=lambda one: (-one.evaluation.metrics["accuracy"], one.number))
 
-    last = max(strategy.generation(c.number) for c, _ in told)
-    generation = best([one for one in told if strategy.generation(one[0].number) == last])
+    last = max(strategy.generation(one.number) for one in told)
+    generation = best([one for one in told if strategy.generation(one.number) == last])
     quarter = generation[: max(2, round(strategy.parents_share * len(generation)))]
     elite = best(told)[: strategy.elite_size]
-    return [
-        c.number for c, _ in best(told) if c.number in {one[0].number for one in [*quarter, *elite]}
-    ]
+    breeding = {one.number for one in [*quarter, *elite]}
+    return [one.number for one in best(told) if one.number in breeding]
 
 
 def test_parents_are_the_best_quarter_and_the_elite_and_win_as_tournaments_are_won() -> None:
@@ -318,8 +316,8 @@ def test_the_elite_has_each_network_once() -> None:
             rng_for(0, max(3, number))
         )  # 0 to 3 are one network: 0.9, 0.8, 0.7, 0.6
         evaluation = Evaluation(number, State.COMPLETE, {"accuracy": 0.9 - 0.01 * number})
-        strategy.tell(Candidate(number, Proposal(genome), str(genome)), evaluation)
-    assert [candidate.number for candidate, _ in strategy._elite] == [0, 4, 5]
+        strategy.tell(Told(Candidate(number, Proposal(genome), str(genome)), evaluation))
+    assert [told.number for told in strategy._elite] == [0, 4, 5]
 
 
 # --- aging evolution ------------------------------------------------------------------------------
@@ -327,8 +325,9 @@ def test_the_elite_has_each_network_once() -> None:
 
 def alive(told: list[Told], population: int) -> list[int]:
     """The youngest that could be trained, best first."""
-    youngest = [one for one in told if one[1].state is not State.FAILED][-population:]
-    return [c.number for c, e in sorted(youngest, key=lambda one: -one[1].metrics["accuracy"])]
+    youngest = [one for one in told if not one.lost][-population:]
+    ordered = sorted(youngest, key=lambda one: -one.evaluation.metrics["accuracy"])
+    return [one.number for one in ordered]
 
 
 @pytest.mark.parametrize("lag", [1, 5])
@@ -413,7 +412,7 @@ def test_evolution_beats_random_search(tmp_path: Path) -> None:
             Study(space, strategy, SerialEvaluator(share_of_conv3x3), store, Budget(1), seed).run(
                 80
             )
-            return ranking(store.evaluations())[0].metrics["accuracy"]
+            return ranking(store.told())[0].evaluation.metrics["accuracy"]
 
     reached = {
         name: np.mean([best(name, STRATEGIES[name](space), seed) for seed in range(5)])

@@ -29,6 +29,7 @@ from nanonas.core import (
     Shape,
     State,
     Strategy,
+    Told,
     steady,
 )
 from nanonas.engine.storage.store import RunStore
@@ -88,7 +89,7 @@ class SteadyBest:
 
     space: ToySpace
     lag: int = 3
-    told: list[tuple[Candidate, Evaluation]] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
 
     def needs(self, number: int) -> int:
         return steady(number, self.lag)
@@ -97,18 +98,19 @@ class SteadyBest:
         return number // 5
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        heard = [told for told in self.told if told[1].accuracy is not None]
+        heard = [told for told in self.told if told.evaluation.accuracy is not None]
         if not heard:
             return Proposal(self.space.sample(rng))
-        parent, _ = min(heard, key=lambda told: (Objective().loss(told[1]), told[0].number))
+        best = min(heard, key=lambda told: (Objective().loss(told.evaluation), told.number))
+        parent = best.candidate
         return Proposal(
             self.space.mutate(parent.proposal.genome, rng), (parent.number,), Budget(1 + number % 2)
         )
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        assert evaluation.state is not State.CUT
-        assert candidate.number == evaluation.number == len(self.told)
-        self.told.append((candidate, evaluation))
+    def tell(self, told: Told) -> None:
+        assert told.evaluation.state is not State.CUT
+        assert told.candidate.number == told.evaluation.number == len(self.told)
+        self.told.append(told)
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {

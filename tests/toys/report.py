@@ -39,8 +39,8 @@ def entry(
 ) -> Entry:
     """A candidate that was trained."""
     asked = Proposal(genome, budget=proposal.pop("budget", BUDGET), **proposal)
-    candidate = Candidate(number, asked, space.decode(genome).key)
-    return Entry(candidate, evaluated(number, accuracy), number // 10, 2.0 * (number + 1))
+    candidate = Candidate(number, asked, space.decode(genome).key, generation=number // 10)
+    return Entry(candidate, evaluated(number, accuracy), 2.0 * (number + 1))
 
 
 def entries(number: int, seed: int = 0) -> list[Entry]:

@@ -217,7 +217,6 @@ def test_what_goes_on_at_another_size_of_images_keeps_all_its_weights(
     assert weights
     assert all(torch.equal(tensor, parents[name]) for name, tensor in weights.items())
     assert evaluation.metrics["inherited_share"] == 1.0
-    assert evaluation.metrics["image_size"] == 12
 
 
 def test_a_limit_is_for_those_that_begin_and_not_for_those_that_go_on(tmp_path: Path) -> None:
@@ -264,10 +263,9 @@ def test_shrunk_images_are_trained_on_and_judged_by(monkeypatch: pytest.MonkeyPa
     assert training.pictures.x.shape[2:] == (8, 8)
     assert len(training.pictures) == 200
     assert training.recipe.augment.crop == 1  # half the pixels of half as many
-    assert evaluation.metrics["image_size"] == 8
     valid = trials._on_device(DIGITS, 8, "cpu")[1]
     assert accuracy(training.module, valid) == evaluation.accuracy
-    assert "image_size" not in trial()(candidate(5, PARENT, Budget(1)), go_on).metrics
+    assert "image_size" not in evaluation.metrics  # the budget has it
 
 
 def test_a_share_of_the_images_is_a_part_of_every_larger_one(

@@ -32,6 +32,7 @@ from typing import IO, Any
 
 from nanonas.core import Candidate, Evaluation, Measure, State
 from nanonas.engine.evaluators.worker import BROKEN, DONE, HELLO, READY
+from nanonas.engine.storage.events import WORKER_LOST
 from nanonas.errors import InvalidInput, RunError
 
 _BOOTSTRAP = "import sys; sys.path[:] = sys.argv[3:]; from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
@@ -55,7 +56,7 @@ class WorkerPool:
             has FAILED.
         start_seconds: that a worker may take to start and to unpickle its measure.
         log: a file that the workers' output is added to; None: it is not kept.
-        notice: hears "worker lost" with the candidate's number and the reason, when it is tried
+        notice: is told `WORKER_LOST` with the candidate's number and the reason, when it is tried
             again.
 
     Raises:
@@ -233,7 +234,7 @@ class WorkerPool:
             )
             return
         if self._notice is not None:
-            self._notice("worker lost", {"number": task.candidate.number, "reason": reason})
+            self._notice(WORKER_LOST, {"number": task.candidate.number, "reason": reason})
         slot.worker = self._started()
 
     def _fail(self, slot: _Slot, reason: str, trace: str | None = None) -> None:

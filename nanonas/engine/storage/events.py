@@ -6,8 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SESSION_ENDS = ("ended", "interrupted", "given up")  # events with which a search stops
-SESSION = ("started", *SESSION_ENDS)  # events that say whether somebody searches
+# --- kinds, as they are stored --------------------------------------------------------------------
+
+IMAGES = "images"  # what the run was begun with, so that it can be read without them
+MACHINE = "machine"  # that a session runs on
+RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
+STARTED = "started"  # a search begins, or goes on; with its budgets
+ENDED = "ended"  # it has come to its end; "why" and "message"
+INTERRUPTED = "interrupted"  # by the user
+GIVEN_UP = "given up"  # its deadline is long over; the "numbers" that did not stop in time
+WORKER_LOST = "worker lost"  # the "number" that it had, which is tried again, and the "reason"
+REQUEST_TAKEN = "request"  # "id", "first", and what `Request.to_values` says
+REQUEST_REFUSED = "request refused"  # "id", "reason", and what was asked, where it could be read
+FINALIST = "finalists"  # "number", and the "accuracy" that one of the best came to from scratch
+TEST_SET_OPENED = "test set opened"  # "for" what
+
+SESSION_ENDS = (ENDED, INTERRUPTED, GIVEN_UP)  # with which a search stops
+SESSION = (STARTED, *SESSION_ENDS)  # that say whether a search goes on
 
 
 @dataclass(frozen=True)
@@ -15,5 +30,5 @@ class Event:
     """Something that came from outside, or happened to the run as a whole."""
 
     time: float  # seconds since 1970
-    kind: str  # "resumed", "started", "ended", "interrupted", "given up", "worker lost", …
+    kind: str  # one of the constants above
     details: Mapping[str, Any]  # JSON-able

@@ -48,9 +48,40 @@ def _first_tables(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
-    _first_tables,
-)  # the n-th makes version n, from 1
+def _generations(db: sqlite3.Connection) -> None:
+    """Each candidate's generation is stored with it."""
+    db.execute("ALTER TABLE candidate ADD COLUMN generation INTEGER NOT NULL DEFAULT 0")
+    configs = db.execute("SELECT config FROM run").fetchall()  # none while a run is begun
+    search = json.loads(configs[0][0]).get("search") if configs else None
+    numbers = [number for (number,) in db.execute("SELECT number FROM candidate").fetchall()]
+    rows = [(first_format_generation(search, number), number) for number in numbers]
+    db.executemany("UPDATE candidate SET generation = ? WHERE number = ?", rows)
+
+
+# the n-th makes version n, from 1
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables, _generations)
+
+
+def first_format_generation(search: object, number: int) -> int:
+    """The generation of a candidate of format 1, which does not store it.
+
+    That is what its strategy said: the population's size of candidates each, but for `evolution`,
+    whose elite stays in the population without being evaluated again. The scored pool of versions
+    that had one belonged to generation 0.
+
+    Args:
+        search: the "search" half of the configuration that the run was begun with.
+    """
+    if not isinstance(search, dict) or "population" not in search:
+        return 0  # the strategy was the user's own
+    population, strategy = int(search["population"]), search.get("strategy")
+    if strategy == "screened":
+        strategy = search.get("screens")
+    trained = max(0, number - int(search.get("warm_pool", 0)))
+    if strategy != "evolution":
+        return trained // population
+    children = population - max(1, round(population / 10))  # of each generation but the first
+    return max(0, 1 + (trained - population) // children)
 
 
 @contextmanager
@@ -88,6 +119,11 @@ def proposal_from(fields: dict[str, Any]) -> Proposal:
         tuple(fields.get("inherits", ())),
         fields.get("planted", False),
     )
+
+
+def metrics_from(metrics: dict[str, float]) -> dict[str, float]:
+    """Without the image size, which earlier versions stored here too: the budget has it."""
+    return {name: value for name, value in metrics.items() if name != "image_size"}
 
 
 def curve_from(points: list[list[float]]) -> tuple[Epoch, ...]:

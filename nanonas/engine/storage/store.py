@@ -23,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, State, Told
-from nanonas.engine.storage.events import Event
+from nanonas.engine.storage.events import RESUMED, Event
 from nanonas.engine.storage.lock import lock_file, lock_for_writing, look
 from nanonas.engine.storage.rows import (
     APPLICATION,
     MIGRATIONS,
     curve_from,
     decoded,
+    first_format_generation,
+    metrics_from,
     proposal_from,
     storable,
     to_json,
@@ -47,6 +49,7 @@ class RunStore:
     def __init__(self, path: Path, *, readonly: bool) -> None:
         """Opens the file as it is, without a look inside. Use `begin`, `resume` or `read`."""
         self.path = path
+        self._format = len(MIGRATIONS)  # of the tables, once they are migrated
         self._lock = None if readonly else lock_for_writing(path)
         try:
             with _explained(path):
@@ -115,22 +118,19 @@ class RunStore:
                 given = config.get("search", {})
                 compared = {*begun, *given}.difference(ignored)
                 _require_equal_search(path, _part(begun, compared), _part(given, compared))
-                store.event("resumed", {"run": config.get("run"), "version": _version()})
+                store.event(RESUMED, {"run": config.get("run"), "version": _version()})
         return store
 
     @classmethod
     def read(cls, path: Path | str) -> RunStore:
-        """The run at `path`, to look at, also while it is running.
+        """The run at `path`, to look at, also while it is running; of any format up to ours.
 
         Raises `RunError` as `resume` does.
         """
         path = _existing(path)
         store = cls(path, readonly=True)
         with store._closed_on_error():
-            if store._checked_version() < len(MIGRATIONS):
-                raise RunError(
-                    f"{path} was written by an older nanonas: resume it once to bring it up to date"
-                )
+            store._format = store._checked_version()
         return store
 
     @staticmethod
@@ -177,6 +177,7 @@ class RunStore:
             proposal,
             candidate.asked_after,
             time.time(),
+            candidate.generation,
         )
 
     def arrived(self, evaluation: Evaluation) -> None:
@@ -202,15 +203,20 @@ class RunStore:
         self._insert("event", None, time.time(), kind, to_json(dict(details or {})))
 
     def candidates(self, since: int = 0) -> list[Candidate]:
-        """All that were asked, by number; without the first `since`, for who has them already."""
+        """All that were asked, by number; without the first `since`, which the caller has."""
+        columns = "number, key, proposal, asked_after"
+        if self._format > 1:
+            columns += ", generation"
         rows = self._rows(
-            "SELECT number, key, proposal, asked_after FROM candidate WHERE number >= ? ORDER BY "
-            "number",
-            since,
+            f"SELECT {columns} FROM candidate WHERE number >= ? ORDER BY number", since
         )
         with decoded(self.path):
+            if self._format == 1:  # opened to be looked at, by a reader that cannot migrate it
+                search = self.config.get("search")
+                rows = [(*row, first_format_generation(search, row[0])) for row in rows]
             return [
-                Candidate(n, proposal_from(json.loads(p)), key, after) for n, key, p, after in rows
+                Candidate(number, proposal_from(json.loads(proposal)), key, asked_after, generation)
+                for number, key, proposal, asked_after, generation in rows
             ]
 
     def evaluations(self, since: int = 0) -> list[Evaluation]:
@@ -230,7 +236,7 @@ class RunStore:
                 Evaluation(
                     n,
                     State(state),
-                    json.loads(metrics),
+                    metrics_from(json.loads(metrics)),
                     curve_from(json.loads(curve)),
                     seconds,
                     reason,
@@ -250,7 +256,7 @@ class RunStore:
         """The candidates that have an evaluation, with their latest, by number."""
         latest = self.latest()
         return [
-            (candidate, latest[candidate.number])
+            Told(candidate, latest[candidate.number], candidate.asked_after)
             for candidate in self.candidates()
             if candidate.number in latest
         ]

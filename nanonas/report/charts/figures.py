@@ -254,15 +254,13 @@ def fronts(findings: Findings, other: str) -> Sheet:
     """
     record = findings.record
     objectives = (Objective(), Objective(other, maximize=False))
-    evaluations = [
-        entry.evaluation
-        for entry in _judged(record)
-        if entry.evaluation is not None and other in entry.metrics
+    told = [
+        entry.told for entry in _judged(record) if entry.told is not None and other in entry.metrics
     ]
     rows = []
     for moment in range(1, MOMENTS + 1):
-        until = round(len(evaluations) * moment / MOMENTS)
-        front = front_of(evaluations[:until], objectives)
+        until = round(len(told) * moment / MOMENTS)
+        front = [member.evaluation for member in front_of(told[:until], objectives)]
         for member in sorted(front, key=lambda member: member.metrics[other]):
             row = (f"first {until:,}", member.number, member.accuracy, member.metrics[other])
             rows.append(row)
@@ -540,8 +538,8 @@ def inheritance(findings: Findings) -> Chart | None:
 def twins(findings: Findings) -> Sheet:
     """Children that inherited weights, and the same networks from scratch."""
     rows = [
-        (heir.number, trained.accuracy, twin.number, retrained.accuracy)
-        for (heir, trained), (twin, retrained) in findings.twins
+        (heir.number, heir.evaluation.accuracy, twin.number, twin.evaluation.accuracy)
+        for heir, twin in findings.twins
     ]
     inherited, scratch = Column("inherited", "percent"), Column("from scratch", "percent")
     return Sheet(("#", inherited, "twin #", scratch), rows)

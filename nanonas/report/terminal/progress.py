@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
-from nanonas.core import Candidate, Evaluation, Objective, State
+from nanonas.core import Candidate, Evaluation, Objective, State, Told
 from nanonas.engine.study import Progress, Study
 from nanonas.predictors.audit import audited
 from nanonas.text import costs, duration
@@ -81,7 +81,7 @@ class SearchProgress(_Panel):
         evaluations: int | None,
         deadline: float | None,
         generations: int | None,
-        heard: Iterable[tuple[Candidate, Evaluation]] = (),
+        heard: Iterable[Told] = (),
         *,
         terse: bool = False,
     ) -> None:
@@ -93,7 +93,7 @@ class SearchProgress(_Panel):
         self.front = 0  # members, with several objectives
         self._study: Study | None = None
         self._predicted = {
-            told[0].number: told for told in heard if told[0].proposal.predicted is not None
+            told.number: told for told in heard if told.candidate.proposal.predicted is not None
         }
         super().__init__(console)  # last: it asks for the first line at once
 
@@ -106,22 +106,23 @@ class SearchProgress(_Panel):
         """Seconds that the search has been paused in this session."""
         return 0.0 if self._study is None else self._study.paused_seconds
 
-    def show(self, progress: Progress, front: Sequence[Evaluation] = ()) -> None:
+    def show(self, progress: Progress, front: Sequence[Told] = ()) -> None:
         """Hears of one more evaluation, and of the front as it is now."""
         earlier, self.progress, self.front = self.progress, progress, len(front)
-        if progress.candidate.proposal.predicted is not None:
-            self._predicted[progress.candidate.number] = progress.candidate, progress.evaluation
-        self.states[progress.evaluation.state] += 1
+        told = progress.told
+        if told.candidate.proposal.predicted is not None:
+            self._predicted[told.number] = told
+        self.states[told.evaluation.state] += 1
         if self.terse:
             return
         if (
             not self.console.is_terminal
             and earlier is not None
-            and progress.generation > earlier.generation
+            and told.candidate.generation > earlier.told.candidate.generation
         ):
             self.console.print(self._line(), highlight=False, soft_wrap=True)
-        if progress.best is not None and progress.best.number == progress.evaluation.number:
-            line = best_line(progress.candidate, progress.evaluation)
+        if progress.best is not None and progress.best.number == told.number:
+            line = best_line(told.candidate, told.evaluation)
             self.console.print(f"  new best: {line}", highlight=False, soft_wrap=True)
 
     @property
@@ -159,7 +160,7 @@ class SearchProgress(_Panel):
             if self.evaluations:
                 shares.append(self.progress.evaluated / self.evaluations)
             if self.generations:
-                shares.append(self.progress.generation / self.generations)
+                shares.append(self.progress.told.candidate.generation / self.generations)
         return min(1.0, max(shares))
 
     def _line(self) -> str:
@@ -172,12 +173,12 @@ class SearchProgress(_Panel):
         of = f"/{self.generations}" if self.generations else ""
         words = [
             *pause,
-            f"generation {self.progress.generation + 1}{of}",
+            f"generation {self.progress.told.candidate.generation + 1}{of}",
             f"{s[State.COMPLETE]} done",
             f"{s[State.PRUNED]} pruned",
             f"{s[State.FAILED]} failed",
             *([f"{s[State.INFEASIBLE]} over a limit"] if s[State.INFEASIBLE] else []),
-            f"best {best.accuracy:.1%}" if best else "no result yet",
+            f"best {best.evaluation.accuracy:.1%}" if best else "no result yet",
             *([f"front of {self.front}"] if self.front else []),
             *self._trust(),
             f"{self.rate:.1f}/min",

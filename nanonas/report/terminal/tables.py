@@ -54,8 +54,8 @@ def best_table(record: Record, number: int) -> Table:
 
 def front_table(record: Record) -> Table:
     """The candidates that no other dominates, the most accurate first; columns as in `best_table`."""
-    evaluations = [entry.evaluation for entry in record.ranked if entry.evaluation is not None]
-    front = front_of(evaluations, record.objectives)
+    told = [entry.told for entry in record.ranked if entry.told is not None]
+    front = front_of(told, record.objectives)
     return _table([record.entries[member.number] for member in front])
 
 

@@ -280,12 +280,11 @@ class Generation:
 
     def _front(self) -> str:
         objectives = self.record.objectives
-        front = front_of(
-            [e.evaluation for e in self.record.ranked if e.evaluation is not None], objectives
-        )
+        told = [entry.told for entry in self.record.ranked if entry.told is not None]
+        front = [self.record.entries[one.number] for one in front_of(told, objectives)]
         if not front:
             return "No network has been judged yet."
-        new = sum(self.record.entries[member.number].generation == self.number for member in front)
+        new = sum(member.generation == self.number for member in front)
         names = _list([objective.name for objective in objectives])
         least, best = (
             f"#{member.number}, {percent(member.accuracy or 0.0)} with "

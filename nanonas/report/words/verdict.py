@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
+from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
 from nanonas.text import count, duration, interval, milliseconds, percent, points
@@ -160,7 +161,7 @@ def verdict(findings: Findings) -> list[Argument]:
 
 
 def _tested(record: Record) -> Argument:
-    opened = [event for event in record.events if event.kind == "test set opened"]
+    opened = [event for event in record.events if event.kind == TEST_SET_OPENED]
     purposes = [str(event.details.get("for", "")) for event in opened]
     compared = sum(purpose.startswith("compare") for purpose in purposes)
     winners = len(purposes) - compared

@@ -12,7 +12,6 @@ import numpy as np
 from nanonas.core import (
     Budget,
     Candidate,
-    Evaluation,
     Objective,
     Proposal,
     State,
@@ -94,25 +93,23 @@ class Halving:
         promotion = self._promotion(pending)
         if promotion is not None:
             return promotion
-        own = self.strategy.ask(
-            number, rng, [*(candidate for candidate, _ in self._held), *pending]
-        )
+        own = self.strategy.ask(number, rng, [*(told.candidate for told in self._held), *pending])
         return replace(own, budget=self.rungs[0])
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        budget = candidate.proposal.budget
+    def tell(self, told: Told) -> None:
+        candidate, budget = told.candidate, told.candidate.proposal.budget
         if budget in self.rungs:
             rung = self.rungs.index(budget)
-            self._told[rung].append((candidate, evaluation))
+            self._told[rung].append(told)
             if rung:
                 self._promoted.add((rung - 1, candidate.key))
-        self._held.append((candidate, evaluation))
+        self._held.append(told)
         while self.needs(self._next) <= candidate.number:
             self._next += 1
         known = candidate.number + 1 - len(self._held)
         heard = min(candidate.number + 1, self.strategy.needs(self._next)) - known
-        for told in self._held[:heard]:
-            self.strategy.tell(*told)
+        for held in self._held[:heard]:
+            self.strategy.tell(held)
         del self._held[:heard]
 
     def _promotion(self, pending: Sequence[Candidate]) -> Proposal | None:
@@ -123,7 +120,8 @@ class Halving:
             places = len(told) // self.eta
             if places == 0:
                 continue
-            for candidate, _ in self._ordered(rung)[:places]:
+            for best in self._ordered(rung)[:places]:
+                candidate = best.candidate
                 if (rung, candidate.key) in self._promoted or (above, candidate.key) in taken:
                     continue
                 return Proposal(
@@ -136,8 +134,12 @@ class Halving:
 
     def _ordered(self, rung: int) -> list[Told]:
         """Those on a rung that may be promoted, best first."""
-        told = [one for one in self._told[rung] if one[1].state is State.COMPLETE and one[1].curve]
-        losses = losses_of([evaluation for _, evaluation in told], self.objectives)
+        told = [
+            one
+            for one in self._told[rung]
+            if one.evaluation.state is State.COMPLETE and one.evaluation.curve
+        ]
+        losses = losses_of([one.evaluation for one in told], self.objectives)
         if len(self.objectives) == 1:
             order = np.lexsort((np.arange(len(told)), losses[:, 0]))
         else:

@@ -10,7 +10,7 @@ from math import floor
 
 import numpy as np
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, Strategy
+from nanonas.core import Budget, Candidate, Genome, Proposal, State, Strategy, Told
 from nanonas.errors import ConfigError
 
 _REDRAWS = (
@@ -78,7 +78,8 @@ class Inheriting:
         heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
         return replace(own, budget=self.budget, inherits=heritage) if heritage else own
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
+    def tell(self, told: Told) -> None:
+        candidate, evaluation = told.candidate, told.evaluation
         proposal = candidate.proposal
         self._known.add(proposal.genome)
         if evaluation.state in (State.COMPLETE, State.PRUNED) and evaluation.accuracy is not None:
@@ -93,4 +94,4 @@ class Inheriting:
         if proposal.from_scratch:
             self._scratch.add(candidate.key)
             self._twinless = [heir for heir in self._twinless if heir.key != candidate.key]
-        self.strategy.tell(candidate, evaluation)
+        self.strategy.tell(told)

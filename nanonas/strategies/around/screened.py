@@ -15,7 +15,6 @@ import numpy as np
 
 from nanonas.core import (
     Candidate,
-    Evaluation,
     Floats,
     Genome,
     Objective,
@@ -128,16 +127,14 @@ class Screened:
     def generation(self, number: int) -> int:
         return self.strategy.generation(number)
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
-        self._told.append((candidate, evaluation))
+    def tell(self, told: Told) -> None:
+        self._told.append(told)
+        predicted, resumes = told.candidate.proposal.predicted, told.candidate.proposal.resumes
         # Where a training goes on, a prediction is not ours: earlier versions made it by the curve.
         chosen = predicted is not None and predicted.chosen and resumes is None
-        if candidate.number < self.opening or chosen:
-            candidate = replace(
-                candidate, asked_after=0
-            )  # to the wrapped strategy no answer to what it knew
-        self.strategy.tell(candidate, evaluation)
+        if told.number < self.opening or chosen:  # the wrapped strategy did not propose it
+            told = replace(told, informed_by=0)
+        self.strategy.tell(told)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         own = self.strategy.ask(number, rng, pending)
@@ -161,7 +158,7 @@ class Screened:
         bounds = mean - self.explore * std
         taken = {
             self._key(candidate.proposal.genome)
-            for candidate in (*(c for c, _ in self._told), *pending)
+            for candidate in (*(told.candidate for told in self._told), *pending)
         }
         for place in np.argsort(bounds, kind="stable"):
             genome = options[place].genome
@@ -244,14 +241,15 @@ class Screened:
 
     def _elite(self) -> list[Candidate]:
         """The best networks so far, each once, best first."""
-        usable = [
-            (self.objective.loss(evaluation), candidate.number, candidate)
-            for candidate, evaluation in self._told
-            if evaluation.state is State.COMPLETE
-        ]
+        usable = [told for told in self._told if told.evaluation.state is State.COMPLETE]
+        ordered = heapq.nsmallest(
+            3 * self.elite,
+            usable,
+            key=lambda told: (self.objective.loss(told.evaluation), told.number),
+        )
         best: dict[str, Candidate] = {}
-        for *_, candidate in heapq.nsmallest(3 * self.elite, usable, key=lambda one: one[:2]):
-            best.setdefault(candidate.key, candidate)
+        for told in ordered:
+            best.setdefault(told.candidate.key, told.candidate)
         return list(best.values())[: self.elite]
 
     def _children(self, parent: Candidate) -> tuple[list[Proposal], list[Any]]:
@@ -261,7 +259,7 @@ class Screened:
         Each time that a child of it has been trained there are some more, so that they never run
         out.
         """
-        trained = sum(parent.number in candidate.proposal.parents for candidate, _ in self._told)
+        trained = sum(parent.number in told.candidate.proposal.parents for told in self._told)
         children, rows = self._cache.setdefault(("children", parent.number), ([], []))
         while len(children) < self.mutants + 2 * trained:
             rng = np.random.default_rng([parent.number, len(children), _MUTANTS])
@@ -275,21 +273,23 @@ class Screened:
 
     def _losses(self, told: Sequence[Told]) -> Floats:
         """Of n candidates, shape (n,); infinite where nothing was measured."""
-        void = (State.FAILED, State.INFEASIBLE)
-        losses = np.array([np.inf if e.state in void else self.objective.loss(e) for _, e in told])
+        losses = np.array(
+            [np.inf if one.lost else self.objective.loss(one.evaluation) for one in told]
+        )
         for n in reversed(range(len(told))):  # what went on is known by what it has become
-            resumes = told[n][0].proposal.resumes
+            resumes = told[n].candidate.proposal.resumes
             if resumes is not None and np.isfinite(losses[n]):
                 losses[resumes] = losses[n]  # a strategy hears of every number
-        pruned = [n for n, (_, evaluation) in enumerate(told) if evaluation.state is State.PRUNED]
+        pruned = [n for n, one in enumerate(told) if one.evaluation.state is State.PRUNED]
         if not pruned or self.objective.name != "accuracy":
             return losses
         curves = CurveModel()
-        curves.fit([e.curve for _, e in told if e.state is State.COMPLETE and e.curve])
+        evaluations = [one.evaluation for one in told]
+        curves.fit([e.curve for e in evaluations if e.state is State.COMPLETE and e.curve])
         for n in pruned:
-            candidate, evaluation = told[n]
-            if evaluation.curve and candidate.proposal.budget is not None:
-                losses[n] = -curves.predict(evaluation.curve, candidate.proposal.budget.epochs)[0]
+            curve, budget = told[n].evaluation.curve, told[n].candidate.proposal.budget
+            if curve and budget is not None:
+                losses[n] = -curves.predict(curve, budget.epochs)[0]
         return losses
 
     def _fitted(self, losses: Floats, pending: Sequence[Candidate]) -> Model:
@@ -297,9 +297,7 @@ class Screened:
         key = len(losses), tuple(pending)
         if self._cache.get("model", (None,))[0] != key:
             rows = self._cache.setdefault("told", [])
-            rows += [
-                self._row(candidate.proposal.genome) for candidate, _ in self._told[len(rows) :]
-            ]
+            rows += [self._row(told.candidate.proposal.genome) for told in self._told[len(rows) :]]
             losses = finite(losses)
             scores = NormalScores.of(losses)
             believed = [self._believed(candidate, losses) for candidate in pending]
