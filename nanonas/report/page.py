@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nanonas.analysis.findings import Findings
+from nanonas.analysis.findings import Findings, decided
 from nanonas.analysis.record import Entry, Record
 from nanonas.report.charts import architecture
 from nanonas.report.charts.chart import Chart, thinned
@@ -86,13 +86,12 @@ def render(findings: Findings, config: str = "") -> str:
     Args:
         config: the text of the run's config.yaml, to be shown.
     """
-    record = findings.record
-    parts = {key: draw(key, findings, config) for key in PARTS}
+    record, panels = findings.record, []
     children = children_of(findings)
-    panels = [
-        fill("panel", one=panel(findings, number, children[number]))
-        for number in range(len(record.entries))
-    ]
+    for entry in record.entries:  # first: all that is asked of a network, while it is at hand
+        panels.append(fill("panel", one=panel(findings, entry.number, children[entry.number])))
+        decided(record.space, entry.genome)
+    parts = {key: draw(key, findings, config) for key in PARTS}
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     subtitle = f"a report by nanonas, made {made} · {len(record.entries):,} candidates"
     return whole(record, subtitle, parts, panels)
