@@ -84,7 +84,7 @@ def test_only_the_last_count() -> None:
     assert audited(predictions(means, accuracies), Objective(), window=60)["stub"].tau < 0
 
 
-# --- scores that cost nothing -----------------------------------------------------------------------------
+# --- scores that cost nothing ---------------------------------------------------------------------
 
 
 def test_counts_are_ranked_against_what_their_networks_reached() -> None:
