@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from toys.report import SPACE, entry, record
 
-from nanonas.analysis.insights import credit, effects
-from nanonas.analysis.lineage import steps
+from nanonas.analysis.findings import Effect, Findings
 from nanonas.analysis.record import Entry
 
 
@@ -24,21 +23,27 @@ def run(number: int, effect: float, seed: int = 0) -> list[Entry]:
     return made
 
 
+def effects(entries: list[Entry]) -> list[Effect]:
+    return Findings(record(entries)).effects
+
+
+def credit(entries: list[Entry]) -> list[Effect]:
+    return Findings(record(entries)).credit
+
+
 def test_what_matters_is_found() -> None:
-    clear = [effect.words for effect in effects(record(run(400, 0.06))) if effect.clear]
+    clear = [effect.words for effect in effects(run(400, 0.06)) if effect.clear]
     assert clear[0] == "early convolutions mostly 3×3"
 
 
 def test_what_does_not_matter_is_rarely_found() -> None:
-    wrong = sum(
-        any(effect.clear for effect in effects(record(run(80, 0.0, seed)))) for seed in range(12)
-    )
+    wrong = sum(any(effect.clear for effect in effects(run(80, 0.0, seed))) for seed in range(12))
     assert wrong <= 2  # 5 % each
 
 
 def test_few_networks_say_nothing() -> None:
-    assert effects(record(run(10, 0.5))) == []
-    assert credit(record(run(10, 0.5)), steps(record(run(10, 0.5)))) == []
+    assert effects(run(10, 0.5)) == []
+    assert credit(run(10, 0.5)) == []
 
 
 def test_relatives_are_not_many() -> None:
@@ -51,7 +56,7 @@ def test_relatives_are_not_many() -> None:
         made.append(
             entry(n, SPACE.mutate(made[n % 2].genome, rng), made[n % 2].accuracy, parents=(n % 2,))
         )
-    assert effects(record(made)) == []
+    assert effects(made) == []
 
 
 def test_credit_is_counted_from_the_average_child() -> None:
@@ -62,15 +67,14 @@ def test_credit_is_counted_from_the_average_child() -> None:
         parent = int(rng.integers(20))
         child = SPACE.mutate(made[parent].genome, rng)
         made.append(entry(n, child, 0.7, parents=(parent,)))
-    kinds = {step.number: step.kind for step in steps(record(made))}
+    kinds = {step.number: step.kind for step in Findings(record(made)).steps}
     for one in made[20:]:
         good = kinds[one.number] == "skip added"
         accuracy = 0.75 + 0.05 * good + float(rng.normal(0, 0.005))
         found.append(
             entry(one.number, one.genome, accuracy, parents=one.candidate.proposal.parents)
         )
-    told = record([*made[:20], *found])
-    earned = credit(told, steps(told))
+    earned = credit([*made[:20], *found])
     assert earned[0].words == "skip added"
     assert earned[0].clear
     assert earned[0].mean > 0 > earned[-1].mean
