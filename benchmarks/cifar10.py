@@ -20,10 +20,14 @@ import time
 from datetime import date
 from pathlib import Path
 
+from rich.console import Console
+
 import nanonas
+from nanonas.config.duration import Duration
 from nanonas.config.files import read_yaml
 from nanonas.engine.storage.store import RunStore
-from nanonas.session.begin import begin, resolved
+from nanonas.report.terminal.live import live
+from nanonas.session.start import begin
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "cifar10_30m.yaml"
@@ -41,19 +45,18 @@ def main() -> None:
     given = parser.parse_args()
 
     config = read_yaml(CONFIG)
-    search = dataclasses.replace(
-        config.search, seed=given.seed, data=given.data or config.search.data
-    )
-    run = dataclasses.replace(config.run, time=given.time)
+    data = dataclasses.replace(config.search.data, data=given.data or config.search.data.data)
+    search = dataclasses.replace(config.search, seed=given.seed, data=data)
+    run = dataclasses.replace(config.run, time=Duration(given.time))
     start = time.time()
-    outcome = begin(dataclasses.replace(config, search=search, run=run))
+    outcome = begin(dataclasses.replace(config, search=search, run=run), live(Console()))
     seconds = time.time() - start
     assert outcome.final is not None
     with RunStore.read(outcome.folder.store) as store:
         states = [evaluation.state.value for evaluation in store.latest().values()]
     result = {
         "date": date.today().isoformat(),
-        "data": Path(search.data).name,
+        "data": Path(data.data).name,
         "note": given.note,
         "seed": given.seed,
         "budget": given.time,
@@ -68,7 +71,7 @@ def main() -> None:
         "latency_ms": outcome.final.latency_ms,
         "genome": list(outcome.best.proposal.genome),
         "hardware": outcome.final.hardware,
-        "precision": resolved(dataclasses.replace(config, search=search)).search.precision,
+        "precision": read_yaml(outcome.folder.config).search.training.precision,
         "versions": {
             "nanonas": nanonas.__version__,
             "torch": outcome.final.torch,

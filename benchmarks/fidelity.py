@@ -34,8 +34,9 @@ import torch
 from kept import Results
 from loguru import logger
 
-from nanonas.config.parts import make_data, make_rungs, make_space
-from nanonas.config.schema import SearchConfig
+from nanonas.config.files import configure
+from nanonas.config.parts import make_rungs
+from nanonas.config.schema import Config, FidelityOptions
 from nanonas.core import (
     Budget,
     Candidate,
@@ -47,14 +48,12 @@ from nanonas.core import (
     State,
     rng_for,
 )
-from nanonas.engine.limits import Limits
 from nanonas.maths.ranks import kendall
 from nanonas.predictors.gaussian import GaussianProcess
-from nanonas.session.setup import make_recipe
+from nanonas.session.setup import Setup
 from nanonas.spaces.base import Space
 from nanonas.strategies.around.halving import Halving
 from nanonas.training.device import resolve_precision
-from nanonas.training.trial import Trial
 
 RESULT = Path(__file__).parent / "results" / "fidelity.json"
 DRAWS = 2000  # of the bootstrap
@@ -67,31 +66,35 @@ FULL, SCRATCH, HALVED, LOWEST = (
 )
 
 
-def ways(config: SearchConfig, space: Space) -> dict[str, Budget]:
+def ways(config: Config, space: Space) -> dict[str, Budget]:
     """What each network is trained for."""
-    epochs, small = config.epochs, min(space.input_shape[1:]) // 2
+    epochs, small = config.search.training.epochs, min(space.input_shape[1:]) // 2
     return {
         FULL: Budget(2 * epochs),
         SCRATCH: Budget(epochs),
         "a quarter of the epochs": Budget(epochs // 4),
         "small images": Budget(epochs, image_size=small),
-        LOWEST: make_rungs(halving(config, space), space)[0],
+        LOWEST: rungs(config, space)[0],
     }
 
 
-def halving(config: SearchConfig, space: Space) -> SearchConfig:
+def rungs(config: Config, space: Space) -> tuple[Budget, ...]:
     """Successive halving: half the epochs on small images for all, and for the best all of them on
     whole ones.
     """
-    small = min(space.input_shape[1:]) // 2
-    return replace(
-        config, halving=ETAS[0], rungs=2, rung_epochs=config.epochs // 2, rung_image_size=small
+    fidelity = FidelityOptions(
+        halving=ETAS[0],
+        rungs=2,
+        rung_epochs=config.search.training.epochs // 2,
+        rung_image_size=min(space.input_shape[1:]) // 2,
     )
+    return make_rungs(replace(config.search, fidelity=fidelity), space)
 
 
-def drawn(space: Space, config: SearchConfig, number: int) -> list[Genome]:
+def drawn(setup: Setup, number: int) -> list[Genome]:
     """Random networks within the limits, each once."""
-    rng, limits = rng_for(config.seed, 0), Limits(config.max_params, config.max_macs)
+    space, limits = setup.space, setup.limits
+    rng = rng_for(setup.config.search.seed, 0)
     found: dict[str, Genome] = {}
     while len(found) < number:
         genome = space.sample(rng)
@@ -109,7 +112,7 @@ class Measurement:
         names: the ways that are wanted; for `HALVED` the lowest rung is trained, too.
     """
 
-    config: SearchConfig
+    config: Config
     number: int
     genome: Genome
     names: tuple[str, ...]
@@ -117,20 +120,17 @@ class Measurement:
     def __call__(self) -> dict[str, Any]:
         logger.remove()
         torch.set_num_threads(1)
-        images = make_data(self.config).load()
-        space = make_space(self.config, images.input_shape, images.classes)
-        network, recipe = space.decode(self.genome), make_recipe(self.config, images, "cpu")
+        setup = Setup(self.config)
+        space, network = setup.space, setup.space.decode(self.genome)
         found: dict[str, Any] = {}
         with tempfile.TemporaryDirectory() as folder:
-            trial = Trial(
-                space, make_data(self.config), recipe, self.config.seed, weights=Path(folder)
-            )
+            [trial] = setup.trials(Path(folder))
             known = ways(self.config, space)
             todo = {name: budget for name, budget in known.items() if name in self.names}
             if HALVED in self.names:
                 todo = {
                     LOWEST: known[LOWEST],
-                    HALVED: make_rungs(halving(self.config, space), space)[1],
+                    HALVED: rungs(self.config, space)[1],
                 }
             for name, budget in todo.items():
                 number = 10 * self.number + (
@@ -236,9 +236,7 @@ def smoothed(networks: Sequence[Mapping[str, Any]], space: Space, values: Floats
     return -predictor.predict(features)[0]
 
 
-def judged(
-    networks: Sequence[Mapping[str, Any]], config: SearchConfig, space: Space
-) -> dict[str, Any]:
+def judged(networks: Sequence[Mapping[str, Any]], config: Config, space: Space) -> dict[str, Any]:
     """By way: tau with `full`, CPU seconds a candidate, and both against `scratch`, with 95 %
     intervals.
     """
@@ -257,7 +255,7 @@ def judged(
         ETAS
     ):  # whoever is among the best eighth is among the best quarter: nothing more is to be trained
         name = f"{HALVED}, one of {eta}"
-        scores[name], spent = halved(networks, make_rungs(halving(config, space), space), eta)
+        scores[name], spent = halved(networks, rungs(config, space), eta)
         costs[name] = spent / len(networks)
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(networks), size=len(networks)) for _ in range(DRAWS)]
@@ -314,11 +312,16 @@ def main(arguments: Sequence[str]) -> None:
         "seed",
     )
     settings = {key: getattr(given, key) for key in keys}
-    config = SearchConfig(
-        data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings
+    config = configure(
+        data=given.data,
+        stop_epoch=0,
+        precision=resolve_precision("auto", "cpu"),
+        device="cpu",
+        workers=1,
+        **settings,
     )
-    images = make_data(config).load()
-    space = make_space(config, images.input_shape, images.classes)
+    setup = Setup(config)
+    space = setup.space
     label = given.label or f"{given.space}, {given.data}"
     results, command = (
         Results(given.out),
@@ -331,7 +334,7 @@ def main(arguments: Sequence[str]) -> None:
 
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         todo = []
-        for number, genome in enumerate(drawn(space, config, given.networks)):
+        for number, genome in enumerate(drawn(setup, given.networks)):
             lacks = tuple(
                 name for name in names if name not in known.get(number, {"ways": {}})["ways"]
             )
@@ -344,10 +347,9 @@ def main(arguments: Sequence[str]) -> None:
             networks[:] = sorted(known.values(), key=lambda one: int(one["number"]))
             results.keep()
             print(f"{place} of {len(todo)}", flush=True)
-        changed = halving(config, space)
         while True:
             try:
-                halved(networks, make_rungs(changed, space), changed.halving)
+                halved(networks, rungs(config, space), ETAS[0])
                 break
             except Unknown as unknown:
                 network = networks[unknown.args[0]]

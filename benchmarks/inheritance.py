@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,12 @@ from kept import Results
 from loguru import logger
 from screening import interval
 
-from nanonas.config.parts import make_data, make_space
-from nanonas.config.schema import SearchConfig
+from nanonas.config.files import configure
+from nanonas.config.schema import Config
 from nanonas.core import Budget, Candidate, Genome, Proposal, rng_for
-from nanonas.engine.limits import Limits
 from nanonas.maths.ranks import kendall
-from nanonas.session.setup import make_recipe
+from nanonas.session.setup import Setup
 from nanonas.training.device import resolve_precision
-from nanonas.training.trial import Trial
 
 RESULT = Path(__file__).parent / "results" / "inheritance.json"
 PARENT, SCRATCH, HALF, INHERITED = "parent", "scratch", "scratch, half", "inherited, half"
@@ -50,35 +48,33 @@ PARENT, SCRATCH, HALF, INHERITED = "parent", "scratch", "scratch, half", "inheri
 class Pair:
     """A random parent within the limits and a mutant of it, trained in one process with one thread."""
 
-    config: SearchConfig
+    config: Config
     number: int
 
     def __call__(self) -> dict[str, Any]:
         logger.remove()
         torch.set_num_threads(1)
-        config = self.config
-        images = make_data(config).load()
-        space = make_space(config, images.input_shape, images.classes)
-        limits, rng = Limits(config.max_params, config.max_macs), rng_for(config.seed, self.number)
+        setup = Setup(self.config)
+        space, epochs = setup.space, self.config.search.training.epochs
+        rng = rng_for(self.config.search.seed, self.number)
 
         def fits(genome: Genome) -> bool:
-            return limits.excess(space.decode(genome)) <= 1
+            return setup.limits.excess(space.decode(genome)) <= 1
 
         parent = next(genome for genome in iter(lambda: space.sample(rng), None) if fits(genome))
         child = next(
             genome for genome in iter(lambda: space.mutate(parent, rng), None) if fits(genome)
         )
-        half = -(-config.epochs // 2)
+        half = -(-epochs // 2)
         ways = {
-            PARENT: Proposal(parent, budget=Budget(config.epochs)),
-            SCRATCH: Proposal(child, budget=Budget(config.epochs)),
+            PARENT: Proposal(parent, budget=Budget(epochs)),
+            SCRATCH: Proposal(child, budget=Budget(epochs)),
             HALF: Proposal(child, budget=Budget(half)),
             INHERITED: Proposal(child, budget=Budget(half), inherits=(4 * self.number,)),
         }
         found: dict[str, Any] = {}
         with tempfile.TemporaryDirectory() as folder:
-            recipe = make_recipe(config, images, "cpu")
-            trial = Trial(space, make_data(config), recipe, config.seed, weights=Path(folder))
+            [trial] = setup.trials(Path(folder))
             for place, (name, proposal) in enumerate(ways.items()):
                 key, start = space.decode(proposal.genome).key, time.process_time()
                 evaluation = trial(Candidate(4 * self.number + place, proposal, key), lambda: True)
@@ -154,20 +150,24 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     names = ("channels", "train_images", "valid_share", "epochs", "batch_size", "max_macs", "seed")
     settings = {name: getattr(given, name) for name in names}
-    base = SearchConfig(
-        data=given.data, stop_epoch=0, precision=resolve_precision("auto", "cpu"), **settings
-    )
+    fixed = {
+        "data": given.data,
+        "stop_epoch": 0,
+        "precision": resolve_precision("auto", "cpu"),
+        "device": "cpu",
+        "workers": 1,
+    }
     results, command = (
         Results(given.out),
         shlex.join(["python", "benchmarks/inheritance.py", *arguments]),
     )
-    make_data(base).load()  # into the cache, once
+    _ = Setup(configure(**fixed, **settings)).images  # into the cache, once
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for space in given.spaces:
             label = f"{space}, {given.label or given.data}"
             entry = results.entry(label, settings, "pairs", command=command)
             done = {pair["number"] for pair in entry["pairs"]}
-            config = replace(base, space=space)
+            config = configure(**fixed, **settings, space=space)
             todo = [pool.submit(Pair(config, n)) for n in range(given.pairs) if n not in done]
             for future in as_completed(todo):
                 entry["pairs"].append(future.result())

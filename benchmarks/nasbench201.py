@@ -35,6 +35,7 @@ from throughput import surroundings
 from nanonas.bench.bench import Job
 from nanonas.bench.files import read_table
 from nanonas.bench.table import Table
+from nanonas.config.files import configure
 from nanonas.config.parts import PREDICTORS, make_space, make_strategy
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Budget, Candidate, Evaluation, Proposal, State, Told, rng_for
@@ -221,8 +222,8 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name in given.spaces:
-        config = SearchConfig(space=name, strategy=given.strategies[0], lag=1)
-        space = make_space(config, (3, 32, 32), 10)
+        config = configure(space=name, strategy=given.strategies[0], lag=1).search
+        space = make_space(config.space, (3, 32, 32), 10)
         for history in given.history:
             strategy = make_strategy(config, space)
             rng = np.random.default_rng(0)

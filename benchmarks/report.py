@@ -21,9 +21,8 @@ import numpy as np
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
-from nanonas.config.files import to_values, to_yaml
+from nanonas.config.files import configure, to_values, to_yaml
 from nanonas.config.parts import make_budget, make_space, make_strategy
-from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, State
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
@@ -77,11 +76,18 @@ class Pretended:
 
 def pretend(folder: RunFolder, candidates: int) -> None:
     """Makes a run's folder."""
-    search = SearchConfig(
-        strategy="aging", population=100, epochs=6, inherit=True, lag=4, precision="float32"
+    config = configure(
+        strategy="aging",
+        population=100,
+        epochs=6,
+        inherit=True,
+        lag=4,
+        precision="float32",
+        evaluations=candidates,
     )
-    config = Config(search, RunConfig(evaluations=candidates))
-    space = make_space(search, SHAPE, CLASSES)
+    search = config.search
+    space = make_space(search.space, SHAPE, CLASSES)
+    budget = make_budget(search.training, CLASSES)
     with RunStore.begin(folder.store, to_values(config)) as store:
         folder.config.write_text(to_yaml(config), encoding="utf-8")
         names = [f"class {n}" for n in range(CLASSES)]
@@ -90,9 +96,7 @@ def pretend(folder: RunFolder, candidates: int) -> None:
             {"fingerprint": "none", "input_shape": SHAPE, "class_names": names, "valid": 5000},
         )
         evaluator = SerialEvaluator(Pretended(space))
-        study = Study(
-            space, make_strategy(search, space), evaluator, store, make_budget(search, CLASSES)
-        )
+        study = Study(space, make_strategy(search, space), evaluator, store, budget)
         study.run(evaluations=candidates)
 
 

@@ -18,7 +18,6 @@ later. The test set is never opened.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 import time
@@ -33,41 +32,32 @@ import torch
 from kept import Results
 from loguru import logger
 
-from nanonas.config.parts import make_budget, make_data, make_space, make_strategy
-from nanonas.config.schema import SearchConfig
+from nanonas.config.files import configure
+from nanonas.config.schema import Config
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.limits import Limits
 from nanonas.engine.storage.store import RunStore
-from nanonas.engine.study import Study
-from nanonas.session.setup import make_recipe
-from nanonas.training.trial import Trial
+from nanonas.session.setup import Setup
 
 RESULT = Path(__file__).parent / "results" / "screening.json"
 STRATEGIES = ("random", "local", "evolution", "screened")
 
 
-def searched(config: SearchConfig, candidates: int) -> dict[str, Any]:
+def searched(config: Config, candidates: int) -> dict[str, Any]:
     """One search: the validation accuracy of every candidate, in order; 0 where it failed."""
     logger.remove()
     torch.set_num_threads(1)
     start = time.time()
-    images = make_data(config).load()
-    space = make_space(config, images.input_shape, images.classes)
-    trial = Trial(space, make_data(config), make_recipe(config, images, "cpu"), config.seed)
-    limits = Limits(config.max_params, config.max_macs)
+    setup = Setup(config)
     with (
         tempfile.TemporaryDirectory() as folder,
         RunStore.begin(Path(folder) / "study.db", {"search": {}}) as store,
     ):
-        strategy = make_strategy(config, space)
-        budget = make_budget(config, images.classes)
-        Study(space, strategy, SerialEvaluator(trial), store, budget, config.seed, limits).run(
-            candidates
-        )
+        [trial] = setup.trials()
+        setup.study(store, SerialEvaluator(trial)).run(candidates)
         told = sorted(store.latest().values(), key=lambda evaluation: evaluation.number)
     return {
-        "strategy": config.strategy,
-        "seed": config.seed,
+        "strategy": config.search.strategy.strategy,
+        "seed": config.search.seed,
         "accuracies": [round(evaluation.accuracy or 0.0, 5) for evaluation in told],
         "params": [int(evaluation.metrics["params"]) for evaluation in told],
         "training_seconds": round(sum(evaluation.seconds for evaluation in told), 1),
@@ -147,18 +137,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=2, help="searches at once, one core each")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    base = SearchConfig(
-        data=given.data,
-        space="layers",
-        train_images=given.train_images,
-        valid_share=given.valid_share,
-        epochs=given.epochs,
-        stop_epoch=0,
-        batch_size=given.batch_size,
-        max_macs=given.max_macs,
-        population=given.population,
-        lag=1,
-    )
+    fixed = {
+        "data": given.data,
+        "space": "layers",
+        "train_images": given.train_images,
+        "valid_share": given.valid_share,
+        "epochs": given.epochs,
+        "stop_epoch": 0,
+        "batch_size": given.batch_size,
+        "max_macs": given.max_macs,
+        "population": given.population,
+        "lag": 1,
+        "device": "cpu",
+        "workers": 1,
+    }
     label = given.label or given.data
     settings = {
         name: getattr(given, name)
@@ -175,9 +167,7 @@ def main(arguments: Sequence[str]) -> None:
     ]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(
-                searched, dataclasses.replace(base, strategy=name, seed=seed), given.candidates
-            )
+            pool.submit(searched, configure(**fixed, strategy=name, seed=seed), given.candidates)
             for name, seed in todo
         ]
         for future in as_completed(futures):

@@ -29,7 +29,7 @@ import numpy as np
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.config.parts import make_space
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SpaceOptions
 from nanonas.report.charts import figures
 from nanonas.report.charts.architecture import svg
 from nanonas.report.charts.chart import PALETTE, Chart
@@ -178,7 +178,7 @@ def strategies(runs: Path) -> Figure:
 
 def drawn() -> str:
     """The network that the first chapter builds."""
-    space = make_space(SearchConfig(space="nano", channels=8, length=4), (1, 8, 8), 10)
+    space = make_space(SpaceOptions("nano", channels=8, length=4), (1, 8, 8), 10)
     return svg(space.decode((0, 1, 2, 3)), title="the network of the genome 0, 1, 2, 3")
 
 

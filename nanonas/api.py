@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.config.files import validated
+from nanonas.config.files import halves, validated
 from nanonas.config.parts import SPACES, make_space
-from nanonas.config.schema import SearchConfig
 from nanonas.core import Shape
 from nanonas.errors import ConfigError, GenomeError
 
@@ -62,26 +61,28 @@ def nano_nas(
         ConfigError: an unknown setting, or a value that cannot be used.
         NanonasError: anything else that a search can say; see `nanonas.errors`.
     """
+    from rich.console import Console
+
+    from nanonas.report.terminal.live import live
     from nanonas.runs.models import best_module
-    from nanonas.session.begin import begin, halves
+    from nanonas.session.start import begin
 
     chosen = {
         "strategy": strategy,
         "population": population_size,
+        "generations": generations,
         "space": space,
         "data": data,
         "epochs": epochs,
         "train_images": train_images,
         "seed": seed,
+        "device": device,
+        "out": str(out),
+        **settings,
     }
-    config = validated(
-        halves(
-            {**chosen, "generations": generations, "device": device, "out": str(out), **settings}
-        ),
-        "nano_nas",
-    )
-    folder = begin(config, quiet=quiet, final=False).folder
-    return best_module(folder)
+    config = validated(halves(chosen), "nano_nas")
+    listener = live(Console(quiet=quiet), explain=config.run.explain)
+    return best_module(begin(config, listener, final=False).folder)
 
 
 def build(
@@ -111,19 +112,19 @@ def build(
     """
     from nanonas.training.modules import build_module
 
-    known = SPACES[space].options if space in SPACES else tuple(options)
+    allowed = SPACES[space].options if space in SPACES else tuple(options)
     for name in options:
-        if name not in known:
+        if name not in allowed:
             raise ConfigError(
                 f"build: the space {space!r} has no option {name!r}; it has "
-                f"{', '.join(known) or 'none'}"
+                f"{', '.join(allowed) or 'none'}"
             )
-    config: SearchConfig = validated({"search": {"space": space, **options}}, "build").search
+    config = validated({"search": {"space": space, **options}}, "build")
     try:
         numbers = tuple(genome)
     except TypeError:
         raise GenomeError(f"a genome must be a list of whole numbers, but is {genome!r}") from None
-    return build_module(make_space(config, input_shape, classes).decode(numbers), seed)
+    return build_module(make_space(config.search.space, input_shape, classes).decode(numbers), seed)
 
 
 def load(source: str | Path) -> NetworkModule:

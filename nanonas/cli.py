@@ -1,42 +1,51 @@
 """The command line: one command, a few verbs.
 
-Arguments are checked before anything heavy is imported.
+A verb is a module of `nanonas.commands` that defines `VERB`; only the one that is asked for is
+imported. Arguments are checked before anything heavy is imported.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from loguru import logger
 
-from nanonas.commands.bench import Bench, bench
-from nanonas.commands.compare import Compare, compare
-from nanonas.commands.control import Control, control
-from nanonas.commands.dashboard import Dashboard, dashboard
-from nanonas.commands.plan import Plan, plan
-from nanonas.commands.report import Report, report
-from nanonas.commands.resume import Resume, resume
-from nanonas.commands.search import Search, search
-from nanonas.commands.show import Show, show
-from nanonas.commands.spaces import Spaces, spaces
-from nanonas.commands.train import Train, train
+from nanonas import commands
+from nanonas.commands.arguments import Verb
 from nanonas.config.files import nearest
 from nanonas.errors import ConfigError, NanonasError, reason_for
 
-VERBS: dict[str, tuple[Callable[[Sequence[str]], None], type]] = {
-    "search": (search, Search),
-    "plan": (plan, Plan),
-    "resume": (resume, Resume),
-    "train": (train, Train),
-    "compare": (compare, Compare),
-    "bench": (bench, Bench),
-    "show": (show, Show),
-    "dashboard": (dashboard, Dashboard),
-    "control": (control, Control),
-    "report": (report, Report),
-    "spaces": (spaces, Spaces),
-}
+# as a user meets them; the help lists others behind
+_ORDER = (
+    "search",
+    "plan",
+    "resume",
+    "train",
+    "compare",
+    "bench",
+    "show",
+    "dashboard",
+    "control",
+    "report",
+    "spaces",
+)
+_NO_VERBS = ("arguments",)  # modules of `nanonas.commands` that verbs share
+
+
+def verbs() -> list[str]:
+    """The names of all verbs."""
+    names = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    return [*_ORDER, *sorted(names.difference(_ORDER, _NO_VERBS))]
+
+
+def _verb(name: str) -> Verb:
+    if name not in verbs():
+        raise ConfigError(f"{name!r} is no verb of nanonas{nearest(name, verbs())}")
+    verb: Verb = importlib.import_module(f"{commands.__name__}.{name}").VERB
+    return verb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,16 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.remove()  # a run has a log of its own; here only what is said of the images is shown
     logger.add(sys.stderr, format="{message}", filter={"": "WARNING", "nanonas.data": "INFO"})
     try:
-        if given[0] not in VERBS:
-            raise ConfigError(f"{given[0]!r} is no verb of nanonas{nearest(given[0], list(VERBS))}")
-        VERBS[given[0]][0](given[1:])
+        _verb(given[0]).call(given[1:])
     except NanonasError as error:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        what = (
-            f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror or error
-        )
+        what = str(error.strerror or error)
+        if error.filename:
+            what = f"{error.filename!r}: {error.strerror}"
         print(f"nanonas: {what}; nothing that was stored is lost", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
@@ -83,8 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["Give it images and a budget; get back a small, accurate CNN.", ""]
-    lines += [
-        f"  nanonas {name:<9} {(cls.__doc__ or '').splitlines()[0]}"
-        for name, (_, cls) in VERBS.items()
-    ]
+    for name in verbs():
+        about = (_verb(name).flags.__doc__ or "").splitlines()[0]
+        lines.append(f"  nanonas {name:<9} {about}")
     return "\n".join([*lines, "", "`nanonas VERB --help` lists what a verb can be told."])

@@ -53,7 +53,7 @@ def test_a_search_returns_the_best_module_with_the_weights_of_its_evaluation(
     assert {p.device.type for p in model.parameters()} == {"cpu"}
     assert model.network.key == candidate.key
     assert sum(p.numel() for p in model.parameters()) == best.metrics["params"]
-    assert accuracy(model, pictures(make_data(config), "cpu")[1]) == best.accuracy
+    assert accuracy(model, pictures(make_data(config.data, config.seed), "cpu")[1]) == best.accuracy
 
 
 def test_the_module_of_a_run_can_be_loaded_and_trained_on(

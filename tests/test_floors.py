@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import nanonas
+from nanonas.config.parts import PREDICTORS, SPACES, STRATEGIES
+from nanonas.engine.storage import events
 
 ROOT = Path(nanonas.__file__).parent
 
@@ -20,12 +22,11 @@ FLOORS = [
     ["files", "machine", "maths", "text"],
     ["data", "networks"],
     ["predictors", "spaces"],
-    ["strategies", "training"],
-    ["engine"],
+    ["engine", "strategies", "training"],
     ["analysis", "config"],
     ["bench", "runs"],
-    ["report"],
     ["session"],
+    ["report"],  # its progress and its narration are listeners of a session
     ["api", "serving"],
     ["", "commands"],  # "" is the package itself: its public names
     ["cli"],
@@ -112,3 +113,45 @@ def test_the_package_starts_without_torch() -> None:
         ).stdout
         == "\n"
     )
+
+
+# --- names stand in tables ------------------------------------------------------------------------
+
+PARTS = {*STRATEGIES, *SPACES, *PREDICTORS}
+EVENTS = {
+    value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)
+}
+# where the names are: the tables, and the parts themselves, which may say their own
+TABLES = ("config.parts", "engine.storage.events", "predictors.", "spaces.", "strategies.")
+# what a migration says of stored names is about the versions that wrote them, and stays so
+MIGRATIONS = ("engine.storage.rows",)
+
+
+def decided_by(path: Path) -> set[str]:
+    """The strings by which a file decides: compared, looked up, or keys of a table; and the kinds
+    of events that it stores.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            decisive = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            decisive = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Subscript):
+            decisive = [node.slice]
+        elif isinstance(node, ast.MatchValue):
+            decisive = [node.value]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            decisive = node.args[:1] if node.func.attr in ("details", "event") else []
+        else:
+            continue
+        words = [word for part in decisive for word in ast.walk(part)]
+        found |= {word.value for word in words if isinstance(word, ast.Constant)}
+    return {word for word in found if isinstance(word, str)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_nothing_is_decided_by_the_name_of_a_part_or_of_an_event(path: Path) -> None:
+    """What others have to know of a part stands in its entry in `config.parts`."""
+    if not module_name(path).startswith((*TABLES, *MIGRATIONS)):
+        assert decided_by(path) & (PARTS | EVENTS) == set()

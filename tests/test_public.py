@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -41,13 +42,28 @@ def test_a_public_name_says_what_it_is(name: str) -> None:
         assert [key for key, member in members.items() if not member.__doc__] == []
 
 
+@pytest.mark.parametrize(
+    "stub",
+    sorted(Path(nanonas.__file__).parent.rglob("__init__.pyi")),
+    ids=lambda stub: stub.parent.name,
+)
+def test_a_folder_offers_its_public_names(stub: Path) -> None:
+    folder = stub.parent.relative_to(Path(nanonas.__file__).parent.parent)
+    package = importlib.import_module(".".join(folder.parts))
+    modules = {path.stem for path in stub.parent.iterdir()}
+    assert package.__all__
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name not in modules, f"{name} is also a module of {package.__name__}"
+
+
 def test_every_error_is_one_of_ours_and_drawn_in_the_tree() -> None:
     classes = [value for value in vars(errors).values() if inspect.isclass(value)]
     assert all(issubclass(one, errors.NanonasError) for one in classes)
     assert all(f"{one.__name__} " in (errors.__doc__ or "") for one in classes)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", cli.verbs())
 def test_every_verb_has_its_page_and_is_in_the_readme(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +79,7 @@ def test_every_verb_has_its_page_and_is_in_the_readme(
 def test_help_lists_every_verb(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
-    assert all(f"nanonas {verb} " in said for verb in cli.VERBS)
+    assert all(f"nanonas {verb} " in said for verb in cli.verbs())
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

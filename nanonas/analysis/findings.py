@@ -6,7 +6,7 @@ here are careful in three ways. Intervals are those for clusters: relatives coun
 observation as far as they are alike. They hold together: with all the questions that are asked,
 the chance that one of the answers is wrong is 5 % (Bonferroni). And decisions are compared at
 equal training, at an equal moment of the search and, but for those that make a network larger, at
-equal size. What remains is an association, not a proof.
+equal size. What remains is an slope_interval, not a proof.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from nanonas.analysis.lineage import Step, Tree, step, tree
 from nanonas.analysis.record import Entry, Record, decoded
 from nanonas.core import Floats, Genome, Objective, State, Told
-from nanonas.maths.intervals import Labels, association, winsorised
+from nanonas.maths.intervals import Labels, slope_interval, winsorised
 from nanonas.maths.ranks import Correlation, kendall
 from nanonas.networks.decisions import NUMBERS, WORDS, Value, decisions
 from nanonas.predictors.audit import audited, audited_scores
@@ -152,7 +152,7 @@ def credit(record: Record, steps: Sequence[Step]) -> list[Effect]:
         of_kind = kinds == kind
         n = int(of_kind.sum())
         risk = RISK / len(asked)
-        effect = association(gains[of_kind], np.empty((n, 0)), parents[of_kind], risk)
+        effect = slope_interval(gains[of_kind], np.empty((n, 0)), parents[of_kind], risk)
         if effect is not None:
             families = len(np.unique(parents[of_kind]))
             share = float(better[of_kind].mean())
@@ -188,7 +188,7 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
         asked = [entry for entry, has in zip(entries, known, strict=True) if has]
         columns = np.column_stack([x, _circumstances(asked, question.size)])
         risk = RISK / len(questions)
-        effect = association(accuracies[known], columns, family[known], risk)
+        effect = slope_interval(accuracies[known], columns, family[known], risk)
         if effect is not None:
             n = int((x == 1).sum()) if question.word else len(x)
             having = len(np.unique(family[known][x != 0]))

@@ -4,43 +4,83 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import tyro
+from tyro.conf import OmitArgPrefixes
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from nanonas.config.files import read_yaml, to_values, validated
-from nanonas.config.schema import Config
+from nanonas.config.duration import Duration
+from nanonas.config.files import checked, read_yaml
+from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.errors import ConfigError
 
+Flags = TypeVar("Flags")
 
-def parse(cls: type[Any], verb: str, arguments: Sequence[str], default: Any = None) -> Any:
-    """The verb's arguments. Prints help, and ends, where that is asked for; raises `ConfigError`
-    for what is wrong.
+
+@dataclass(frozen=True)
+class Verb:
+    """What a module of `nanonas.commands` offers as `VERB`; the module's name is the verb's."""
+
+    flags: type  # a dataclass; the first line of its docstring is the verb's line in the help
+    call: Callable[[Sequence[str]], None]  # with the arguments behind the verb
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The flags of a new search."""
+
+    config: Path | None = None
+    """A YAML file with any of the values below; flags win over it. See configs/."""
+    search: OmitArgPrefixes[SearchConfig] = field(default_factory=SearchConfig)
+    run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+
+def parse(
+    flags: type[Flags], verb: str, arguments: Sequence[str], default: Flags | None = None
+) -> Flags:
+    """The verb's arguments. Prints help, and ends, where that is asked for.
+
+    Raises:
+        ConfigError: an unknown flag, or a value of another type.
     """
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                cls,
+        with contextlib.redirect_stderr(complaint), _REGISTRY:
+            parsed: Flags = tyro.cli(
+                flags,
                 prog=f"nanonas {verb}",
-                description=cls.__doc__,
+                description=flags.__doc__,
                 args=list(arguments),
-                default=default,
+                default=cast(Flags, default),  # tyro takes None for none
             )
+            return parsed
     except SystemExit as end:
         if end.code in (0, None):
             raise
         raise ConfigError(_sentence(complaint.getvalue())) from None
 
 
-def configured(cls: type[Any], verb: str, arguments: Sequence[str]) -> Config:
-    """The configuration of a new search, from --config and flags."""
-    given = _config_file(arguments)
-    defaults = Config() if given is None else read_yaml(given)
-    parsed = parse(cls, verb, arguments, cls(given, defaults.search, defaults.run))
-    return validated(to_values(Config(parsed.search, parsed.run)), "the command line")
+def configured(flags: type[Configured], verb: str, arguments: Sequence[str]) -> Config:
+    """The configuration of a new search, from --config and flags.
+
+    Raises:
+        ConfigError: a value that is wrong in the file or among the flags.
+    """
+    path = _config_file(arguments)
+    defaults = Config() if path is None else read_yaml(path)
+    given = parse(flags, verb, arguments, flags(path, defaults.search, defaults.run))
+    return checked(Config(given.search, given.run), "the command line")
+
+
+def at_least(least: int, **values: int) -> None:
+    """Raises `ConfigError` for the first value below `least`, by the name of its flag."""
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"--{name} must be {least} or more, but is {value}")
 
 
 def _sentence(box: str) -> str:
@@ -50,7 +90,7 @@ def _sentence(box: str) -> str:
 
 
 def _config_file(arguments: Sequence[str]) -> Path | None:
-    """The value of --config, read before the rest: its values are the defaults of all other flags."""
+    """The value of --config, read before the rest: its values are the defaults of other flags."""
     for place, argument in enumerate(arguments):
         if argument == "--config" and place + 1 < len(arguments):
             return Path(arguments[place + 1])
@@ -59,7 +99,18 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def at_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ConfigError(f"--{name} must be {least} or more, but is {value}")
+_REGISTRY = ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _duration(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Durations go through as they were written: `checked` reads them, and says what is wrong."""
+    if info.type is not Duration:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="DURATION",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: isinstance(value, Duration),
+        str_from_instance=lambda value: [str(value)],
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nanonas.commands.arguments import at_least, parse
+from nanonas.commands.arguments import Verb, at_least, parse
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,6 @@ def bench(arguments: Sequence[str]) -> None:
     from nanonas.bench.bench import Bench as Benchmark
 
     Benchmark(**vars(given), console=Console()).run()
+
+
+VERB = Verb(Bench, bench)

@@ -10,7 +10,7 @@ from typing import Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from nanonas.commands.arguments import parse
+from nanonas.commands.arguments import Verb, parse
 from nanonas.errors import ConfigError
 
 
@@ -39,18 +39,24 @@ def control(arguments: Sequence[str]) -> None:
     from nanonas.runs.genome import read_genome
 
     run, word = find(given.folder), given.word
-    if (word is None) != (given.what not in (BAN, ALLOW, PLANT)):
-        takes = (
-            "takes one more word"
-            if word is None
-            else f"takes no further word, but was given {word!r}"
-        )
-        raise ConfigError(f"control {given.what} {takes}; see `nanonas control --help`")
-    if given.what == PLANT:
-        search = read_config(run).search
-        named = Path(word).suffix == ".json"
-        genome = genome_of(read_genome(Path(word)), search) if named else genome_in(word, search)
-        request = Request(PLANT, genome=genome)
-    else:
+    if given.what not in (BAN, ALLOW, PLANT):
+        if word is not None:
+            raise _wrong_words(given.what, f"takes no further word, but was given {word!r}")
+        request = Request(given.what)
+    elif word is None:
+        raise _wrong_words(given.what, "takes one more word")
+    elif given.what != PLANT:
         request = Request(given.what, operation=word)
+    else:
+        space, path = read_config(run).search.space, Path(word)
+        in_file = path.suffix == ".json"
+        genome = genome_of(read_genome(path), space) if in_file else genome_in(word, space)
+        request = Request(PLANT, genome=genome)
     Console().print(ask(run, request), markup=False, highlight=False, soft_wrap=True)
+
+
+def _wrong_words(what: str, wrong: str) -> ConfigError:
+    return ConfigError(f"control {what} {wrong}; see `nanonas control --help`")
+
+
+VERB = Verb(Control, control)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from tyro.conf import Positional
 
-from nanonas.commands.arguments import parse
+from nanonas.commands.arguments import Verb, parse
 from nanonas.errors import ConfigError
 
 
@@ -46,3 +46,6 @@ def dashboard(arguments: Sequence[str]) -> None:
         console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     serve(find(given.folder), given.host, given.port, say)
+
+
+VERB = Verb(Dashboard, dashboard)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import OmitArgPrefixes
 
-from nanonas.commands.arguments import configured
-from nanonas.config.schema import RunConfig, SearchConfig
+from nanonas.commands.arguments import Configured, Verb, configured
 from nanonas.text import count, duration, mebibytes, milliseconds, share_in_words
 
 if TYPE_CHECKING:
@@ -21,15 +18,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Configured):
     """Says what a search will take here: time, memory, disk. Times three networks; takes what
     search takes.
     """
-
-    config: Path | None = None
-    """A YAML file with any of the values below; flags win over it. See configs/."""
-    search: OmitArgPrefixes[SearchConfig] = field(default_factory=SearchConfig)
-    run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
 def plan(arguments: Sequence[str]) -> None:
@@ -41,7 +33,7 @@ def plan(arguments: Sequence[str]) -> None:
     Console().print(in_words(forecast(config)))
 
 
-def in_words(found: Forecast) -> Group:
+def in_words(forecast: Forecast) -> Group:
     """A plan for people, 80 columns wide."""
     networks = Table(
         "random network",
@@ -54,70 +46,82 @@ def in_words(found: Forecast) -> Group:
         box=None,
     )
     networks.pad_edge = False
-    for name, one in zip(
-        ("small (10 %)", "middle (50 %)", "large (90 %)"), found.networks, strict=True
-    ):
+    sizes = ("small (10 %)", "middle (50 %)", "large (90 %)")
+    for size, timed in zip(sizes, forecast.networks, strict=True):
         networks.add_row(
-            name,
-            count(one.network.params),
-            count(one.network.macs),
-            _span(one.epoch_seconds + one.valid_seconds),
-            milliseconds(one.latency),
-            mebibytes(one.memory),
-            mebibytes(one.step_memory),
+            size,
+            count(timed.network.params),
+            count(timed.network.macs),
+            _span(timed.epoch_seconds + timed.valid_seconds),
+            milliseconds(timed.latency),
+            mebibytes(timed.memory),
+            mebibytes(timed.step_memory),
         )
     lines = Table.grid(padding=(0, 2))
-    for name, words in _lines(found):
+    for name, words in _lines(forecast):
         lines.add_row(Text(name, style="bold"), Text(words))
     parts: list[Table | Text] = [networks, Text(), lines]
-    for sentence in found.advice:
+    for sentence in forecast.advice:
         parts += [Text(), Text(sentence, style="yellow")]
     return Group(*parts)
 
 
-def _lines(found: Forecast) -> list[tuple[str, str]]:
-    total = "" if found.machine_memory is None else f" of {mebibytes(found.machine_memory)}"
-    workers = f"{found.workers} worker{'s' if found.workers > 1 else ''}"
-    more, (candidates, seconds) = "more than " if found.endless else "", found.large
+def _lines(forecast: Forecast) -> list[tuple[str, str]]:
+    total = "" if forecast.machine_memory is None else f" of {mebibytes(forecast.machine_memory)}"
+    workers = f"{forecast.workers} worker{'s' if forecast.workers > 1 else ''}"
+    more = "more than " if forecast.endless else ""
+    candidates, seconds = forecast.large
     lines = [
         (
             "a candidate",
-            f"about {_span(found.candidate_seconds)}: {found.epochs:.3g} epochs of "
-            f"{found.images:,} images, judged by "
-            f"{found.valid_images:,}; {found.precision} on {found.device}",
+            f"about {_span(forecast.candidate_seconds)}: {forecast.epochs:.3g} epochs of "
+            f"{forecast.images:,} images, judged by "
+            f"{forecast.valid_images:,}; {forecast.precision} on {forecast.device}",
         ),
         (
             "speed",
-            (
-                f"{found.per_hour:,.0f} candidates an hour with {workers}, measured with all of "
-                "them "
-                "busy"
-            ),
+            f"{forecast.per_hour:,.0f} candidates an hour with {workers}, measured with all of "
+            "them busy",
         ),
-        ("the search", f"{more}{found.candidates:,} candidates in {_span(found.search_seconds)}"),
+        (
+            "the search",
+            f"{more}{forecast.candidates:,} candidates in {_span(forecast.search_seconds)}",
+        ),
         ("", f"{candidates:,} in {_span(seconds)}, should they all be as large as the large one"),
     ]
-    if found.finalists_seconds:
-        lines.append(("finalists", f"{_span(found.finalists_seconds)}, from scratch"))
-    if found.final_epochs:
+    if forecast.finalists_seconds:
+        lines.append(("finalists", f"{_span(forecast.finalists_seconds)}, from scratch"))
+    if forecast.final_epochs:
         lines.append(
-            ("the winner", f"{found.final_epochs:,} epochs in about {_span(found.final_seconds)}")
+            (
+                "the winner",
+                f"{forecast.final_epochs:,} epochs in about {_span(forecast.final_seconds)}",
+            )
         )
     lines += [
-        ("all of it", f"{_span(found.seconds)}"),
-        ("memory", f"{mebibytes(found.memory)}{total}, for {workers}"),
-        ("disk", f"{mebibytes(found.disk)} of the {mebibytes(found.free_disk)} that are free"),
+        ("all of it", f"{_span(forecast.seconds)}"),
+        ("memory", f"{mebibytes(forecast.memory)}{total}, for {workers}"),
+        (
+            "disk",
+            f"{mebibytes(forecast.disk)} of the {mebibytes(forecast.free_disk)} that are free",
+        ),
     ]
-    if found.limits != "no limits":
+    if forecast.limits != "no limits":
         lines.append(
-            ("limits", f"{share_in_words(found.within)} of random networks have {found.limits}")
+            (
+                "limits",
+                f"{share_in_words(forecast.within)} of random networks have {forecast.limits}",
+            )
         )
-    if found.within_measured is not None:
-        said = f"{found.within_measured} of the {len(found.networks)} above meet those on latency and memory"
-        lines.append(("measured limits", said))
+    if forecast.within_measured is not None:
+        met = f"{forecast.within_measured} of the {len(forecast.networks)} above"
+        lines.append(("measured limits", f"{met} meet those on latency and memory"))
     return lines
 
 
 def _span(seconds: float) -> str:
     """As `duration`, with more digits below ten seconds."""
     return duration(seconds) if seconds >= 10 else f"{seconds:.2g}s"
+
+
+VERB = Verb(Plan, plan)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from nanonas.commands.arguments import parse
-from nanonas.commands.search import say_found
-from nanonas.config.files import to_values, validated
-from nanonas.config.schema import Config, RunConfig
+from nanonas.commands.arguments import Verb, parse
+from nanonas.config.files import checked
+from nanonas.config.schema import RunConfig
 from nanonas.errors import ConfigError
 
 
@@ -26,19 +26,25 @@ class Resume:
 
 def resume(arguments: Sequence[str]) -> None:
     """nanonas resume"""
+    from nanonas.report.terminal.live import live
+    from nanonas.report.terminal.results import say_outcome
     from nanonas.runs.folder import find, read_config
-    from nanonas.session import begin
+    from nanonas.session import start
 
     folder = parse(Resume, "resume", arguments).folder
-    stored = read_config(
-        find(folder)
-    ).run  # the defaults of the flags: so it is parsed a second time
-    parsed = parse(Resume, "resume", arguments, Resume(folder, stored))
-    if (parsed.run.out, parsed.run.name) != (stored.out, stored.name):
+    stored = read_config(find(folder))
+    # the stored values are the defaults of the flags: so they are parsed a second time
+    given = parse(Resume, "resume", arguments, Resume(folder, stored.run))
+    if (given.run.out, given.run.name) != (stored.run.out, stored.run.name):
         raise ConfigError(
             "--out and --name are of a new run, but resume goes on with one where it is; leave "
             "them out"
         )
-    run = validated(to_values(Config(run=parsed.run)), "the command line").run
+    run = checked(replace(stored, run=given.run), "the command line").run
     more_time = any(word.split("=")[0] == "--time" for word in arguments)
-    say_found(begin.resume(parsed.folder, run, more_time=more_time))
+    console = Console()
+    listener = live(console, explain=run.explain)
+    say_outcome(console, start.resume(given.folder, run, listener, more_time=more_time))
+
+
+VERB = Verb(Resume, resume)

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from tyro.conf import Positional
 
-from nanonas.commands.arguments import at_least, parse
-from nanonas.commands.found import say_final, say_front
+from nanonas.commands.arguments import Verb, at_least, parse
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ def show(arguments: Sequence[str]) -> None:
 
     from nanonas.analysis.findings import Findings
     from nanonas.report.terminal import tables
+    from nanonas.report.terminal.results import say_final, say_front
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.training.final import read_result
@@ -52,13 +52,15 @@ def show(arguments: Sequence[str]) -> None:
                 highlight=False,
             )
             console.print(audit)
-        if (inherited := tables.inheritance(findings)) is not None:
-            console.print(
-                f"\n[bold]inheritance[/bold]: {inherited}", highlight=False, soft_wrap=True
-            )
+        if (inheritance := tables.inheritance(findings)) is not None:
+            words = f"\n[bold]inheritance[/bold]: {inheritance}"
+            console.print(words, highlight=False, soft_wrap=True)
         say_front(console, source.run, record)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     if source.run is not None and (result := read_result(source.run.final)):
         say_final(console, result, source.run.final)
+
+
+VERB = Verb(Show, show)

@@ -9,8 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from tyro.conf import Positional
 
-from nanonas.commands.arguments import at_least, parse
-from nanonas.commands.found import say_final
+from nanonas.commands.arguments import Verb, at_least, parse
 from nanonas.errors import ConfigError
 
 
@@ -45,21 +44,28 @@ def train(arguments: Sequence[str]) -> None:
     if given.lr is not None and not 0 < given.lr <= 100:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
+    from nanonas.config.schema import Config, RunConfig
     from nanonas.report.terminal.progress import TrainingProgress
+    from nanonas.report.terminal.results import say_final
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
+    from nanonas.session.setup import Setup
 
     source = fitting(open_source(given.source, given.data))
+    search = replace(source.config, seed=given.seed)
+    if given.lr is not None:
+        search = replace(search, training=replace(search.training, lr=given.lr))
     folder = given.out or source.folder / "final"
     console = Console()
-    with TrainingProgress(console, "training") as progress:
-        result = winner.train(
-            source.genome,
-            folder,
-            replace(source.config, seed=given.seed, lr=given.lr or source.config.lr),
-            device=given.device,
-            epochs=given.epochs,
-            progress=progress,
-            opened=lambda: source.opened(f"train, {given.epochs} epochs, seed {given.seed}"),
-        )
+    result = winner.train(
+        source.genome,
+        folder,
+        Setup(Config(search, RunConfig(device=given.device))),
+        epochs=given.epochs,
+        listener=TrainingProgress(console),
+        opened=lambda: source.opened(f"train, {given.epochs} epochs, seed {given.seed}"),
+    )
     say_final(console, result, folder)
+
+
+VERB = Verb(Train, train)

@@ -1,16 +1,16 @@
-"""One run's configuration: YAML, flags and the table from strings to classes.
+"""A configuration from YAML, from settings by name, and back.
 
 A configuration has two halves. `search:` is the run's identity and is fixed once the run has begun;
 `run:` may change on resume. Every value is a flag of its own name (`--population 30`), so no name
-appears twice.
+appears twice. Files and the store know only the halves; the groups below `SearchConfig` are the
+code's.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,94 +19,107 @@ import yaml
 from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
-from nanonas.config.parts import (
-    MULTI_OBJECTIVE,
-    OBJECTIVES,
-    PREDICTORS,
-    SPACES,
-    STRATEGIES,
-    _screened,
-)
-from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
+from nanonas.config.schema import Config, RunConfig, SearchConfig, StrategyOptions
 from nanonas.errors import ConfigError
 
-# --- reading and writing --------------------------------------------------------------------------
+# The keys of each group of `SearchConfig`, and to which group a key of the search half belongs;
+# None: to none.
+_GROUPS = {
+    group: tuple(option.name for option in fields(options))
+    for group, options in vars(SearchConfig()).items()
+    if is_dataclass(options)
+}
+_GROUP_OF: dict[str, str | None] = {key: group for group in _GROUPS for key in _GROUPS[group]}
+_GROUP_OF |= {option.name: None for option in fields(SearchConfig) if option.name not in _GROUPS}
+SEARCH_KEYS = tuple(_GROUP_OF)
+RUN_KEYS = tuple(option.name for option in fields(RunConfig))
 
 
 @dataclass(frozen=True)
 class Gone:
-    """A key of the "search" half that earlier versions had."""
+    """A key of the search half that earlier versions had."""
 
     default: object  # the value with which nothing is lost
     now: str  # what happens instead, as the end of a sentence
 
 
+# Keys that are read and ignored: a run that was begun with them opens, resumes and reports.
 GONE = {
     "acquisition": Gone("ucb", "a screened search chooses by the confidence bound"),
     "warm_pool": Gone(
         0, "nothing is scored without training, and what was counts as a candidate without accuracy"
     ),
 }
-"""Keys that are read and ignored: a run that was begun with them opens, resumes and reports."""
+
+# --- from plain values ----------------------------------------------------------------------------
 
 
-def validated(values: dict[str, Any], where: str = "the configuration") -> Config:
-    """A `Config` from plain values, as YAML or flags give them: numbers may be strings.
+def configure(**settings: Any) -> Config:
+    """A configuration from settings by name: `configure(space="nano", channels=16, workers=2)`.
+
+    Raises:
+        ConfigError: as `validated`.
+    """
+    return validated(halves(settings))
+
+
+def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings by name, sorted into the two halves; unknown ones are left to the first."""
+    return {
+        "search": {key: value for key, value in settings.items() if key not in RUN_KEYS},
+        "run": {key: value for key, value in settings.items() if key in RUN_KEYS},
+    }
+
+
+def validated(values: Mapping[str, Any], where: str = "the configuration") -> Config:
+    """A configuration from plain values, as YAML gives them: numbers may be strings.
 
     Keys that are `GONE` are left out, with a logged note where their value was not the default.
+
+    Args:
+        values: "search" and "run", each with values by key.
+        where: what a message names as the source.
 
     Raises:
         ConfigError: an unknown key (with the nearest right one), a wrong type, or a value out of
             range.
     """
-    try:
-        config: Config = TypeAdapter(Config).validate_python(_without_gone(values, where))
-    except ValidationError as error:
-        raise ConfigError(_sentence(error, where)) from None
-    screenable = [
-        name
-        for name, make in STRATEGIES.items()
-        if make is not _screened and name not in MULTI_OBJECTIVE
-    ]
-    for key, value, known in (
-        ("space", config.search.space, list(SPACES)),
-        ("strategy", config.search.strategy, list(STRATEGIES)),
-        ("screens", config.search.screens, screenable),
-        ("predictor", config.search.predictor, list(PREDICTORS)),
-    ):
-        if value not in known:
-            what = "cannot be screened" if value in STRATEGIES else "is unknown"
-            raise ConfigError(
-                f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}"
-            )
-    if config.search.halving == 1:
-        raise ConfigError(
-            f"{where}: search.halving is 1, but one of 2 or more is promoted; 0 is for none "
-            "(--halving)"
-        )
-    if config.search.inherit and config.search.strategy == "random":
-        raise ConfigError(
-            f"{where}: search.inherit is on (--inherit), but the strategy 'random' has no "
-            "children that could inherit; "
-            "take another --strategy"
-        )
-    if wrong := _wrong_objectives(config.search):
-        raise ConfigError(f"{where}: {wrong}")
-    return config
+    search, run = (_half(values, half, where) for half in ("search", "run"))
+    search = _without_gone(search, where)
+    for key in values:
+        if key not in ("search", "run"):
+            raise ConfigError(f"{where} has {_misplaced(str(key))}")
+    for half, given, known in (("search", search, SEARCH_KEYS), ("run", run, RUN_KEYS)):
+        for key in given:
+            if key not in known:
+                unknown = f"an unknown key {f'{half}.{key}'!r}{nearest(str(key), known)}"
+                raise ConfigError(f"{where} has {unknown}")
+    grouped: dict[str, Any] = {group: {} for group in _GROUPS}
+    for key, value in search.items():
+        group = _GROUP_OF[key]
+        (grouped if group is None else grouped[group])[key] = value
+    return checked({"search": grouped, "run": run}, where)
 
 
-def _without_gone(values: dict[str, Any], where: str) -> dict[str, Any]:
-    search = values.get("search")
-    if not isinstance(search, dict):
-        return values
-    for name, gone in GONE.items():
-        if name in search and str(search[name]) != str(gone.default):
+def _half(values: Mapping[str, Any], half: str, where: str) -> Mapping[str, Any]:
+    given = values.get(half, {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{where}: {half} is {given!r:.80}, but must hold keys and values, such as "
+            f"{'population: 30' if half == 'search' else 'workers: 2'}"
+        )
+    return given
+
+
+def _without_gone(search: Mapping[str, Any], where: str) -> dict[str, Any]:
+    for key, gone in GONE.items():
+        if key in search and str(search[key]) != str(gone.default):
             _note(
-                f"{where} has search.{name} = {search[name]}, which this version of nanonas "
-                f"ignores: {gone.now}"
+                f"{where} has search.{key} = {search[key]}, which this version of nanonas ignores: "
+                f"{gone.now}"
             )
-    kept = {name: value for name, value in search.items() if name not in GONE}
-    return {**values, "search": kept}
+    return {key: value for key, value in search.items() if key not in GONE}
 
 
 @lru_cache(maxsize=1000)  # a run's configuration is read again and again while it is looked at
@@ -114,57 +127,106 @@ def _note(sentence: str) -> None:
     logger.warning("{}", sentence)
 
 
-def _wrong_objectives(config: SearchConfig) -> str | None:
+def _misplaced(key: str) -> str:
+    for half, known in (("search", SEARCH_KEYS), ("run", RUN_KEYS)):
+        if key in known:
+            return f"the key {key!r} at the top; it belongs under '{half}:'"
+    return f"an unknown key {key!r}{nearest(key, ('search', 'run'))}"
+
+
+# --- what is right --------------------------------------------------------------------------------
+
+
+def checked(config: Config | dict[str, Any], where: str = "the configuration") -> Config:
+    """The configuration with every value of its type and within its range.
+
+    Args:
+        config: as flags have filled it, or as nested plain values.
+        where: what a message names as the source.
+
+    Raises:
+        ConfigError: the first value that is wrong, in one sentence.
+    """
+    try:
+        made: Config = TypeAdapter(Config).validate_python(config)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, where)) from None
+    strategy, fidelity = made.search.strategy, made.search.fidelity
+    screenable = [name for name, entry in STRATEGIES.items() if entry.screenable]
+    for key, value, known in (
+        ("space", made.search.space.space, list(SPACES)),
+        ("strategy", strategy.strategy, list(STRATEGIES)),
+        ("screens", strategy.screens, screenable),
+        ("predictor", strategy.predictor, list(PREDICTORS)),
+    ):
+        if value not in known:
+            what = "cannot be screened" if value in STRATEGIES else "is unknown"
+            raise ConfigError(
+                f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}"
+            )
+    if fidelity.halving == 1:
+        raise ConfigError(
+            f"{where}: search.halving is 1, but one of 2 or more is promoted; 0 is for none "
+            "(--halving)"
+        )
+    if fidelity.inherit and not STRATEGIES[strategy.strategy].breeds:
+        raise ConfigError(
+            f"{where}: search.inherit is on (--inherit), but the strategy {strategy.strategy!r} "
+            "has no children that could inherit; take another --strategy"
+        )
+    if wrong := _wrong_objectives(strategy):
+        raise ConfigError(f"{where}: {wrong}")
+    return made
+
+
+def _wrong_objectives(options: StrategyOptions) -> str | None:
     """What is wrong with the objectives, as the end of a sentence."""
-    given = config.objectives
-    said = f"search.objectives is {', '.join(given)} (--objectives)"
-    for name in given:
+    names, strategy = options.objectives, options.strategy
+    for name in names:
         if name not in OBJECTIVES:
-            return f"search.objectives has {name!r}, which is unknown (--objectives){nearest(name, list(OBJECTIVES))}"
-        if given.count(name) > 1:
+            known = nearest(name, OBJECTIVES)
+            return f"search.objectives has {name!r}, which is unknown (--objectives){known}"
+        if names.count(name) > 1:
             return f"search.objectives has {name!r} twice (--objectives); name it once"
-    if given and "accuracy" not in given:
-        return f"{said}, but accuracy must be among them"
-    if len(given) > 1 and config.strategy not in MULTI_OBJECTIVE:
-        return f"{said}, but the strategy {config.strategy!r} has one; for several take --strategy nsga2"
-    if len(given) == 1 and config.strategy in MULTI_OBJECTIVE:
-        return f"{said}, but the strategy {config.strategy!r} needs two or more; give for instance accuracy params"
+    given = f"search.objectives is {', '.join(names)} (--objectives)"
+    several = STRATEGIES[strategy].several
+    if names and "accuracy" not in names:
+        return f"{given}, but accuracy must be among them"
+    if len(names) > 1 and not several:
+        others = " or ".join(name for name, entry in STRATEGIES.items() if entry.several)
+        return (
+            f"{given}, but the strategy {strategy!r} has one; for several take --strategy {others}"
+        )
+    if len(names) == 1 and several:
+        return (
+            f"{given}, but the strategy {strategy!r} needs two or more; give for instance accuracy "
+            "params"
+        )
     return None
 
 
 def _sentence(error: ValidationError, where: str) -> str:
     """The first complaint of pydantic as one sentence."""
     first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = (
-            {"search": SearchConfig, "run": RunConfig}.get(path[0], Config)
-            if len(path) > 1
-            else Config
-        )
-        names = [f.name for f in dataclasses.fields(known)]
-        for half, cls in (("search", SearchConfig), ("run", RunConfig)):
-            if len(path) == 1 and key in {f.name for f in dataclasses.fields(cls)}:
-                return f"{where} has the key {key!r} at the top; it belongs under '{half}:'"
-        return f"{where} has an unknown key {key!r}{nearest(path[-1], names)}"
-    return f"{where}: {'.'.join(path[:2])} is {first['input']!r}, but {_expected(first['msg'])} (--{_flag(path)})"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):  # one of our own sentences already
+        return str(cause)
+    half, *path = [str(part) for part in first["loc"]]
+    key = path[1] if len(path) > 1 and path[0] in _GROUPS else path[0]
+    expected = (first["msg"][0].lower() + first["msg"][1:]).replace("input should", "must", 1)
+    expected = expected.replace("be a valid tuple", "be a list, such as [accuracy, params]")
+    flag = key.replace("_", "-")
+    return f"{where}: {half}.{key} is {first['input']!r}, but {expected} (--{flag})"
 
 
-def _expected(message: str) -> str:
-    """pydantic's "Input should be …" as the end of a sentence."""
-    said = (message[0].lower() + message[1:]).replace("input should", "must", 1)
-    return said.replace("be a valid tuple", "be a list, such as [accuracy, params]")
-
-
-def _flag(path: list[str]) -> str:
-    return (path[1] if len(path) > 1 else path[0]).replace("_", "-")
-
-
-def nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest known one, or all of them."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
+# --- files ----------------------------------------------------------------------------------------
 
 
 def read_yaml(path: Path) -> Config:
@@ -191,45 +253,19 @@ def read_yaml(path: Path) -> Config:
         raise ConfigError(
             f"{path} must hold 'search:' and 'run:' with keys below them, but holds {values!r:.80}"
         )
-    return validated(
-        {str(key): {} if value is None else value for key, value in values.items()}, str(path)
-    )
+    filled = {str(key): {} if value is None else value for key, value in values.items()}
+    return validated(filled, str(path))
 
 
 def to_values(config: Config) -> dict[str, Any]:
-    """The configuration as plain values, for YAML, JSON and the store."""
-    values: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
-    return values
+    """The configuration as plain values, for YAML, JSON and the store: two halves without groups."""
+    nested: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
+    search: dict[str, Any] = {}
+    for key, value in nested["search"].items():
+        search |= value if key in _GROUPS else {key: value}
+    return {"search": search, "run": nested["run"]}
 
 
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that `read_yaml` reads back."""
     return yaml.safe_dump(to_values(config), sort_keys=False)
-
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
-
-
-def seconds(text: str, flag: str = "--time") -> float:
-    """A duration in seconds: "90", "90s", "30m", "2h", "1h30m".
-
-    Raises:
-        ConfigError: it is none, or it is 0.
-    """
-    match = _DURATION.fullmatch(text.strip().lower())
-    total = (
-        sum(
-            float(part or 0) * unit
-            for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)
-        )
-        if match
-        else 0
-    )
-    if total <= 0:
-        raise ConfigError(
-            f"{flag} is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
-        )
-    return total
-
-
-# --- from strings to objects: the only place ------------------------------------------------------

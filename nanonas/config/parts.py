@@ -9,121 +9,110 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import (
+    DataOptions,
+    LimitOptions,
+    SearchConfig,
+    SpaceOptions,
+    StrategyOptions,
+    TrainingOptions,
+)
 from nanonas.core import Budget, Genome, Objective, Predictor, Shape, Strategy
+from nanonas.networks.limits import Limits
+from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
 
-
-def _layers(c: SearchConfig, shape: Shape, classes: int) -> Space:
-    from nanonas.spaces.layers.space import LayersSpace
-
-    return LayersSpace(
-        shape, classes, rates=(c.add_rate, c.remove_rate, c.change_rate, c.skip_rate)
-    )
-
-
-def _nano(c: SearchConfig, shape: Shape, classes: int) -> Space:
-    from nanonas.spaces.nano import NanoSpace
-
-    return NanoSpace(shape, classes, channels=c.channels, length=c.length)
-
-
-def _nasbench201(c: SearchConfig, shape: Shape, classes: int) -> Space:
-    from nanonas.spaces.nasbench201 import NASBench201Space
-
-    return NASBench201Space(shape, classes)
-
-
-def _random(c: SearchConfig, space: Space) -> Strategy:
-    from nanonas.strategies.random import RandomSearch
-
-    return RandomSearch(space, c.population)
-
-
-def _evolution(c: SearchConfig, space: Space) -> Strategy:
-    from nanonas.strategies.evolution import Evolution
-
-    return Evolution(
-        space,
-        population_size=c.population,
-        parents_share=c.parents_share,
-        crossover_rate=c.crossover_rate,
-    )
-
-
-def _aging(c: SearchConfig, space: Space) -> Strategy:
-    from nanonas.strategies.aging import AgingEvolution
-
-    return AgingEvolution(space, population_size=c.population, lag=c.lag or 1)
-
-
-def _local(c: SearchConfig, space: Space) -> Strategy:
-    from nanonas.strategies.local import LocalSearch
-
-    return LocalSearch(space, population_size=c.population, lag=c.lag or 1)
-
-
-def _nsga2(c: SearchConfig, space: Space) -> Strategy:
-    from nanonas.strategies.nsga2 import NSGA2
-
-    return NSGA2(
-        space,
-        make_objectives(c),
-        population_size=c.population,
-        crossover_rate=c.crossover_rate,
-        lag=c.lag or 1,
-    )
-
-
-def _screened(c: SearchConfig, space: Space) -> Strategy:
-    from nanonas.engine.limits import Limits
-    from nanonas.strategies.around.screened import Screened
-
-    limits, entry = Limits(c.max_params, c.max_macs), PREDICTORS[c.predictor]
-    predictor = entry.make(c, space)
-    predictor()  # what it lacks is said before anything is trained
-    return Screened(
-        space,
-        STRATEGIES[c.screens](c, space),
-        predictor,
-        reads=entry.reads,
-        allowed=None
-        if limits == Limits()
-        else lambda genome: limits.excess(space.decode(genome)) <= 1,
-    )
-
-
-def _gaussian(c: SearchConfig, space: Space) -> Callable[[], Predictor]:
-    from nanonas.predictors.gaussian import GaussianProcess
-
-    rng = np.random.default_rng(0)
-    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
-    return partial(GaussianProcess, space.groups, reference)
-
-
-def _ensemble(c: SearchConfig, space: Space) -> Callable[[], Predictor]:
-    from nanonas.predictors.ensemble import Ensemble
-
-    return partial(Ensemble, seed=c.seed)
-
-
-def _lstm(c: SearchConfig, space: Space) -> Callable[[], Predictor]:
-    from nanonas.predictors.lstm import LSTM
-
-    return partial(LSTM, seed=c.seed, warm=True)
+# --- spaces ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class SpaceEntry:
     """A space's line in the table."""
 
-    make: Callable[[SearchConfig, Shape, int], Space]
-    options: tuple[
-        str, ...
-    ] = ()  # fields of `SearchConfig`, whole numbers, that decide how a genome reads
+    make: Callable[[SpaceOptions, Shape, int], Space]  # for images of a shape, and classes
+    # whole numbers among `SpaceOptions` that decide how a genome reads; a genome's file keeps them
+    options: tuple[str, ...] = ()
+
+
+def _layers(options: SpaceOptions, shape: Shape, classes: int) -> Space:
+    from nanonas.spaces.layers.space import LayersSpace
+
+    rates = (options.add_rate, options.remove_rate, options.change_rate, options.skip_rate)
+    return LayersSpace(shape, classes, rates=rates)
+
+
+def _nano(options: SpaceOptions, shape: Shape, classes: int) -> Space:
+    from nanonas.spaces.nano import NanoSpace
+
+    return NanoSpace(shape, classes, channels=options.channels, length=options.length)
+
+
+def _nasbench201(options: SpaceOptions, shape: Shape, classes: int) -> Space:
+    from nanonas.spaces.nasbench201 import NASBench201Space
+
+    return NASBench201Space(shape, classes)
+
+
+SPACES: dict[str, SpaceEntry] = {
+    "layers": SpaceEntry(_layers),
+    "nano": SpaceEntry(_nano, ("channels", "length")),
+    "nasbench201": SpaceEntry(_nasbench201),
+}
+
+
+def make_space(options: SpaceOptions, input_shape: Shape, classes: int) -> Space:
+    """The configured space for images of `input_shape` (C, H, W) in `classes` classes."""
+    return SPACES[options.space].make(options, input_shape, classes)
+
+
+# --- objectives and limits ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ObjectiveEntry:
+    """An objective's line in the table."""
+
+    objective: Objective
+    # counts it on a network; None: its metric is counted, measured or learned in any case
+    count: Callable[[Network], float] | None = None
+
+
+OBJECTIVES: dict[str, ObjectiveEntry] = {
+    "accuracy": ObjectiveEntry(Objective("accuracy")),
+    "params": ObjectiveEntry(Objective("params", maximize=False)),
+    "macs": ObjectiveEntry(Objective("macs", maximize=False)),
+    "latency": ObjectiveEntry(Objective("latency", maximize=False)),  # ms an image
+    "memory": ObjectiveEntry(Objective("memory", maximize=False)),  # MiB
+}
+
+
+def make_objectives(options: StrategyOptions) -> tuple[Objective, ...]:
+    """The configured objectives, or the strategy's own where none are."""
+    several = STRATEGIES[options.strategy].several
+    names = options.objectives or (("accuracy", "params") if several else ("accuracy",))
+    return tuple(OBJECTIVES[name].objective for name in names)
+
+
+def make_counts(options: StrategyOptions) -> dict[str, Callable[[Network], float]]:
+    """What has to be counted on every network for the objectives, by metric."""
+    entries = [OBJECTIVES[objective.name] for objective in make_objectives(options)]
+    return {entry.objective.name: entry.count for entry in entries if entry.count is not None}
+
+
+def make_limits(options: LimitOptions) -> Limits:
+    """The configured limits."""
+    return Limits(
+        max_params=options.max_params,
+        max_macs=options.max_macs,
+        max_latency_ms=options.max_latency_ms,
+        max_memory_mb=options.max_memory_mb,
+    )
+
+
+# --- predictors -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,115 +123,235 @@ class PredictorEntry:
     reads: Literal["features", "tokens"] = "features"  # what it reads of a genome
 
 
-SPACES: dict[str, SpaceEntry] = {
-    "layers": SpaceEntry(_layers),
-    "nano": SpaceEntry(_nano, ("channels", "length")),
-    "nasbench201": SpaceEntry(_nasbench201),
-}
-STRATEGIES: dict[str, Callable[[SearchConfig, Space], Strategy]] = {
-    "random": _random,
-    "evolution": _evolution,
-    "aging": _aging,
-    "local": _local,
-    "nsga2": _nsga2,
-    "screened": _screened,
-}
+def _gaussian(search: SearchConfig, space: Space) -> Callable[[], Predictor]:
+    from nanonas.predictors.gaussian import GaussianProcess
+
+    rng = np.random.default_rng(0)
+    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
+    return partial(GaussianProcess, space.groups, reference)
+
+
+def _ensemble(search: SearchConfig, space: Space) -> Callable[[], Predictor]:
+    from nanonas.predictors.ensemble import Ensemble
+
+    return partial(Ensemble, seed=search.seed)
+
+
+def _lstm(search: SearchConfig, space: Space) -> Callable[[], Predictor]:
+    from nanonas.predictors.lstm import LSTM
+
+    return partial(LSTM, seed=search.seed, warm=True)
+
+
 PREDICTORS: dict[str, PredictorEntry] = {
     "gaussian": PredictorEntry(_gaussian),
     "ensemble": PredictorEntry(_ensemble),
     "lstm": PredictorEntry(_lstm, reads="tokens"),
 }
-MULTI_OBJECTIVE = ("nsga2",)  # the strategies that take several objectives, and only several
-OBJECTIVES: dict[str, Objective] = {
-    "accuracy": Objective("accuracy"),
-    "params": Objective("params", maximize=False),
-    "macs": Objective("macs", maximize=False),
-    "latency": Objective("latency", maximize=False),  # ms an image
-    "memory": Objective("memory", maximize=False),  # MiB
+
+# --- strategies -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StrategyEntry:
+    """A strategy's line in the table: how it is made, and what others have to know of it."""
+
+    make: Callable[[SearchConfig, Space], Strategy]
+    title: str  # in a sentence
+    choice: str = ""  # how parents are chosen, in a sentence or two for people who learn
+    several: bool = False  # takes several objectives, and only several
+    breeds: bool = True  # its candidates can have parents
+    screens: bool = False  # chooses among the proposals of the strategy that `screens` names
+
+    @property
+    def screenable(self) -> bool:
+        """Whether its proposals can be screened."""
+        return not self.several and not self.screens
+
+
+def _random(search: SearchConfig, space: Space) -> Strategy:
+    from nanonas.strategies.random import RandomSearch
+
+    return RandomSearch(space, search.strategy.population)
+
+
+def _evolution(search: SearchConfig, space: Space) -> Strategy:
+    from nanonas.strategies.evolution import Evolution
+
+    options = search.strategy
+    return Evolution(
+        space,
+        population_size=options.population,
+        parents_share=options.parents_share,
+        crossover_rate=options.crossover_rate,
+    )
+
+
+def _aging(search: SearchConfig, space: Space) -> Strategy:
+    from nanonas.strategies.aging import AgingEvolution
+
+    options = search.strategy
+    return AgingEvolution(space, population_size=options.population, lag=options.lag or 1)
+
+
+def _local(search: SearchConfig, space: Space) -> Strategy:
+    from nanonas.strategies.local import LocalSearch
+
+    options = search.strategy
+    return LocalSearch(space, population_size=options.population, lag=options.lag or 1)
+
+
+def _nsga2(search: SearchConfig, space: Space) -> Strategy:
+    from nanonas.strategies.nsga2 import NSGA2
+
+    options = search.strategy
+    return NSGA2(
+        space,
+        make_objectives(options),
+        population_size=options.population,
+        crossover_rate=options.crossover_rate,
+        lag=options.lag or 1,
+    )
+
+
+def _screened(search: SearchConfig, space: Space) -> Strategy:
+    from nanonas.strategies.around.screened import Screened
+
+    limits, entry = make_limits(search.limits), PREDICTORS[search.strategy.predictor]
+    predictor = entry.make(search, space)
+    predictor()  # what it lacks is said before anything is trained
+
+    def allowed(genome: Genome) -> bool:
+        return limits.excess(space.decode(genome)) <= 1
+
+    return Screened(
+        space,
+        STRATEGIES[search.strategy.screens].make(search, space),
+        predictor,
+        reads=entry.reads,
+        allowed=allowed if limits.on_counts else None,
+    )
+
+
+STRATEGIES: dict[str, StrategyEntry] = {
+    "random": StrategyEntry(_random, "random search", breeds=False),
+    "evolution": StrategyEntry(
+        _evolution,
+        "evolution",
+        "Who may be a parent is settled by tournament: a few of the best quarter are drawn, and "
+        "the best of them wins. So the good breed often, and the best does not crowd out all "
+        "others.",
+    ),
+    "aging": StrategyEntry(
+        _aging,
+        "aging evolution",
+        "For each child a handful of the living is drawn, and the best of it becomes the parent. "
+        "The oldest dies, however good it is, so that a network that was only lucky does not breed "
+        "forever.",
+    ),
+    "local": StrategyEntry(
+        _local,
+        "local search",
+        "Local search changes the one network that it stands on until a change is better, and goes "
+        "on from there.",
+    ),
+    "nsga2": StrategyEntry(
+        _nsga2,
+        "NSGA-II",
+        "A parent wins a duel of two: the better trade-off wins, of equally good ones that with "
+        "more room around it, so that the population spreads along the front.",
+        several=True,
+    ),
+    "screened": StrategyEntry(_screened, "a screened search", screens=True),
 }
 
 
-def make_space(config: SearchConfig, input_shape: Shape, classes: int) -> Space:
-    """The configured space for images of `input_shape` (C, H, W) in `classes` classes."""
-    return SPACES[config.space].make(config, input_shape, classes)
+def proposer(strategy: str, screens: str = "") -> StrategyEntry | None:
+    """The entry of the strategy that makes the proposals: of a screened search, what it screens.
+
+    None for a name that is not in the table, such as a user's own strategy.
+    """
+    entry = STRATEGIES.get(strategy)
+    return STRATEGIES.get(screens) if entry is not None and entry.screens else entry
 
 
 def make_strategy(
-    config: SearchConfig, space: Space, banned: Callable[[Genome], bool] | None = None
+    search: SearchConfig, space: Space, banned: Callable[[Genome], bool] | None = None
 ) -> Strategy:
-    """The configured strategy over `space`.
+    """The configured strategy over `space`, with inheritance and successive halving around it.
 
     `banned` is handed to a strategy that searches for the best of many.
     """
-    strategy = STRATEGIES[config.strategy](config, space)
+    strategy = STRATEGIES[search.strategy.strategy].make(search, space)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
-    if config.inherit:
+    fidelity = search.fidelity
+    if fidelity.inherit:
         from nanonas.strategies.around.inheriting import Inheriting
 
-        strategy = Inheriting(
-            strategy, make_heirs_budget(config, space.classes), config.inherit_audit
-        )
-    if config.halving:
+        heirs = make_heirs_budget(search, space.classes)
+        strategy = Inheriting(strategy, heirs, fidelity.inherit_audit)
+    if fidelity.halving:
         from nanonas.strategies.around.halving import Halving
 
-        rungs, objectives = make_rungs(config, space), make_objectives(config)
-        strategy = Halving(strategy, rungs, config.halving, objectives, config.lag or 1)
+        objectives, lag = make_objectives(search.strategy), search.strategy.lag or 1
+        strategy = Halving(strategy, make_rungs(search, space), fidelity.halving, objectives, lag)
     return strategy
 
 
-def make_rungs(config: SearchConfig, space: Space) -> tuple[Budget, ...]:
+# --- budgets --------------------------------------------------------------------------------------
+
+
+def make_budget(options: TrainingOptions, classes: int) -> Budget:
+    """What a candidate may train; the stop rule's threshold is chance plus the margin."""
+    if not 0 < options.stop_epoch < options.epochs:
+        return Budget(options.epochs)
+    return Budget(
+        options.epochs,
+        stop_epoch=options.stop_epoch,
+        stop_below=1 / classes + options.stop_margin,
+    )
+
+
+def make_rungs(search: SearchConfig, space: Space) -> tuple[Budget, ...]:
     """The budgets of successive halving, the smallest first; without it the one that all have."""
     from nanonas.strategies.around.halving import ladder
 
-    top = make_budget(config, space.classes)
-    if not config.halving:
+    top, fidelity = make_budget(search.training, space.classes), search.fidelity
+    if not fidelity.halving:
         return (top,)
-    side = min(space.input_shape[1:])
     return ladder(
         top,
-        config.halving,
-        config.rungs,
-        config.rung_share,
-        config.rung_image_size,
-        side,
-        config.rung_epochs,
+        fidelity.halving,
+        fidelity.rungs,
+        fidelity.rung_share,
+        fidelity.rung_image_size,
+        min(space.input_shape[1:]),
+        fidelity.rung_epochs,
     )
 
 
-def make_heirs_budget(config: SearchConfig, classes: int) -> Budget:
+def make_heirs_budget(search: SearchConfig, classes: int) -> Budget:
     """What a candidate may train that begins with its parents' weights."""
-    epochs = config.inherit_epochs or -(-config.epochs // 2)
-    return make_budget(replace(config, epochs=epochs), classes)
+    half = -(-search.training.epochs // 2)  # rounded up
+    epochs = search.fidelity.inherit_epochs or half
+    return make_budget(replace(search.training, epochs=epochs), classes)
 
 
-def make_objectives(config: SearchConfig) -> tuple[Objective, ...]:
-    """The configured objectives, or the strategy's own where none are."""
-    default = ("accuracy", "params") if config.strategy in MULTI_OBJECTIVE else ("accuracy",)
-    return tuple(OBJECTIVES[name] for name in config.objectives or default)
+# --- images ---------------------------------------------------------------------------------------
 
 
-def make_budget(config: SearchConfig, classes: int) -> Budget:
-    """What a candidate may train; the stop rule's threshold is chance plus the margin."""
-    stops = 0 < config.stop_epoch < config.epochs
-    return Budget(
-        config.epochs,
-        stop_epoch=config.stop_epoch if stops else 0,
-        stop_below=1 / classes + config.stop_margin if stops else 0.0,
-    )
-
-
-def load_images(config: SearchConfig) -> Images:
+def load_images(options: DataOptions) -> Images:
     """The configured images, from the cache or decoded into it. Raises `DataError`."""
     from nanonas.data.images import load
 
-    return load(config.data, config.image_size)
+    return load(options.data, options.image_size)
 
 
-def make_data(config: SearchConfig) -> DataSpec:
-    """Which images the workers train on and judge by."""
+def make_data(options: DataOptions, seed: int) -> DataSpec:
+    """Which images workers train on and judge by; `seed` draws those that judge."""
     from nanonas.data.images import DataSpec
 
     return DataSpec(
-        config.data, config.image_size, config.valid_share, config.train_images, config.seed
+        options.data, options.image_size, options.valid_share, options.train_images, seed
     )

@@ -1,4 +1,9 @@
-"""One run's configuration: every value, its default, its range and its help."""
+"""One run's configuration: every value, its default, its range and its help.
+
+Values stand in a class of their owner. Each has the name of its flag and of its key, and no name
+appears twice: so files, the store and the command line know only the two halves, `search` and
+`run`, and no groups below them (see `config.files`).
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,21 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict as Settings
 from pydantic import Field
 
+from nanonas.config.duration import Duration
+
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+# "always": what was parsed into these classes, by flags, is held to the same ranges as a file
+_SETTINGS = Settings(extra="forbid", coerce_numbers_to_str=True, revalidate_instances="always")
+
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """What is searched, and how: the run's identity, fixed once it has begun."""
+class DataOptions:
+    """The images that candidates are trained on and judged by."""
 
-    __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
+    __pydantic_config__ = _SETTINGS
 
     data: str = "cifar10"
     """digits, cifar10, cifar100, a folder of images (`root/class/*`, or
@@ -30,13 +40,13 @@ class SearchConfig:
     """
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images that is set apart to judge candidates."""
-    flip: bool | None = None
-    """Mirror images left to right while training; by default where the source says that it makes
-    sense."""
-    crop: Annotated[int, Field(ge=0, le=32)] | None = None
-    """Pixels of padding for random crops; by default an eighth of the smaller side."""
-    cutout: Annotated[int, Field(ge=0, le=128)] = 0
-    """Side, in pixels, of the square that is blanked in each training image; 0 = none."""
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """The networks that can be found."""
+
+    __pydantic_config__ = _SETTINGS
 
     space: str = "layers"
     """The search space: layers, nano or nasbench201; `nanonas spaces` describes them."""
@@ -52,6 +62,14 @@ class SearchConfig:
     """Relative rate of mutations that change a hyperparameter (layers only)."""
     skip_rate: Rate = 1.0
     """Relative rate of mutations that toggle a skip connection (layers only)."""
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What a network may cost at most."""
+
+    __pydantic_config__ = _SETTINGS
+
     max_params: Count | None = None
     """No network with more parameters is trained."""
     max_macs: Count | None = None
@@ -63,6 +81,13 @@ class SearchConfig:
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
     """No network that needs more memory, in MiB, to answer for one image is trained: weights and
     feature maps in float32, counted; measured on CUDA."""
+
+
+@dataclass(frozen=True)
+class StrategyOptions:
+    """What is tried next."""
+
+    __pydantic_config__ = _SETTINGS
 
     strategy: str = "evolution"
     """What to try next: evolution (generational), aging (regularized evolution), local (local
@@ -84,6 +109,18 @@ class SearchConfig:
     predictor: str = "gaussian"
     """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees,
     needs scikit-learn) or lstm (screened only)."""
+    lag: Count | None = None
+    """How many candidates may be in flight before a steady-state strategy waits; by default twice
+    the workers at the first start. Part of the identity: the same lag gives the same run with any
+    number of workers."""
+
+
+@dataclass(frozen=True)
+class FidelityOptions:
+    """Candidates that train for less, or that begin with weights."""
+
+    __pydantic_config__ = _SETTINGS
+
     halving: Annotated[int, Field(ge=0, le=100)] = 0
     """Successive halving: all candidates train for little, the best one of so many goes on for
     more; 0 = all train for all epochs."""
@@ -109,12 +146,13 @@ class SearchConfig:
     finalists: Annotated[int, Field(ge=0, le=1000)] = 3
     """How many of the best are trained from scratch when a search with inheritance ends; the best
     of them is its result."""
-    lag: Count | None = None
-    """How many candidates may be in flight before a steady-state strategy waits; by default twice
-    the workers at the first start. Part of the identity: the same lag gives the same run with any
-    number of workers."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of everything random."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a network is trained."""
+
+    __pydantic_config__ = _SETTINGS
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Passes over the training images for each candidate."""
@@ -136,6 +174,13 @@ class SearchConfig:
     """Share of the target that is spread over all classes."""
     clip_norm: Annotated[float, Field(ge=0)] = 2.0
     """The gradient's norm is cut to this; 0 = never."""
+    flip: bool | None = None
+    """Mirror images left to right while training; by default where the source says that it makes
+    sense."""
+    crop: Annotated[int, Field(ge=0, le=32)] | None = None
+    """Pixels of padding for random crops; by default an eighth of the smaller side."""
+    cutout: Annotated[int, Field(ge=0, le=128)] = 0
+    """Side, in pixels, of the square that is blanked in each training image; 0 = none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training: bfloat16 is mixed precision; auto takes it where the hardware is
     faster with it."""
@@ -145,12 +190,28 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """What is searched, and how: the run's identity, fixed once it has begun."""
+
+    __pydantic_config__ = _SETTINGS
+
+    data: DataOptions = field(default_factory=DataOptions)
+    space: SpaceOptions = field(default_factory=SpaceOptions)
+    limits: LimitOptions = field(default_factory=LimitOptions)
+    strategy: StrategyOptions = field(default_factory=StrategyOptions)
+    fidelity: FidelityOptions = field(default_factory=FidelityOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of everything random."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Where the run happens and when it ends: may change on resume."""
 
-    __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
+    __pydantic_config__ = _SETTINGS
 
-    time: str | None = None
+    time: Duration | None = None
     """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
     evaluations: Count | None = None
     """End the search after this many candidates."""
@@ -186,7 +247,7 @@ class RunConfig:
 class Config:
     """Both halves."""
 
-    __pydantic_config__ = Settings(extra="forbid", coerce_numbers_to_str=True)
+    __pydantic_config__ = _SETTINGS
 
     search: SearchConfig = field(default_factory=SearchConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nanonas.core import (
@@ -31,14 +31,14 @@ from nanonas.core import (
 )
 from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
 from nanonas.engine.controls import Controls
-from nanonas.engine.limits import Limits
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
-from nanonas.spaces.base import Space
-from nanonas.spaces.operations import Bans
+from nanonas.networks.limits import Limits
+from nanonas.networks.network import Network
+from nanonas.spaces.base import Bans, Space
 
 _POLL = 0.5  # seconds within which a request is heard
 _HOPELESS = (
@@ -93,6 +93,8 @@ class Study:
     inbox: Inbox | None = None  # where requests come from while it runs
     planted_budget: Budget | None = None  # of a genome that somebody plants; None: `budget`
     bans: Bans | None = None  # one that the strategy reads too, if it does
+    # metrics that follow from the network alone, besides "params" and "macs"
+    counts: Mapping[str, Callable[[Network], float]] = field(default_factory=dict)
     _told: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -379,7 +381,8 @@ class Study:
     def _arrive(self, evaluation: Evaluation) -> Evaluation:
         """Adds the counts, and commits before anybody hears of it."""
         network = self.space.decode(self._candidates[evaluation.number].proposal.genome)
-        counts = {"params": network.params, "macs": network.macs}
+        counts = {name: count(network) for name, count in self.counts.items()}
+        counts |= {"params": network.params, "macs": network.macs}
         evaluation = replace(evaluation, metrics={**evaluation.metrics, **counts})
         self.store.arrived(evaluation)
         self._latest[evaluation.number] = evaluation

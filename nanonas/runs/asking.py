@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SpaceOptions
 from nanonas.core import Genome
 from nanonas.engine.controls import in_words
 from nanonas.engine.requests import Request, RequestFiles
@@ -48,19 +48,19 @@ def _answer(run: RunFolder, name: str) -> str | None:
     return None
 
 
-def genome_in(text: str, search: SearchConfig) -> Genome:
-    """The genome that somebody has written down: a list of whole numbers, or the contents of a
+def genome_in(text: str, options: SpaceOptions) -> Genome:
+    """The genome that a user has written down: a list of whole numbers, or the contents of a
     genome's file.
 
     Raises:
-        GenomeError: it is neither, or the file's genome is of another space than the search's.
+        GenomeError: it is neither, or the file's genome is of another space than `options`.
     """
     try:
         values = json.loads(text if text.strip()[:1] in ("[", "{") else f"[{text}]")
     except (ValueError, RecursionError):
         values = None
     if isinstance(values, dict) and values.get("format") == FORMAT:
-        require_space(str(values.get("space")), values.get("options") or {}, search)
+        require_space(str(values.get("space")), values.get("options") or {}, options)
         values = values.get("genome")
     if (
         not isinstance(values, list)
@@ -74,20 +74,23 @@ def genome_in(text: str, search: SearchConfig) -> Genome:
     return tuple(values)
 
 
-def genome_of(file: GenomeFile, search: SearchConfig) -> Genome:
-    """The genome of a file. Raises `GenomeError` when it is of another space than the search's."""
-    require_space(file.space, file.options, search)
+def genome_of(file: GenomeFile, options: SpaceOptions) -> Genome:
+    """The genome of a file. Raises `GenomeError` when it is of another space than `options`."""
+    require_space(file.space, file.options, options)
     return file.genome
 
 
-def require_space(space: str, options: object, search: SearchConfig) -> None:
-    """Raises `GenomeError` unless a genome of that space, with those options, reads as one of the
-    search's.
+def require_space(space: str, given: object, options: SpaceOptions) -> None:
+    """Raises `GenomeError` unless a genome of a space, with the options `given`, reads as one of
+    the space that `options` configure.
     """
-    own = space_options(search)
-    if space != search.space or options != own:
-        said = " with ".join([space, *([f"{options}"] if options else [])])
+    expected = space_options(options)
+    if space != options.space or given != expected:
         raise GenomeError(
-            f"the genome is of the space {said}, but this run searches {search.space}"
-            f"{f' with {own}' if own else ''}; plant one of its own"
+            f"the genome is of the space {space}{_with(given)}, but this run searches "
+            f"{options.space}{_with(expected)}; plant one of its own"
         )
+
+
+def _with(options: object) -> str:
+    return f" with {options}" if options else ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from nanonas.config.files import nearest
 from nanonas.config.parts import SPACES, make_space
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SpaceOptions
 from nanonas.core import Genome, Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.files import write_text
@@ -31,20 +31,19 @@ FORMAT = "nanonas-genome-1"
 class GenomeFile:
     """The contents of a genome file."""
 
-    space: str  # a key of `config.SPACES`
+    space: str  # a key of `config.parts.SPACES`
     genome: Genome
     input_shape: Shape  # (C, H, W)
     class_names: tuple[str, ...]
     options: Mapping[str, int] = field(default_factory=dict)  # of the space
     data: str = ""  # the source that it was found on
-    known: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # accuracy, params, macs, …; "candidate" names the weights
+    # accuracy, params, macs, …; "candidate" names the weights
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     def make_space(self) -> Space:
         """The space that reads the genome."""
-        config = SearchConfig(space=self.space, **self.options)  # type: ignore[arg-type]
-        return make_space(config, self.input_shape, len(self.class_names))
+        options = SpaceOptions(self.space, **self.options)
+        return make_space(options, self.input_shape, len(self.class_names))
 
     def network(self) -> Network:
         """The network. Raises `GenomeError` when the genome is none of its space."""
@@ -55,9 +54,9 @@ class GenomeFile:
         write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
 
-def space_options(config: SearchConfig) -> dict[str, int]:
+def space_options(options: SpaceOptions) -> dict[str, int]:
     """The options of the configured space that belong into a genome file."""
-    return {name: getattr(config, name) for name in SPACES[config.space].options}
+    return {name: getattr(options, name) for name in SPACES[options.space].options}
 
 
 def read_genome(path: Path) -> GenomeFile:

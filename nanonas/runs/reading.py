@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from nanonas.analysis import record as records
 from nanonas.analysis.record import Record
-from nanonas.config.files import to_values
+from nanonas.config.files import SEARCH_KEYS, to_values
 from nanonas.config.parts import make_objectives, make_space
-from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.config.schema import Config, SearchConfig
 from nanonas.engine.controls import lasting
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
@@ -22,13 +22,8 @@ from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
 from nanonas.spaces.base import Space
 
-_ENDS = (
-    "time",
-    "evaluations",
-    "generations",
-    "final_share",
-    "final_epochs",
-)  # of the "run" half: they change results
+# of the "run" half: those that change results
+_RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs")
 
 
 def read_record(folder: RunFolder) -> Record:
@@ -46,7 +41,7 @@ def read_record(folder: RunFolder) -> Record:
             store,
             folder.path.resolve().name,
             space,
-            objectives=make_objectives(config.search),
+            objectives=make_objectives(config.search.strategy),
             command=command(config) + _requests(folder, store),
             class_names=class_names,
             final=_mapping(read_json(folder.final / "result.json")),
@@ -63,13 +58,11 @@ def command(config: Config) -> str:
     runs.
     """
     given, default = to_values(config), to_values(Config())
-    usual = make_objectives(
-        replace(config.search, objectives=())
-    )  # what was filled in when the run was begun
+    # what was filled in when the run was begun
+    usual = make_objectives(replace(config.search.strategy, objectives=()))
     default["search"]["objectives"] = [objective.name for objective in usual]
     words = ["nanonas", "search"]
-    names = [("search", field.name) for field in fields(SearchConfig)]
-    names += [("run", field.name) for field in fields(RunConfig) if field.name in _ENDS]
+    names = [("search", name) for name in SEARCH_KEYS] + [("run", name) for name in _RESULT_KEYS]
     for half, name in names:
         value = given[half][name]
         if value == default[half][name]:
@@ -97,7 +90,7 @@ def _space(
     else:  # begun by a version that did not note them
         genome = best_genome(folder)
         shape, names = genome.input_shape, genome.class_names
-    return make_space(search, shape, len(names)), names
+    return make_space(search.space, shape, len(names)), names
 
 
 def _mapping(value: object) -> Mapping[str, Any] | None:

@@ -46,11 +46,12 @@ def fitting(source: Source) -> Source:
     Raises:
         GenomeError: the images have other channels or another number of classes than the network.
     """
-    images, genome = load_images(source.config), source.genome
-    shape = genome.input_shape
+    data, genome = source.config.data, source.genome
+    images, shape = load_images(data), genome.input_shape
     if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
-        source = replace(source, config=replace(source.config, image_size=shape[1]))
-        images = load_images(source.config)
+        data = replace(data, image_size=shape[1])
+        source = replace(source, config=replace(source.config, data=data))
+        images = load_images(data)
     if (images.input_shape, images.classes) != (shape, len(genome.class_names)):
         raise GenomeError(
             f"the genome is of a network for {len(genome.class_names)} classes of images "
@@ -76,9 +77,11 @@ def open_source(path: Path, data: str | None = None) -> Source:
     """
     if path.suffix == ".json":
         genome = read_genome(path)
-        values = {"space": genome.space, "data": data or genome.data, **genome.options}
+        values = {**genome.options, "space": genome.space, "data": data or genome.data}
         config = validated({"search": values}, str(path)).search
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)
     genome, config = best_genome(run), read_config(run).search
-    return Source(genome, replace(config, data=data or config.data), run.path, run)
+    if data:
+        config = replace(config, data=replace(config.data, data=data))
+    return Source(genome, config, run.path, run)

@@ -15,7 +15,6 @@ from nanonas.report import page
 from nanonas.report.page import Part
 from nanonas.report.words.verdict import cards
 from nanonas.serving.view import View
-from nanonas.spaces.operations import known_operations
 
 _IDLE = 8.0  # a part that takes long is drawn again after so many times as long
 # They look at every network, 2 ms each for the first time: a thread beside the answers draws them.
@@ -74,7 +73,7 @@ class LivePage:
             panels.append(page.candidate(view.findings, record.winner.number))
         with self._lock:
             parts = {key: drawn.part for key, drawn in self._drawn.items()}
-            served = page.Served(known_operations(record.space), cookie, self._version)
+            served = page.Served(record.space.operation_names, cookie, self._version)
         return page.whole(record, subtitle, parts, panels, served)
 
     def news(self, since: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, searching
-from nanonas.config.files import seconds
 from nanonas.config.schema import RunConfig
 from nanonas.core import Evaluation
 from nanonas.engine.controls import in_words, standing
@@ -66,7 +65,9 @@ class Watch:
             NanonasError: it is no request, no genome, or cannot be written.
         """
         if what == PLANT:
-            request = Request(PLANT, genome=genome_in(word or "", read_config(self.run).search))
+            request = Request(
+                PLANT, genome=genome_in(word or "", read_config(self.run).search.space)
+            )
         else:
             request = Request(what, operation=word)
         RequestFiles(self.run.requests).put(request)
@@ -159,7 +160,7 @@ def _goal(run: RunConfig) -> Goal:
     return Goal(
         run.evaluations,
         run.generations,
-        None if run.time is None else seconds(run.time) * (1 - kept),
+        None if run.time is None else run.time * (1 - kept),
     )
 
 

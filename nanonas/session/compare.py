@@ -1,5 +1,5 @@
-"""Was it worth it? The found network against ResNet-18, a plain CNN and random networks: one
-recipe, the same data.
+"""Was it worth it? The found network against ResNet-18, a plain CNN and random networks, on the
+same data with one recipe.
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
+from nanonas.config.parts import make_limits
+from nanonas.config.schema import Config, RunConfig
 from nanonas.core import rng_for
-from nanonas.engine.limits import Limits
 from nanonas.errors import Exhausted
 from nanonas.files import write_text
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
-from nanonas.report.terminal.progress import TrainingProgress
 from nanonas.runs.folder import search_seconds
 from nanonas.runs.source import Source
-from nanonas.session.winner import final_training
-from nanonas.text import count, duration
+from nanonas.session.listener import Listener
+from nanonas.session.setup import Setup
+from nanonas.session.winner import final_training, run_training
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
 
-RANDOM_STREAM = (
-    1_000_000_000  # candidate numbers no search gets to: random networks that no search has seen
-)
+# candidate numbers that no search gets to: random networks that no search has seen
+RANDOM_STREAM = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,13 @@ class Comparison:
     """Trains each contender `seeds` times on all training images and tests each once.
 
     Args:
-        epochs: for everybody, unless `seconds_per_network` allows less.
+        epochs: of each training, unless `seconds_per_network` allows less.
         seconds_per_network: the longest that one training may take: plans its epochs, and cuts them
             if it is slower.
         random: how many random networks of the space, within the run's limits, take part.
+        listener: hears of each training.
 
-    What was trained is kept below the source's folder, so that an interrupted comparison goes on
+    What was trained is kept below the source's folder, so that an interrupted comparison continues
     where it was.
     """
 
@@ -82,17 +80,18 @@ class Comparison:
     seeds: int
     random: int
     device: str
-    console: Console = field(default_factory=Console)
+    listener: Listener = field(default_factory=Listener)
 
-    def run(self) -> None:
-        """Estimates, trains, prints the table, and writes it to compare/table.json."""
-        contenders = self._contenders()
-        self._say_estimate(contenders)
+    @property
+    def table(self) -> Path:
+        """Where `run` writes its rows."""
+        return self._folder / "table.json"
+
+    def run(self, contenders: list[Contender]) -> list[Row]:
+        """Trains the `contenders()`, and writes the table."""
         rows = [self._row(contender, self._trained(contender)) for contender in contenders]
-        self._show(rows)
-        path = self._folder / "table.json"
-        write_text(path, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-        self.console.print(str(path), style="dim", highlight=False, soft_wrap=True)
+        write_text(self.table, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        return rows
 
     @property
     def _folder(self) -> Path:
@@ -104,7 +103,7 @@ class Comparison:
         networks = {"found": genome.network()}
         for name in ("resnet18", "baseline"):
             networks[name] = REFERENCES[name](shape, classes)
-        limits = Limits(self.source.config.max_params, self.source.config.max_macs)
+        limits = make_limits(self.source.config.limits)
         space = genome.make_space()
         for number in range(self.random):
             rng = rng_for(self.source.config.seed, RANDOM_STREAM + number)
@@ -124,11 +123,11 @@ class Comparison:
         from nanonas.training.pictures import part
 
         label = f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
+        config = Config(replace(self.source.config, seed=seed), RunConfig(device=self.device))
         training = final_training(
             network,
-            replace(self.source.config, seed=seed),
+            Setup(config),
             self._folder / label,
-            self.device,
             lambda: self.source.opened(f"compare: {label}"),
         )
         if share < 1:
@@ -136,9 +135,9 @@ class Comparison:
             training = replace(training, train=part(training.train, share, seed), identity=identity)
         return replace(training, threads=threads or None)
 
-    def _contenders(self) -> list[Contender]:
-        """Who takes part, and for how many epochs: as planned before, where the same comparison
-        goes on.
+    def contenders(self) -> list[Contender]:
+        """The networks that take part, with their epochs: as planned before, where the same
+        comparison continues.
         """
         networks = self._networks()
         asked = [
@@ -172,43 +171,23 @@ class Comparison:
             epochs = float(int(fitting)) if fitting >= 1 else fitting
         return Contender(name, network, epochs, seconds * epochs, threads)
 
-    def _say_estimate(self, contenders: list[Contender]) -> None:
-        table = Table("network", "parameters", "MACs", "epochs", "one training", box=None)
-        for c in contenders:
-            cost = (count(c.network.params), count(c.network.macs))
-            table.add_row(c.name, *cost, f"{c.epochs:.3g}", duration(c.seconds))
-        self.console.print(table)
-        total = self.seeds * sum(contender.seconds for contender in contenders)
-        self.console.print(
-            f"about {duration(total)} for {self.seeds} trainings of each; --time-per-network, "
-            "--epochs and --seeds "
-            "make it shorter; Ctrl-C keeps what is done, the same command goes on\n",
-            highlight=False,
-            soft_wrap=True,
-        )
-
     def _trained(self, contender: Contender) -> list[FinalResult]:
         results = []
         for seed in range(self.seeds):
-            label = f"{contender.name}, training {seed + 1} of {self.seeds}"
             share = min(1.0, contender.epochs)
             training = self._training(
                 contender.name, contender.network, seed, share, contender.threads
             )
-            deadline = (
-                None if self.seconds_per_network is None else time.time() + self.seconds_per_network
-            )
-            with TrainingProgress(self.console, label) as progress:
-                results.append(
-                    training.run(max(1, int(contender.epochs)), deadline, progress.epoch)
-                )
-            self.console.print(
-                f"  {label}: test accuracy {results[-1].test_accuracy:.2%}", highlight=False
-            )
+            limit = self.seconds_per_network
+            deadline = None if limit is None else time.time() + limit
+            label = f"{contender.name}, training {seed + 1} of {self.seeds}"
+            epochs = max(1, int(contender.epochs))
+            results.append(run_training(training, label, self.listener, epochs, deadline))
         return results
 
     def _row(self, contender: Contender, results: list[FinalResult]) -> Row:
         accuracies = [result.test_accuracy for result in results]
+        searched = self.source.run if contender.name == "found" else None
         return Row(
             contender.name,
             statistics.mean(accuracies),
@@ -217,39 +196,7 @@ class Comparison:
             contender.network.macs,
             statistics.median(result.latency_ms for result in results),
             statistics.mean(result.epochs for result in results) * min(1.0, contender.epochs),
-            search_seconds(self.source.run)
-            if self.source.run and contender.name == "found"
-            else None,
+            None if searched is None else search_seconds(searched),
             statistics.mean(result.seconds for result in results),
             results,
         )
-
-    def _show(self, rows: list[Row]) -> None:
-        names = (
-            "network",
-            "test accuracy",
-            "params",
-            "MACs",
-            "latency",
-            "epochs",
-            "search",
-            "training",
-        )
-        table = Table(
-            *names,
-            box=None,
-            title=f"{self.seeds} trainings each: mean ± standard deviation",
-        )
-        for row in rows:
-            table.add_row(
-                row.network,
-                f"{row.test_accuracy:.2%}"
-                + ("" if row.spread is None else f" ± {100 * row.spread:.2f}"),
-                count(row.params),
-                count(row.macs),
-                f"{row.latency_ms:.2f} ms",
-                f"{row.epochs:.3g}",
-                "–" if row.search_seconds is None else duration(row.search_seconds),
-                duration(row.train_seconds),
-            )
-        self.console.print(table)

@@ -13,6 +13,7 @@ from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.storage.events import FINALIST
 from nanonas.engine.storage.store import RunStore
 
+FINALS_SHARE = 0.15  # of the search's time, for the finalists
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
 
 

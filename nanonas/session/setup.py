@@ -2,75 +2,290 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import bisect
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nanonas.config.schema import SearchConfig
+from nanonas.config.parts import (
+    load_images,
+    make_budget,
+    make_counts,
+    make_data,
+    make_limits,
+    make_objectives,
+    make_rungs,
+    make_space,
+    make_strategy,
+)
+from nanonas.config.schema import Config, TrainingOptions
+from nanonas.core import Budget, Candidate, Evaluator, Objective, Strategy
+from nanonas.engine.requests import Inbox
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
+from nanonas.networks.limits import Limits
+from nanonas.runs.genome import GenomeFile, space_options
+from nanonas.spaces.base import Bans, Space
 
 if TYPE_CHECKING:
-    from nanonas.data.images import Images
-    from nanonas.training.measuring.costs import Costs
+    from nanonas.data.images import DataSpec, Images
+    from nanonas.data.split import Split
     from nanonas.training.recipe import Recipe
-from typing import TYPE_CHECKING
+    from nanonas.training.trial import Trial
 
-from nanonas.config.files import seconds
-from nanonas.config.parts import make_objectives
-from nanonas.config.schema import RunConfig
-
-if TYPE_CHECKING:
-    from nanonas.data.images import Images
+_DEFAULT_GENERATIONS = 100  # where nothing else would end a search
 
 
-def make_costs(config: SearchConfig) -> Costs:
-    """What workers measure of a candidate before they train it, and its limits."""
-    from nanonas.training.measuring.costs import Costs
+class Setup:
+    """The objects that a configuration stands for here; each is made once, when first asked for.
 
-    names = {objective.name for objective in make_objectives(config)}
-    return Costs("latency" in names, "memory" in names, config.max_latency_ms, config.max_memory_mb)
+    >>> setup = Setup(configure(data="digits", space="nano", device="cpu"))  # doctest: +SKIP
+    >>> trial = setup.trials()[0]  # doctest: +SKIP
 
+    Args:
+        config: of a search that begins, as `resolved`.
 
-def make_generations(config: RunConfig) -> int | None:
-    """How many generations a search has at most: 100 where nothing else would end it; None: no
-    limit.
+    Raises:
+        NanonasError: from each property, what is wrong with its part of the configuration.
     """
-    unbounded = config.evaluations is None and config.time is None
-    return 100 if config.generations is None and unbounded else config.generations
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    # --- the images and how networks are trained on them ------------------------------------------
+
+    @cached_property
+    def device(self) -> str:
+        """ "cpu", "cuda:0", "mps" …"""
+        from nanonas.training.device import resolve_device
+
+        return resolve_device(self.config.run.device)
+
+    @cached_property
+    def images(self) -> Images:
+        """All images, decoded."""
+        return load_images(self.config.search.data)
+
+    @cached_property
+    def data(self) -> DataSpec:
+        """Which images candidates train on and are judged by, for workers to load."""
+        return make_data(self.config.search.data, self.config.search.seed)
+
+    @cached_property
+    def split(self) -> Split:
+        """The places of those images."""
+        from nanonas.data.split import split
+
+        options = self.config.search.data
+        return split(
+            self.images, self.config.search.seed, options.valid_share, options.train_images
+        )
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How networks are trained, with what the images suggest filled in."""
+        return make_recipe(self.config.search.training, self.images, self.device)
+
+    # --- the search -------------------------------------------------------------------------------
+
+    @cached_property
+    def space(self) -> Space:
+        """The search space for the images."""
+        return make_space(self.config.search.space, self.images.input_shape, self.images.classes)
+
+    @cached_property
+    def bans(self) -> Bans:
+        """The operations that are banned; a study changes them, and the strategy reads them."""
+        return Bans(self.space)
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """The strategy, which was told nothing yet."""
+        return make_strategy(self.config.search, self.space, self.bans)
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What to get the best of."""
+        return make_objectives(self.config.search.strategy)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What a network may cost at most."""
+        return make_limits(self.config.search.limits)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What a candidate may train at most."""
+        return make_budget(self.config.search.training, self.space.classes)
+
+    @cached_property
+    def rungs(self) -> tuple[Budget, ...]:
+        """The budgets of successive halving, the smallest first; without it, `budget` alone."""
+        return make_rungs(self.config.search, self.space)
+
+    @property
+    def generations(self) -> int | None:
+        """How many generations the search has at most; None: no limit."""
+        run = self.config.run
+        unbounded = run.time is None and run.evaluations is None
+        return _DEFAULT_GENERATIONS if run.generations is None and unbounded else run.generations
+
+    @property
+    def evaluations(self) -> int | None:
+        """How many candidates the search ends after, by number or by generations; None: no limit."""
+        limits = [] if self.config.run.evaluations is None else [self.config.run.evaluations]
+        if self.generations is not None:
+            limits.append(self.size_through(self.generations - 1))
+        return min(limits, default=None)
+
+    def size_through(self, generation: int) -> int:
+        """How many candidates there are up to the end of a generation, 0-based."""
+        return bisect.bisect_left(range(10**9), generation + 1, key=self.strategy.generation)
+
+    # --- what comes of it -------------------------------------------------------------------------
+
+    @property
+    def kept_weights(self) -> int | None:
+        """Of how many of the best candidates the weights stay; None: of all, because any of them
+        may be inherited or trained on.
+        """
+        fidelity = self.config.search.fidelity
+        return None if fidelity.inherit or fidelity.halving else self.config.run.keep_weights
+
+    @property
+    def has_finals(self) -> bool:
+        """Whether the best are trained from scratch at the end: where inherited weights have
+        ordered them.
+        """
+        fidelity = self.config.search.fidelity
+        return fidelity.inherit and fidelity.finalists > 0
+
+    # --- objects at work --------------------------------------------------------------------------
+
+    def trials(self, weights: Path | None = None) -> list[Trial]:
+        """What each worker measures candidates with, and keeps weights in the folder `weights`."""
+        from nanonas.training.device import default_workers, slots
+        from nanonas.training.trial import Trial
+
+        trial = Trial(
+            self.space,
+            self.data,
+            self.recipe,
+            self.config.search.seed,
+            weights=weights,
+            limits=self.limits,
+            measured=frozenset(objective.name for objective in self.objectives),
+        )
+        workers = self.config.run.workers or default_workers(self.device)
+        return [replace(trial, device=device) for device in slots(self.device, workers)]
+
+    def study(self, store: RunStore, evaluator: Evaluator, inbox: Inbox | None = None) -> Study:
+        """The search over a store that was begun or is resumed."""
+        return Study(
+            self.space,
+            self.strategy,
+            evaluator,
+            store,
+            self.budget,
+            self.config.search.seed,
+            self.limits,
+            inbox=inbox,
+            planted_budget=self.rungs[0],
+            bans=self.bans,
+            counts=make_counts(self.config.search.strategy),
+        )
+
+    def genome_file(self, candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:
+        """A candidate, and what is known of it, as a genome's file."""
+        search = self.config.search
+        return GenomeFile(
+            search.space.space,
+            candidate.proposal.genome,
+            self.images.input_shape,
+            self.images.class_names,
+            space_options(search.space),
+            search.data.data,
+            {"candidate": candidate.number, **known},
+        )
+
+    def image_notes(self) -> dict[str, Any]:
+        """What a run's store keeps of its images, so that it can be read without them."""
+        return {
+            "fingerprint": self.images.fingerprint,
+            "input_shape": list(self.images.input_shape),
+            "class_names": list(self.images.class_names),
+            "train": len(self.split.train),
+            "valid": len(self.split.valid),
+        }
+
+    def check(self) -> None:
+        """Raises what is wrong with the images, their split, the recipe, the space or the strategy,
+        before anything is written.
+        """
+        _ = self.split, self.recipe, self.strategy
 
 
-def make_recipe(config: SearchConfig, images: Images, device: str) -> Recipe:
+def resolved(config: Config) -> Config:
+    """The configuration with everything filled in that depends on this machine and belongs to the
+    run's identity.
+    """
+    from nanonas.data.sources import find_reader
+    from nanonas.training.device import default_workers, resolve_device, resolve_precision
+
+    search = config.search
+    device = resolve_device(config.run.device)
+    precision: Any = resolve_precision(search.training.precision, device)
+    source = search.data.data
+    if find_reader(source)[0] != source:  # a path: so that it is found from anywhere
+        source = str(Path(source).expanduser().resolve())
+    search = replace(
+        search,
+        data=replace(search.data, data=source),
+        strategy=replace(
+            search.strategy,
+            objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
+            lag=search.strategy.lag or 2 * (config.run.workers or default_workers(device)),
+        ),
+        training=replace(search.training, precision=precision),
+    )
+    return replace(config, search=search)
+
+
+def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:
     """How networks are trained: the configuration, with what the images themselves suggest filled
     in.
+
+    Raises:
+        ConfigError: crops that the images are too small for.
     """
     from nanonas.training.augment import Augment
     from nanonas.training.device import resolve_precision
     from nanonas.training.recipe import Recipe
 
     _, height, width = images.input_shape
-    crop = min(height, width) // 8 if config.crop is None else config.crop
+    crop = min(height, width) // 8 if options.crop is None else options.crop
     if crop >= min(height, width):
         raise ConfigError(
             f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}"
         )
     augment = Augment(
         crop=crop,
-        flip=images.flip if config.flip is None else config.flip,
-        cutout=config.cutout,
+        flip=images.flip if options.flip is None else options.flip,
+        cutout=options.cutout,
         fill=tuple(round(255 * mean) for mean in images.mean),
     )
     return Recipe(
-        config.batch_size,
-        config.lr,
-        config.warmup,
-        config.momentum,
-        config.weight_decay,
-        config.label_smoothing,
-        config.clip_norm,
+        options.batch_size,
+        options.lr,
+        options.warmup,
+        options.momentum,
+        options.weight_decay,
+        options.label_smoothing,
+        options.clip_norm,
         augment,
-        resolve_precision(config.precision, device),
-        config.deterministic,
+        resolve_precision(options.precision, device),
+        options.deterministic,
     )
-
-
-def budget_seconds(run: RunConfig) -> float | None:
-    """The whole time budget in seconds. Raises `ConfigError` when it is no duration."""
-    return None if run.time is None else seconds(run.time)

@@ -27,11 +27,10 @@ class Timed:
     valid_seconds: float  # for all validation images
     extra_seconds: float  # for what limits and objectives ask to be measured
     latency: float  # ms for one image, in float32
-    memory: float  # MiB to answer for one image
+    memory: float  # MiB of inference for one image
     step_memory: float  # MiB of one training step
-    worker_memory: (
-        float  # MiB of the process; of a step alone on GPUs, or where the system does not tell
-    )
+    # MiB of the process; of a training step alone on GPUs, or where the system does not tell
+    worker_memory: float
 
 
 @dataclass(frozen=True)
@@ -61,25 +60,24 @@ class Timing:
         train, valid = pictures(trial.data, trial.device)
         network = trial.space.decode(candidate.proposal.genome)
         module = build_module(network, seed=0).to(trial.device)
-        found = {
-            "epoch_seconds": seconds_per_epoch(Training(module, train, recipe, 1, 0), self.seconds)
-        }
+        training = Training(module, train, recipe, 1, 0)
+        costs = {"epoch_seconds": seconds_per_epoch(training, self.seconds)}
         process = process_memory()
-        some = part(valid, min(1.0, 500 / len(valid)), 0)
-        accuracy(module, some, recipe.precision)  # warms up
-        validation = _timed(lambda: accuracy(module, some, recipe.precision))
-        found["valid_seconds"] = validation * len(valid) / len(some)
-        found["extra_seconds"] = _timed(lambda: trial.costs.measure(network, trial.device))
-        found["step_memory"] = training_memory(
+        sample = part(valid, min(1.0, 500 / len(valid)), 0)
+        accuracy(module, sample, recipe.precision)  # warms up
+        validation = _timed(lambda: accuracy(module, sample, recipe.precision))
+        costs["valid_seconds"] = validation * len(valid) / len(sample)
+        costs["extra_seconds"] = _timed(lambda: trial.measure(network))
+        costs["step_memory"] = training_memory(
             module, min(recipe.batch_size, len(train)), recipe.precision
         )
         alone = process is None or trial.device.startswith("cuda")
-        found["worker_memory"] = found["step_memory"] if alone or process is None else process
-        found["memory"] = peak_memory(module, trial.device)
-        found["latency"] = latency(
+        costs["worker_memory"] = costs["step_memory"] if alone or process is None else process
+        costs["memory"] = peak_memory(module, trial.device)
+        costs["latency"] = latency(
             module, network.input_shape, trial.device, seconds=self.seconds / 4
         ).median
-        return Evaluation(candidate.number, State.COMPLETE, found)
+        return Evaluation(candidate.number, State.COMPLETE, costs)
 
 
 def _timed(do: Callable[[], object]) -> float:
@@ -95,7 +93,7 @@ def timed(trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float) ->
     Raises:
         RunError: a network could not be trained.
     """
-    found: list[Timed] = []
+    costs: list[Timed] = []
     with WorkerPool([Timing(trial, seconds) for trial in trials]) as pool:
         for genome in genomes:
             network = trials[0].space.decode(genome)
@@ -114,5 +112,5 @@ def timed(trials: Sequence[Trial], genomes: Sequence[Genome], seconds: float) ->
                 name: statistics.median(r.metrics[name] for r in results)
                 for name in results[0].metrics
             }
-            found.append(Timed(network, **medians))
-    return tuple(found)
+            costs.append(Timed(network, **medians))
+    return tuple(costs)

@@ -1,4 +1,4 @@
-"""One network, trained for good, as the command line and a search's end do it."""
+"""The final training of one network, as the command line and a search's end do it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanonas.config.parts import load_images, make_data
-from nanonas.config.schema import SearchConfig
 from nanonas.networks.network import Network
-from nanonas.report.terminal.progress import TrainingProgress
 from nanonas.runs.genome import GenomeFile
-from nanonas.session.setup import make_recipe
+from nanonas.session.listener import Listener
+from nanonas.session.setup import Setup
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
 
 
 def final_training(
-    network: Network, config: SearchConfig, folder: Path, device: str, opened: Callable[[], None]
+    network: Network, setup: Setup, folder: Path, opened: Callable[[], None]
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
     seed.
@@ -27,37 +25,34 @@ def final_training(
     Args:
         opened: called when the test set is opened.
     """
-    from nanonas.training.device import resolve_device
     from nanonas.training.final import FinalTraining
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
 
-    device, data, images = resolve_device(device), make_data(config), load_images(config)
-
     def test() -> Pictures:
         opened()
-        return held_out_pictures(data, device)
+        return held_out_pictures(setup.data, setup.device)
 
     return FinalTraining(
         network,
-        final_pictures(data, device),
+        final_pictures(setup.data, setup.device),
         test,
-        make_recipe(config, images, device),
-        config.seed,
+        setup.recipe,
+        setup.config.search.seed,
         folder,
-        {"data": images.fingerprint},
+        {"data": setup.images.fingerprint},
     )
 
 
 def train(
     genome: GenomeFile,
     folder: Path,
-    config: SearchConfig,
+    setup: Setup,
     *,
-    device: str,
     epochs: int | None,
     deadline: float | None = None,
     again: bool = False,
-    progress: TrainingProgress,
+    label: str = "training",
+    listener: Listener,
     opened: Callable[[], None],
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
@@ -68,8 +63,26 @@ def train(
     Args:
         opened: called when the test set is opened.
     """
-    training = final_training(genome.network(), config, folder, device, opened)
-    result = training.run(epochs, deadline, progress.epoch, again)
+    training = final_training(genome.network(), setup, folder, opened)
+    result = run_training(training, label, listener, epochs, deadline, again)
     known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
-    replace(genome, data=config.data, known=known).write(folder / "genome.json")
+    replace(genome, data=setup.config.search.data.data, known=known).write(folder / "genome.json")
+    return result
+
+
+def run_training(
+    training: FinalTraining,
+    label: str,
+    listener: Listener,
+    epochs: int | None,
+    deadline: float | None,
+    again: bool = False,
+) -> FinalResult:
+    """Runs a final training, and tells the listener of its begin, its epochs and its end."""
+    listener.training(label)
+    result: FinalResult | None = None
+    try:
+        result = training.run(epochs, deadline, listener.epoch, again)
+    finally:
+        listener.trained(result)
     return result

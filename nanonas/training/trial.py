@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
 from nanonas.data.images import DataSpec
-from nanonas.errors import ConfigError, RunError, reason_for
+from nanonas.errors import RunError, reason_for
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
 from nanonas.training.augment import normalise
 from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent
-from nanonas.training.measuring.costs import Costs
+from nanonas.training.measuring.costs import measure
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, part, pictures, shrunk
 from nanonas.training.recipe import Recipe
@@ -50,9 +51,8 @@ class Trial:
     device: str = "cpu"
     threads: int = 1
     weights: Path | None = None  # the folder for NUMBER.safetensors
-    costs: Costs = field(
-        default_factory=Costs
-    )  # measured before a training, of the network for images as they are
+    limits: Limits = field(default_factory=Limits)  # those that have to be measured are checked
+    measured: frozenset[str] = frozenset()  # metrics to measure besides: "latency", "memory"
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -61,12 +61,13 @@ class Trial:
         assert budget is not None  # the study fills it in
         seed = training_seed(self.seed, candidate.number)
         train, valid = _on_device(self.data, budget.image_size, self.device)
-        network = seen_at(self.space, budget.image_size).decode(candidate.proposal.genome)
-        measured = self.costs.measure(self.space.decode(candidate.proposal.genome), self.device)
-        if candidate.proposal.resumes is None and (excess := self.costs.excess(measured)):
+        network = self.space.at(budget.image_size).decode(candidate.proposal.genome)
+        measured = self.measure(self.space.decode(candidate.proposal.genome))
+        exceeded = self.limits.exceeded(measured)
+        if exceeded is not None and candidate.proposal.resumes is None:
             spent = time.perf_counter() - start
             return Evaluation(
-                candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=excess
+                candidate.number, State.INFEASIBLE, measured, seconds=spent, reason=exceeded
             )
         torch.set_num_threads(self.threads)  # a measurement of latency leaves it at 1
         train = part(train, budget.share, self.seed)
@@ -105,6 +106,10 @@ class Trial:
             candidate.number, state, metrics, curve, time.perf_counter() - start, reason
         )
 
+    def measure(self, network: Network) -> dict[str, float]:
+        """What limits and objectives ask to be measured of a network, for images as they are."""
+        return measure(network, self.device, self.measured | self.limits.on_measurements)
+
     def _begun(self, candidate: Candidate, network: Network, train: Pictures, seed: int) -> _Begun:
         """The candidate's module as its training begins: fresh, or with others' weights as far as
         they fit.
@@ -134,7 +139,7 @@ class Trial:
             )
         size = int(about["image_size"]) if about.get("image_size") else None
         genome = tuple(json.loads(about["genome"]))
-        return Parent(seen_at(self.space, size).decode(genome), tensors)
+        return Parent(self.space.at(size).decode(genome), tensors)
 
     def _train(
         self,
@@ -185,25 +190,6 @@ class _Begun:
     warm: bool = False  # whether it has
     resumed: bool = False  # whether it goes on with a training of its own network
     lacks: str | None = None  # why it has inherited nothing, where it should have
-
-
-def seen_at(space: Space, image_size: int | None) -> Space:
-    """The space for images shrunk to `image_size` pixels a side; None: as they are.
-
-    Raises:
-        ConfigError: the space is nobody's dataclass with an `input_shape`, so it knows one size
-            only.
-    """
-    if image_size is None:
-        return space
-    try:
-        return replace(space, input_shape=(space.input_shape[0], image_size, image_size))  # type: ignore[type-var]
-    except TypeError:
-        raise ConfigError(
-            f"the space {space.name!r} cannot be seen at {image_size} pixels, for it is no "
-            "dataclass with an "
-            "input_shape; leave the image size of the rungs out"
-        ) from None
 
 
 def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:

@@ -32,7 +32,7 @@ from nanonas.networks.reference import REFERENCES
 from nanonas.runs import folder as folders
 from nanonas.runs import models
 from nanonas.runs.genome import GenomeFile, read_genome
-from nanonas.session import begin as beginning
+from nanonas.session import start as beginning
 from nanonas.session.keeper import Keeper
 from nanonas.training import final
 
@@ -122,8 +122,12 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
         "result.json",
     }
     config = read_yaml(short / "config.yaml")
-    assert (config.search.population, config.search.lag, config.run.evaluations) == (3, 2, 4)
-    assert config.search.precision in ("float32", "bfloat16")  # as resolved
+    assert (
+        config.search.strategy.population,
+        config.search.strategy.lag,
+        config.run.evaluations,
+    ) == (3, 2, 4)
+    assert config.search.training.precision in ("float32", "bfloat16")  # as resolved
 
     with RunStore.read(short / "study.db") as store:
         assert [c.number for c in store.candidates()] == [0, 1, 2, 3]

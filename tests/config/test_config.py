@@ -5,8 +5,8 @@ each that is wrong.
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,19 @@ import pytest
 import yaml
 from loguru import logger
 
-from nanonas.commands.arguments import parse
+from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
-from nanonas.config.files import nearest, read_yaml, seconds, to_values, to_yaml, validated
+from nanonas.config.duration import Duration, seconds
+from nanonas.config.files import (
+    RUN_KEYS,
+    SEARCH_KEYS,
+    configure,
+    nearest,
+    read_yaml,
+    to_values,
+    to_yaml,
+    validated,
+)
 from nanonas.config.parts import (
     PREDICTORS,
     SPACES,
@@ -26,7 +36,14 @@ from nanonas.config.parts import (
     make_space,
     make_strategy,
 )
-from nanonas.config.schema import Config, RunConfig, SearchConfig
+from nanonas.config.schema import (
+    Config,
+    RunConfig,
+    SearchConfig,
+    SpaceOptions,
+    StrategyOptions,
+    TrainingOptions,
+)
 from nanonas.core import Budget, rng_for
 from nanonas.errors import ConfigError
 
@@ -81,7 +98,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "clip_norm": 0.0,
     "precision": "float32",
     "deterministic": True,
-    "time": "90s",
+    "time": Duration("90s"),
     "evaluations": 40,
     "generations": 4,
     "final_share": 0.1,
@@ -95,15 +112,22 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "name": "mine",
     "requests_of": Path("earlier"),
 }
-NAMES = {
-    "search": [field.name for field in dataclasses.fields(SearchConfig)],
-    "run": [field.name for field in dataclasses.fields(RunConfig)],
-}
+NAMES = {"search": SEARCH_KEYS, "run": RUN_KEYS}
 
 
 def other() -> Config:
-    chosen = {half: {name: OTHER[name] for name in names} for half, names in NAMES.items()}
-    return Config(SearchConfig(**chosen["search"]), RunConfig(**chosen["run"]))
+    def filled(options: Any) -> Any:
+        """The options with the other values, at whatever depth they stand."""
+        return type(options)(
+            **{
+                field.name: filled(value) if dataclasses.is_dataclass(value) else OTHER[field.name]
+                for field in dataclasses.fields(options)
+                for value in [getattr(options, field.name)]
+            }
+        )
+
+    made: Config = filled(Config())
+    return made
 
 
 def flags(name: str) -> list[str]:
@@ -115,8 +139,7 @@ def flags(name: str) -> list[str]:
 
 
 def parsed(*flags: str) -> Config:
-    given = parse(Search, "search", flags)
-    return Config(given.search, given.run)
+    return configured(Search, "search", flags)
 
 
 # --- the same values everywhere -------------------------------------------------------------------
@@ -126,6 +149,7 @@ def test_no_name_appears_twice_and_this_test_knows_them_all() -> None:
     names = [*NAMES["search"], *NAMES["run"]]
     assert len(set(names)) == len(names)
     assert set(names) == set(OTHER)
+    assert {name for half in to_values(Config()).values() for name in half} == set(names)
     default = to_values(Config())
     assert all(
         value != default[half][name]
@@ -158,13 +182,11 @@ def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:
     for content, expected in {
         "": Config(),
         "search:\nrun:\n": Config(),
-        "search: {population: 4}": Config(SearchConfig(population=4)),
+        "search: {population: 4}": configure(population=4),
         "run: {out: there, generations: null}": Config(
             run=RunConfig(out=Path("there"), generations=None)
         ),
-        "search: {max_params: 1_000_000, lr: '0.5'}": Config(
-            SearchConfig(max_params=1_000_000, lr=0.5)
-        ),
+        "search: {max_params: 1_000_000, lr: '0.5'}": configure(max_params=1_000_000, lr=0.5),
     }.items():
         path.write_text(content, encoding="utf-8")
         assert read_yaml(path) == expected
@@ -175,7 +197,7 @@ def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:
 )
 def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
     config = read_yaml(path)
-    assert make_space(config.search, (3, 32, 32), 10)
+    assert make_space(config.search.space, (3, 32, 32), 10)
     assert config != Config()
 
 
@@ -429,15 +451,35 @@ def test_what_is_no_duration_is_one_sentence(text: str) -> None:
     )
 
 
+def test_a_duration_is_seconds_that_remember_how_they_were_written(tmp_path: Path) -> None:
+    run = configure(time="1h30m").run
+    assert run.time == 5400
+    assert f"{run.time}" == to_values(Config(run=run))["run"]["time"] == "1h30m"
+    assert pickle.loads(pickle.dumps(run)) == run
+    assert parsed("--time", "90").run.time == 90
+    for wrong in (lambda: configure(time="soon"), lambda: parsed("--time", "soon")):
+        with pytest.raises(ConfigError, match=r"^--time is 'soon', but must be a duration above 0"):
+            wrong()
+
+
+def test_flags_are_held_to_the_ranges_of_files() -> None:
+    with pytest.raises(ConfigError) as error:
+        parsed("--population", "1")
+    assert str(error.value) == (
+        "the command line: search.population is 1, but must be greater than or equal to 2 "
+        "(--population)"
+    )
+
+
 # --- from strings to objects ----------------------------------------------------------------------
 
 
 def test_every_name_of_a_space_and_a_strategy_makes_one() -> None:
     for space_name in SPACES:
-        space = make_space(SearchConfig(space=space_name), (1, 8, 8), 3)
+        space = make_space(SpaceOptions(space_name), (1, 8, 8), 3)
         assert (space.name, space.input_shape, space.classes) == (space_name, (1, 8, 8), 3)
         for strategy_name in STRATEGIES:
-            strategy = make_strategy(SearchConfig(strategy=strategy_name), space)
+            strategy = make_strategy(SearchConfig(strategy=StrategyOptions(strategy_name)), space)
             space.decode(strategy.ask(0, rng_for(0, 0), []).genome)
 
 
@@ -451,52 +493,52 @@ def test_the_configuration_takes_exactly_the_names_in_the_tables(
         validated({"search": {field: "0"}})
     assert str(error.value).endswith(f"which is unknown (--{field}); known are {', '.join(table)}")
     for name in table:
-        assert getattr(validated({"search": {field: name}}).search, field) == name
+        assert to_values(validated({"search": {field: name}}))["search"][field] == name
 
 
 def test_settings_reach_what_is_made() -> None:
-    nano = make_space(SearchConfig(space="nano", channels=5, length=9), (1, 8, 8), 3)
+    nano = make_space(SpaceOptions("nano", channels=5, length=9), (1, 8, 8), 3)
     assert (nano.channels, nano.length) == (5, 9)  # type: ignore[attr-defined]
     layers = make_space(
-        SearchConfig(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3
+        SpaceOptions(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3
     )
     assert layers.rates == (1, 2, 3, 4)  # type: ignore[attr-defined]
-    chosen = SearchConfig(strategy="evolution", population=9, parents_share=0.5, crossover_rate=0.1)
-    evolution: Any = make_strategy(chosen, nano)
+    chosen = configure(strategy="evolution", population=9, parents_share=0.5, crossover_rate=0.1)
+    evolution: Any = make_strategy(chosen.search, nano)
     assert (evolution.population_size, evolution.parents_share, evolution.crossover_rate) == (
         9,
         0.5,
         0.1,
     )
-    aging: Any = make_strategy(SearchConfig(strategy="aging", population=9, lag=4), nano)
+    aging: Any = make_strategy(configure(strategy="aging", population=9, lag=4).search, nano)
     assert (aging.population_size, aging.lag) == (9, 4)
-    local: Any = make_strategy(SearchConfig(strategy="local", population=9, lag=4), nano)
+    local: Any = make_strategy(configure(strategy="local", population=9, lag=4).search, nano)
     assert (local.population_size, local.lag) == (9, 4)
     nsga2: Any = make_strategy(
-        SearchConfig(strategy="nsga2", population=9, crossover_rate=0.1, lag=4), nano
+        configure(strategy="nsga2", population=9, crossover_rate=0.1, lag=4).search, nano
     )
     assert (nsga2.population_size, nsga2.crossover_rate, nsga2.lag) == (9, 0.1, 4)
-    random: Any = make_strategy(SearchConfig(strategy="random", population=9), nano)
+    random: Any = make_strategy(configure(strategy="random", population=9).search, nano)
     assert random.population_size == 9
 
 
-def test_halving_is_around_inheriting() -> None:
-    nano = make_space(SearchConfig(space="nano"), (1, 16, 16), 3)
-    config = SearchConfig(
-        strategy="screened",
-        lag=7,
-        epochs=8,
-        inherit=True,
-        inherit_epochs=3,
-        inherit_audit=0.2,
-        halving=2,
-        rungs=3,
-        rung_share=0.25,
-        rung_image_size=8,
-        stop_epoch=1,
-    )
-    halving: Any = make_strategy(config, nano)
-    stop = 1 / 3 + config.stop_margin
+def test_halving_is_around_inheriting_is_around_the_strategy() -> None:
+    nano = make_space(SpaceOptions("nano"), (1, 16, 16), 3)
+    settings: dict[str, Any] = {
+        "strategy": "screened",
+        "lag": 7,
+        "epochs": 8,
+        "inherit": True,
+        "inherit_epochs": 3,
+        "inherit_audit": 0.2,
+        "halving": 2,
+        "rungs": 3,
+        "rung_share": 0.25,
+        "rung_image_size": 8,
+        "stop_epoch": 1,
+    }
+    halving: Any = make_strategy(configure(**settings).search, nano)
+    stop = 1 / 3 + TrainingOptions().stop_margin
     assert halving.rungs == (
         Budget(2, 1, stop, share=0.25, image_size=8),
         Budget(4, begin=2, share=0.5, image_size=11),
@@ -506,11 +548,11 @@ def test_halving_is_around_inheriting() -> None:
     inheriting = halving.strategy
     assert (inheriting.budget, inheriting.audit_share) == (Budget(3, 1, stop), 0.2)
     assert inheriting.strategy.opening == 5
-    plain: Any = make_strategy(replace(config, halving=0, inherit_epochs=None, epochs=5), nano)
+    changed = {**settings, "halving": 0, "inherit_epochs": None, "epochs": 5}
+    plain: Any = make_strategy(configure(**changed).search, nano)
     assert plain.budget == Budget(3, 1, stop)  # half of them, rounded up
-    several: Any = make_strategy(
-        replace(config, strategy="nsga2", objectives=("accuracy", "macs")), nano
-    )
+    changed = {**settings, "strategy": "nsga2", "objectives": ("accuracy", "macs")}
+    several: Any = make_strategy(configure(**changed).search, nano)
     assert [objective.name for objective in several.objectives] == ["accuracy", "macs"]
 
 
@@ -526,26 +568,26 @@ def test_halving_is_around_inheriting() -> None:
 def test_the_objectives_are_those_given_or_the_strategys_own(
     strategy: str, given: tuple[str, ...], expected: list[str]
 ) -> None:
-    config = SearchConfig(strategy=strategy, objectives=given)
-    objectives = make_objectives(config)
+    config = configure(strategy=strategy, objectives=given).search
+    objectives = make_objectives(config.strategy)
     assert [objective.name for objective in objectives] == expected
     assert [objective.maximize for objective in objectives] == [
         name == "accuracy" for name in expected
     ]
-    made: Any = make_strategy(config, make_space(config, (1, 8, 8), 3))
+    made: Any = make_strategy(config, make_space(config.space, (1, 8, 8), 3))
     assert strategy != "nsga2" or made.objectives == objectives
 
 
 def test_keys_that_are_gone_are_ignored_with_a_note(tmp_path: Path) -> None:
     path = tmp_path / "old.yaml"
     path.write_text("search: {acquisition: ucb, warm_pool: 0, seed: 3}", encoding="utf-8")
-    assert (notes_of(path), read_yaml(path)) == ([], Config(SearchConfig(seed=3)))
+    assert (notes_of(path), read_yaml(path)) == ([], configure(seed=3))
     path = tmp_path / "other.yaml"
     path.write_text("search: {acquisition: ei, warm_pool: 40, seed: 3}", encoding="utf-8")
     warm, acquisition = sorted(notes_of(path), reverse=True)
     assert f"{path} has search.warm_pool = 40, which this version of nanonas ignores: " in warm
     assert f"{path} has search.acquisition = ei, which this version of nanonas" in acquisition
-    assert read_yaml(path) == Config(SearchConfig(seed=3))
+    assert read_yaml(path) == configure(seed=3)
 
 
 def notes_of(path: Path) -> list[str]:
@@ -571,4 +613,4 @@ def notes_of(path: Path) -> list[str]:
 def test_the_stop_rule_is_chance_and_a_margin(
     epochs: int, stop_epoch: int, expected: Budget
 ) -> None:
-    assert make_budget(SearchConfig(epochs=epochs, stop_epoch=stop_epoch), classes=4) == expected
+    assert make_budget(TrainingOptions(epochs=epochs, stop_epoch=stop_epoch), classes=4) == expected

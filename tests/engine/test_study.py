@@ -39,11 +39,11 @@ from nanonas.core import (
 )
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.limits import Limits
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study, Why
 from nanonas.errors import ConfigError, Exhausted, RunError, reason_for
+from nanonas.networks.limits import Limits
 from nanonas.strategies.random import RandomSearch
 
 TOTAL = 24
@@ -261,6 +261,10 @@ def test_limits_are_positive() -> None:
         ConfigError, match="max_params must be 1 or more, but is 0; leave it out for no limit"
     ):
         Limits(max_params=0)
+    with pytest.raises(
+        ConfigError, match="max_memory_mb must be above 0, but is 0; leave it out for no limit"
+    ):
+        Limits(max_memory_mb=0)
 
 
 def test_a_strategy_that_repeats_itself_gets_random_genomes(tmp_path: Path) -> None:

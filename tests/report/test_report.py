@@ -19,9 +19,9 @@ from nanonas.analysis.findings import Findings
 from nanonas.commands import report
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
-from nanonas.config.files import to_values
-from nanonas.config.schema import Config, RunConfig, SearchConfig
-from nanonas.report import page
+from nanonas.config.files import configure, to_values
+from nanonas.config.schema import Config
+from nanonas.report import page, writing
 from nanonas.runs import reading
 from nanonas.runs.folder import RunFolder, find, search_seconds
 
@@ -112,11 +112,11 @@ def test_damaged_results_are_left_out(toy: RunFolder, tmp_path: Path) -> None:
 def test_a_search_ends_well_whatever_happens_to_its_report(
     toy: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert report.write_at_end(toy) == toy.path / "report.html"
-    monkeypatch.setattr(page, "render", lambda *arguments: 1 / 0)
-    assert report.write_at_end(toy) is None
-    monkeypatch.setattr(report, "AT_END", 10)
-    assert report.write_at_end(toy) is None
+    assert writing.write_at_end(toy) == toy.path / "report.html"
+    monkeypatch.setattr(writing, "render", lambda *arguments: 1 / 0)
+    assert writing.write_at_end(toy) is None
+    monkeypatch.setattr(writing, "AT_END", 10)
+    assert writing.write_at_end(toy) is None
 
 
 def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
@@ -134,18 +134,9 @@ def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
     "config",
     [
         Config(),
-        Config(
-            SearchConfig(
-                data="my photos/of cats", inherit=True, flip=True, lag=3, max_params=10_000
-            )
-        ),
-        Config(
-            SearchConfig(strategy="nsga2", objectives=("accuracy", "macs"), halving=3),
-            RunConfig(time="1h30m"),
-        ),
-        Config(
-            SearchConfig(flip=False, rungs=5, seed=7), RunConfig(evaluations=30, final_epochs=0)
-        ),
+        configure(data="my photos/of cats", inherit=True, flip=True, lag=3, max_params=10_000),
+        configure(strategy="nsga2", objectives=("accuracy", "macs"), halving=3, time="1h30m"),
+        configure(flip=False, seed=7, evaluations=30, final_epochs=0),
     ],
 )
 def test_the_command_repeats_the_run(config: Config) -> None:

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from toys.report import SPACE, entries, entry, evaluated, record
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
 from nanonas.core import State
 from nanonas.engine.storage.events import Event
-from nanonas.maths.intervals import wilson
 from nanonas.report.words.verdict import Argument, cards, headline, verdict
 
 FINAL = {"test_accuracy": 0.9, "test_images": 300, "epochs": 5, "latency_ms": 0.2, "seconds": 3.0}
@@ -35,12 +33,6 @@ def signs(words: str, **more: Any) -> list[str]:
 
 def opened(*purposes: str) -> tuple[Event, ...]:
     return tuple(Event(0.0, "test set opened", {"for": purpose}) for purpose in purposes)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (5, 10), (97, 100), (300, 300)])
-def test_the_interval_is_scipys(right: int, n: int) -> None:
-    expected = binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson(right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
 def test_the_test_set() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from toys.session import begun
 
 from nanonas import cli
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SpaceOptions
 from nanonas.engine.storage import store as store_module
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
@@ -118,14 +119,14 @@ def test_while_it_is_paused_the_line_says_so_and_the_time_left_stands_still() ->
     class Paused:
         paused, paused_seconds = True, 50.0
 
-    progress = SearchProgress(Console(file=io.StringIO()), None, time.time() + 10, None)
-    progress.follow(Paused())  # type: ignore[arg-type]
+    progress = SearchProgress(Console(file=io.StringIO()))
+    progress.begun(begun(deadline=time.time() + 10, study=Paused()))
     assert 59 < (progress.seconds_left() or 0) <= 60
     assert progress._line() == "paused · 1m 00s left"
 
 
 def test_genomes_that_people_write_down(run: Path) -> None:
-    config = SearchConfig(space="nano", channels=3, length=4)
+    config = SpaceOptions("nano", channels=3, length=4)
     contents = (run / "best_genome.json").read_text()
     assert genome_in("0, 1,2", config) == genome_in("[0,1,2]", config) == (0, 1, 2)
     assert genome_in(contents, config) == tuple(json.loads(contents)["genome"])
@@ -133,11 +134,11 @@ def test_genomes_that_people_write_down(run: Path) -> None:
         "the genome is of the space nano with {'channels': 3, 'length': 4}, but this run searches "
     )
     with pytest.raises(GenomeError, match=f"{other}layers; plant one of its own"):
-        genome_in(contents, SearchConfig(space="layers"))
+        genome_in(contents, SpaceOptions("layers"))
     with pytest.raises(
         GenomeError, match=f"{other}nano with {{'channels': 48, 'length': 6}}; plant"
     ):
-        genome_in(contents, SearchConfig(space="nano"))
+        genome_in(contents, SpaceOptions("nano"))
     for wrong in ("", "[]", "{}", "1.5", "true", "[[1]]", "[" * 5000, '{"genome": [1]}'):
         with pytest.raises(GenomeError, match="a genome must be a list of whole numbers"):
             genome_in(wrong, config)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanonas.config.schema import SearchConfig
+from nanonas.config.schema import SpaceOptions
 from nanonas.core import rng_for
 from nanonas.errors import GenomeError, RunError
 from nanonas.runs.genome import FORMAT, GenomeFile, read_genome, space_options
@@ -63,10 +63,10 @@ def test_what_is_written_is_read_again(file: GenomeFile, tmp_path: Path) -> None
 
 
 def test_a_genome_reads_as_in_the_space_that_it_was_found_in() -> None:
-    config = SearchConfig(space="nano", channels=12, length=4)
+    config = SpaceOptions("nano", channels=12, length=4)
     assert space_options(config) == NANO.options
     assert NANO.make_space() == NanoSpace((3, 32, 32), 2, channels=12, length=4)
-    assert space_options(SearchConfig(space="layers")) == {}
+    assert space_options(SpaceOptions("layers")) == {}
 
 
 def test_what_may_be_left_out_may_be_left_out(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from toys.commands import killed
 import nanonas
 from nanonas import cli
 from nanonas.config.files import read_yaml
-from nanonas.config.parts import make_data
 from nanonas.core import Candidate, Evaluation, Measure, State
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.ranking import ranking
@@ -37,6 +36,7 @@ from nanonas.runs.genome import read_genome
 from nanonas.runs.models import best_module
 from nanonas.session import session as session_module
 from nanonas.session.finalists import accuracies, finalists
+from nanonas.session.setup import Setup
 from nanonas.training.pictures import pictures
 from nanonas.training.train import accuracy
 from nanonas.training.weights import read_weights
@@ -305,7 +305,7 @@ def test_the_best_is_the_best_finalist_and_its_module_is_the_one_from_scratch(
     assert {path.stem for path in (run / "finalists").iterdir()} == {
         str(number) for number in from_scratch
     }
-    valid = pictures(make_data(read_yaml(run / "config.yaml").search), "cpu")[1]
+    valid = pictures(Setup(read_yaml(run / "config.yaml")).data, "cpu")[1]
     for module in (best_module(RunFolder(run)), nanonas.load(run)):
         assert accuracy(module, valid) == best.known["accuracy"]
 
@@ -371,7 +371,7 @@ def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(
     best = read_genome(run / "best_genome.json")
     number, valid = (
         best.known["candidate"],
-        pictures(make_data(read_yaml(run / "config.yaml").search), "cpu")[1],
+        pictures(Setup(read_yaml(run / "config.yaml")).data, "cpu")[1],
     )
     assert (
         best.known["weights"]

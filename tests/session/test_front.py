@@ -85,7 +85,7 @@ def test_the_folder_has_a_genome_and_the_weights_of_each_member(searched: tuple[
     assert read_genome(run / "best_genome.json") == read_genome(
         run / "front" / f"{members[0].number}.json"
     )
-    assert read_yaml(run / "config.yaml").search.objectives == ("accuracy", "params")
+    assert read_yaml(run / "config.yaml").search.strategy.objectives == ("accuracy", "params")
     assert sum(p.numel() for p in trained_module(run).parameters()) == members[0].metrics["params"]
 
 
@@ -190,7 +190,7 @@ def test_from_python_nsga2_has_objectives_of_its_own(tmp_path: Path) -> None:
         **settings,
     )
     run = find(tmp_path)
-    assert read_yaml(run.config).search.objectives == ("accuracy", "params")
+    assert read_yaml(run.config).search.strategy.objectives == ("accuracy", "params")
     assert (
         sum(p.numel() for p in model.parameters()) == read_genome(run.best_genome).known["params"]
     )

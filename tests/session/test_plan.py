@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -23,20 +22,20 @@ from rich.console import Console
 
 from nanonas import cli
 from nanonas.commands.plan import in_words
-from nanonas.config.files import to_values, validated
+from nanonas.config.duration import Duration
+from nanonas.config.files import validated
 from nanonas.config.parts import make_budget, make_space, make_strategy
-from nanonas.config.schema import Config, SearchConfig
+from nanonas.config.schema import Config, SpaceOptions
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Proposal, State
 from nanonas.engine import study
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import RunError
-from nanonas.runs.folder import RunFolder
-from nanonas.session import plan
+from nanonas.session import plan, timing
 from nanonas.session import session as session_module
-from nanonas.session.begin import resolved
+from nanonas.session.finalists import FINALS_SHARE
 from nanonas.session.plan import Forecast, _Planner
-from nanonas.session.session import FINALS_SHARE, Session
+from nanonas.session.setup import Setup, resolved
 from nanonas.session.timing import Timed
 from nanonas.spaces.base import Space
 from nanonas.training.measuring.memory import peak_memory, training_memory
@@ -67,7 +66,7 @@ def config(time: str | None = None, evaluations: int | None = None, **search: ob
         for name in ("generations", "final_share", "out", "final_epochs")
         if name in search
     }
-    return validated(to_values(validated({"search": {**BASE, **search}, "run": {**run, **names}})))
+    return validated({"search": {**BASE, **search}, "run": {**run, **names}})
 
 
 class Machine:
@@ -105,9 +104,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def planner(made: Config) -> _Planner:
-    session = Session(resolved(made), quiet=True, start=time.time())
-    session.check()
-    return _Planner(session, 0.0)
+    setup = Setup(resolved(made))
+    setup.check()
+    return _Planner(setup, 0.0)
 
 
 # --- when a search ends ---------------------------------------------------------------------------
@@ -155,7 +154,7 @@ def searched(made: _Planner, clock: Clock, path: Path) -> list[Candidate]:
     search, run = made.search, made.run
     with pytest.MonkeyPatch.context() as patch, RunStore.begin(path, {}) as store:
         patch.setattr(study, "time", SimpleNamespace(time=lambda: clock.now))
-        budget = make_budget(search, made.space.classes)
+        budget = make_budget(search.training, made.space.classes)
         real = Study(
             made.space,
             make_strategy(search, made.space),
@@ -205,7 +204,9 @@ def test_an_imagined_search_ends_when_a_real_one_does(
     run = replace(made.run, workers=workers, evaluations=evaluations, generations=generations)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "timed", Machine().timed)
-        found = planner(replace(made, run=run if deadline is None else replace(run, time="1h")))
+        found = planner(
+            replace(made, run=run if deadline is None else replace(run, time=Duration("1h")))
+        )
 
     def took(candidate: Candidate) -> float:
         return durations[candidate.number % len(durations)]
@@ -239,9 +240,9 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     near = 0.25 if "rung_image_size" in given else 0.1
     found = planner(config(**given))  # type: ignore[arg-type]
     if timed:  # about as long
-        lasting = f"{found.plan().search_seconds / (1 - found.run.final_share):.0f}s"
+        lasting = f"{found.forecast().search_seconds / (1 - found.run.final_share):.0f}s"
         found = planner(config(**{**given, "evaluations": None, "time": lasting}))  # type: ignore[arg-type]
-    imagined = found.plan()
+    imagined = found.forecast()
     means = {None: 0.0}
 
     def took(candidate: Candidate) -> float:
@@ -254,7 +255,7 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     assert imagined.candidates == pytest.approx(len(clock.ends), rel=near)
     assert imagined.search_seconds == pytest.approx(clock.now, rel=near)
     assert timed or imagined.candidates == 150
-    budgets = [c.proposal.budget for c in candidates][found.search.population :]
+    budgets = [c.proposal.budget for c in candidates][found.search.strategy.population :]
     epochs = [budget.epochs - budget.begin for budget in budgets if budget is not None]
     assert imagined.epochs == pytest.approx(np.mean(epochs), rel=near)
 
@@ -282,7 +283,7 @@ def test_a_candidate_takes_its_epochs_of_its_share_of_its_pixels(machine: Machin
 def test_the_whole_time_is_planned_and_what_a_search_leaves_is_the_winners(
     machine: Machine, inherit: bool, share: float
 ) -> None:
-    full = planner(config(time="1h", inherit=inherit, final_share=share)).plan()
+    full = planner(config(time="1h", inherit=inherit, final_share=share)).forecast()
     searching = 3600 * (1 - share)
     assert full.search_seconds == pytest.approx(searching * (1 - FINALS_SHARE * inherit))
     assert full.final_seconds == pytest.approx(
@@ -290,34 +291,34 @@ def test_the_whole_time_is_planned_and_what_a_search_leaves_is_the_winners(
     )
     assert full.seconds == pytest.approx(3600) or share == 0
     assert (full.final_epochs > 0) == (share > 0)
-    early = planner(config(time="1h", evaluations=8, inherit=inherit, final_share=share)).plan()
+    early = planner(config(time="1h", evaluations=8, inherit=inherit, final_share=share)).forecast()
     assert early.candidates == 8
     assert early.search_seconds < 0.2 * full.search_seconds
     assert early.finalists_seconds == full.finalists_seconds  # they take what they take
     assert early.seconds == pytest.approx(3600) or share == 0
     assert early.final_epochs > 1.5 * full.final_epochs or share == 0
-    short = planner(config(time="60s", inherit=inherit, final_share=share)).plan()
+    short = planner(config(time="60s", inherit=inherit, final_share=share)).forecast()
     assert short.seconds <= 60 + 1e-6  # finalists are cut
 
 
 def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -> None:
     made = planner(config(evaluations=30, inherit=True, finalists=3, final_epochs=7))
-    found = made.plan()
-    each = made._seconds(make_budget(made.search, 10)).mean()
+    found = made.forecast()
+    each = made._seconds(made.setup.budget).mean()
     assert found.finalists_seconds == pytest.approx(2 * each)  # three of them, on two workers
     assert found.final_epochs == 7
-    assert planner(config(evaluations=30, final_epochs=7)).plan().finalists_seconds == 0
+    assert planner(config(evaluations=30, final_epochs=7)).forecast().finalists_seconds == 0
     assert planner(
         config(evaluations=1, inherit=True, finalists=50)
-    ).plan().finalists_seconds == pytest.approx(each)
+    ).forecast().finalists_seconds == pytest.approx(each)
 
 
 def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> None:
     plain, kept = (
-        planner(config(evaluations=200, epochs=4, **more)).plan().disk
+        planner(config(evaluations=200, epochs=4, **more)).forecast().disk
         for more in ({}, {"inherit": True})
     )
-    halved = planner(config(evaluations=200, epochs=4, halving=2)).plan().disk
+    halved = planner(config(evaluations=200, epochs=4, halving=2)).forecast().disk
     assert kept == halved
     rows = 200 * plan._ROW / 2**20
     assert (kept - rows) / (plain - rows) == pytest.approx(
@@ -330,7 +331,7 @@ def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> 
 
 def advised(made: Config, words: str) -> str:
     """The one sentence of advice with these words, without its flags; "" where there is none."""
-    found = [sentence for sentence in planner(made).plan().advice if words in sentence]
+    found = [sentence for sentence in planner(made).forecast().advice if words in sentence]
     assert len(found) <= 1
     return found[0] if found else ""
 
@@ -343,7 +344,7 @@ def flag(sentence: str, name: str) -> str:
 def test_a_search_that_fits_needs_no_advice(machine: Machine) -> None:
     assert (
         planner(config(evaluations=100, max_params=10**6, max_latency_ms=100, max_memory_mb=100))
-        .plan()
+        .forecast()
         .advice
         == ()
     )
@@ -383,7 +384,7 @@ def test_measured_limits_that_no_network_meets(machine: Machine, name: str, limi
     wider = float(flag(said, f"max-{hyphened}"))
     made = config(evaluations=100, **{f"max_{name}": wider})
     assert not advised(made, f"--max-{hyphened}")
-    assert planner(made).plan().within_measured == 2  # of three
+    assert planner(made).forecast().within_measured == 2  # of three
 
 
 @pytest.mark.parametrize(
@@ -412,7 +413,7 @@ def test_a_search_of_fewer_than_two_populations(
         value = flag(said, name) if f"--{name} " in said else ends[name]
         better[name] = value if name == "time" else int(str(value))
     made = planner(config(**better, **more))  # type: ignore[arg-type]
-    found = made.plan()
+    found = made.forecast()
     assert not any(words in sentence for sentence in found.advice)
     assert made.strategy.generation(found.candidates) >= 5
     fewer = int(flag(said, "population"))
@@ -421,7 +422,7 @@ def test_a_search_of_fewer_than_two_populations(
 
 
 def test_random_search_has_no_populations(machine: Machine) -> None:
-    assert planner(config(strategy="random", evaluations=3)).plan().advice == ()
+    assert planner(config(strategy="random", evaluations=3)).forecast().advice == ()
 
 
 def test_more_workers_than_the_memory_holds(
@@ -489,7 +490,7 @@ def test_a_plan_has_eighty_columns_and_loses_no_word(
     machine: Machine, more: dict[str, object]
 ) -> None:
     machine.epoch_seconds, machine.worker_memory = 4000.0, 10**9
-    found = planner(config(**more)).plan()  # type: ignore[arg-type]
+    found = planner(config(**more)).forecast()  # type: ignore[arg-type]
     assert found.advice
     narrow = said(found, 80)
     assert max(len(line) for line in narrow) <= 80
@@ -532,7 +533,7 @@ def test_a_plan_is_made_by_real_workers_and_nothing_is_left_but_the_cache(
     monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(plan.plan, "__defaults__", (0.1,))
+    monkeypatch.setattr(plan.forecast, "__defaults__", (0.1,))
     flags = "--data digits --train-images 100 --space nano --channels 2 --length 4 --device cpu --workers 1 --epochs 2"
     more = "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --halving 2 --inherit"
     assert cli.main(["plan", *flags.split(), *more.split()]) == 0
@@ -546,11 +547,11 @@ def test_a_plan_is_made_by_real_workers_and_nothing_is_left_but_the_cache(
 def test_what_is_timed_is_what_a_trial_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one worker in this process; every figure that is not a time has an oracle."""
     made = config(max_memory_mb=100.0, train_images=100)
-    [trial, *_] = Session(resolved(made), quiet=True, start=0.0).trials(RunFolder(Path("nowhere")))
+    [trial, *_] = Setup(resolved(made)).trials(Path("nowhere") / "weights")
     threads = torch.get_num_threads()
     genome = (0, 1, 2, 3, 4, 5)
     candidate = Candidate(0, Proposal(genome, budget=Budget(1)), "key")
-    found = plan.Timing(trial, 0.05)(candidate, lambda: True)
+    found = timing.Timing(trial, 0.05)(candidate, lambda: True)
     torch.set_num_threads(threads)
     assert found.metrics.keys() == {f.name for f in fields(Timed)} - {"network"}
     module = build_module(trial.space.decode(genome))
@@ -563,7 +564,7 @@ def test_what_is_timed_is_what_a_trial_does(monkeypatch: pytest.MonkeyPatch) -> 
 class Untrainable:
     """A trial whose networks cannot be trained."""
 
-    space = make_space(SearchConfig(space="nano"), (1, 8, 8), 10)
+    space = make_space(SpaceOptions("nano"), (1, 8, 8), 10)
     threads = 1
 
 
@@ -572,7 +573,7 @@ def test_a_network_that_cannot_be_trained_here_is_one_sentence() -> None:
         RunError,
         match=r"parameters cannot be trained here: AttributeError: .*; a smaller --batch-size",
     ):
-        plan.timed([Untrainable()], [(0,) * 6], 0.1, False)  # type: ignore[list-item]
+        timing.timed([Untrainable()], [(0,) * 6], 0.1)  # type: ignore[list-item]
 
 
 # --- what cannot be searched cannot be planned, either --------------------------------------------

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 from toys.screened import NANO, Knowing, Nearest, accuracy, screened, train, worth
+from toys.session import begun
 
 from nanonas import cli
 from nanonas.bench.table import Answers, Table, TableEvaluator, TableSpace
+from nanonas.config.files import configure
 from nanonas.config.parts import PREDICTORS, make_strategy
-from nanonas.config.schema import SearchConfig
 from nanonas.core import (
     Budget,
     Candidate,
@@ -41,11 +42,11 @@ from nanonas.core import (
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.limits import Limits
 from nanonas.engine.requests import Request
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study
 from nanonas.errors import ConfigError, RunError
+from nanonas.networks.limits import Limits
 from nanonas.predictors.audit import audited, audited_scores
 from nanonas.predictors.curves import CurveModel
 from nanonas.predictors.ensemble import Ensemble
@@ -54,8 +55,8 @@ from nanonas.predictors.lstm import LSTM
 from nanonas.predictors.normal_scores import NormalScores
 from nanonas.report.terminal import tables
 from nanonas.report.terminal.progress import SearchProgress
+from nanonas.spaces.base import Bans
 from nanonas.spaces.nano import NanoSpace
-from nanonas.spaces.operations import Bans
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.screened import Screened
 from nanonas.strategies.evolution import Evolution
@@ -463,10 +464,11 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 ) -> None:
     seen = observed(tmp_path / "a.db", screened(partial(Knowing, reversed_until=22)), 24)
     told = [progress.told for progress in seen]
-    live = SearchProgress(Console(file=io.StringIO()), 60, None, None)
+    live = SearchProgress(Console(file=io.StringIO()))
+    live.begun(begun(evaluations=60))
     said = []
     for progress in seen:
-        live.show(progress)
+        live.evaluated(progress, ())
         said.append(live._line())
     assert not any("knowing" in line for line in said[:6])  # two predictions say nothing
     for place in (8, 23):
@@ -477,8 +479,9 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
         found is not None and found.worthless for found in aside
     ]
     assert "(aside)" in said[-1]
-    later = SearchProgress(Console(file=io.StringIO()), 60, None, None, heard=told[:-1])
-    later.show(seen[-1])
+    later = SearchProgress(Console(file=io.StringIO()))
+    later.begun(begun(evaluations=60, told=told[:-1]))
+    later.evaluated(seen[-1], ())
     assert f" · knowing {audited(told, Objective())['knowing']} (aside)" in later._line()
 
 
@@ -503,7 +506,7 @@ def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
 
 
 def made(**options: Any) -> Screened:
-    strategy = make_strategy(SearchConfig(strategy="screened", **options), NANO)
+    strategy = make_strategy(configure(strategy="screened", **options).search, NANO)
     assert isinstance(strategy, Screened)
     return strategy
 

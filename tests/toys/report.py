@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from nanonas.analysis.record import Entry, Record
-from nanonas.config.files import to_values, to_yaml
+from nanonas.config.files import configure, to_values, to_yaml
 from nanonas.config.parts import make_space
-from nanonas.config.schema import Config, RunConfig, SearchConfig
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Prediction, Proposal, State
 from nanonas.engine.storage.store import RunStore
 from nanonas.runs.folder import RunFolder
@@ -96,10 +95,8 @@ def toy_run(
     **search: Any,
 ) -> RunFolder:
     """A run's folder that holds these candidates."""
-    config = Config(
-        SearchConfig(**{"population": 10, "lag": 2, "precision": "float32", **search}),
-        RunConfig(evaluations=len(some)),
-    )
+    settings = {"population": 10, "lag": 2, "precision": "float32", **search}
+    config = configure(**settings, evaluations=len(some))
     folder = RunFolder(path)
     with RunStore.begin(folder.store, to_values(config)) as store:
         folder.config.write_text(to_yaml(config), encoding="utf-8")
@@ -118,7 +115,7 @@ def toy_run(
                 store.arrived(one.evaluation)
         store.event("ended", {"why": "evaluations", "message": "they are evaluated"})
     assert (
-        make_space(config.search, SHAPE, len(class_names)).decode(some[0].genome).key
+        make_space(config.search.space, SHAPE, len(class_names)).decode(some[0].genome).key
         == some[0].candidate.key
     )
     return folder

@@ -77,10 +77,10 @@ class Run:
                 store.event(
                     "images", {"fingerprint": "0", "input_shape": [1, 8, 8], "class_names": names}
                 )
-            space = make_space(search, (1, 8, 8), 10)
+            space = make_space(search.space, (1, 8, 8), 10)
             evaluator = SerialEvaluator(self._measure)
             inbox = RequestFiles(self.folder.requests)
-            budget = make_budget(search, 10)
+            budget = make_budget(search.training, 10)
             study = Study(
                 space,
                 make_strategy(search, space),

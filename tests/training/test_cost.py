@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanonas.core import Budget, Candidate, Proposal, State
 from nanonas.data.images import DataSpec
-from nanonas.maths.intervals import median_interval
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.spaces.base import Space
@@ -25,7 +25,7 @@ from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.training import trial
 from nanonas.training.measuring import latency as cost
-from nanonas.training.measuring.costs import Costs
+from nanonas.training.measuring.costs import measure
 from nanonas.training.measuring.latency import latency, latency_ms
 from nanonas.training.measuring.memory import MIB, peak_memory, training_memory
 from nanonas.training.modules import NetworkModule, build_module
@@ -45,21 +45,6 @@ def threads_as_before() -> Iterator[None]:
 # --- latency --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [*range(6, 40), 500, 3000])
-def test_the_medians_interval_is_the_narrowest_of_its_kind_that_keeps_95_percent(n: int) -> None:
-    values = np.random.default_rng(n).permutation(n).astype(float)
-    median, low, high = median_interval(values.tolist())
-    assert median == np.median(values)
-    assert low == n - 1 - high  # as many values beyond it on both sides: `low` of them
-    assert 1 - 2 * binom.cdf(low, n, 0.5) >= 0.95 - 1e-9
-    assert 1 - 2 * binom.cdf(low + 1, n, 0.5) < 0.95
-
-
-def test_too_few_values_for_an_interval_have_all_that_they_span() -> None:
-    assert median_interval([3.0]) == (3.0, 3.0, 3.0)
-    assert median_interval([2.0, 9.0, 1.0, 4.0]) == (3.0, 1.0, 9.0)
-
-
 def test_latency_is_of_warm_passes_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Size, bool]] = []
     ticks = {"now": 0.0}
@@ -72,7 +57,7 @@ def test_latency_is_of_warm_passes_in_eval_mode(monkeypatch: pytest.MonkeyPatch)
             ticks["now"] += 1.0 if len(seen) <= 5 else 0.001 * (len(seen) - 5)
             return x
 
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: ticks["now"])
+    monkeypatch.setattr(time, "perf_counter", lambda: ticks["now"])
     measured = latency(Slow().train(), (3, 8, 6), "cpu", batch_size=4, seconds=0.0)
     assert seen == [(torch.Size((4, 3, 8, 6)), False)] * 15
     assert measured.n == 10
@@ -89,7 +74,7 @@ class Account(TorchDispatchMode):
     """The largest sum of floating tensors that were made within it and were alive at once."""
 
     def __init__(self, *held: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, int] = {}
         self.largest = 0
         for tensor in held:
@@ -160,7 +145,7 @@ def test_counted_memory_is_what_pytorch_makes_and_lets_go() -> None:
 def test_memory_is_the_same_whatever_the_module_is_used_for() -> None:
     module = build_module(branching(), seed=0).train()
     before = peak_memory(module)
-    module(torch.zeros(4, *SHAPE)).sum().backward()  # type: ignore[no-untyped-call]
+    module(torch.zeros(4, *SHAPE)).sum().backward()
     assert peak_memory(module.eval()) == before
     assert module.network.params * 4 / MIB < before
 
@@ -179,12 +164,9 @@ def test_training_memory_is_what_backward_needs(batch: int) -> None:
     module = chain()
     weights = 4 * (3 * 3 * 6 + 2 * 6 + 6 * CLASSES + CLASSES)
     statistics = 4 * 2 * 6
-    maps = (
-        4 * batch * 6 * 4 * 4
-    )  # the convolution's; that of norm and ReLU, one overwrites the other's
-    kept = (
-        4 * batch * 64 + 2 * maps + 4 * 2 * 6 + 4 * batch * 6
-    )  # image, maps, the batch's statistics, pooled
+    maps = 4 * batch * 6 * 4 * 4  # the convolution's; and that of the norm, which ReLU overwrites
+    image, pooled, batch_statistics = 4 * batch * 64, 4 * batch * 6, 4 * 2 * 6
+    kept = image + 2 * maps + batch_statistics + pooled
     loss = 4 * batch * CLASSES + 8 * batch + 4  # log-probabilities, labels, and their number
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     assert MIB * training_memory(module, batch) == pytest.approx(
@@ -215,35 +197,46 @@ def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> 
     network, names = branching(), {"latency", "latency_low", "latency_high"}
     quick = cost.latency
     monkeypatch.setattr(cost, "latency", lambda *args: quick(*args, seconds=0.0))
-    assert Costs().measure(network, "cpu") == {}
-    assert Costs(memory=True).measure(network, "cpu") == {
-        "memory": peak_memory(build_module(network))
-    }
-    assert set(Costs(max_memory_mb=1.0).measure(network, "cpu")) == {"memory"}
-    assert set(Costs(latency=True).measure(network, "cpu")) == names
-    found = Costs(max_latency_ms=1.0, memory=True).measure(network, "cpu")
+    assert measure(network, "cpu", ()) == measure(network, "cpu", ("accuracy",)) == {}
+    assert measure(network, "cpu", ("memory",)) == {"memory": peak_memory(build_module(network))}
+    assert set(measure(network, "cpu", ("latency", "params"))) == names
+    found = measure(network, "cpu", ("latency", "memory"))
     assert set(found) == {*names, "memory"}
     assert 0 < found["latency_low"] <= found["latency"] <= found["latency_high"]
 
 
+def test_a_limit_asks_for_its_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[frozenset[str]] = []
+    monkeypatch.setattr(trial, "measure", lambda network, device, wanted: asked.append(wanted))
+    made = Trial(NanoSpace(), DataSpec("digits"), Recipe(), seed=0)
+    for limits, measured in (
+        (Limits(max_params=5, max_macs=5), frozenset[str]()),
+        (Limits(max_memory_mb=1.0), frozenset[str]()),
+        (Limits(max_latency_ms=1.0), frozenset({"memory"})),
+    ):
+        replace(made, limits=limits, measured=measured).measure(branching())
+    assert asked == [frozenset(), {"memory"}, {"latency", "memory"}]
+
+
 def test_the_sentence_about_a_limit_has_value_limit_and_flag() -> None:
     found = {"latency": 3.4567, "memory": 0.5}
-    assert Costs(True, True).excess(found) is None
-    assert Costs(max_latency_ms=3.4567, max_memory_mb=0.5).excess(found) is None
-    assert Costs(max_latency_ms=3).excess(found) == (
+    assert Limits(max_params=1, max_macs=1).exceeded({}) is None
+    assert Limits(max_latency_ms=3.4567, max_memory_mb=0.5).exceeded(found) is None
+    assert Limits(max_latency_ms=3).exceeded(found) == (
         "the latency of 3.457 ms is above the limit of 3 ms (--max-latency-ms)"
     )
-    assert Costs(max_memory_mb=0.25).excess(found) == (
+    assert Limits(max_memory_mb=0.25).exceeded(found) == (
         "the memory of 0.5 MiB is above the limit of 0.25 MiB (--max-memory-mb)"
     )
 
 
-def tried(costs: Costs, **proposal: Any) -> Any:
+def tried(limits: Limits, measured: frozenset[str] = frozenset(), **proposal: Any) -> Any:
     space = NanoSpace((1, 8, 8), CLASSES, channels=4, length=2)
-    measure = Trial(space, DataSpec("digits", train_images=40), Recipe(), seed=0, costs=costs)
+    data = DataSpec("digits", train_images=40)
+    run = Trial(space, data, Recipe(), seed=0, limits=limits, measured=measured)
     genome = space.sample(np.random.default_rng(1))
     budget = Budget(1, image_size=proposal.pop("image_size", None))
-    return measure(Candidate(0, Proposal(genome, budget=budget, **proposal), "key"), lambda: True)
+    return run(Candidate(0, Proposal(genome, budget=budget, **proposal), "key"), lambda: True)
 
 
 def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +244,7 @@ def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.M
         raise AssertionError("trained all the same")
 
     monkeypatch.setattr(trial, "Training", never)
-    evaluation = tried(Costs(max_memory_mb=0.001))
+    evaluation = tried(Limits(max_memory_mb=0.001))
     assert evaluation.state is State.INFEASIBLE
     assert evaluation.metrics.keys() == {"memory"}
     assert evaluation.curve == ()
@@ -259,16 +252,16 @@ def test_what_breaks_a_limit_is_infeasible_and_not_trained(monkeypatch: pytest.M
 
 
 def test_what_meets_the_limits_is_trained_and_keeps_what_was_measured() -> None:
-    plain = tried(Costs())
-    measured = tried(Costs(max_memory_mb=100.0))
+    plain = tried(Limits())
+    measured = tried(Limits(max_memory_mb=100.0))
     assert measured.state is State.COMPLETE
     assert measured.metrics["accuracy"] == plain.metrics["accuracy"]  # to measure changes nothing
     assert measured.metrics.keys() - plain.metrics.keys() == {"memory"}
-    shrunk = tried(Costs(memory=True), image_size=4)
+    shrunk = tried(Limits(), frozenset({"memory"}), image_size=4)
     assert shrunk.metrics["memory"] == measured.metrics["memory"]  # of images as they are
 
 
 def test_a_training_that_goes_on_has_met_its_limits_before() -> None:
-    evaluation = tried(replace(Costs(memory=True), max_memory_mb=0.001), resumes=7)
+    evaluation = tried(Limits(max_memory_mb=0.001), resumes=7)
     assert evaluation.state is State.COMPLETE
     assert evaluation.metrics["memory"] > 0.001

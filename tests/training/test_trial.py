@@ -16,16 +16,15 @@ from torch import Tensor
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.engine.evaluators.attempt import attempt
-from nanonas.errors import ConfigError
+from nanonas.networks.limits import Limits
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial as trials
 from nanonas.training.augment import Augment
-from nanonas.training.measuring.costs import Costs
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training, accuracy
-from nanonas.training.trial import WARM_LR, Trial, recipe_at, seen_at
+from nanonas.training.trial import WARM_LR, Trial, recipe_at
 from nanonas.training.weights import load_weights, read_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -220,15 +219,15 @@ def test_what_goes_on_at_another_size_of_images_keeps_all_its_weights(
 
 
 def test_a_limit_is_for_those_that_begin_and_not_for_those_that_go_on(tmp_path: Path) -> None:
-    costs = Costs(max_memory_mb=1e-6)
+    limits = Limits(max_memory_mb=1e-6)
     trained(tmp_path, 3)
-    over = trial(tmp_path, costs=costs)(candidate(4, PARENT, Budget(2)), go_on)
+    over = trial(tmp_path, limits=limits)(candidate(4, PARENT, Budget(2)), go_on)
     assert (over.state, over.curve, over.accuracy) == (State.INFEASIBLE, (), None)
     assert over.reason is not None
     assert "above the limit of 1e-06 MiB (--max-memory-mb)" in over.reason
     assert over.metrics.keys() == {"memory"}
     assert not (tmp_path / "4.safetensors").exists()
-    on = trial(tmp_path, costs=costs)(candidate(5, PARENT, Budget(3, begin=2), resumes=3), go_on)
+    on = trial(tmp_path, limits=limits)(candidate(5, PARENT, Budget(3, begin=2), resumes=3), go_on)
     assert (on.state, on.metrics["memory"]) == (State.COMPLETE, over.metrics["memory"])
 
 
@@ -243,7 +242,9 @@ def test_a_measured_latency_leaves_the_training_its_threads(
         return plain(self, pulse)
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
-    evaluation = trial(threads=2, costs=Costs(latency=True))(candidate(5, PARENT, Budget(1)), go_on)
+    evaluation = trial(threads=2, measured=frozenset({"latency"}))(
+        candidate(5, PARENT, Budget(1)), go_on
+    )
     torch.set_num_threads(1)
     assert (
         evaluation.metrics["latency_low"]
@@ -295,17 +296,6 @@ def test_crops_and_cutouts_shrink_with_the_images(crop: int, cutout: int, size: 
     assert found.augment(images, None, torch.Generator()).shape == images.shape
     assert replace(found, augment=recipe.augment) == recipe
     assert recipe_at(recipe, (3, 32, 32), None) == recipe
-
-
-def test_a_space_of_one_size_says_so() -> None:
-    class Fixed:
-        name = "fixed"
-        input_shape = (1, 16, 16)
-
-    assert seen_at(SPACE, 8) == NanoSpace((1, 8, 8), 10, channels=4, length=4)
-    assert seen_at(SPACE, None) is SPACE
-    with pytest.raises(ConfigError, match="the space 'fixed' cannot be seen at 8 pixels"):
-        seen_at(Fixed(), 8)  # type: ignore[arg-type]
 
 
 # --- too little memory ----------------------------------------------------------------------------

@@ -7,41 +7,47 @@ from __future__ import annotations
 import abc
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import Self
 
 from nanonas.core import Candidate, Evaluation, Objective, State, Told
-from nanonas.engine.study import Progress, Study
+from nanonas.engine.study import End, Progress
 from nanonas.predictors.audit import audited
+from nanonas.session.listener import Begun, Listener
 from nanonas.text import costs, duration
+
+if TYPE_CHECKING:
+    from nanonas.training.final import FinalResult
 
 
 class _Panel(abc.ABC):
-    """A live panel below whatever is printed, on a terminal; nothing elsewhere.
-
-    A context manager.
-    """
+    """A live panel below whatever is printed, on a terminal; nothing elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._live = Live(
-            get_renderable=self._panel, console=console, refresh_per_second=4, transient=True
-        )
+        self._live: Live | None = None
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         if self.console.is_terminal:
+            self._live = Live(
+                get_renderable=self._panel,
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
+            )
             self._live.start()
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self.console.is_terminal:
+    def _close(self) -> None:
+        if self._live is not None:
             self._live.stop()
+            self._live = None
 
     def _panel(self) -> Table:
         grid = Table.grid(padding=(0, 1))
@@ -60,70 +66,78 @@ class _Panel(abc.ABC):
         """What there is to say."""
 
 
-class SearchProgress(_Panel):
+class SearchProgress(_Panel, Listener):
     """Follows a search: generation, done/pruned/failed, best so far, evaluations per minute, time
-    left.
+    left; then its finalists.
 
     Where a predictor chooses, also how its predictions come out, and whether it stands aside
     because of that.
 
     Args:
-        evaluations: how many the search ends after, where that is known.
-        deadline: when it ends, as of `time.time()`, where that is known.
-        generations: how many the search ends after, where that is known.
-        heard: what earlier sessions evaluated.
-        terse: nothing but the panel, because somebody else tells what happens.
+        terse: nothing but the panel, because another listener tells what happens.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        evaluations: int | None,
-        deadline: float | None,
-        generations: int | None,
-        heard: Iterable[Told] = (),
-        *,
-        terse: bool = False,
-    ) -> None:
+    def __init__(self, console: Console, *, terse: bool = False) -> None:
+        super().__init__(console)
         self.terse = terse
-        self.evaluations, self.deadline, self.generations = evaluations, deadline, generations
+        self.search: Begun | None = None
         self.start = time.time()
         self.states: Counter[State] = Counter()  # of this session
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
-        self._study: Study | None = None
-        self._predicted = {
-            told.number: told for told in heard if told.candidate.proposal.predicted is not None
-        }
-        super().__init__(console)  # last: it asks for the first line at once
+        self._predicted: dict[int, Told] = {}
 
-    def follow(self, study: Study) -> None:
-        """The search that it shows may be paused, and its deadline moves on then."""
-        self._study = study
+    def begun(self, search: Begun) -> None:
+        """Shows the panel."""
+        self.search, self.start = search, time.time()
+        self._predicted = {
+            told.number: told
+            for told in search.told
+            if told.candidate.proposal.predicted is not None
+        }
+        self._open()
+
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
+        """Prints a line for a new best; where there is no panel, also one a generation."""
+        earlier, self.progress, self.front = self.progress, progress, len(front)
+        candidate, evaluation = progress.told.candidate, progress.told.evaluation
+        if candidate.proposal.predicted is not None:
+            self._predicted[candidate.number] = progress.told
+        self.states[evaluation.state] += 1
+        if self.terse:
+            return
+        before = None if earlier is None else earlier.told.candidate.generation
+        if before is not None and candidate.generation > before and not self.console.is_terminal:
+            self.console.print(self._line(), highlight=False, soft_wrap=True)
+        if progress.best is not None and progress.best.number == candidate.number:
+            line = best_line(candidate, evaluation)
+            self.console.print(f"  new best: {line}", highlight=False, soft_wrap=True)
+
+    def answered(self, sentence: str) -> None:
+        """Prints it."""
+        self.console.print(f"  {sentence}", highlight=False, soft_wrap=True, markup=False)
+
+    def ended(self, end: End | None) -> None:
+        """Takes the panel away."""
+        self._close()
+
+    def finals_begun(self, finalists: int) -> None:
+        """Prints how many there are."""
+        self.console.print(f"\nthe best {finalists} are trained from scratch", highlight=False)
+
+    def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
+        """Prints what it came to."""
+        before = f"[dim]({searched.accuracy:.1%} in the search)[/dim]"
+        result = escape(str(scratch.reason))
+        if scratch.state is State.COMPLETE and scratch.accuracy is not None:
+            result = f"[bold]{scratch.accuracy:.1%}[/bold] from scratch"
+        line = f"  #{candidate.number}  {result}  {before}"
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     @property
     def _pause(self) -> float:
         """Seconds that the search has been paused in this session."""
-        return 0.0 if self._study is None else self._study.paused_seconds
-
-    def show(self, progress: Progress, front: Sequence[Told] = ()) -> None:
-        """Hears of one more evaluation, and of the front as it is now."""
-        earlier, self.progress, self.front = self.progress, progress, len(front)
-        told = progress.told
-        if told.candidate.proposal.predicted is not None:
-            self._predicted[told.number] = told
-        self.states[told.evaluation.state] += 1
-        if self.terse:
-            return
-        if (
-            not self.console.is_terminal
-            and earlier is not None
-            and told.candidate.generation > earlier.told.candidate.generation
-        ):
-            self.console.print(self._line(), highlight=False, soft_wrap=True)
-        if progress.best is not None and progress.best.number == told.number:
-            line = best_line(told.candidate, told.evaluation)
-            self.console.print(f"  new best: {line}", highlight=False, soft_wrap=True)
+        return 0.0 if self.search is None else self.search.study.paused_seconds
 
     @property
     def rate(self) -> float:
@@ -131,46 +145,50 @@ class SearchProgress(_Panel):
         return 60 * self.states.total() / max(1e-9, time.time() - self.start - self._pause)
 
     def seconds_left(self) -> float | None:
-        """Until the search ends, by its deadline or at its speed so far; None where nobody can
-        know.
+        """Until the search ends, by its deadline or at its speed so far; None where that is not
+        known.
         """
         left: list[float] = []
-        if self.deadline is not None:
-            left.append(max(0.0, self.deadline + self._pause - time.time()))
-        if self.evaluations is not None and self.progress is not None and self.states:
-            left.append(60 * max(0, self.evaluations - self.progress.evaluated) / self.rate)
+        if self.search is None:
+            return None
+        deadline, evaluations = self.search.deadline, self.search.evaluations
+        if deadline is not None:
+            left.append(max(0.0, deadline + self._pause - time.time()))
+        if evaluations is not None and self.progress is not None and self.states:
+            left.append(60 * max(0, evaluations - self.progress.evaluated) / self.rate)
         return min(left, default=None)
 
     def _trust(self) -> list[str]:
         """How the predictions come out, by predictor."""
         told = [self._predicted[number] for number in sorted(self._predicted)]
-        found = audited(told, Objective()).items()
         return [
             f"{name} {correlation}{' (aside)' if correlation.worthless else ''}"
-            for name, correlation in found
+            for name, correlation in audited(told, Objective()).items()
         ]
 
     def _share(self) -> float:
-        shares = [0.0]
-        if self.deadline is not None:
-            shares.append(
-                (time.time() - self.start - self._pause) / max(1e-9, self.deadline - self.start)
-            )
+        shares, search = [0.0], self.search
+        if search is None:
+            return 0.0
+        if search.deadline is not None:
+            searching = time.time() - self.start - self._pause
+            shares.append(searching / max(1e-9, search.deadline - self.start))
         if self.progress is not None:
-            if self.evaluations:
-                shares.append(self.progress.evaluated / self.evaluations)
-            if self.generations:
-                shares.append(self.progress.told.candidate.generation / self.generations)
+            if search.evaluations:
+                shares.append(self.progress.evaluated / search.evaluations)
+            if search.generations:
+                shares.append(self.progress.told.candidate.generation / search.generations)
         return min(1.0, max(shares))
 
     def _line(self) -> str:
         left = self.seconds_left()
         time_left = [] if left is None else [f"{duration(left)} left"]
-        pause = ["paused"] if self._study is not None and self._study.paused else []
+        pause = ["paused"] if self.search is not None and self.search.study.paused else []
         if self.progress is None:
             return " · ".join([*(pause or ["the first networks are training"]), *time_left])
         s, best = self.states, self.progress.best
-        of = f"/{self.generations}" if self.generations else ""
+        generations = None if self.search is None else self.search.generations
+        of = f"/{generations}" if generations else ""
         words = [
             *pause,
             f"generation {self.progress.told.candidate.generation + 1}{of}",
@@ -188,18 +206,28 @@ class SearchProgress(_Panel):
         return " · ".join([*words, *time_left])
 
 
-class TrainingProgress(_Panel):
-    """Follows one network's training: epochs, loss, time left. `label` says what it is for."""
+class TrainingProgress(_Panel, Listener):
+    """Follows a network's final training: epochs, loss, time left."""
 
-    def __init__(self, console: Console, label: str) -> None:
-        self.label = label
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.label = "training"
         self.start: float | None = None
         self.first = 0  # epochs that an earlier session had done
         self.done, self.of, self.loss = 0, 0, 0.0
-        super().__init__(console)  # last: it asks for the first line at once
+
+    def training(self, label: str) -> None:
+        """Shows the panel."""
+        self.label, self.start, self.first = label, None, 0
+        self.done, self.of, self.loss = 0, 0, 0.0
+        self._open()
+
+    def trained(self, result: FinalResult | None) -> None:
+        """Takes the panel away."""
+        self._close()
 
     def epoch(self, done: int, of: int, loss: float) -> None:
-        """Hears that `done` of `of` epochs are over, the last one with this mean loss."""
+        """Prints a line now and then where there is no panel."""
         if self.start is None:
             self.start, self.first = time.time(), done
         self.done, self.of, self.loss = done, of, loss

@@ -162,9 +162,7 @@ def architecture_tree(network: Network, title: str) -> Tree:
 def architecture(space: Space, genome: Genome) -> Group:
     """A genome in words, one line a decision, then the network's counts."""
     network = space.decode(genome)
-    lines: Sequence[str] = getattr(
-        space, "describe", lambda genome: [str(node) for node in network.nodes]
-    )(genome)
+    lines = space.describe(genome)
     shape = "×".join(map(str, network.input_shape))
     counts = (
         f"{network.params:,} parameters · {network.macs:,} MACs · depth {network.depth} · "

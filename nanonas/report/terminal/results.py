@@ -1,0 +1,85 @@
+"""What a search has found, printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import Record
+from nanonas.report.terminal import tables
+from nanonas.report.terminal.progress import best_line
+from nanonas.report.writing import write_at_end
+from nanonas.runs.folder import RunFolder
+from nanonas.runs.reading import read_record
+from nanonas.session.session import Outcome
+from nanonas.text import count, duration
+
+if TYPE_CHECKING:
+    from nanonas.training.final import FinalResult
+
+
+def say_outcome(console: Console, outcome: Outcome) -> None:
+    """Prints what a run came to, writes its report, and says what can be done next."""
+    run = escape(str(outcome.folder.path))
+    console.print(
+        f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False
+    )
+    console.print(
+        f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True
+    )
+    console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
+    record = read_record(outcome.folder)
+    inheritance = tables.inheritance(Findings(record))
+    if inheritance is not None:
+        console.print(f"\n{inheritance}", highlight=False, soft_wrap=True)
+    say_front(console, outcome.folder, record)
+    if outcome.final is not None:
+        say_final(console, outcome.final, outcome.folder.final)
+    page = write_at_end(outcome.folder)
+    console.print(f"\nkept in {run}; next:", highlight=False, soft_wrap=True)
+    if page is not None:
+        about = "[dim]what was found, how, and whether to believe it[/dim]"
+        console.print(
+            f"  [bold]{escape(str(page))}[/bold]  {about}", highlight=False, soft_wrap=True
+        )
+    for command, what in (
+        (f"nanonas show {run}", "what was found"),
+        (f"nanonas train {run} --epochs 100", "train it longer"),
+        (f"nanonas compare {run}", "against ResNet-18, a plain CNN and random networks"),
+        (f'python -c "import nanonas; model = nanonas.load({str(run)!r})"', "the module"),
+    ):
+        console.print(
+            f"  [bold]{command}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True
+        )
+
+
+def say_front(console: Console, folder: RunFolder, record: Record) -> None:
+    """Prints the best trade-offs of a run with several objectives; nothing for any other."""
+    if len(record.objectives) == 1:
+        return
+    names = " and ".join(objective.name for objective in record.objectives)
+    console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
+    console.print(tables.front_table(record))
+    console.print(
+        f"  each is a genome's file: nanonas train {escape(str(folder.front))}/NUMBER.json",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def say_final(console: Console, result: FinalResult, folder: Path) -> None:
+    """Prints what a final training came to, whose weights lie in `folder`."""
+    console.print(
+        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on "
+        f"{result.test_images:,} images that nothing was chosen by; "
+        f"{count(result.params)} parameters, {count(result.macs)} MACs, "
+        f"{result.latency_ms:.2f} ms an image; "
+        f"trained for {result.epochs} epochs in {duration(result.seconds)} on {result.hardware}, "
+        f"seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,126 @@
+"""What a session tells while it works. It prints nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nanonas.core import Candidate, Evaluation, Told
+from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import End, Progress, Study
+from nanonas.runs.folder import RunFolder
+from nanonas.session.setup import Setup
+
+if TYPE_CHECKING:
+    from nanonas.training.final import FinalResult
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A search that begins, or is continued."""
+
+    setup: Setup
+    folder: RunFolder
+    store: RunStore  # open; to read from
+    study: Study  # of which `paused` and `paused_seconds` change
+    told: Sequence[Told]  # what earlier sessions evaluated
+    evaluations: int | None  # after which it ends, where that is known
+    generations: int | None  # after which it ends, where that is known
+    deadline: float | None  # as of `time.time()`, without pauses
+
+
+class Listener:
+    """Hears what happens in a session; a subclass takes the methods that it needs.
+
+    Methods are called in the session's own thread, and an exception out of one ends the session.
+    """
+
+    def begun(self, search: Begun) -> None:
+        """The search begins."""
+
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
+        """An evaluation was stored.
+
+        Args:
+            front: the best trade-offs as they are now, the most accurate first; without several
+                objectives it is empty.
+        """
+
+    def answered(self, sentence: str) -> None:
+        """A request of the user was answered."""
+
+    def ended(self, end: End | None) -> None:
+        """The search is over; None: an exception ends it, which is on its way to the caller."""
+
+    def finals_begun(self, finalists: int) -> None:
+        """So many of the best are trained from scratch now."""
+
+    def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
+        """A finalist was trained.
+
+        Args:
+            searched: its evaluation in the search.
+            scratch: its evaluation from scratch.
+        """
+
+    def training(self, label: str) -> None:
+        """A final training begins; the label says of what."""
+
+    def epoch(self, done: int, of: int, loss: float) -> None:
+        """`done` of `of` epochs of the final training are over, the last one with this mean loss."""
+
+    def trained(self, result: FinalResult | None) -> None:
+        """The final training is over; None: an exception ends it."""
+
+
+class Listeners(Listener):
+    """Several listeners as one: each hears everything, in the order given."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = listeners
+
+    def begun(self, search: Begun) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.begun(search)
+
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.evaluated(progress, front)
+
+    def answered(self, sentence: str) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.answered(sentence)
+
+    def ended(self, end: End | None) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.ended(end)
+
+    def finals_begun(self, finalists: int) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.finals_begun(finalists)
+
+    def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.finalist(candidate, searched, scratch)
+
+    def training(self, label: str) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.training(label)
+
+    def epoch(self, done: int, of: int, loss: float) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.epoch(done, of, loss)
+
+    def trained(self, result: FinalResult | None) -> None:
+        """Hands it on."""
+        for listener in self.listeners:
+            listener.trained(result)

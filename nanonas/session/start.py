@@ -1,0 +1,138 @@
+"""Begin a run, or continue one."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from nanonas.config.files import GONE, to_values, to_yaml
+from nanonas.config.schema import Config, RunConfig
+from nanonas.engine.controls import copy_requests
+from nanonas.engine.storage.events import IMAGES
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import Exhausted, RunError
+from nanonas.files import write_text
+from nanonas.runs.folder import RunFolder, find, read_config, search_seconds
+from nanonas.runs.genome import space_options
+from nanonas.session.listener import Listener
+from nanonas.session.session import Outcome, Session
+from nanonas.session.setup import Setup, resolved
+
+
+def begin(config: Config, listener: Listener | None = None, *, final: bool = True) -> Outcome:
+    """Begins a run and sees it through.
+
+    Args:
+        listener: hears what happens; without one, nothing is printed.
+        final: whether the winner gets its final training, as far as the configuration asks for it.
+
+    Raises:
+        NanonasError: what cannot be done, in one sentence.
+        KeyboardInterrupt: Ctrl-C; the folder can be resumed.
+    """
+    start = time.time()
+    source = config.run.requests_of
+    repeated = None if source is None else _repeatable(source, config)
+    config = resolved(config)
+    setup = Setup(config)
+    setup.check()
+    run = config.run
+    folder = RunFolder(run.out / (run.name or _name(run.out, config.search.data.data)))
+    try:
+        with RunStore.begin(folder.store, to_values(config)) as store:
+            write_text(folder.config, to_yaml(config))
+            store.event(IMAGES, setup.image_notes())
+            if repeated is not None:
+                with RunStore.read(repeated.store) as other:
+                    copy_requests(other, store)
+            session = Session(
+                setup, store, folder, listener or Listener(), start=start, final=final
+            )
+            return session.run()
+    except Exhausted:  # before a single candidate: nothing is worth keeping
+        folder.remove()
+        raise
+
+
+def resume(
+    source: Path,
+    run: RunConfig | None = None,
+    listener: Listener | None = None,
+    *,
+    more_time: bool = False,
+    final: bool = True,
+) -> Outcome:
+    """Continues the run at `source` (see `find`).
+
+    Args:
+        run: another "run" half of the configuration; None: the one that it has.
+        listener: hears what happens; without one, nothing is printed.
+        more_time: the time budget counts from here; else it is the whole run's, and what the search
+            took is gone.
+        final: whether the winner gets its final training, as far as the configuration asks for it.
+
+    Raises:
+        NanonasError: as `begin`; also when config.yaml says another "search" half than the run was
+            begun with, or when the images are others.
+    """
+    start = time.time()
+    folder = find(source)
+    config = read_config(folder)
+    run = replace(run or config.run, out=folder.path.parent, name=folder.path.name)
+    config = replace(config, run=run)
+    spent = 0.0 if more_time else search_seconds(folder)
+    with RunStore.resume(
+        folder.store, to_values(config), defaults=to_values(Config()), ignored=GONE
+    ) as store:
+        if not folder.config.exists():
+            write_text(folder.config, to_yaml(config))
+        setup = Setup(config)
+        _require_same_images(setup, store, folder)
+        session = Session(
+            setup,
+            store,
+            folder,
+            listener or Listener(),
+            start=start - spent,
+            more_time=more_time,
+            final=final,
+        )
+        return session.run()
+
+
+def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> None:
+    """Raises `RunError` when the images are others than those that the run was begun with."""
+    begun = [event.details["fingerprint"] for event in store.events() if event.kind == IMAGES]
+    if begun and begun[0] != setup.images.fingerprint:
+        raise RunError(
+            f"the images in {setup.config.search.data.data!r} have changed since the run in "
+            f"{folder.path} was begun; bring back the old ones, or begin a new run"
+        )
+
+
+def _repeatable(source: Path, config: Config) -> RunFolder:
+    """The run whose requests are to be made again.
+
+    Raises `RunError` where there is none, or one over another space.
+    """
+    folder = find(source)
+    theirs, ours = read_config(folder).search.space, config.search.space
+    if (theirs.space, space_options(theirs)) != (ours.space, space_options(ours)):
+        raise RunError(
+            f"--requests-of {source} is a run over the space {theirs.space} "
+            f"{space_options(theirs) or ''}, whose "
+            f"genomes are none of {ours.space} {space_options(ours) or ''}; "
+            "repeat its own search"
+        )
+    return folder
+
+
+def _name(out: Path, data: str) -> str:
+    """A name for a run that no other in `out` has."""
+    words = re.sub(r"[^a-zA-Z0-9]+", "-", Path(data).stem).strip("-") or "run"
+    name = f"{datetime.now():%Y-%m-%d_%H%M%S}_{words}"
+    same = len(list(out.glob(f"{name}*"))) if out.is_dir() else 0
+    return f"{name}_{same + 1}" if same else name
