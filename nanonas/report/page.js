@@ -17,7 +17,7 @@
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--ink"), line = style.getPropertyValue("--line");
     const layout = structuredClone(plot.layout);
-    layout.uirevision = "kept"; // a reader who has zoomed in stays there when there is something new
+    layout.uirevision = "kept"; // a reader who has zoomed in stays there when it is drawn again
     layout.font = { color: ink, size: narrow() ? 11 : 13, family: "system-ui, sans-serif" };
     for (const axis of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
       layout[axis].gridcolor = line;
@@ -35,7 +35,8 @@
   function withScaleBelow(trace) {
     if (!trace.marker?.colorbar) return trace;
     const below = { orientation: "h", yref: "container", y: 0, yanchor: "bottom", len: 1 };
-    return { ...trace, marker: { ...trace.marker, colorbar: { ...trace.marker.colorbar, ...below } } };
+    const colorbar = { ...trace.marker.colorbar, ...below };
+    return { ...trace, marker: { ...trace.marker, colorbar } };
   }
 
   function show(key) {
@@ -59,7 +60,9 @@
       if (isIntersecting && !shown.has(key)) show(key);
     }
   }, { rootMargin: "600px" });
-  const observe = () => document.querySelectorAll("[data-plot]").forEach((one) => seen.observe(one));
+  const observe = () => {
+    document.querySelectorAll("[data-plot]").forEach((element) => seen.observe(element));
+  };
   observe();
   addEventListener("beforeprint", () => Object.keys(plots).forEach(show));
   dark.addEventListener("change", () => shown.forEach(show));
@@ -82,7 +85,8 @@
 
   async function frozen(wanted) {
     if (!("DecompressionStream" in window)) {
-      return "<p>This browser cannot unpack the candidates: open the page in one of 2023 or later.</p>";
+      const way = "open the page in one of 2023 or later";
+      return `<p>This browser cannot unpack the candidates: ${way}.</p>`;
     }
     const place = Math.floor(wanted / page.chunk);
     if (!opened.has(place)) opened.set(place, await unpacked(chunks[place]));
@@ -148,14 +152,13 @@
   let version = page.live.version;
 
   async function look() {
-    const answer = await fetch(`news?since=${version}`, { cache: "no-store" }).catch(() => null);
-    if (!answer?.ok) {
-      const said = "The server of this page has gone; it goes on when nanonas dashboard is started again.";
-      document.getElementById("said").textContent = said;
+    const news = await fetch(`news?since=${version}`).then((one) => one.json()).catch(() => null);
+    if (news === null) {
+      const gone = "The server of this page has gone; start nanonas dashboard again to go on.";
+      renew(document.getElementById("said"), gone);
       version = "";
       return;
     }
-    const news = await answer.json();
     ({ version, candidates } = news);
     Object.assign(plots, news.plots);
     for (const [key, html] of Object.entries(news.parts)) {
@@ -169,10 +172,11 @@
   }
 
   async function repeat() {
+    const begun = performance.now();
     await look();
-    setTimeout(repeat, 1000);
+    setTimeout(repeat, Math.max(100, 1000 - (performance.now() - begun)));
   }
-  setTimeout(repeat, 1000);
+  setTimeout(repeat, 500);
 
   function token() {
     const cookies = document.cookie.split("; ").map((one) => one.split("="));
@@ -201,7 +205,8 @@
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const input = form.elements.word;
-      if ((await ask(form.dataset.ask, input.value)) && input.tagName === "SELECT") input.value = "";
+      const asked = await ask(form.dataset.ask, input.value);
+      if (asked && input.tagName === "SELECT") input.value = "";
     });
   });
 })();

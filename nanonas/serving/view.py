@@ -104,7 +104,9 @@ class View:
             return f"Searching: {networks} training."
         if self.status == "at work":
             return f"The search has ended: {self._end}. What it has found is being trained."
-        return f"Nobody searches: {self._end}. What you ask for waits until the run is resumed."
+        return (
+            f"No search is running: {self._end}. What you ask for waits until the run is resumed."
+        )
 
     @property
     def _end(self) -> str:

@@ -1,5 +1,7 @@
-"""A run, looked at while it goes on: what is new in its store is read by a connection that cannot
-write, and what people ask for is left in the run's folder, where the process that searches finds it.
+"""A run, looked at while it goes on.
+
+What is new in its store is read by a connection that cannot write. What the user asks for is left
+in the run's folder, where the process that searches finds it.
 """
 
 from __future__ import annotations

@@ -161,9 +161,9 @@ def test_a_run_that_takes_the_place_of_another(run: Run, watch: Watch) -> None:
 def test_what_goes_on(run: Run, watch: Watch) -> None:
     view = watch.look()
     assert (view.status, view.paused, view.banned) == ("stopped", False, ())
-    assert (
-        view.said
-        == "Nobody searches: 20 candidates are evaluated. What you ask for waits until the run is resumed."
+    assert view.said == (
+        "No search is running: 20 candidates are evaluated. "
+        "What you ask for waits until the run is resumed."
     )
     watch.ask("pause")
     assert [(one.words, one.state) for one in watch.look().asked] == [("pause", "waits")]
