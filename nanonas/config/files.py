@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
@@ -124,6 +123,8 @@ def _without_gone(search: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1000)  # a run's configuration is read again and again while it is looked at
 def _note(sentence: str) -> None:
+    from loguru import logger  # here, for it takes long to import
+
     logger.warning("{}", sentence)
 
 

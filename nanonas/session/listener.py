@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nanonas.core import Candidate, Evaluation, Told
-from nanonas.engine.storage.store import RunStore
-from nanonas.engine.study import End, Progress, Study
-from nanonas.runs.folder import RunFolder
-from nanonas.session.setup import Setup
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # all of it: a command that only listens starts without the engine
+    from nanonas.core import Candidate, Evaluation, Told
+    from nanonas.engine.storage.store import RunStore
+    from nanonas.engine.study import End, Progress, Study
+    from nanonas.runs.folder import RunFolder
+    from nanonas.session.setup import Setup
     from nanonas.training.final import FinalResult
 
 

@@ -56,9 +56,9 @@ def test_without_matplotlib_there_is_a_page_and_a_hint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = report.importlib.util.find_spec
+    real = writing.importlib.util.find_spec
     missing = lambda name, *more: None if name == "matplotlib" else real(name, *more)  # noqa: E731
-    monkeypatch.setattr(report.importlib.util, "find_spec", missing)
+    monkeypatch.setattr(writing.importlib.util, "find_spec", missing)
     assert cli.main(["report", str(toy.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").exists()
     assert (
