@@ -3,35 +3,30 @@ candidates.
 
     python benchmarks/dashboard.py
 
-The runs are those of benchmarks/report.py. After each new evaluation every part of the page is
-asked for as a browser asks for it, and answered as it would be, JSON included. The browser's own
-work is not in it.
+The runs are those of benchmarks/report.py. After each new evaluation the page asks what is new, and
+every part that a thread beside does not draw is drawn, at once and not when it is due. The answer
+is JSON, as a browser gets it; the browser's own work is not in it.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from report import main, pretend
 
 from nanonas.core import Candidate, Evaluation, State
 from nanonas.engine.storage.store import RunStore
 from nanonas.runs.folder import RunFolder
-from nanonas.serving.board import make_app
-from nanonas.serving.guard import HEADER, Guard
-from nanonas.serving.watch import Live
+from nanonas.serving.live import LivePage
+from nanonas.serving.watch import Watch
 
 RESULTS = Path(__file__).parent / "results" / "dashboard.json"
 TIMES = 5  # evaluations; the median counts
-STATE = {
-    "clock.n_intervals": 1,
-    "axis.value": "generation",
-}  # the page's; the rest is not there yet
 
 
 def measure(candidates: int) -> dict[str, float]:
@@ -41,29 +36,39 @@ def measure(candidates: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as path:
         folder = RunFolder(Path(path))
         pretend(folder, candidates)
-        start = time.perf_counter()
-        live, guard = Live(folder), Guard("127.0.0.1", 8050)
-        app = make_app(live.look, live.ask, guard)
-        opened = time.perf_counter() - start
-        client = app.server.test_client()
-        headers = {"Host": "127.0.0.1:8050", HEADER: guard.token}
+        begin = time.perf_counter()
+        live = LivePage(Watch(folder).look, idle=0)
+        page = live.whole("cookie")
+        opened = time.perf_counter() - begin
+        version = all_drawn(live)
+        drawn = time.perf_counter() - begin
         rows: list[tuple[float, float, float]] = []
         for _ in range(TIMES):
             arrive(folder)
-            clock, processor, size = time.perf_counter(), time.process_time(), 0
-            for body in bodies(app):
-                answer = client.post("/_dash-update-component", json=body, headers=headers)
-                assert answer.status_code in (200, 204), answer.text
-                size += len(answer.data)
-            rows.append((time.perf_counter() - clock, time.process_time() - processor, size / 1e6))
+            clock, processor = time.perf_counter(), time.thread_time()
+            news = live.news(version)
+            size = len(json.dumps(news).encode()) / 1e6
+            rows.append((time.perf_counter() - clock, time.thread_time() - processor, size))
+            assert {"cards", "fitness", "tree"} <= set(news["parts"])
+            version = all_drawn(live)
         wall, busy, megabytes = (statistics.median(column) for column in zip(*rows, strict=True))
         return {
             "candidates": candidates,
             "open_seconds": round(opened, 2),
+            "page_megabytes": round(len(page.encode()) / 1e6, 2),
+            "all_drawn_seconds": round(drawn, 2),
             "update_seconds": round(wall, 2),
             "update_processor_seconds": round(busy, 2),
             "update_megabytes": round(megabytes, 2),
         }
+
+
+def all_drawn(live: LivePage) -> str:
+    """Waits for what is drawn beside, and returns the version of the page."""
+    while live.busy:
+        time.sleep(0.05)
+    version = str(live.news("")["version"])
+    return all_drawn(live) if live.busy else version
 
 
 def arrive(folder: RunFolder) -> None:
@@ -81,41 +86,6 @@ def arrive(folder: RunFolder) -> None:
                 number, State.COMPLETE, {"accuracy": 0.5, "params": 1e5, "macs": 1e6}, (), 5.0
             )
         )
-
-
-def bodies(app: Any) -> list[dict[str, Any]]:
-    """What a page posts when there is something new."""
-    found = []
-    for key, callback in app.callback_map.items():
-        parts = [*callback["inputs"], *callback["state"]]
-        names = {f"{part['id']}.{part['property']}" for part in parts}
-        if callback.get("callback") is None or not names & {
-            "clock.n_intervals",
-            "version.data",
-            "slow.data",
-        }:
-            continue  # the browser's own, or asked for by a click
-
-        def valued(some: list[dict[str, str]]) -> list[dict[str, Any]]:
-            return [
-                {**part, "value": STATE.get(f"{part['id']}.{part['property']}")} for part in some
-            ]
-
-        outputs = [
-            dict(zip(("id", "property"), one.rsplit(".", 1), strict=True))
-            for one in key.strip(".").split("...")
-        ]
-        several = key.startswith("..")
-        found.append(
-            {
-                "output": key,
-                "outputs": outputs if several else outputs[0],
-                "inputs": valued(callback["inputs"]),
-                "state": valued(callback["state"]),
-                "changedPropIds": [],
-            }
-        )
-    return found
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import Record
 from nanonas.config.files import configure, to_values, to_yaml
 from nanonas.config.parts import make_budget, make_space, make_strategy
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, State
@@ -26,6 +28,7 @@ from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.machine import described
+from nanonas.report.charts.figures import all_charts
 from nanonas.report.charts.matplotlib import draw_all
 from nanonas.report.page import render
 from nanonas.runs import reading as report
@@ -103,8 +106,8 @@ def measure(candidates: int) -> dict[str, Any]:
         folder = RunFolder(Path(path))
         pretend(folder, candidates)
         (record, reading) = timed(lambda: report.read_record(folder))
-        (page, rendering) = timed(lambda: render(record))
-        (pictures, drawing) = timed(lambda: list(draw_all(record, folder.path / "figures")))
+        (page, rendering) = timed(lambda: render(Findings(record)))
+        (pictures, drawing) = timed(lambda: draw(record, folder.path / "figures"))
         return {
             "candidates": candidates,
             "reading": reading,
@@ -113,6 +116,11 @@ def measure(candidates: int) -> dict[str, Any]:
             "pictures": len(pictures),
             "megabytes": round(len(page.encode()) / 1e6, 2),
         }
+
+
+def draw(record: Record, folder: Path) -> list[Path]:
+    """Analyses a run, and draws all its figures as PNG."""
+    return list(draw_all(all_charts(Findings(record)).values(), folder))
 
 
 def timed(do: Callable[[], Result]) -> tuple[Result, dict[str, float]]:

@@ -26,15 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
-from nanonas.analysis.twins import head_start
 from nanonas.config.parts import make_space
 from nanonas.config.schema import SpaceOptions
-from nanonas.core import Objective
-from nanonas.predictors.audit import audited
-from nanonas.report.charts import matplotlib as plots
+from nanonas.report.charts import figures
 from nanonas.report.charts.architecture import svg
-from nanonas.report.charts.plotly import PALETTE
+from nanonas.report.charts.chart import PALETTE, Chart
+from nanonas.report.charts.matplotlib import draw, empty
 from nanonas.runs.folder import find
 from nanonas.runs.reading import read_record
 
@@ -67,7 +66,8 @@ LATER = {
     "plan": f"plan {SEARCH.removeprefix('search ')} --inherit",
     "report": "report RUNS/evolution-2",
     "compare": "compare RUNS/evolution-2 --epochs 20 --time-per-network 30s --seeds 2 --random 3",
-    "bench": "bench --strategies random local aging evolution screened --seeds 10 --queries 100 --out RUNS/bench",
+    "bench": "bench --strategies random local aging evolution screened --seeds 10 --queries 100 "
+    "--out RUNS/bench",
 }
 
 
@@ -125,24 +125,24 @@ def call(name: str, command: str, runs: Path) -> None:
 def pictures(runs: Path) -> dict[str, Callable[[], Figure]]:
     """The figures, by name."""
 
-    def record(name: str) -> Record:
-        return read_record(find(runs / name))
+    def chart(run: str, key: str) -> Chart:
+        return figures.all_charts(Findings(read_record(find(runs / run))), key)[key]
 
     return {
-        "random": lambda: plots.fitness(record("random-2"), "generation"),
-        "evolution": lambda: plots.fitness(record("evolution-2"), "generation"),
-        "tree": lambda: plots.evolution_tree(record("evolution-2")),
+        "random": lambda: draw(chart("random-2", "fitness-generation")),
+        "evolution": lambda: draw(chart("evolution-2", "fitness-generation")),
+        "tree": lambda: draw(chart("evolution-2", "tree")),
         "strategies": lambda: strategies(runs),
-        "trust": lambda: plots.predictor_trust(record("screened-2")),
-        "twins": lambda: twins(record("inherit")),
-        "halving": lambda: plots.learning_curves(record("halving")),
-        "pareto": lambda: plots.pareto(record("front"), "params"),
+        "trust": lambda: draw(chart("screened-2", "trust")),
+        "twins": lambda: twins(chart("inherit", "inheritance")),
+        "halving": lambda: draw(chart("halving", "curves")),
+        "pareto": lambda: draw(chart("front", "pareto-params")),
     }
 
 
-def twins(record: Record) -> Figure:
+def twins(chart: Chart) -> Figure:
     """Inherited against from scratch, the legend where nothing lies."""
-    figure = plots.inheritance(record)
+    figure = draw(chart)
     figure.axes[0].legend(loc="upper left")
     return figure
 
@@ -154,7 +154,7 @@ def best_so_far(record: Record) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def strategies(runs: Path) -> Figure:
     """Best so far by candidate: each seed a thin line, the mean a thick one."""
-    figure, panel = plots._figure("networks trained", "best validation accuracy so far (%)")
+    figure, panel = empty("networks trained", "best validation accuracy so far (%)")
     for place, name in enumerate(STRATEGIES):
         lines = np.array(
             [best_so_far(read_record(find(runs / f"{name}-{seed}"))) for seed in SEEDS]
@@ -185,14 +185,14 @@ def drawn() -> str:
 
 def numbers(runs: Path) -> dict[str, Any]:
     """What the tutorial quotes."""
-    found: dict[str, Any] = {
+    quoted: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
     }
     for name in STRATEGIES:
         some = [read_record(find(runs / f"{name}-{seed}")) for seed in SEEDS]
         best = [float(best_so_far(one)[-1]) for one in some]
-        found[name] = {
+        quoted[name] = {
             "best": [round(one, 2) for one in best],
             "mean": round(statistics.mean(best), 2),
             "spread": round(statistics.stdev(best), 2),
@@ -205,21 +205,19 @@ def numbers(runs: Path) -> dict[str, Any]:
             ],
         }
     for name in ("screened-0", "screened-1", "screened-2", "halving"):
-        told = read_record(find(runs / name)).told
-        found[f"trust in {name}"] = {
-            by: str(trust) for by, trust in audited(told, Objective()).items()
-        }
+        predictors = Findings(read_record(find(runs / name))).predictors
+        quoted[f"trust in {name}"] = {by: str(trust) for by, trust in predictors.items()}
     for name in ("full", "inherit", "halving", "front"):
         one = read_record(find(runs / name))
         budgets = [entry.candidate.proposal.budget for entry in one.trained]
         epochs = sum(budget.epochs - budget.begin for budget in budgets if budget is not None)
-        found[name] = {
+        quoted[name] = {
             "best": str(one.winner and one.winner.accuracy),
             "epochs": epochs,
             "finalists": one.finalists,
         }
-    found["inherit"]["head start"] = str(head_start(read_record(find(runs / "inherit")).told))
-    return found
+    quoted["inherit"]["head start"] = str(Findings(read_record(find(runs / "inherit"))).head_start)
+    return quoted
 
 
 if __name__ == "__main__":

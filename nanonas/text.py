@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -92,3 +92,27 @@ def signed(number: float) -> str:
 def share_in_words(share: float) -> str:
     """ "40 %", "0.12 %": with two digits below one percent."""
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else f"{100 * share:.2g} %"
+
+
+_UNITS: Mapping[str, Callable[[float], str]] = {
+    "": str,
+    "count": count,
+    "hundredths": "{:.2f}".format,
+    "digits": "{:.3g}".format,
+    "mebibytes": mebibytes,
+    "milliseconds": milliseconds,
+    "percent": percent,
+    "points": points,
+    "seconds": duration,
+    "share": "{:.0%}".format,
+    "signed": signed,
+    "thousandths": "{:.3f}".format,
+    "spread": lambda share: f"± {100 * share:.2f}",
+}
+
+
+def in_unit(value: float, unit: str) -> str:
+    """A value for people, by its unit: "percent" and "points" of a share, "seconds", "count", …;
+    "" as it is.
+    """
+    return _UNITS[unit](value)

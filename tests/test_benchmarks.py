@@ -72,7 +72,6 @@ def test_report_runs_from_end_to_end(tmp_path: Path) -> None:
 
 
 def test_dashboard_runs_from_end_to_end(tmp_path: Path) -> None:
-    pytest.importorskip("dash", reason="the dashboard needs dash: pip install 'nanonas[dashboard]'")
     out = tmp_path / "results" / "dashboard.json"
     benchmark("dashboard.py", "--candidates", "60", "--out", str(out))
     (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -39,6 +40,21 @@ def test_a_public_name_says_what_it_is(name: str) -> None:
             if key[0] != "_" and inspect.isfunction(member)
         }
         assert [key for key, member in members.items() if not member.__doc__] == []
+
+
+@pytest.mark.parametrize(
+    "stub",
+    sorted(Path(nanonas.__file__).parent.rglob("__init__.pyi")),
+    ids=lambda stub: stub.parent.name,
+)
+def test_a_folder_offers_its_public_names(stub: Path) -> None:
+    folder = stub.parent.relative_to(Path(nanonas.__file__).parent.parent)
+    package = importlib.import_module(".".join(folder.parts))
+    modules = {path.stem for path in stub.parent.iterdir()}
+    assert package.__all__
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name not in modules, f"{name} is also a module of {package.__name__}"
 
 
 def test_every_error_is_one_of_ours_and_drawn_in_the_tree() -> None:

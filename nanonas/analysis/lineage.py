@@ -1,4 +1,4 @@
-"""Who came from whom, and how: by which edit, or as the same network again."""
+"""The tree of a run: which candidate came from which, and by which edits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
-from nanonas.analysis.record import Record
+from nanonas.analysis.record import Record, decoded
 from nanonas.core import Genome
 from nanonas.networks.align import align
 from nanonas.networks.edits import Difference, Edit, edits
@@ -20,17 +20,23 @@ TWIN, RESUMED = "the same, from scratch", "trained on"
 
 @dataclass(frozen=True)
 class Step:
-    """How a candidate came about."""
+    """How a candidate came about.
+
+    Attributes:
+        kind: that of its edits (see `Difference.kind`), or one of the constants above.
+        parent: the first one.
+        marks: "new" or "changed", by the name of a node of the child.
+        gone: the parent's nodes that it lacks.
+        gain: its accuracy minus its parent's.
+    """
 
     number: int
-    kind: str  # that of its edits (see `Difference.kind`), or one of the constants above
-    parent: int | None = None  # its first one
+    kind: str
+    parent: int | None = None
     edits: tuple[Edit, ...] = ()
-    marks: Mapping[str, str] = field(
-        default_factory=dict
-    )  # "new" or "changed", by the name of a node of the child
-    gone: tuple[Node, ...] = ()  # the parent's nodes that it lacks
-    gain: float | None = None  # its accuracy minus its parent's
+    marks: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[Node, ...] = ()
+    gain: float | None = None
 
     @property
     def bred(self) -> bool:
@@ -38,75 +44,86 @@ class Step:
         return self.parent is not None and self.kind not in (CROSSED, TWIN, RESUMED)
 
 
-def steps(record: Record) -> list[Step]:
-    """How each candidate of a run came about, by number.
-
-    About 2 ms for each that was not looked at before.
-    """
-    return [step(record, entry.number) for entry in record.entries]
-
-
 def step(record: Record, number: int) -> Step:
-    """How one candidate came about."""
+    """How one candidate came about; takes about 2 ms where it was not looked at before."""
     entry = record.entries[number]
-    proposal = entry.candidate.proposal
-    parent = next((one for one in proposal.parents if one < number), None)
+    proposal = entry.proposal
+    parent = next((ancestor for ancestor in proposal.parents if ancestor < number), None)
     if parent is None:
         return Step(number, PLANTED if proposal.planted else RANDOM)
     before = record.entries[parent]
-    gain = (
-        None
-        if entry.accuracy is None or before.accuracy is None
-        else entry.accuracy - before.accuracy
-    )
+    gain = None
+    if entry.accuracy is not None and before.accuracy is not None:
+        gain = entry.accuracy - before.accuracy
     if before.candidate.key == entry.candidate.key:
         again = TWIN if proposal.resumes is None else RESUMED
         return Step(number, again, parent, gain=gain)
-    found = difference(record.space, before.genome, entry.genome)
-    kind = CROSSED if len(proposal.parents) > 1 else found.kind
-    return Step(number, kind, parent, found.edits, found.marks, found.gone, gain)
+    how = difference(record.space, before.genome, entry.genome)
+    kind = CROSSED if len(proposal.parents) > 1 else how.kind
+    return Step(number, kind, parent, how.edits, how.marks, how.gone, gain)
 
 
-def family(record: Record) -> list[int]:
-    """Of each candidate, the number of the random one that it goes back to by its first parents."""
-    roots: list[int] = []
+@dataclass(frozen=True)
+class Tree:
+    """Who came from whom, by first parents; everything by number of the candidate.
+
+    Attributes:
+        families: the random candidate that each goes back to.
+        children: in the order of their numbers.
+        way: the winner, its first parent, that one's first parent, …; empty without a winner.
+        places: where each is drawn, from 0 up.
+    """
+
+    families: list[int]
+    children: list[list[int]]
+    way: list[int]
+    places: list[float]
+
+
+def tree(record: Record) -> Tree:
+    """The tree of a run."""
+    families: list[int] = []
+    children: list[list[int]] = [[] for _ in record.entries]
     for entry in record.entries:
-        parents = entry.candidate.proposal.parents
-        roots.append(roots[parents[0]] if parents and parents[0] < len(roots) else entry.number)
-    return roots
+        parent = _first_parent(record, entry.number)
+        if parent is None:
+            families.append(entry.number)
+        else:
+            families.append(families[parent])
+            children[parent].append(entry.number)
+    way = ancestors(record, record.winner.number) if record.winner is not None else []
+    roots = [number for number, root in enumerate(families) if number == root]
+    return Tree(families, children, way, _places(roots, children, set(way)))
+
+
+def _first_parent(record: Record, number: int) -> int | None:
+    parents = record.entries[number].proposal.parents
+    return parents[0] if parents and parents[0] < number else None
 
 
 def ancestors(record: Record, number: int) -> list[int]:
     """A candidate, its first parent, that one's first parent, …"""
     way = [number]
-    while (parents := record.entries[way[-1]].candidate.proposal.parents) and parents[0] < way[-1]:
-        way.append(parents[0])
+    while (parent := _first_parent(record, way[-1])) is not None:
+        way.append(parent)
     return way
 
 
-def rows(record: Record) -> list[float]:
-    """A place, from 0 up, for each candidate of the tree.
+def _places(roots: list[int], children: list[list[int]], spine: set[int]) -> list[float]:
+    """A place for each candidate, so that lines of descent are straight and families together.
 
-    Families are together. The way to the winner, and elsewhere the child with the most descendants,
-    keeps its parent's place, so that lines of descent are straight. The other children lie above
-    and below it by turns, the first ones
-    outermost: their lines are short and steep, and those of the later ones pass inside of them.
+    The way to the winner (`spine`), and elsewhere the child with the most descendants, keeps its
+    parent's place. The other children lie above and below it by turns, the first ones outermost:
+    their lines are short and steep, and those of the later ones pass inside of them.
     """
-    children: dict[int, list[int]] = {}
-    sizes, roots = [1] * len(record.entries), []
-    for entry in reversed(record.entries):
-        parents = entry.candidate.proposal.parents
-        if parents and parents[0] < entry.number:
-            sizes[parents[0]] += sizes[entry.number]
-            children.setdefault(parents[0], []).append(entry.number)
-        else:
-            roots.append(entry.number)
-    spine = set(ancestors(record, record.winner.number)) if record.winner is not None else set()
+    sizes = [1] * len(children)
+    for number in reversed(range(len(children))):
+        sizes[number] += sum(sizes[child] for child in children[number])
 
     def heavy(numbers: list[int]) -> int:
         return max(numbers, key=lambda number: (number in spine, sizes[number], -number))
 
-    places = [0.0] * len(record.entries)
+    places = [0.0] * len(children)
     free, waiting = 0, [roots] if roots else []
     while waiting:
         siblings = waiting.pop()
@@ -115,27 +132,27 @@ def rows(record: Record) -> list[float]:
             others = sorted(number for number in siblings if number != middle)
             ordered = [*others[::2], middle, *others[1::2][::-1]]
             waiting += [[number] for number in reversed(ordered)]
-        elif siblings[0] in children:
+        elif children[siblings[0]]:
             waiting.append(children[siblings[0]])
         else:
             places[siblings[0]], free = float(free), free + 1
-    for entry in reversed(record.entries):
-        if entry.number in children:
-            places[entry.number] = places[heavy(children[entry.number])]
+    for number in reversed(range(len(children))):
+        if children[number]:
+            places[number] = places[heavy(children[number])]
     return places
 
 
 def difference(space: Space, parent: Genome, child: Genome) -> Difference:
-    """What a child's network has otherwise than its parent's; remembered, for it takes 1 to 2 ms."""
+    """How a child's network differs from its parent's; remembered, for it takes 1 to 2 ms."""
     try:
         return _remembered(cast(Hashable, space), parent, child)
-    except TypeError:  # somebody's own space that cannot be hashed
+    except TypeError:  # a space of the user's own that cannot be hashed
         return _remembered.__wrapped__(space, parent, child)
 
 
 @lru_cache(maxsize=20_000)
 def _remembered(space: Any, parent: Genome, child: Genome) -> Difference:
-    old, young = space.decode(parent), space.decode(child)
+    old, young = decoded(space, parent), decoded(space, child)
     alignment = align(old, young)
     marks = dict.fromkeys(alignment.new, "new")
     for name, was in alignment.changed.items():

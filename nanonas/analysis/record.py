@@ -1,16 +1,24 @@
-"""What a run is, as plain values: read once from its store, then looked at from every side."""
+"""A run as plain values: read once from its store, then looked at from every side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, cast
 
-from nanonas.core import Candidate, Evaluation, Genome, Objective, Told
-from nanonas.engine.ranking import best_networks, ranking
+from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, Told
+from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import PAUSE, RESUME
-from nanonas.engine.storage.events import FINALIST, REQUEST_TAKEN, SESSION, STARTED, Event
+from nanonas.engine.storage.events import (
+    FINALIST,
+    IMAGES,
+    MACHINE,
+    REQUEST_TAKEN,
+    SESSION,
+    STARTED,
+    Event,
+)
 from nanonas.engine.storage.store import RunStore
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
@@ -18,12 +26,28 @@ from nanonas.spaces.base import Space
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate and what became of it."""
+    """A candidate and what became of it.
+
+    Attributes:
+        evaluation: None while it is running, or where it was lost.
+        elapsed: seconds of searching until its evaluation arrived, pauses left out.
+        accuracy: on the validation images, in [0, 1]; None where it cannot be compared with those
+            of the others.
+        told: the candidate with its evaluation, where it has one.
+    """
 
     candidate: Candidate
-    evaluation: Evaluation | None  # None: it is running, or was lost
-    # seconds of searching until its evaluation arrived, pauses left out
+    evaluation: Evaluation | None
     elapsed: float | None = None
+    accuracy: float | None = field(init=False, repr=False, compare=False, default=None)
+    told: Told | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.evaluation is not None:
+            told = Told(self.candidate, self.evaluation, self.candidate.asked_after)
+            object.__setattr__(self, "told", told)
+            if told.comparable:
+                object.__setattr__(self, "accuracy", self.evaluation.accuracy)
 
     @property
     def number(self) -> int:
@@ -35,111 +59,139 @@ class Entry:
         return self.candidate.generation
 
     @property
+    def proposal(self) -> Proposal:
+        return self.candidate.proposal
+
+    @property
     def genome(self) -> Genome:
         return self.candidate.proposal.genome
 
-    @cached_property
-    def told(self) -> Told | None:
-        """The two of them; None while there is no evaluation."""
-        candidate, evaluation = self.candidate, self.evaluation
-        if evaluation is None:
-            return None
-        return Told(candidate, evaluation, candidate.asked_after)
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What was measured; empty without an evaluation."""
+        return {} if self.evaluation is None else self.evaluation.metrics
 
-    @cached_property
-    def accuracy(self) -> float | None:
-        """On the validation images, in [0, 1]; None where it cannot be compared with the others'."""
-        told = self.told
-        return told.evaluation.accuracy if told is not None and told.comparable else None
+    def metric(self, name: str) -> float | None:
+        """A metric of its evaluation; None where it was not measured."""
+        return self.metrics.get(name)
 
     @property
     def state(self) -> str:
         """Its state in a word: that of its evaluation, or "running"."""
         return "running" if self.evaluation is None else self.evaluation.state.value
 
-    def metric(self, name: str) -> float | None:
-        """A metric of its evaluation; None where it was not measured."""
-        return None if self.evaluation is None else self.evaluation.metrics.get(name)
-
 
 @dataclass(frozen=True)
 class Record:
-    """A run.
+    """A run. `nanonas.runs.reading.read_record` reads one from a run's folder.
 
-    What does not lie in its store comes from whoever opens its folder: see
-    `nanonas.runs.reading.read_record`.
+    Attributes:
+        entries: by number, without gaps.
+        config: as stored, both halves.
+        created: seconds since 1970.
+        version: of nanonas, when the run was begun.
+        seconds: wall clock of the search, pauses left out.
+        command: the command line that repeats the run.
+        final: result.json of the winner's training.
+        comparison: rows of compare/table.json.
+        told: the candidates with an evaluation, as audits read them.
+        trained: the entries that have an evaluation.
+        ranked: those with an accuracy, the best first, as `engine.ranking.ranking` has them.
+        distinct: as `ranked`, each network once.
+        finalists: the accuracy from scratch of each finalist, by number.
+        winner: what the search chose: the best finalist where there are some, else the first of
+            the ranking.
     """
 
     name: str
-    entries: tuple[Entry, ...]  # by number, without gaps
+    entries: tuple[Entry, ...]
     space: Space
-    config: Mapping[str, Any] = field(default_factory=dict)  # as stored, both halves
+    config: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     objectives: tuple[Objective, ...] = (Objective(),)
-    created: float = 0.0  # seconds since 1970
-    version: str = ""  # of nanonas, when the run was begun
-    seconds: float = 0.0  # wall clock of the search, pauses left out
-    command: str = ""  # that repeats the run
+    created: float = 0.0
+    version: str = ""
+    seconds: float = 0.0
+    command: str = ""
     class_names: tuple[str, ...] = ()
-    final: Mapping[str, Any] | None = None  # result.json of the winner's training
-    comparison: tuple[Mapping[str, Any], ...] = ()  # rows of compare/table.json
+    final: Mapping[str, Any] | None = None
+    comparison: tuple[Mapping[str, Any], ...] = ()
+    told: list[Told] = field(init=False, repr=False, compare=False)
+    trained: list[Entry] = field(init=False, repr=False, compare=False)
+    ranked: list[Entry] = field(init=False, repr=False, compare=False)
+    distinct: list[Entry] = field(init=False, repr=False, compare=False)
+    finalists: dict[int, float] = field(init=False, repr=False, compare=False)
+    winner: Entry | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        told = [entry.told for entry in self.entries if entry.told is not None]
+        ranked = [self.entries[one.number] for one in ranking(told)]
+        best: dict[str, Entry] = {}
+        for entry in ranked:
+            best.setdefault(entry.candidate.key, entry)
+        known = len(self.entries)
+        finalists = {n: own for n, own in finalists_of(self.events).items() if n < known}
+        winner = ranked[0] if ranked else None
+        if finalists:
+            winner = self.entries[min(finalists, key=lambda number: (-finalists[number], number))]
+        vars(self).update(
+            told=told,
+            trained=[self.entries[one.number] for one in told],
+            ranked=ranked,
+            distinct=list(best.values()),
+            finalists=finalists,
+            winner=winner,
+        )
 
     @property
     def search(self) -> Mapping[str, Any]:
         """The half of the configuration that is the run's identity."""
-        found: Mapping[str, Any] = self.config.get("search", {})
-        return found
+        half: Mapping[str, Any] = self.config.get("search", {})
+        return half
 
-    @cached_property
-    def told(self) -> list[Told]:
-        """Candidates with their evaluations, as audits read them."""
-        return [entry.told for entry in self.entries if entry.told is not None]
+    @property
+    def images(self) -> Mapping[str, Any]:
+        """What was noted of the images when the run was begun."""
+        return self._first(IMAGES)
 
-    @cached_property
-    def trained(self) -> list[Entry]:
-        """Those that have an evaluation."""
-        return [entry for entry in self.entries if entry.evaluation is not None]
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """What was noted of the machine when the run was begun."""
+        return self._first(MACHINE)
 
-    @cached_property
-    def ranked(self) -> list[Entry]:
-        """Those with an accuracy, the best first, as `engine.ranking.ranking` has them."""
-        return [self.entries[told.number] for told in ranking(self.told)]
+    def _first(self, kind: str) -> Mapping[str, Any]:
+        return next((event.details for event in self.events if event.kind == kind), {})
 
-    @cached_property
-    def distinct(self) -> list[Entry]:
-        """As `ranked`, each network once."""
-        return [self.entries[told.number] for told in best_networks(self.told)]
-
-    @cached_property
-    def finalists(self) -> dict[int, float]:
-        """The accuracy from scratch of each finalist, by number."""
-        return finalists_of(self.events)
-
-    @cached_property
-    def winner(self) -> Entry | None:
-        """What the search chose: the best finalist where there are some, else the first of the
-        ranking.
-        """
-        if self.finalists:
-            return self.entries[
-                min(self.finalists, key=lambda number: (-self.finalists[number], number))
-            ]
-        return self.ranked[0] if self.ranked else None
+    def first(self, number: int) -> Record:
+        """The run as it was with its first so many candidates."""
+        return replace(self, entries=self.entries[:number])
 
     def network(self, number: int) -> Network:
         """The network of a candidate, for images as they are."""
-        return self.space.decode(self.entries[number].genome)
+        return decoded(self.space, self.entries[number].genome)
 
-    def details(self, kind: str) -> Mapping[str, Any]:
-        """What the first event of a kind says; nothing where there is none."""
-        return next((event.details for event in self.events if event.kind == kind), {})
+
+def decoded(space: Space, genome: Genome) -> Network:
+    """The network of a genome. The latest are remembered: a network is looked at several times in a
+    row, and decoding one takes up to a millisecond.
+    """
+    try:
+        return _remembered(cast(Hashable, space), genome)
+    except TypeError:  # a space of the user's own that cannot be hashed
+        return space.decode(genome)
+
+
+@lru_cache(maxsize=256)
+def _remembered(space: Any, genome: Genome) -> Network:
+    network: Network = space.decode(genome)
+    return network
 
 
 def read(store: RunStore, name: str, space: Space, **more: Any) -> Record:
-    """What a store holds.
+    """The record of a run's store.
 
     Args:
-        more: the fields of `Record` that no store has.
+        more: the fields of `Record` that are not in a store.
 
     Raises:
         RunError: the store cannot be read.
@@ -172,8 +224,8 @@ def finalists_of(events: Iterable[Event]) -> dict[int, float]:
     """The validation accuracy in [0, 1] from scratch of each finalist that a run has had, by
     number.
     """
-    details = [event.details for event in events if event.kind == FINALIST]
-    return {int(one["number"]): float(one["accuracy"]) for one in details}
+    trained = [event.details for event in events if event.kind == FINALIST]
+    return {int(details["number"]): float(details["accuracy"]) for details in trained}
 
 
 def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[float], float]:
@@ -183,12 +235,12 @@ def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[
     A session that was killed lasts until its last sign of life.
     """
     marks = (*SESSION, FINALIST, PAUSE, RESUME)
-    said = [
-        (event.time, event.details["what"] if event.kind == REQUEST_TAKEN else event.kind, -1)
-        for event in events
-    ]
-    moments = [moment for moment in said if moment[1] in marks]
-    moments = sorted([*moments, *((arrival, "", place) for place, arrival in enumerate(arrivals))])
+    moments = [(arrival, "", place) for place, arrival in enumerate(arrivals)]
+    for event in events:
+        kind = event.details["what"] if event.kind == REQUEST_TAKEN else event.kind
+        if kind in marks:
+            moments.append((event.time, kind, -1))
+    moments.sort()
     elapsed = [0.0] * len(arrivals)
     total, last, searches, paused = 0.0, 0.0, False, False
     for moment, kind, place in moments:

@@ -1,5 +1,5 @@
-"""How fast does a strategy find the best network? Strategies and seeds on a table of trained
-networks, side by side.
+"""How fast a strategy finds the best network: strategies and seeds side by side, on a table of
+trained networks.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ SHIPPED = Path(__file__).parent / "nano_digits.npz"
 class Job:
     """One run: a strategy with a seed."""
 
-    strategy: str
+    strategy: str  # a key of `STRATEGIES`, or one of `OPTUNA`
     seed: int
-    queries: int
-    population: int
-    objective: str | None
+    queries: int  # networks to evaluate
+    population: int  # of strategies that have one
+    objective: str | None  # one of the table's; None: its first
 
     def run(self, table: Table) -> Trace:
-        """Searches the table, with one worker whose time is simulated."""
+        """Searches the table with one worker, whose time is simulated."""
         evaluator = TableEvaluator(table, self.objective, self.seed)
         start = time.process_time()
         if self.strategy in OPTUNA:
@@ -63,8 +63,13 @@ class Job:
             space = TableSpace(table)
             options = StrategyOptions(self.strategy, population=self.population, lag=1)
             strategy = make_strategy(SearchConfig(strategy=options, seed=self.seed), space)
-            with tempfile.TemporaryDirectory() as folder, RunStore.begin(Path(folder) / "study.db", {}) as store:
-                study = Study(space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed)
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                RunStore.begin(Path(folder) / "study.db", {}) as store,
+            ):
+                study = Study(
+                    space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed
+                )
                 study.run(self.queries)
                 told = store.told()
         asked = [table.find(one.candidate.proposal.genome) for one in told]
@@ -82,50 +87,48 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a run did, query by query: shape (queries,) each.
+    """A run, query by query: shape (queries,) each.
 
-    A run that found nothing new any more is shorter.
+    A run whose strategy found no further network is shorter.
     """
 
     strategy: str
     seed: int
-    rows: Integers  # of the table that were asked
-    accuracies: Floats  # as answered
-    elapsed: Floats  # seconds of simulated time after each
+    rows: Integers  # the queried rows of the table
+    accuracies: Floats  # the answers
+    elapsed: Floats  # seconds of simulated time after each query
     cpu_seconds: float  # that the search itself took
 
     @property
     def chosen(self) -> Integers:
-        """The row with the best answer so far, after each query; of equals the first."""
+        """The row with the best answer so far, after each query; ties go to the first."""
         best = np.maximum.accumulate(self.accuracies)
-        new = np.r_[True, self.accuracies[1:] > best[:-1]]
-        places: Integers = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
-        chosen: Integers = self.rows[places]
+        improves = np.r_[True, self.accuracies[1:] > best[:-1]]
+        queries = np.arange(len(improves))
+        best_query = np.maximum.accumulate(np.where(improves, queries, 0))
+        chosen: Integers = self.rows[best_query]
         return chosen
 
     def queries_to(self, rows: Integers) -> int | None:
-        """How many queries it took to ask for one of `rows`; None where it never did."""
+        """The number of the first query, from 1, for one of `rows`; None if there was none."""
         hits = np.flatnonzero(np.isin(self.rows, rows))
         return int(hits[0]) + 1 if len(hits) else None
 
 
 @dataclass
 class Bench:
-    """Runs every strategy with every seed, prints, and writes bench.json and regret.png.
+    """Runs every strategy with every seed, prints a table, and writes bench.json and regret.png.
 
     Args:
-        table: a file for `read_table`; None: the one that comes along.
-        strategies: keys of `config.STRATEGIES` or of `OPTUNA`; none: all that can run here.
-        seeds: runs of each strategy, with the seeds 0 … seeds - 1.
-        queries: networks that a run may ask for; at most as many as the table has are.
+        table: a file for `read_table`; None: `SHIPPED`.
+        strategies: keys of `STRATEGIES`, or of `OPTUNA`; empty: all that can run here.
+        seeds: runs per strategy, with the seeds 0 … seeds - 1.
+        queries: networks that a run may evaluate; no more than the table has.
         objective: what a query answers, one of the table's; None: its first.
-        workers: processes.
-        population: of the strategies that have one.
-        out: the folder for what is written.
-
-    Raises:
-        ConfigError: an unknown strategy or objective, or Optuna is asked for and not there.
-        DataError: no such table, or one that cannot be used.
+        workers: processes; None: one per core.
+        population: of strategies that have one.
+        out: the folder to write to, created if it is missing.
+        console: to print on.
     """
 
     table: Path | None = None
@@ -139,7 +142,14 @@ class Bench:
     console: Console = field(default_factory=Console)
 
     def run(self) -> dict[str, Any]:
-        """Returns what it writes to bench.json."""
+        """Runs, prints and writes everything; returns the content of bench.json.
+
+        Raises:
+            ConfigError: an unknown strategy or objective, or a strategy needs Optuna and it is not
+                installed.
+            DataError: the table is missing or cannot be used.
+            RunError: a file cannot be written.
+        """
         names = checked_strategies(self.strategies)
         table = read_table(self.table or SHIPPED)
         answers = table.answers_to(self.objective)
@@ -147,16 +157,24 @@ class Bench:
         queries = min(self.queries, len(table.rows))
         self.console.print(
             f"{len(table.rows):,} networks of {escape(table.name)}, objective {objective}: "
-            f"{len(names)} strategies × "
-            f"{self.seeds} seeds × {queries} queries",
+            f"{len(names)} strategies × {self.seeds} seeds × {queries} queries",
             highlight=False,
             soft_wrap=True,
         )
-        jobs = [Job(name, seed, queries, self.population, objective) for name in names for seed in range(self.seeds)]
+        jobs = [
+            Job(name, seed, queries, self.population, objective)
+            for name in names
+            for seed in range(self.seeds)
+        ]
         start = time.time()
         traces = self._traces(table, jobs)
         scores = [Score.of(name, traces[name], table, answers.means, queries) for name in names]
-        scores.sort(key=lambda score: (score.queries_to_optimum["mean"], score.by_query["validation"].mean[-1]))
+        scores.sort(
+            key=lambda score: (
+                score.queries_to_optimum["mean"],
+                score.by_query["validation"].mean[-1],
+            )
+        )
         self._show(scores, queries)
         result = {
             "table": table.name,
@@ -174,31 +192,42 @@ class Bench:
         return result
 
     def _traces(self, table: Table, jobs: Sequence[Job]) -> dict[str, list[Trace]]:
-        """The runs of each strategy, by seed; says when a strategy's last one is done."""
+        """The runs of each strategy, by seed; prints when the last one of a strategy is done."""
         traces: dict[str, list[Trace]] = {job.strategy: [] for job in jobs}
-        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        hidden = not self.console.is_terminal
+        with Progress(console=self.console, transient=True, disable=hidden) as progress:
             bar = progress.add_task("searching", total=len(jobs))
             for trace in _run(table, jobs, min(self.workers or cores(), len(jobs))):
                 progress.advance(bar)
                 done = traces[trace.strategy]
                 done.append(trace)
                 if len(done) == self.seeds:
-                    seconds = duration(sum(one.cpu_seconds for one in done))
-                    self.console.print(f"  {trace.strategy}: {self.seeds} runs in {seconds} of CPU", highlight=False)
+                    spent = duration(sum(run.cpu_seconds for run in done))
+                    self.console.print(
+                        f"  {trace.strategy}: {self.seeds} runs in {spent} of CPU", highlight=False
+                    )
         return {name: sorted(done, key=lambda trace: trace.seed) for name, done in traces.items()}
 
     def _show(self, scores: Sequence[Score], queries: int) -> None:
-        grid = Grid(box=None, title=f"queries until the best network (never: {queries}); regret in percentage points")
+        grid = Grid(
+            box=None,
+            title=f"queries until the best network (never: {queries}); regret in percentage points",
+        )
         for name in ("strategy", "queries, 95 %", "median", "found", "valid.", "test, 95 %"):
             grid.add_column(name, no_wrap=True)
         for score in scores:
-            to = score.queries_to_optimum
-            found = self.seeds - to["censored"]
+            needed = score.queries_to_optimum
+            successes = self.seeds - needed["censored"]
+            mean = median = f"> {queries}"
+            if successes:
+                mean = f"{needed['mean']:.1f} [{needed['low']:.0f}, {needed['high']:.0f}]"
+            if 2 * successes > self.seeds:
+                median = f"{needed['median']:.0f}"
             grid.add_row(
                 score.strategy,
-                f"{to['mean']:.1f} [{to['low']:.0f}, {to['high']:.0f}]" if found else f"> {queries}",
-                f"{to['median']:.0f}" if 2 * found > self.seeds else f"> {queries}",
-                f"{found}/{self.seeds}",
+                mean,
+                median,
+                f"{successes}/{self.seeds}",
                 f"{100 * score.by_query['validation'].mean[-1]:.2f}",
                 _points(score.by_query.get("test")),
             )
@@ -206,50 +235,62 @@ class Bench:
 
     def _write(self, result: dict[str, Any], scores: Sequence[Score], title: str) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        write_text(self.out / "bench.json", json.dumps(result, indent=1) + "\n")
-        self.console.print(str(self.out / "bench.json"), style="dim", highlight=False, soft_wrap=True)
+        figures, picture = self.out / "bench.json", self.out / "regret.png"
+        write_text(figures, json.dumps(result, indent=1) + "\n")
+        self._print_path(figures)
         kind = "test" if "test" in scores[0].by_query else "validation"
         curves = {score.strategy: (score.by_query[kind], score.by_second[kind]) for score in scores}
         try:
-            draw_regret(self.out / "regret.png", curves, kind, title)
-        except ConfigError as error:
+            draw_regret(picture, curves, kind, title)
+        except ConfigError as error:  # no matplotlib: the figures are written all the same
             self.console.print(escape(str(error)), highlight=False, soft_wrap=True)
         else:
-            self.console.print(str(self.out / "regret.png"), style="dim", highlight=False, soft_wrap=True)
+            self._print_path(picture)
+
+    def _print_path(self, path: Path) -> None:
+        self.console.print(str(path), style="dim", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What came of a strategy's runs.
+    """The runs of one strategy in figures.
 
-    Regrets are accuracies in [0, 1], each a mean with a 95 % interval over seeds.
+    Regrets are differences of accuracies in [0, 1], each a mean over seeds with a 95 % interval.
     """
 
     strategy: str
     queries_to_optimum: dict[str, Any]  # mean, low, high, median, censored, runs
     by_query: dict[str, Curve]  # "validation" and, where the table has it, "test"
-    by_second: dict[str, Curve]  # of simulated time, where all seeds' runs go on
-    cpu_seconds: float
+    by_second: dict[str, Curve]  # of simulated time, while all runs are going on
+    cpu_seconds: float  # of all runs
 
     @classmethod
-    def of(cls, name: str, traces: Sequence[Trace], table: Table, means: Floats, queries: int) -> Score:
-        """Counts and regrets against the best of the table's networks.
+    def of(
+        cls, name: str, traces: Sequence[Trace], table: Table, means: Floats, queries: int
+    ) -> Score:
+        """Counts and regrets against the best network of the table.
 
         Args:
-            means: shape (rows,): the validation accuracy that a row is worth.
-            queries: that each run was given. One that never asked for the best network counts as
-                these.
+            name: of the strategy.
+            traces: its runs, one or more.
+            table: that was searched.
+            means: the validation accuracy of each row, shape (rows,).
+            queries: the limit of each run. A run that never queried the best network counts as this
+                many.
         """
         rows = np.array(table.rows)
         optimum = rows[means[rows] >= means[rows].max()]
         needed = [trace.queries_to(optimum) for trace in traces]
-        counted = np.array([queries if count is None else count for count in needed], dtype=np.float64)
+        counted = np.array(
+            [queries if count is None else count for count in needed], dtype=np.float64
+        )
         mean, low, high = bootstrap(counted[:, None])
         truths = {"validation": means}
         if "test_acc" in table.columns:
             truths["test"] = table.columns["test_acc"]
         regrets = {
-            kind: [truth[rows].max() - truth[trace.chosen] for trace in traces] for kind, truth in truths.items()
+            kind: [truth[rows].max() - truth[trace.chosen] for trace in traces]
+            for kind, truth in truths.items()
         }
         return cls(
             name,
@@ -262,12 +303,15 @@ class Score:
                 "runs": needed,
             },
             {kind: by_query(lines, queries) for kind, lines in regrets.items()},
-            {kind: by_second(lines, [trace.elapsed for trace in traces]) for kind, lines in regrets.items()},
+            {
+                kind: by_second(lines, [trace.elapsed for trace in traces])
+                for kind, lines in regrets.items()
+            },
             sum(trace.cpu_seconds for trace in traces),
         )
 
     def values(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """As plain values for JSON."""
         return {
             "queries_to_optimum": self.queries_to_optimum,
             "regret_by_query": {kind: curve.values() for kind, curve in self.by_query.items()},
@@ -277,25 +321,32 @@ class Score:
 
 
 def checked_strategies(names: Sequence[str]) -> list[str]:
-    """The strategies to run: those named, or all that can run here.
+    """The strategies to run: those named, each once, or all that can run here.
 
-    Raises `ConfigError` for an unknown one.
+    Raises:
+        ConfigError: an unknown strategy, or one that needs Optuna, and it is not installed.
     """
     known = [*STRATEGIES, *OPTUNA]
     for name in names:
         if name not in known:
-            raise ConfigError(f"the strategy {name!r} is unknown (--strategies){nearest(name, known)}")
+            raise ConfigError(
+                f"the strategy {name!r} is unknown (--strategies){nearest(name, known)}"
+            )
         if name in OPTUNA:
             require_optuna(name)
-    return list(dict.fromkeys(names)) or [*STRATEGIES, *(OPTUNA if optuna_installed() else ())]
+    runnable = known if optuna_installed() else list(STRATEGIES)
+    return list(dict.fromkeys(names)) or runnable
 
 
 def _run(table: Table, jobs: Sequence[Job], workers: int) -> Iterator[Trace]:
-    """The jobs' traces, as they are done."""
+    """The traces of the jobs, in the order in which they finish."""
     if workers == 1:
         yield from (job.run(table) for job in jobs)
         return
-    with _one_thread(), ProcessPoolExecutor(workers, get_context("spawn"), _install, (table,)) as pool:
+    with (
+        _one_thread(),
+        ProcessPoolExecutor(workers, get_context("spawn"), _install, (table,)) as pool,
+    ):
         try:
             for future in as_completed([pool.submit(_work, job) for job in jobs]):
                 yield future.result()
@@ -304,7 +355,7 @@ def _run(table: Table, jobs: Sequence[Job], workers: int) -> Iterator[Trace]:
             raise
 
 
-_installed: list[Table] = []  # in a worker process: the table, once
+_installed: list[Table] = []  # in a worker process: the table, sent once and not with each job
 
 
 def _install(table: Table) -> None:
@@ -317,7 +368,7 @@ def _work(job: Job) -> Trace:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Processes that are started within use one thread each: there are as many of them as cores."""
+    """Processes started in this context use one thread each: there is one per core."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
@@ -330,7 +381,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _points(curve: Curve | None) -> str:
-    """The last regret, in per cent."""
+    """The last regret with its interval, in percentage points."""
     if curve is None:
         return "–"
     mean, low, high = (100 * line[-1] for line in (curve.mean, curve.low, curve.high))
@@ -338,6 +389,7 @@ def _points(curve: Curve | None) -> str:
 
 
 def _versions() -> dict[str, str]:
+    """The versions that the figures depend on."""
     from importlib.metadata import version
 
     names = ["nanonas", "numpy", *(["optuna"] if optuna_installed() else [])]

@@ -1,4 +1,4 @@
-"""Tables in files: our own as .npz, NAS-Bench-201 as parquet."""
+"""Tables in files: those of `benchmarks/make_table.py` as .npz, NAS-Bench-201 as parquet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanonas.bench.table import Answers, Table
 from nanonas.core import Floats, Genome
@@ -19,21 +20,22 @@ from nanonas.spaces.nasbench201 import NASBench201Space
 
 
 def read_table(path: Path | str) -> Table:
-    """The table in a file: an .npz of `benchmarks/make_table.py`, or NAS-Bench-201 as parquet.
+    """Reads a table: an .npz of `benchmarks/make_table.py`, or NAS-Bench-201 as parquet.
 
     A parquet file has a column `arch` of official strings and one or more of `val_acc_12ep`,
     `val_acc_200ep` and its trials (in percent); it may have `train_seconds_12ep`,
     `train_seconds_200ep`, `test_acc_200ep`, `params`, `macs`, `latency_ms_*` and
-    `isomorphism_class`, and any subset of the cells. Where it has no seconds a training takes one.
+    `isomorphism_class`, and any subset of the cells. Without seconds, a training takes one second.
     Dong & Yang, ICLR 2020, https://arxiv.org/abs/2001.00326.
 
     Raises:
-        DataError: no such file, no table, or a value in it that cannot be used.
+        DataError: the file is missing, is no table, or has a value that cannot be used.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(
-            f"there is no table {str(path)!r}; give an .npz of make_table.py, or a NAS-Bench-201 parquet"
+            f"there is no table {str(path)!r}; give an .npz of make_table.py, or a NAS-Bench-201 "
+            "parquet"
         )
     try:
         with path.open("rb") as file:
@@ -50,7 +52,8 @@ def read_table(path: Path | str) -> Table:
 
 
 _LONGEST = 1e9  # seconds of a training
-_ARRAYS = {
+_FORMAT = ("nanonas-table-1", "nano")  # what a file says of itself: its format and its space
+_ARRAYS = {  # names and numbers of dimensions
     "genomes": 2,
     "params": 1,
     "macs": 1,
@@ -62,48 +65,32 @@ _ARRAYS = {
 
 
 def _read_npz(path: Path) -> Table:
+    """A table in the format "nanonas-table-1". Raises `DataError`."""
     try:
         # np.load leaves damaged files open
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in _ARRAYS}
-        if (about["format"], about["space"]) != ("nanonas-table-1", NanoSpace.name):
+        if (about["format"], about["space"]) != _FORMAT:
             raise ValueError(f"its format is {about['format']!r} of the space {about['space']!r}")
         space = NanoSpace(tuple(about["input_shape"]), about["classes"], **about["options"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        said = (
-            f"it lacks {str(error.args[0]).split()[0]!r}" if isinstance(error, KeyError) else error
-        )  # numpy adds words
+        reason = str(error)
+        if isinstance(error, KeyError):  # numpy adds words to the name
+            reason = f"it lacks {str(error.args[0]).split()[0]!r}"
         raise DataError(
-            f"{str(path)!r} is no table of make_table.py ({said}); make it again"
+            f"{str(path)!r} is no table of make_table.py ({reason}); make it again"
         ) from None
-    for name, dimensions in _ARRAYS.items():
-        if arrays[name].ndim != dimensions or len(arrays[name]) != len(arrays["genomes"]):
-            raise DataError(
-                f"{str(path)!r}: the array {name!r} has the shape {arrays[name].shape}; make the "
-                "table again"
-            )
-    trainings = arrays["val_acc"].shape  # (rows, trials, epochs)
-    for name, shape in (
-        ("train_loss", trainings),
-        ("test_acc", trainings[:2]),
-        ("train_seconds", trainings[:2]),
-    ):
-        if arrays[name].shape != shape or 0 in shape:
-            raise DataError(
-                f"{str(path)!r}: {name!r} must be of the shape {shape}, but is {arrays[name].shape}"
-            )
-    for name, most in (("val_acc", 1.0), ("test_acc", 1.0), ("train_seconds", _LONGEST)):
-        _check_range(path, name, arrays[name], most)
-    genomes = [tuple(genome) for genome in arrays["genomes"].tolist()]
+    _check_arrays(path, arrays)
+    genomes = tuple(tuple(genome) for genome in arrays["genomes"].tolist())
     real = {name: array.astype(np.float64) for name, array in arrays.items()}
-    curves, epochs = (
-        np.stack([real["train_loss"], real["val_acc"]], axis=-1),
-        real["val_acc"].shape[2],
-    )
-    mean, seconds = curves.mean(axis=1, keepdims=True), real["train_seconds"].mean(axis=1)
+    # (rows, trials, epochs, 2): training loss, validation accuracy
+    curves = np.stack([real["train_loss"], real["val_acc"]], axis=-1)
+    mean_curves = curves.mean(axis=1, keepdims=True)  # (rows, 1, epochs, 2)
+    seconds = real["train_seconds"].mean(axis=1)  # (rows,)
+    epochs = curves.shape[2]
     answers = {
-        "val_acc": Answers(mean[:, :, -1, 1], seconds, epochs, mean),
+        "val_acc": Answers(mean_curves[:, :, -1, 1], seconds, epochs, mean_curves),
         "val_acc_trial": Answers(curves[:, :, -1, 1], seconds, epochs, curves),
     }
     columns = {
@@ -111,7 +98,27 @@ def _read_npz(path: Path) -> Table:
         "params": real["params"],
         "macs": real["macs"],
     }
-    return Table(path.stem, space, tuple(genomes), answers, columns)
+    return Table(path.stem, space, genomes, answers, columns)
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raises `DataError` for arrays whose shapes don't match or whose values are out of range."""
+    for name, dimensions in _ARRAYS.items():
+        if arrays[name].ndim != dimensions or len(arrays[name]) != len(arrays["genomes"]):
+            raise DataError(
+                f"{str(path)!r}: the array {name!r} has the shape {arrays[name].shape}; make the "
+                "table again"
+            )
+    per_epoch = arrays["val_acc"].shape  # (rows, trials, epochs)
+    per_training = per_epoch[:2]
+    shapes = {"train_loss": per_epoch, "test_acc": per_training, "train_seconds": per_training}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or 0 in shape:
+            raise DataError(
+                f"{str(path)!r}: {name!r} must be of the shape {shape}, but is {arrays[name].shape}"
+            )
+    for name, most in (("val_acc", 1.0), ("test_acc", 1.0), ("train_seconds", _LONGEST)):
+        _check_range(path, name, arrays[name], most)
 
 
 _TRIALS = ("val_acc_200ep_trial0", "val_acc_200ep_trial1", "val_acc_200ep_trial2")
@@ -120,7 +127,9 @@ _OTHERS = ("train_seconds_12ep", "train_seconds_200ep", "params", "macs", "isomo
 
 
 def _read_parquet(path: Path) -> Table:
-    space, (archs, real) = NASBench201Space(), _parquet_columns(path)
+    """NAS-Bench-201, or a part of it. Raises `DataError`."""
+    space = NASBench201Space()
+    archs, real = _parquet_columns(path)
     try:
         genomes: tuple[Genome, ...] = tuple(space.parse(str(arch)) for arch in archs)
     except GenomeError as error:
@@ -130,7 +139,7 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
-    """The cells, and the other columns, accuracies in [0, 1]."""
+    """The column `arch`, and the others by name, accuracies in [0, 1]. Raises `DataError`."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -153,9 +162,8 @@ def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
         if name == "arch":
             continue
         if name not in (*_PERCENT, *_OTHERS) and not name.startswith("latency_ms_"):
-            raise DataError(
-                f"{str(path)!r} has an unknown column {name!r}{_nearest(name, [*_PERCENT, *_OTHERS])}"
-            )
+            hint = _nearest(name, [*_PERCENT, *_OTHERS])
+            raise DataError(f"{str(path)!r} has an unknown column {name!r}{hint}")
         try:
             real[name] = file[name].to_numpy().astype(np.float64)
         except (TypeError, ValueError):
@@ -173,8 +181,11 @@ def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
 
 
 def _answers_201(path: Path, real: Mapping[str, Floats]) -> dict[str, Answers]:
-    """By objective; the mean of the trials as it was published, where it was."""
-    answers = {}
+    """The answers of NAS-Bench-201 by objective; the mean of the trials as published, if it was.
+
+    Raises `DataError` where there are none, or a row has none.
+    """
+    answers: dict[str, Answers] = {}
     names = [name for name in _TRIALS if name in real]
     if "val_acc_200ep" in real:
         answers["val_acc_200ep"] = Answers(
@@ -194,31 +205,32 @@ def _answers_201(path: Path, real: Mapping[str, Floats]) -> dict[str, Answers]:
         answers["val_acc_12ep"] = Answers(real["val_acc_12ep"][:, None], _seconds(real, "12ep"), 12)
     if not answers:
         raise DataError(
-            f"{str(path)!r} has no validation accuracies; add val_acc_12ep, val_acc_200ep or its trials"
+            f"{str(path)!r} has no validation accuracies; add val_acc_12ep, val_acc_200ep or its "
+            "trials"
         )
     return answers
 
 
 def _seconds(real: Mapping[str, Floats], epochs: str) -> Floats:
-    """Of one training; 1 where the file does not say."""
+    """The seconds of one training, (rows,); 1 where the file has none."""
     ones: Floats = np.ones(len(next(iter(real.values()))))
     return real.get(f"train_seconds_{epochs}", ones)
 
 
 def _check_range(path: Path, name: str, values: Floats, most: float, gaps: bool = False) -> None:
-    """Raises `DataError` unless the values lie in [0, most]; `gaps` may be NaN."""
-    wrong = np.argwhere(~((values >= 0) & (values <= most)) & ~(np.isnan(values) & gaps))
+    """Raises `DataError` unless the values lie in [0, most], or are NaN where `gaps` allows it."""
+    inside = (values >= 0) & (values <= most)
+    wrong = np.argwhere(~inside & ~(np.isnan(values) & gaps))
     if len(wrong):
-        value = values[tuple(wrong[0])]
+        row, value = wrong[0][0], values[tuple(wrong[0])]
         raise DataError(
-            f"{str(path)!r}: row {wrong[0][0]} of {name!r} must lie in [0, {most:g}], but is {value:g}"
+            f"{str(path)!r}: row {row} of {name!r} must lie in [0, {most:g}], but is {value:g}"
         )
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence that offers a similar known word, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (
-        f"; did you mean {close[0]!r}?"
-        if close
-        else f"; known are arch, {', '.join(known)} and latency_ms_…"
-    )
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are arch, {', '.join(known)} and latency_ms_…"

@@ -1,5 +1,5 @@
-"""Regret, how far from the best: over runs, by query and by second, and as a picture (the extra
-"plots").
+"""Regret, the distance from the best network: over runs, by query and by second, and as a figure
+(needs the extra "plots").
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from nanonas.errors import ConfigError
 from nanonas.files import replacing
 from nanonas.maths.intervals import bootstrap
 
-_MOMENTS = 100  # of simulated time that regret is looked at
+_MOMENTS = 100  # of simulated time at which regret is evaluated
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A mean over runs and its 95 % interval: shape (points,) each."""
+    """A mean over runs and its 95 % interval at some points: shape (points,) each."""
 
     x: Floats
     mean: Floats
@@ -28,26 +28,37 @@ class Curve:
     high: Floats
 
     def values(self) -> dict[str, list[float]]:
-        """As JSON has it."""
-        return {
-            name: getattr(self, name).round(6).tolist() for name in ("x", "mean", "low", "high")
-        }
+        """As plain lists for JSON, rounded to 6 digits."""
+        arrays = {"x": self.x, "mean": self.mean, "low": self.low, "high": self.high}
+        return {name: array.round(6).tolist() for name, array in arrays.items()}
 
 
 def by_query(lines: Sequence[Floats], queries: int) -> Curve:
-    """Regret after 1 … queries queries. A run that ended before keeps what it had."""
+    """Regret after each query.
+
+    Args:
+        lines: the regret of each run, shape (its queries,), 1 or more; a run that ended early keeps
+            its last value.
+        queries: length of the curve.
+    """
     held = np.stack([np.pad(line, (0, queries - len(line)), mode="edge") for line in lines])
     return Curve(np.arange(1.0, queries + 1), *bootstrap(held))
 
 
 def by_second(lines: Sequence[Floats], elapsed: Sequence[Floats]) -> Curve:
-    """Regret at 100 moments, from when every run has its first answer until the first run ends."""
-    start, end = max(times[0] for times in elapsed), min(times[-1] for times in elapsed)
+    """Regret at 100 moments, from when every run has its first answer until the first run ends.
+
+    Args:
+        lines: the regret of each run after each of its queries, shape (its queries,).
+        elapsed: the simulated seconds after each of these queries, of the same shapes.
+    """
+    start = max(times[0] for times in elapsed)
+    end = min(times[-1] for times in elapsed)
     moments = np.linspace(min(start, end), end, _MOMENTS)
-    held = [
-        line[np.maximum(0, np.searchsorted(times, moments, side="right") - 1)]
-        for line, times in zip(lines, elapsed, strict=True)
-    ]
+    held: list[Floats] = []
+    for line, times in zip(lines, elapsed, strict=True):
+        answered = np.searchsorted(times, moments, side="right")  # queries done at each moment
+        held.append(line[np.maximum(0, answered - 1)])
     return Curve(moments, *bootstrap(np.stack(held)))
 
 
@@ -57,11 +68,14 @@ def draw_regret(
     """Draws regret against queries and against simulated seconds, with the intervals, as a PNG.
 
     Args:
-        curves: by strategy, in the order of the legend; regrets are accuracies in [0, 1].
-        kind: what the regret is in: "test" or "validation".
+        path: replaced if it exists.
+        curves: by query and by second, of each strategy, in the order of the legend; regrets are
+            differences of accuracies in [0, 1].
+        kind: the images of the accuracies: "test" or "validation".
+        title: above the figure.
 
     Raises:
-        ConfigError: matplotlib is not there.
+        ConfigError: matplotlib is not installed.
         RunError: the file cannot be written.
     """
     try:
@@ -72,21 +86,15 @@ def draw_regret(
         ) from None
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for number, (name, both) in enumerate(curves.items()):
-        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
-        for panel, curve in zip(panels, both, strict=True):
-            panel.step(curve.x, 100 * curve.mean, where="post", label=name, **style)
-            panel.fill_between(
-                curve.x,
-                100 * curve.low,
-                100 * curve.high,
-                step="post",
-                alpha=0.12,
-                color=style["color"],
-            )
+    for number, (name, pair) in enumerate(curves.items()):
+        color, line = f"C{number % 10}", "-" if number < 10 else "--"
+        for panel, curve in zip(panels, pair, strict=True):
+            mean, low, high = 100 * curve.mean, 100 * curve.low, 100 * curve.high
+            panel.step(curve.x, mean, where="post", label=name, color=color, linestyle=line)
+            panel.fill_between(curve.x, low, high, step="post", alpha=0.12, color=color)
     for panel, axis in zip(panels, ("queries", "simulated training time (s)"), strict=True):
         panel.set_xlabel(axis)
-        panel.set_yscale("symlog", linthresh=0.1)  # a regret of 0 is reached
+        panel.set_yscale("symlog", linthresh=0.1)  # linear near 0, which regret reaches
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"{kind} regret (percentage points)")

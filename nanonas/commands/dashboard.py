@@ -38,7 +38,7 @@ def dashboard(arguments: Sequence[str]) -> None:
         raise ConfigError(f"--port must lie in [0, 65535], but is {given.port}")
 
     from nanonas.runs.folder import find
-    from nanonas.serving.watch import serve
+    from nanonas.serving.server import serve
 
     console = Console()
 

@@ -28,7 +28,7 @@ def show(arguments: Sequence[str]) -> None:
     given = parse(Show, "show", arguments)
     at_least(1, top=given.top)
 
-    from nanonas.engine.storage.store import RunStore
+    from nanonas.analysis.findings import Findings
     from nanonas.report.terminal import tables
     from nanonas.report.terminal.results import say_final, say_front
     from nanonas.runs.reading import read_record
@@ -38,25 +38,24 @@ def show(arguments: Sequence[str]) -> None:
     console = Console()
     source = open_source(given.source)
     if source.run is not None:
-        with RunStore.read(source.run.store) as store:
-            console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
+        record = read_record(source.run)
+        findings = Findings(record)
+        console.print(f"[bold]{escape(str(source.run.path))}[/bold]")
+        console.print(tables.summary(record) + "\n", markup=False, highlight=False, soft_wrap=True)
+        console.print(tables.fitness(findings))
+        console.print()
+        console.print(tables.best_table(record, given.top))
+        if (audit := tables.audit_table(findings)).row_count:
             console.print(
-                tables.summary(store) + "\n", markup=False, highlight=False, soft_wrap=True
+                "\n[bold]what ordered the networks before they were trained[/bold]: Kendall's "
+                "τ, 95 %",
+                highlight=False,
             )
-            console.print(tables.fitness(read_record(source.run)))
-            console.print()
-            console.print(tables.best_table(store, given.top))
-            if (audit := tables.audit_table(store)).row_count:
-                console.print(
-                    "\n[bold]what ordered the networks before they were trained[/bold]: Kendall's "
-                    "τ, 95 %",
-                    highlight=False,
-                )
-                console.print(audit)
-            if (inheritance := tables.inheritance(store)) is not None:
-                words = f"\n[bold]inheritance[/bold]: {inheritance}"
-                console.print(words, highlight=False, soft_wrap=True)
-        say_front(console, source.run)
+            console.print(audit)
+        if (inheritance := tables.inheritance(findings)) is not None:
+            words = f"\n[bold]inheritance[/bold]: {inheritance}"
+            console.print(words, highlight=False, soft_wrap=True)
+        say_front(console, source.run, record)
     console.print("\n[bold]the best network[/bold]")
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))

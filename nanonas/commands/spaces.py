@@ -22,18 +22,17 @@ def spaces(arguments: Sequence[str]) -> None:
     parse(Spaces, "spaces", arguments)
 
     from nanonas.config.parts import SPACES
-    from nanonas.spaces.operations import known_operations
 
     console = Console()
     for name, entry in SPACES.items():
         space = entry.make(SpaceOptions(), (3, 32, 32), 10)
         what = (sys.modules[type(space).__module__].__doc__ or "").splitlines()[0]
         console.print(f"[bold]{name}[/bold]  {what}", highlight=False, soft_wrap=True)
-        for decision, options in getattr(space, "options", dict)().items():
+        for decision, options in space.options().items():
             console.print(
                 f"  {decision:<12} {', '.join(map(str, options))}", highlight=False, soft_wrap=True
             )
-        names = ", ".join(known_operations(space))
+        names = ", ".join(space.operation_names)
         console.print(f"  [dim]to ban: {names}[/dim]", highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Decoded images on the disk: plain .npy files in a folder, written whole or not at all."""
+"""Decoded images on disk: plain .npy files in a folder, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEST_SHARE = 0.2  # of the images, where a source has no test set
 
 @contextmanager
 def reading(source: str) -> Iterator[None]:
-    """Makes a `DataError` of what goes wrong outside our own checks while a source is read."""
+    """Turns what libraries and the system raise while a source is read into a `DataError`."""
     try:
         yield
     except DataError:
@@ -35,10 +35,20 @@ def reading(source: str) -> Iterator[None]:
 
 
 def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
-    """Writes a folder of the cache: into one beside it, renamed when whole, so that nobody sees
-    half of it.
+    """Writes decoded images into a folder of the cache.
 
-    Raises `OSError` when it cannot be written, `DataError` when the source cannot be read.
+    They are written into a folder beside it, which is renamed once it is whole, so that no other
+    process sees half of it.
+
+    Args:
+        folder: in the cache; replaced if it exists.
+        decoded: the images, read once.
+        name: of the data set.
+        source: as the user named it, for messages.
+
+    Raises:
+        OSError: the cache cannot be written.
+        DataError: the source cannot be read, or has too few images for a test set.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder.parent)
@@ -52,34 +62,43 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             **_write(part, decoded, source),
         }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # what is there was not whole
+        shutil.rmtree(folder, ignore_errors=True)  # an existing one was not whole
         try:
             part.rename(folder)
         except OSError:
-            if not (
-                folder / "about.json"
-            ).exists():  # else another process was faster, with the same
+            another_was_faster = (folder / "about.json").exists()  # with the same content
+            if not another_was_faster:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what a killed process left half written more than a day ago."""
+    """Removes half-written folders that a killed process left more than a day ago."""
     for part in parent.glob(".*.part"):
-        with suppress(OSError):  # another process was faster
+        with suppress(OSError):  # another process removed it first
             if time.time() - part.stat().st_mtime > 86_400:
                 shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
-    """Writes the four arrays; returns what was found out on the way."""
-    train, valid, test = decoded.train, decoded.valid, decoded.test
-    form = (decoded.form.height, decoded.form.width, decoded.form.channels)
-    has_test = test is not None and len(test.labels) > 0
-    held = np.zeros(len(train.labels), bool) if has_test else _test_mask(train.labels)
-    y_train = np.concatenate([train.labels[~held], *([valid.labels] if valid else [])])
-    y_test = test.labels if test is not None and has_test else train.labels[held]
+    """Writes the four arrays; returns mean, std, own_valid and fingerprint.
+
+    The training part is streamed once: its images go to training, or, where the source has no test
+    images, partly to the test set. Validation images are appended to the training images.
+    """
+    train, valid = decoded.train, decoded.valid
+    test = decoded.test if decoded.test is not None and len(decoded.test.labels) > 0 else None
+    shape = (decoded.form.height, decoded.form.width, decoded.form.channels)
+    if test is None:
+        held_out = _test_mask(train.labels)
+        y_test = train.labels[held_out]
+    else:
+        held_out = np.zeros(len(train.labels), bool)
+        y_test = test.labels
+    y_train = train.labels[~held_out]
+    if valid is not None:
+        y_train = np.concatenate([y_train, valid.labels])
     if not len(y_test):
         raise DataError(
             f"{source!r} has too few images to split off a test set; 3 of a class are the least"
@@ -89,36 +108,37 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
         (folder / "x_train.npy").open("wb") as train_file,
         (folder / "x_test.npy").open("wb") as test_file,
     ):
-        to_train = _Sink(train_file, (len(y_train), *form))
-        to_test = _Sink(test_file, (len(y_test), *form))
+        to_train = _Sink(train_file, (len(y_train), *shape))
+        to_test = _Sink(test_file, (len(y_test), *shape))
         done = 0
         for chunk in _chunks(train, source):
-            mask = held[done : done + len(chunk)]
+            mask = held_out[done : done + len(chunk)]
             done += len(chunk)
             to_test.write(chunk[mask])
             to_train.write(chunk[~mask])
             moments.add(chunk[~mask])
-        for other, sink in ((valid, to_train), (test if has_test else None, to_test)):
-            for chunk in _chunks(other, source) if other else ():
-                sink.write(chunk)
+        for part, sink in ((valid, to_train), (test, to_test)):
+            if part is not None:
+                for chunk in _chunks(part, source):
+                    sink.write(chunk)
     np.save(folder / "y_train.npy", y_train)
     np.save(folder / "y_test.npy", y_test)
     mean, std = moments.mean_and_std()
     digest = hashlib.sha256(
-        json.dumps([decoded.class_names, form, len(y_train), len(y_test)]).encode()
+        json.dumps([decoded.class_names, shape, len(y_train), len(y_test)]).encode()
     )
     for content in (to_train.digest(), to_test.digest(), y_train.tobytes(), y_test.tobytes()):
         digest.update(content)
-    own_valid = len(valid.labels) if valid else 0
     return {
         "mean": mean,
         "std": std,
-        "own_valid": own_valid,
+        "own_valid": 0 if valid is None else len(valid.labels),
         "fingerprint": digest.hexdigest()[:16],
     }
 
 
 def _chunks(part: Part, source: str) -> Iterator[NDArray[np.uint8]]:
+    """The part's chunks, (B, H, W, C) each; reading errors become a `DataError`."""
     iterator = iter(part.chunks)
     while True:
         with reading(source):
@@ -129,10 +149,10 @@ def _chunks(part: Part, source: str) -> Iterator[NDArray[np.uint8]]:
 
 
 class _Sink:
-    """An .npy file that is written piece by piece.
+    """An .npy file of uint8 that is written piece by piece, and hashed on the way.
 
-    Written, not mapped: on a full disk a write raises, where a store to mapped memory kills the
-    process.
+    Written, not memory-mapped: on a full disk a write raises, whereas storing into mapped memory
+    kills the process.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -151,20 +171,21 @@ class _Sink:
 
 
 class _Moments:
-    """Mean and standard deviation by channel, exactly, from whole-number sums."""
+    """Mean and standard deviation by channel, exact: from integer sums."""
 
     def __init__(self) -> None:
         self._count, self._sum, self._squares = 0, np.int64(0), np.int64(0)
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
+        """Counts a chunk, (B, H, W, C)."""
         self._count += pixels.size // pixels.shape[3]
         self._sum = self._sum + pixels.sum((0, 1, 2), dtype=np.int64)
         self._squares = self._squares + np.square(pixels, dtype=np.int64).sum((0, 1, 2))
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
-        """In [0, 1].
+        """One number per channel each, in [0, 1].
 
-        A channel that never changes gets one level's width, so that nothing is divided by 0.
+        The deviation is one grey level at least, so that a constant channel can be divided by it.
         """
         mean = self._sum / self._count
         variance = self._squares / self._count - mean**2
@@ -172,8 +193,8 @@ class _Moments:
 
 
 def _test_mask(labels: Labels) -> NDArray[np.bool_]:
-    """Which images to split off as a test set."""
-    rng = np.random.default_rng(0)  # a constant of the data: no run's seed
+    """Which images to split off as a test set, (N,): `TEST_SHARE` of each class."""
+    rng = np.random.default_rng(0)  # a property of the data, not of a run
     mask = np.zeros(len(labels), bool)
     for number in range(int(labels.max()) + 1):
         members = rng.permutation(np.flatnonzero(labels == number))

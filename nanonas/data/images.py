@@ -1,8 +1,8 @@
 """Images for a search: loaded once into a cache that all processes share, and split by seed.
 
 `load` decodes a source into plain .npy files and maps them into memory; `split` divides the
-training images. The test images are apart from both and choose nothing. What can be loaded is the
-table `sources.SOURCES`.
+training images. The test images are kept apart from both and choose nothing. What can be loaded is
+the table `sources.SOURCES`.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from nanonas.data.cache import fill, reading
 from nanonas.data.sources import Decoded, Labels, Reader, find_reader
 from nanonas.errors import ConfigError, DataError
 
-SMALLEST = 8  # pixels of a side: below, there is nothing for strides and kernels to work on
-_CACHE_VERSION = 1  # part of every key: raise it when what is decoded or stored changes
+SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
+_CACHE_VERSION = 1  # part of every key: raise it when decoding or the stored files change
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set, decoded. Pickles as the place of its cache, so that a worker maps the same
+    """A decoded data set. It pickles as the path of its cache, so that a worker maps the same
     memory.
 
-    The source's own validation images, where it has some, are the last `own_valid` of `x_train`.
+    The source's own validation images, if any, are the last `own_valid` of `x_train`.
     """
 
     name: str
     class_names: tuple[str, ...]
     x_train: NDArray[np.uint8]  # (N, H, W, C), read-only
     y_train: Labels  # (N,), in [0, classes)
-    x_test: NDArray[np.uint8]
-    y_test: Labels
+    x_test: NDArray[np.uint8]  # (M, H, W, C), read-only
+    y_test: Labels  # (M,)
     mean: tuple[float, ...]  # (C,), of the training images' pixels in [0, 1]
     std: tuple[float, ...]  # (C,), above 0
-    flip: bool  # whether an image mirrored left and right is still one of its class
-    fingerprint: str  # of names, pixels and labels: the same for the same data, wherever it lies
+    flip: bool  # whether an image mirrored left to right still belongs to its class
+    fingerprint: str  # a hash of names, pixels and labels, whatever the path
     own_valid: int = 0
-    folder: Path | None = None  # in the cache
+    folder: Path | None = None  # in the cache; None: in memory only
 
     @property
     def input_shape(self) -> Shape:
@@ -68,11 +68,9 @@ class Images:
 
 
 def cache_folder() -> Path:
-    """Where data is kept: the environment's NANONAS_CACHE, or the user's cache folder on this
-    platform.
-    """
-    if place := os.environ.get("NANONAS_CACHE"):
-        return Path(place).expanduser()
+    """Where data is kept: $NANONAS_CACHE, or the user's cache folder on this platform."""
+    if path := os.environ.get("NANONAS_CACHE"):
+        return Path(path).expanduser()
     import pooch
 
     return Path(pooch.os_cache("nanonas"))
@@ -88,12 +86,12 @@ def load(
     """The images of a source, from the cache or into it.
 
     Args:
-        source: a name in `sources.SOURCES`, or a path that one of them knows.
-        image_size: side in pixels of the square that images are scaled to, 8 or more; None for the
-            size that they have, and for folders and parquet with images of several sizes, or large
+        source: a name in `sources.SOURCES`, or a path that one of them recognises.
+        image_size: side in pixels of the square that images are scaled to, 8 or more; None for
+            their own size, and for folders and parquet with images of several sizes, or large
             ones, 32 or 64.
-        flip: whether a mirrored image is still one of its class; None: yes for colour images, no
-            for grey ones, which are mostly digits and letters.
+        flip: whether an image mirrored left to right still belongs to its class; None: yes for
+            colour images, no for grey ones, which are mostly digits and letters.
         cache: its folder; None for `cache_folder()`.
 
     A source without a test set has 20 % of each class's images split off as one, always the same,
@@ -109,14 +107,11 @@ def load(
     kind, reader = find_reader(source)
     root = (cache or cache_folder()).expanduser().absolute()
     name = kind if kind == source else Path(source).expanduser().resolve().stem
-    folder = (
-        root
-        / "decoded"
-        / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{_key(kind, reader, image_size, source)}"
-    )
+    safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, source)}"
     try:
         return open_cached(folder, flip)
-    except DataError:  # not there, or not whole
+    except DataError:  # missing or damaged: decoded below
         pass
     start = time.perf_counter()
     with reading(source):
@@ -127,17 +122,21 @@ def load(
     except OSError as error:
         raise DataError(
             f"the cache {str(root)!r} cannot be written: {error.strerror or error}; free space or "
-            "permissions there, "
-            "or set NANONAS_CACHE to another folder"
+            "permissions there, or set NANONAS_CACHE to another folder"
         ) from None
     logger.debug(f"{source}: decoded in {time.perf_counter() - start:.1f} s into {folder}")
     return open_cached(folder, flip)
 
 
 def open_cached(folder: Path, flip: bool | None = None) -> Images:
-    """What `load` put into a folder of the cache.
+    """The images that `load` wrote into a folder of the cache, mapped read-only.
 
-    Raises `DataError` when it is not there or not whole.
+    Args:
+        folder: in the cache.
+        flip: as in `load`.
+
+    Raises:
+        DataError: the folder is missing or damaged.
     """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -160,53 +159,40 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
         ) from None
 
 
-# --- splits ---------------------------------------------------------------------------------------
-
-
-# --- checking -------------------------------------------------------------------------------------
-
-
 def _check(decoded: Decoded, source: str) -> None:
+    """Raises `DataError` for images that are too small, and labels that don't fit the classes."""
     form, names = decoded.form, decoded.class_names
     if min(form.height, form.width) < SMALLEST:
         raise DataError(
             f"the images of {source!r} are {form.height}x{form.width} pixels, but "
-            f"{SMALLEST}x{SMALLEST} is the least; "
-            "give an image_size to scale them up"
+            f"{SMALLEST}x{SMALLEST} is the least; give an image_size to scale them up"
         )
-    for part_name, part in (
-        ("training", decoded.train),
-        ("validation", decoded.valid),
-        ("test", decoded.test),
-    ):
-        wrong = (
-            []
-            if part is None
-            else part.labels[(part.labels < 0) | (part.labels >= len(names))].tolist()
-        )
-        if wrong:
+    parts = {"training": decoded.train, "validation": decoded.valid, "test": decoded.test}
+    for part_name, part in parts.items():
+        if part is None:
+            continue
+        outside = part.labels[(part.labels < 0) | (part.labels >= len(names))]
+        if len(outside):
             raise DataError(
-                f"{source!r} has the label {wrong[0]} among its {part_name} images, but its "
-                f"{len(names)} classes are "
-                f"numbered 0 to {len(names) - 1}; correct the labels, or leave out that part if "
-                "it has none"
+                f"{source!r} has the label {outside[0]} among its {part_name} images, but its "
+                f"{len(names)} classes are numbered 0 to {len(names) - 1}; correct the labels, or "
+                "leave out that part if it has none"
             )
     counts = np.bincount(decoded.train.labels, minlength=len(names))
-    if np.count_nonzero(counts) < 2:
+    present = np.count_nonzero(counts)
+    if present < 2:
         raise DataError(
-            f"{source!r} has training images of {np.count_nonzero(counts)} class(es), but 2 are "
-            "the least"
+            f"{source!r} has training images of {present} class(es), but 2 are the least"
         )
-    if not counts.all():
+    if present < len(names):
         raise DataError(
             f"{source!r} has no training image of class {names[int(np.argmin(counts))]!r}; number "
-            "the classes from 0 "
-            "without gaps, or add images of it"
+            "the classes from 0 without gaps, or add images of it"
         )
 
 
 def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
-    """Changes with the source, the options, and its files' names, sizes and times of change."""
+    """A hash of the reader, its options, and its files' names, sizes and modification times."""
     with reading(source):
         stats = [(str(path), path.stat()) for path in reader.files()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
@@ -214,13 +200,11 @@ def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
-# --- what a run trains on -------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class DataSpec:
-    """Which images a run uses, and how they are split: small, picklable, and the same wherever it
-    is looked up.
+    """Which images a run uses, and how they are split: small and picklable, for worker processes.
+
+    The fields are the arguments of `load` and `split`.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Which images train, and which judge."""
+"""Which of the training images train, and which validate."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nanonas.core import Integers
 from nanonas.data.images import Images
-from nanonas.data.sources import Labels
 from nanonas.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which of `Images.x_train` to train on and which to judge by: ascending indices without a
-    common one.
-    """
+    """Rows of `Images.x_train` to train on and to validate with: ascending, disjoint."""
 
-    train: Labels
-    valid: Labels
+    train: Integers  # (n,)
+    valid: Integers  # (m,)
 
 
 def split(
     images: Images, seed: int, valid_share: float = 0.1, train_images: int | None = None
 ) -> Split:
-    """Divides the training images, class by class: a function of the seed, and the same on every
-    machine.
+    """Divides the training images, class by class; the same seed gives the same split everywhere.
 
     Args:
+        images: where the source has validation images of its own, these are taken.
+        seed: of the split.
         valid_share: of each class's images, in (0, 1), rounded, 1 image at least. Without effect
             where the source has validation images of its own.
-        train_images: how many images to train on at most, at least one a class; None for all that
+        train_images: how many images to train on at most, at least one per class; None for all that
             are left. Fewer leave the validation images as they are and are a subset of more.
 
     Raises:
-        DataError: a class would be without an image to train on or to judge by.
+        DataError: a class would be without an image to train on or to validate with.
         ConfigError: `valid_share` or `train_images` is out of its range.
     """
     if not 0 < valid_share < 1:
@@ -46,40 +45,40 @@ def split(
         )
     labels = np.asarray(images.y_train)
     first_valid = len(labels) - images.own_valid
-    rng = np.random.default_rng(
-        [seed, 0, 2]
-    )  # [seed, n] breeds candidates, [seed, n, 1] trains them
-    train: list[Labels] = []
-    valid: list[Labels] = [np.arange(first_valid, len(labels))]
+    # a stream of its own: [seed, n] breeds candidates, [seed, n, 1] trains them
+    rng = np.random.default_rng([seed, 0, 2])
+    train: list[Integers] = []
+    valid: list[Integers] = [np.arange(first_valid, len(labels))]
     for number, name in enumerate(images.class_names):
         members = rng.permutation(np.flatnonzero(labels[:first_valid] == number))
-        held = 0 if images.own_valid else max(1, round(valid_share * len(members)))
-        if len(members) <= held:
+        held_out = 0 if images.own_valid else max(1, round(valid_share * len(members)))
+        if len(members) <= held_out:
             raise DataError(
                 f"class {name!r} has {len(members)} image(s) to train on and to judge by, but 2 "
-                "are the least; "
-                "add images of it, or leave it out"
+                "are the least; add images of it, or leave it out"
             )
-        valid.append(members[:held])
-        train.append(members[held:])
-    judged = np.sort(np.concatenate(valid))
-    missing = np.setdiff1d(np.arange(images.classes), labels[judged])
+        valid.append(members[:held_out])
+        train.append(members[held_out:])
+    valid_rows = np.sort(np.concatenate(valid))
+    missing = np.setdiff1d(np.arange(images.classes), labels[valid_rows])
     if len(missing):
         raise DataError(
             f"class {images.class_names[missing[0]]!r} has no validation image; add some, or "
-            "leave out the validation "
-            "part, and one is split off"
+            "leave out the validation part, and one is split off"
         )
-    return Split(_limited(train, train_images), judged)
+    return Split(_limited(train, train_images), valid_rows)
 
 
-def _limited(by_class: list[Labels], number: int | None) -> Labels:
-    """The first of each class in proportion, `number` together, each class at least once; sorted."""
+def _limited(by_class: list[Integers], number: int | None) -> Integers:
+    """The first rows of each class in proportion: `number` in total, 1 or more each; sorted.
+
+    The largest remainders are rounded up (Hamilton's method).
+    """
     sizes = np.array([len(members) for members in by_class])
     if number is not None and number < sizes.sum():
         exact = sizes * (number / sizes.sum())
         quota = np.maximum(1, np.floor(exact).astype(np.int64))
-        while quota.sum() < number:  # the largest remainders first
+        while quota.sum() < number:
             quota[np.argmax(exact - quota)] += 1
         while quota.sum() > number:  # many tiny classes, one image each: the others give way
             quota[np.argmax(np.where(quota > 1, quota - exact, -np.inf))] -= 1

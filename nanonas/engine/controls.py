@@ -23,7 +23,6 @@ from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSIO
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import InvalidInput
 from nanonas.spaces.base import Space
-from nanonas.spaces.operations import known_operations, operations
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Controls:
             )
         banned = self.banned(number)
         if request.operation is not None:
-            known = known_operations(self._space)
+            known = self._space.operation_names
             if request.operation not in known:
                 raise InvalidInput(
                     f"the space {self._space.name!r} has no operation {request.operation!r}; it "
@@ -155,7 +154,7 @@ class Controls:
             self._check(request.genome)
             if request.genome in (genome for _, genome in self._plants[self._planted :]):
                 raise InvalidInput("this genome waits already to become the next candidate")
-            if used := sorted(banned & operations(self._space, request.genome)):
+            if used := sorted(banned & self._space.operations(request.genome)):
                 raise InvalidInput(
                     f"this genome uses {', '.join(used)}, which is banned; allow it first"
                 )

@@ -37,9 +37,7 @@ class Request:
     """
 
     what: str  # one of `WHATS`
-    operation: str | None = (
-        None  # of "ban" and "allow": a name as in `spaces.operations.known_operations`
-    )
+    operation: str | None = None  # of "ban" and "allow": a name as in `Space.operation_names`
     genome: Genome | None = None  # of "plant"
 
     def __post_init__(self) -> None:

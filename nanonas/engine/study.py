@@ -38,8 +38,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, InvalidInput, RunError
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
-from nanonas.spaces.base import Space
-from nanonas.spaces.operations import Bans
+from nanonas.spaces.base import Bans, Space
 
 _POLL = 0.5  # seconds within which a request is heard
 _HOPELESS = (

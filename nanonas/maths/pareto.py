@@ -1,4 +1,4 @@
-"""Several objectives at once: who dominates whom, how crowded it is there, how much a front covers.
+"""Several objectives at once: dominance, crowding and hypervolume.
 
 Everything takes losses, shape (n, objectives), one row a network; lower is better in each column,
 infinite is worst, no NaN. A row dominates another when it is nowhere higher and somewhere lower;
@@ -18,7 +18,7 @@ from nanonas.core import Floats, Integers
 
 
 def ranks(losses: Floats) -> Integers:
-    """Non-dominated sorting: shape (n,). 0 for the front, 1 for the front of the others, and so on.
+    """Non-dominated sorting: shape (n,). 0 for the front, 1 for the front of the rest, and so on.
 
     Deb et al. 2002, https://doi.org/10.1109/4235.996017, III.A; O(n log n) for two objectives.
     """
@@ -28,33 +28,33 @@ def ranks(losses: Floats) -> Integers:
 
 
 def front(losses: Floats) -> NDArray[np.bool_]:
-    """Which rows nothing dominates, all of several equal ones: shape (n,)."""
+    """Which rows no row dominates, shape (n,); of equal rows, all."""
     import moocore
 
     return np.asarray(moocore.is_nondominated(_places(losses), keep_weakly=True), dtype=np.bool_)
 
 
 def crowding(losses: Floats, ranks: Integers) -> Floats:
-    """How far apart each row's neighbours in its own front are: shape (n,), 0 or more; infinite at
-    a front's ends.
+    """The crowding distance of each row within its front: shape (n,), 0 or more; infinite at the
+    ends of a front.
 
-    The distances between the next lower and the next higher loss of the front, relative to the
+    The distance between the next lower and the next higher loss of the front, relative to the
     front's range, summed over the objectives; an objective without a finite range above 0 adds
     nothing but its ends. Deb et al. 2002, III.B. Of equal rows all but the first have 0, and the
-    others' distances are computed without them: else copies at an end would all be infinite (Fortin
-    & Parizeau 2013, https://doi.org/10.1145/2463372.2463456).
+    distances of the others are computed without them: otherwise copies at an end would all be
+    infinite (Fortin & Parizeau 2013, https://doi.org/10.1145/2463372.2463456).
 
     Args:
-        ranks: which front each row is in, shape (n,), as from `ranks`.
+        losses: shape (n, objectives).
+        ranks: the front that each row is in, shape (n,), as `ranks` returns them.
     """
     distances = np.zeros(len(losses))
     if len(losses) == 0:
         return distances
-    first = np.unique(losses, axis=0, return_index=True)[
-        1
-    ]  # by value: ties don't depend on the order of rows
-    rank, sums = ranks[first], np.zeros(len(first))
-    for column in losses[first].T:
+    # sorted by value, so that ties don't depend on the order of rows
+    _, distinct = np.unique(losses, axis=0, return_index=True)
+    rank, sums = ranks[distinct], np.zeros(len(distinct))
+    for column in losses[distinct].T:
         order = np.lexsort((column, rank))  # front after front, each ascending
         ascending, gaps = column[order], np.zeros(len(order))
         starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
@@ -63,37 +63,43 @@ def crowding(losses: Floats, ranks: Integers) -> Floats:
             span = np.repeat(ascending[ends] - ascending[starts], ends - starts + 1)
             gaps[1:-1] = ascending[2:] - ascending[:-2]
         ranged = (span > 0) & np.isfinite(span)
-        with np.errstate(
-            over="ignore"
-        ):  # at the ends, where a gap leads into another front; they are infinite anyway
+        # A gap at an end leads into another front and may overflow; it becomes infinite anyway.
+        with np.errstate(over="ignore"):
             gaps = np.divide(gaps, span, out=np.zeros(len(order)), where=ranged)
         gaps[starts] = gaps[ends] = np.inf
         sums[order] += gaps
-    distances[first] = sums
+    distances[distinct] = sums
     return distances
 
 
 def hypervolume(losses: Floats, reference: Sequence[float]) -> float:
-    """The volume that the rows dominate below `reference`, shape (objectives,): higher is better.
+    """The volume between `reference` and the rows, which they dominate: higher is better.
 
     Zitzler & Thiele 1998, https://doi.org/10.1007/BFb0056872. Rows that don't lie below the
     reference in every objective add nothing.
+
+    Args:
+        losses: shape (n, objectives).
+        reference: the worst corner, shape (objectives,).
     """
     import moocore
 
     inside = losses[(losses < reference).all(axis=1)]
-    if len(inside) == 0 or np.isinf(inside).any():
-        return float("inf") if len(inside) else 0.0
+    if len(inside) == 0:
+        return 0.0
+    if np.isinf(inside).any():
+        return float("inf")
     return float(moocore.hypervolume(inside, ref=reference))
 
 
 def _places(losses: Floats) -> Floats:
-    """Each loss' place in its column, which is all that dominance asks for; finite.
+    """The place of each loss among the distinct values of its column: finite, and all that
+    dominance needs.
 
     moocore (0.3.2) ranks infinities wrongly with three objectives and more, and minus infinity
     crashes it.
     """
     places = np.empty_like(losses)
-    for column, into in zip(losses.T, places.T, strict=True):
-        into[:] = np.unique(column, return_inverse=True)[1]
+    for number, column in enumerate(losses.T):
+        places[:, number] = np.unique(column, return_inverse=True)[1]
     return places

@@ -1,4 +1,4 @@
-"""How well one order agrees with another."""
+"""Rank statistics: how well one order agrees with another, and which of two samples is higher."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanonas.core import Floats
+from nanonas.maths.intervals import Z
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Kendall's tau-b with a 95 % interval: 1 is the same order, 0 none, -1 the reverse."""
+    """Kendall's tau-b with a 95 % interval: 1 is the same order, 0 no relation, -1 the reverse."""
 
     tau: float
     low: float
@@ -21,7 +22,7 @@ class Correlation:
 
     @property
     def worthless(self) -> bool:
-        """Whether enough has been seen to say so, and it was no better than chance."""
+        """Whether 10 or more pairs show an order that is no better than chance."""
         return self.n >= 10 and self.tau <= 0
 
     def __str__(self) -> str:
@@ -29,20 +30,20 @@ class Correlation:
 
 
 def kendall(predicted: Floats, measured: Floats) -> Correlation:
-    """The correlation of n predictions, 2 or more, with what was measured, shape (n,) each;
-    infinities may be ties.
+    """The rank correlation of n predictions, 2 or more, with their measurements.
 
-    Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. The interval is normal with the variance
-    of Noether's estimator (Hollander & Wolfe 1999, Nonparametric Statistical Methods, 8.32), which
-    unlike the one under independence holds for every tau.
+    Kendall's tau-b, 1945, https://doi.org/10.1093/biomet/33.3.239. The interval is normal with the
+    variance of Noether's estimator (Hollander & Wolfe 1999, Nonparametric Statistical Methods,
+    8.32), which unlike the variance under independence holds for every tau.
+
+    Args:
+        predicted: shape (n,); infinite values tie with each other.
+        measured: shape (n,), likewise.
     """
     n = len(predicted)
-    signs = [
-        1.0 * np.greater.outer(values, values) - np.less.outer(values, values)
-        for values in (predicted, measured)
-    ]
-    concordance = (signs[0] * signs[1]).sum(axis=1)  # of each candidate with all others
-    untied = np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
+    predicted_signs, measured_signs = _signs(predicted), _signs(measured)  # (n, n) each
+    concordance = (predicted_signs * measured_signs).sum(axis=1)  # (n,): of each with all others
+    untied = np.sqrt((predicted_signs**2).sum() * (measured_signs**2).sum())
     if untied == 0:
         return Correlation(0.0, -1.0, 1.0, n)
     tau = float(concordance.sum() / untied)
@@ -50,24 +51,31 @@ def kendall(predicted: Floats, measured: Floats) -> Correlation:
     variance = (
         2 / (n * (n - 1)) * (2 * (n - 2) / (n * (n - 1) ** 2) * spread + max(0.0, 1 - tau**2))
     )
-    half = 1.96 * max(
-        float(np.sqrt(variance)), 1 / n
-    )  # of a few that are all in order: not yet a certainty
+    # A few pairs in perfect order are no certainty yet: the standard error is 1/n at least.
+    half = Z * max(float(np.sqrt(variance)), 1 / n)
     return Correlation(tau, max(-1.0, tau - half), min(1.0, tau + half), n)
 
 
-def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
-    """The probability that b, if it were like a, would come out as much better as it did, or more.
+def _signs(values: Floats) -> Floats:
+    """1 where row i is above column j, -1 below, 0 equal: (n,) -> (n, n)."""
+    signs: Floats = 1.0 * np.greater.outer(values, values) - np.less.outer(values, values)
+    return signs
 
-    Mann & Whitney 1947, https://doi.org/10.1214/aoms/1177730491, one-sided, in the normal
-    approximation with ties.
+
+def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
+    """The p-value of the one-sided test that b tends to be higher than a.
+
+    Mann & Whitney 1947, https://doi.org/10.1214/aoms/1177730491, in the normal approximation with a
+    correction for ties and for continuity.
     """
     from scipy.special import ndtr
 
-    both = np.array([*a, *b])
-    _, places, counts = np.unique(both, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of each value, from 1
-    n, (na, nb) = len(both), (len(a), len(b))
-    u = middle[places[na:]].sum() - nb * (nb + 1) / 2
+    pooled = np.array([*a, *b])
+    _, places, counts = np.unique(pooled, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2  # of each distinct value, from 1
+    n, na, nb = len(pooled), len(a), len(b)
+    u = mean_rank[places[na:]].sum() - nb * (nb + 1) / 2
     variance = na * nb / 12 * (n + 1 - (counts**3 - counts).sum() / (n * (n - 1)))
-    return 0.5 if variance <= 0 else float(ndtr((na * nb / 2 + 0.5 - u) / np.sqrt(variance)))
+    if variance <= 0:
+        return 0.5
+    return float(ndtr((na * nb / 2 + 0.5 - u) / np.sqrt(variance)))

@@ -12,15 +12,11 @@ from nanonas.networks.network import Network
 from nanonas.networks.ops import Node
 
 Value = float | str
-THIRDS = (
-    "early",
-    "middle",
-    "late",
-)  # of the convolutions that are no projections, from the image on
+THIRDS = ("early", "middle", "late")  # of the convolutions but projections, from the image on
 
-# How an effect of each decision is said. A number: what one more of it, or all against none, does;
-# a word: what it does against all the others. "size" are those that a network's size follows from:
-# they are not compared at equal size.
+# How the effect of each decision is put. A number: what one more of it, or all against none, does;
+# a word: what it does against all the others. True: the size of a network follows from it, so that
+# it is not compared at equal size.
 NUMBERS: Mapping[str, tuple[str, bool]] = {
     "convolutions": ("one more convolution", True),
     "early filters": ("twice as many filters early", True),
@@ -45,85 +41,98 @@ def decisions(network: Network) -> dict[str, Value]:
     left out.
     """
     ops = Counter(node.op for node in network.nodes)
-    layers = [node for node in network.nodes if node.op == "conv" and not projects(network, node)]
-    depthwise = [node for node in layers if node["groups"] != 1]
-    whole = len(layers) - len(
-        depthwise
-    )  # the 1×1 half of a separable one is counted, its depthwise half is not
-    found: dict[str, Value] = {
+    families = Counter(node.traits.family for node in network.nodes)
+    layers = [
+        node
+        for node in network.nodes
+        if node.traits.family == "conv" and not projects(network, node)
+    ]
+    depthwise = sum(node.grouped for node in layers)
+    # the 1×1 half of a separable convolution is counted, its depthwise half is not
+    whole = len(layers) - depthwise
+    decided: dict[str, Value] = {
         "convolutions": float(whole),
-        "dense": float(ops["dense"] - 1),
+        "dense": float(families["dense"] - 1),
         "dropouts": float(ops["dropout"]),
         "added skips": float(ops["add"]),
         "concatenated skips": float(ops["concat"]),
         "halvings": _halvings(network),
     }
     if layers:
-        found["separable"] = len(depthwise) / max(1, whole)
-        normed = [
-            any(reader.op == "norm" for reader in network.readers[node.name]) for node in layers
-        ]
-        found["normed"] = sum(normed) / max(1, whole)
-        for third, some in zip(THIRDS, _thirds(layers), strict=True):
-            if some:
-                found[f"{third} kernel"] = _most(
-                    [f"{node['kernel']}×{node['kernel']}" for node in _spatial(some)]
-                )
-        for third, some in (("early", _thirds(layers)[0]), ("late", _thirds(layers)[2])):
-            if some:
-                found[f"{third} filters"] = sum(math.log2(node.shape[0]) for node in some) / len(
-                    some
-                )
-    if kinds := [str(node["kind"]) for node in network.nodes if node.op == "act"]:
-        found["activation"] = _most(kinds)
-    strided = [node for node in network.nodes if dict(node.attributes).get("stride", 1) != 1]
-    if halved := [how for node in strided if (how := _halver(node))]:
-        found["halved by"] = _most(halved)
-    return found
+        decided["separable"] = depthwise / max(1, whole)
+        decided["normed"] = sum(_normed(network, node) for node in layers) / max(1, whole)
+        thirds = dict(zip(THIRDS, _thirds(layers), strict=True))
+        for third, part in thirds.items():
+            if part:
+                kernels = [node.number("kernel", 1) for node in _spatial(part)]
+                decided[f"{third} kernel"] = _most([f"{kernel}×{kernel}" for kernel in kernels])
+        for third in ("early", "late"):
+            widths = [math.log2(node.shape[0]) for node in thirds[third]]
+            if widths:
+                decided[f"{third} filters"] = sum(widths) / len(widths)
+    activations = [node for node in network.nodes if node.traits.family == "act"]
+    if activations:
+        decided["activation"] = _most([str(node.get("kind", node.op)) for node in activations])
+    halvers = [halver for node in network.nodes if (halver := _halver(node))]
+    if halvers:
+        decided["halved by"] = _most(halvers)
+    return decided
 
 
 def projects(network: Network, node: Node) -> bool:
     """Whether a node is there only to make shapes fit: a 1×1 convolution on the way of a skip."""
     if node.op != "conv" or node["kernel"] != 1 or node.shape == node.input_shapes[0]:
         return False
-    end, after = node, network.readers[node.name]
-    while len(after) == 1 and after[0].op == "norm":
-        end, after = after[0], network.readers[after[0].name]
-    return len(after) == 1 and after[0].op in ("add", "concat") and after[0].inputs[-1] == end.name
+    end, readers = node, network.readers[node.name]
+    while len(readers) == 1 and readers[0].traits.family == "norm":
+        end, readers = readers[0], network.readers[readers[0].name]
+    if len(readers) != 1 or readers[0].traits.family != "join":
+        return False
+    return readers[0].inputs[-1] == end.name
+
+
+def _normed(network: Network, node: Node) -> bool:
+    return any(reader.traits.family == "norm" for reader in network.readers[node.name])
 
 
 def _thirds(layers: Sequence[Node]) -> list[Sequence[Node]]:
-    """The first third, the last one, and what is between; of fewer than three convolutions none is
-    in the middle.
+    """The first third, what is between, and the last third; of fewer than three layers none is in
+    the middle.
     """
     third = max(1, round(len(layers) / 3))
-    return [
-        layers[:third],
-        layers[third : max(third, len(layers) - third)],
-        layers[max(third, len(layers) - third) :],
-    ]
+    late = max(third, len(layers) - third)
+    return [layers[:third], layers[third:late], layers[late:]]
 
 
 def _spatial(layers: Sequence[Node]) -> Sequence[Node]:
     """Without the 1×1 halves of separable convolutions, unless there is nothing else."""
-    depthwise = {node.name for node in layers if node["groups"] != 1}
-    return [
-        node for node in layers if not (node["kernel"] == 1 and node.inputs[0] in depthwise)
-    ] or layers
+    depthwise = {node.name for node in layers if node.grouped}
+    spatial = [
+        node for node in layers if node.number("kernel", 1) != 1 or node.inputs[0] not in depthwise
+    ]
+    return spatial or layers
 
 
 def _halver(node: Node) -> str:
-    if node.op == "conv":
-        return "" if node["kernel"] == 1 and node["groups"] == 1 else "strides"
-    return {"maxpool": "max pooling", "avgpool": "average pooling"}.get(node.op, "")
+    """What a node halves the map by; "" where it does not, or only makes shapes fit."""
+    if node.number("stride", 1) == 1:
+        return ""
+    family = node.traits.family
+    if family == "conv":
+        return "" if node.number("kernel", 1) == 1 and not node.grouped else "strides"
+    if family == "pool":
+        words = node.traits.words or node.op
+        return f"{words}ing" if words.endswith("pool") else words
+    return ""
 
 
 def _halvings(network: Network) -> float:
-    last = [node.shape for node in network.nodes if len(node.shape) == 3]
-    side = min(max(shape[1:]) for shape in last) if last else 1
-    return round(math.log2(max(network.input_shape[1:]) / side), 6)
+    maps = [node.shape for node in network.nodes if len(node.shape) == 3]
+    side = max(network.input_shape[1:])
+    smallest = min((max(shape[1:]) for shape in maps), default=1)
+    return round(math.log2(side / smallest), 6)
 
 
 def _most(words: Sequence[str]) -> str:
-    """The most frequent one; of equals the first."""
+    """The most frequent one; ties go to the first."""
     return Counter(words).most_common(1)[0][0]

@@ -4,6 +4,9 @@ where, and in what order.
 The features come in groups that belong together (`GROUPS`), so that a predictor can learn for each
 of them how much it matters. Counts are log(1 + count): one convolution more is much where there are
 two, and little where there are twenty.
+
+Runs that resume predict as before, so the features and their order are fixed. An operation that is
+not in `KINDS` counts as what its family is like.
 """
 
 from __future__ import annotations
@@ -15,36 +18,34 @@ import numpy as np
 
 from nanonas.core import Floats, Shape
 from nanonas.networks.network import Network
-from nanonas.networks.ops import ACTIVATIONS, Node
+from nanonas.networks.ops import Node
 
-KINDS = (
-    "conv1",
-    "conv3",
-    "conv5",
-    "conv7",
-    "depthwise",
-    "maxpool",
-    "avgpool",
-    "dense",
-    "dropout",
-    "add",
-    "concat",
-)
-PLACES = (
-    "conv",
-    "depthwise",
-    "pool",
-    "join",
-    "end",
-)  # what a link leads from and to; "end" is all behind the maps
-LEVELS = (
-    6  # halvings of the map since the image, 5 and more together; vectors have a level of their own
-)
+KINDS: dict[str, str] = {  # what is counted, and its place among `PLACES`
+    "conv1": "conv",
+    "conv3": "conv",
+    "conv5": "conv",
+    "conv7": "conv",
+    "depthwise": "depthwise",
+    "maxpool": "pool",
+    "avgpool": "pool",
+    "dense": "end",
+    "dropout": "pool",
+    "add": "join",
+    "concat": "join",
+}
+CONVOLUTIONS = tuple(KINDS)[:5]
+ON_MAPS = tuple(kind for kind in KINDS if kind not in ("dense", "dropout", "concat"))
+LIKE = {"pool": "avgpool", "join": "add", "dense": "dense"}  # kinds, by family
+ACTIVATIONS = ("relu", "leaky_relu", "silu", "gelu", "hardswish")  # that have a share of their own
+# what a link leads from and to; "end" is all behind the maps
+PLACES = ("conv", "depthwise", "pool", "join", "end")
+# halvings of the map since the image, 5 and more together; vectors have a level of their own
+LEVELS = 6
 GROUPS: dict[str, int] = {  # and how many features each has, in the order of `features`
     "size": 3,
     "depth": 5,
     "operations": len(KINDS) + len(ACTIVATIONS) + 1,
-    "levels": LEVELS * (len(KINDS) - 3 + 1),
+    "levels": LEVELS * (len(ON_MAPS) + 1),
     "links": (len(PLACES) + 1) * len(PLACES),
 }
 
@@ -54,46 +55,40 @@ def features(network: Network) -> Floats:
 
     size: logarithms of the parameters, of the multiply-accumulates and of all values that an image
     becomes.
-    depth: weighted layers on the longest way and on the shortest, all of them, joins, and
-    (logarithm of) ways.
+    depth: layers of weights on the longest path and on the shortest, all of them, joins, and
+    (logarithm of) paths.
     operations: how many of each kind; the share of each activation; norms for each convolution.
     levels: after so many halvings, how many operations of each kind, and how wide (mean log2 of the
     channels).
     links: which kind of operation follows which, norms and activations left out.
     """
-    kinds = {node.name: _kind(node) for node in network.nodes}
-    places = {"input": "input"}  # of what a node passes on
-    levels = {node.name: _level(network.input_shape, node.shape) for node in network.nodes}
     counts: Counter[str | tuple[str, int] | tuple[str, str]] = Counter()
+    places = {"input": "input"}  # of what a node passes on
     widths: dict[int, list[float]] = {level: [] for level in range(LEVELS)}
     for node in network.nodes:
-        kind, level = kinds[node.name], levels[node.name]
-        if kind not in KINDS:  # norms, activations: what leads through them
-            counts[node.op if node.op != "act" else str(node["kind"])] += 1
-            places[node.name] = places[node.inputs[0]] if node.op != "globalpool" else "end"
+        kind, level = _kind(node), _level(network.input_shape, node.shape)
+        if kind is None:  # what leads through it
+            places[node.name] = "end" if node.flattens else places[node.inputs[0]]
+            counts[_passing(node)] += 1
             continue
         counts[kind] += 1
         counts[kind, level] += 1
-        places[node.name] = place = _place(kind, level)
+        places[node.name] = place = "end" if level >= LEVELS else KINDS[kind]
         for name in node.inputs:
             counts[places[name], place] += 1
-        if node.op == "conv" and level < LEVELS:
+        if node.traits.family == "conv" and level < LEVELS:
             widths[level].append(math.log2(node.shape[0]))
-    convolutions = sum(counts[kind] for kind in KINDS[:5])
+    sizes = (network.params, network.macs, _values(network))
+    convolutions = sum(counts[kind] for kind in CONVOLUTIONS)
     activations = max(1, sum(counts[kind] for kind in ACTIVATIONS))
     return np.array(
         [
-            *(math.log(1 + size) for size in (network.params, network.macs, _values(network))),
+            *(math.log(1 + size) for size in sizes),
             *_depths(network),
             *(math.log1p(counts[kind]) for kind in KINDS),
             *(counts[kind] / activations for kind in ACTIVATIONS),
             counts["norm"] / max(1, convolutions),
-            *(
-                math.log1p(counts[kind, level])
-                for level in range(LEVELS)
-                for kind in KINDS
-                if kind in _ON_MAPS
-            ),
+            *(math.log1p(counts[kind, level]) for level in range(LEVELS) for kind in ON_MAPS),
             *(sum(widths[level]) / max(1, len(widths[level])) / 4 for level in range(LEVELS)),
             *(math.log1p(counts[a, b]) for a in ("input", *PLACES) for b in PLACES),
         ],
@@ -101,25 +96,24 @@ def features(network: Network) -> Floats:
     )
 
 
-_ON_MAPS = tuple(kind for kind in KINDS if kind not in ("dense", "dropout", "concat"))
-
-
-def _kind(node: Node) -> str:
-    if node.op != "conv":
+def _kind(node: Node) -> str | None:
+    """One of `KINDS`; None for what a signal passes through: norms, activations and the like."""
+    family = node.traits.family
+    if family == "conv":
+        if node.grouped:
+            return "depthwise"
+        return f"conv{min(7, node.number('kernel', 1) // 2 * 2 + 1)}"
+    if node.op in KINDS:
         return node.op
-    if node.number("groups") > 1:
-        return "depthwise"
-    return f"conv{min(7, node.number('kernel'))}"
+    return None if node.flattens else LIKE.get(family)
 
 
-def _place(kind: str, level: int) -> str:
-    if level >= LEVELS or kind == "dense":
-        return "end"
-    if kind in ("add", "concat"):
-        return "join"
-    if kind in ("maxpool", "avgpool", "dropout"):
-        return "pool"
-    return "depthwise" if kind == "depthwise" else "conv"
+def _passing(node: Node) -> str:
+    """What a node counts as that has no kind."""
+    family = node.traits.family
+    if family == "norm":
+        return "norm"
+    return str(node.get("kind", node.op)) if family == "act" else node.op
 
 
 def _level(image: Shape, shape: Shape) -> int:
@@ -134,16 +128,16 @@ def _values(network: Network) -> int:
 
 
 def _depths(network: Network) -> list[float]:
-    longest, shortest, ways = {"input": 0}, {"input": 0}, {"input": 1.0}
+    longest, shortest, paths = {"input": 0}, {"input": 0}, {"input": 1.0}
     for node in network.nodes:
-        own = node.op in ("conv", "dense")
-        longest[node.name] = own + max(longest[name] for name in node.inputs)
-        shortest[node.name] = own + min(shortest[name] for name in node.inputs)
-        ways[node.name] = sum(ways[name] for name in node.inputs)
+        layer = node.traits.is_layer
+        longest[node.name] = layer + max(longest[name] for name in node.inputs)
+        shortest[node.name] = layer + min(shortest[name] for name in node.inputs)
+        paths[node.name] = sum(paths[name] for name in node.inputs)
     end = network.nodes[-1].name
-    weighted = sum(node.op in ("conv", "dense") for node in network.nodes)
-    joins = sum(node.op in ("add", "concat") for node in network.nodes)
+    layers = sum(node.traits.is_layer for node in network.nodes)
+    joins = sum(node.traits.family == "join" for node in network.nodes)
     return [
-        *map(math.log1p, (longest[end], shortest[end], weighted, joins)),
-        math.log1p(ways[end]) / 2,
+        *map(math.log1p, (longest[end], shortest[end], layers, joins)),
+        math.log1p(paths[end]) / 2,
     ]

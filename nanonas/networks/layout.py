@@ -1,4 +1,4 @@
-"""A network as rows and arcs, for whatever draws it."""
+"""A network as rows and arcs, to be drawn as SVG or in a terminal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,6 @@ from nanonas.core import Shape
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Node
 
-FAMILIES = {
-    "conv": "conv",
-    "dense": "dense",
-    "maxpool": "pool",
-    "avgpool": "pool",
-    "globalpool": "pool",
-    "add": "join",
-    "concat": "join",
-}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -27,7 +17,7 @@ class Row:
     words: str  # "3×3 conv · norm · relu"
     shape: Shape  # of its output
     params: int
-    family: str  # of `FAMILIES`, "separable", "image" or "other"
+    family: str  # "image", "conv", "separable", "dense", "pool", "join" or "other"
     nodes: tuple[str, ...]  # names
 
 
@@ -41,9 +31,7 @@ class Drawing:
     links: tuple[tuple[int, int], ...]
 
     def reads(self, place: int) -> list[int]:
-        """The rows that a row reads; none where that is the one above it alone, or where it is the
-        image.
-        """
+        """The rows that a row reads; [] where that is the row above it alone, and for the image."""
         sources = [start for start, end in self.links if end == place]
         return [] if sources == [place - 1] else sources
 
@@ -56,10 +44,9 @@ class Drawing:
         placed: list[tuple[int, int, int]] = []
         far = [link for link in self.links if link[1] - link[0] > 1]
         for start, end in sorted(far, key=lambda link: (link[1] - link[0], link)):
-            free = (
-                n for n, taken in enumerate(lanes) if all(end <= a or b <= start for a, b in taken)
-            )
-            lane = next(free, len(lanes))
+            lane = 0
+            while lane < len(lanes) and any(a < end and start < b for a, b in lanes[lane]):
+                lane += 1
             if lane == len(lanes):
                 lanes.append([])
             lanes[lane].append((start, end))
@@ -68,16 +55,12 @@ class Drawing:
 
 
 def drawing(network: Network) -> Drawing:
-    """What there is to draw of a network."""
+    """The rows and links of a network."""
     groups: list[list[Node]] = []
     row_of = {"input": 0}
     for node in network.nodes:
-        last = groups[-1] if groups else []
-        follows = (
-            last and node.inputs == (last[-1].name,) and len(network.readers[last[-1].name]) == 1
-        )
-        if follows and node.op in ("norm", "act"):
-            last.append(node)
+        if groups and node.traits.trails and _continues(network, groups[-1][-1], node):
+            groups[-1].append(node)
         else:
             groups.append([node])
         row_of[node.name] = len(groups)
@@ -91,45 +74,47 @@ def drawing(network: Network) -> Drawing:
     return Drawing((image, *(_row(group) for group in groups)), tuple(sorted(links)))
 
 
+def _continues(network: Network, last: Node, node: Node) -> bool:
+    """Whether a node reads the last one alone, and is its only reader."""
+    return node.inputs == (last.name,) and len(network.readers[last.name]) == 1
+
+
 def mark(row: Row, marks: Mapping[str, str]) -> str:
-    """What is marked of a row: "new" where its first node is, "changed" where any is, else nothing."""
-    found = [marks.get(name, "") for name in row.nodes]
-    if found and found[0] == "new":
+    """The mark of a row: "new" where its first node is, "changed" where any is marked, else ""."""
+    marked = [marks.get(name, "") for name in row.nodes]
+    if marked and marked[0] == "new":
         return "new"
-    return "changed" if any(found) else ""
+    return "changed" if any(marked) else ""
 
 
 def words(node: Node) -> str:
-    """An operation in a few words."""
-    a = dict(node.attributes)
-    size = f"{a['kernel']}×{a['kernel']} " if "kernel" in a else ""
-    stride = f" /{a['stride']}" if a.get("stride", 1) != 1 else ""
-    if node.op == "conv":
-        return f"{size}{'depthwise' if a['groups'] != 1 else 'conv'}{stride}"
-    if node.op in ("maxpool", "avgpool"):
-        return f"{size}{node.op[:3]} pool{stride}"
-    named = {
-        "globalpool": "global pool",
-        "act": str(a.get("kind")),
-        "dropout": f"dropout {a.get('rate')}",
-    }
-    return named.get(node.op, node.op)
+    """An operation in a few words, as in "3×3 max pool /2"."""
+    kernel, stride = node.number("kernel", 0), node.number("stride", 1)
+    noun = node.traits.words.format(**dict(node.attributes)) or node.op
+    if node.grouped:
+        noun = "depthwise"
+    size = f"{kernel}×{kernel} " if kernel else ""
+    halved = f" /{stride}" if stride != 1 else ""
+    return f"{size}{noun}{halved}"
 
 
 def _row(group: Sequence[Node]) -> Row:
-    first = group[0]
-    family = FAMILIES.get(first.op, "other")
-    if first.op == "conv" and first["groups"] != 1:
-        family = "separable"
-    said = " · ".join(words(node) for node in group)
     return Row(
-        said,
-        group[-1].shape,
-        sum(n.params for n in group),
-        family,
-        tuple(node.name for node in group),
+        words=" · ".join(words(node) for node in group),
+        shape=group[-1].shape,
+        params=sum(node.params for node in group),
+        family=_family(group[0]),
+        nodes=tuple(node.name for node in group),
     )
 
 
+def _family(node: Node) -> str:
+    family = node.traits.family
+    if node.traits.trails:
+        return "other"
+    return "separable" if family == "conv" and node.grouped else family
+
+
 def shape_in_words(shape: Shape) -> str:
+    """As in 16×32×32."""
     return "×".join(map(str, shape))

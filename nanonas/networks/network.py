@@ -4,8 +4,7 @@ Builder, parameter and MAC counts, duplicate check, drawings and export all read
 out the batch: ``(C, H, W)`` for feature maps, ``(F,)`` for vectors. A space draws a network with
 `Draft`; what does not lead to the output is dropped, so genes without effect leave no trace.
 
-A new operation is one entry in `OPS` here (its shape and its costs) and one in
-`training.build.MODULES` (its module).
+What an operation is stands in `networks.ops`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nanonas.core import Shape
-from nanonas.networks.ops import OPS, Attribute, Node, output_shape
+from nanonas.networks.ops import Attribute, Node, output_shape
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,8 @@ class Network:
 
     input_shape: Shape  # (C, H, W)
     classes: int
-    nodes: tuple[
-        Node, ...
-    ]  # in topological order, all of them on a way from "input" to the last one, the logits
+    # in topological order, all of them on a path from "input" to the last, the logits
+    nodes: tuple[Node, ...]
 
     @cached_property
     def named(self) -> Mapping[str, Node]:
@@ -37,12 +35,14 @@ class Network:
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[Node, ...]]:
-        """Who reads each node and "input", in order; who reads it twice is there twice."""
-        found: dict[str, tuple[Node, ...]] = {"input": (), **dict.fromkeys(self.named, ())}
+        """The readers of each node and of "input", in order; a node that reads it twice appears
+        twice.
+        """
+        readers: dict[str, tuple[Node, ...]] = {"input": (), **dict.fromkeys(self.named, ())}
         for node in self.nodes:
             for name in node.inputs:
-                found[name] = (*found[name], node)
-        return found
+                readers[name] = (*readers[name], node)
+        return readers
 
     @cached_property
     def params(self) -> int:
@@ -56,12 +56,11 @@ class Network:
 
     @cached_property
     def depth(self) -> int:
-        """Convolutions and dense layers on the longest way from the input to the logits."""
+        """Convolutions and dense layers on the longest path from the input to the logits."""
         reached = {"input": 0}
         for node in self.nodes:
-            reached[node.name] = max(reached[name] for name in node.inputs) + (
-                node.op in ("conv", "dense")
-            )
+            before = max(reached[name] for name in node.inputs)
+            reached[node.name] = before + node.traits.is_layer
         return reached[self.nodes[-1].name]
 
     @cached_property
@@ -69,13 +68,13 @@ class Network:
         """32 hex digits: equal for networks that differ at most in names, order of nodes and order
         of summands.
 
-        A Merkle hash a node, from its operation, attributes and inputs; then a hash of all of them,
-        so that an operation used twice and two operations alike are told apart.
+        A Merkle hash of each node, from its operation, attributes and inputs; then a hash of all of
+        them, so that one operation read twice and two equal operations are told apart.
         """
         hashes = {"input": _digest(f"input{self.input_shape}{self.classes}")}
         for node in self.nodes:
             inputs = [hashes[name] for name in node.inputs]
-            if OPS[node.op].commutative:
+            if node.traits.commutative:
                 inputs.sort()
             hashes[node.name] = _digest(f"{node.op}{node.attributes}{inputs}")
         return _digest(hashes[self.nodes[-1].name] + "".join(sorted(hashes.values())))
@@ -115,8 +114,9 @@ class Draft:
         name = name or f"{op}{self._counts[op] + 1}"
         if name in self._nodes or name == "input":
             raise ValueError(f"there is a node {name!r} already")
-        said = tuple(sorted(attributes.items()))
-        self._nodes[name] = Node(name, op, inputs, said, output_shape(op, shapes, said), shapes)
+        ordered = tuple(sorted(attributes.items()))
+        shape = output_shape(op, shapes, ordered)
+        self._nodes[name] = Node(name, op, inputs, ordered, shape, shapes)
         self._counts[op] += 1
         return name
 
@@ -135,20 +135,31 @@ class Draft:
             if name != "input" and name not in live:
                 live.add(name)
                 waiting.extend(self._nodes[name].inputs)
-        return Network(
-            self.input_shape, self.classes, tuple(n for n in self._nodes.values() if n.name in live)
-        )
+        nodes = tuple(node for node in self._nodes.values() if node.name in live)
+        return Network(self.input_shape, self.classes, nodes)
 
 
 def conv_norm(draft: Draft, x: str, filters: int, kernel: int, stride: int = 1) -> str:
     """A convolution and its norm; the stride becomes 1 where a side of the map is 1."""
-    stride = stride if min(draft.shape(x)[1:]) > 1 else 1
+    if min(draft.shape(x)[1:]) == 1:
+        stride = 1
+    x = draft.add("conv", x, filters=filters, kernel=kernel, stride=stride, groups=1, bias=False)
+    return draft.add("norm", x)
+
+
+def depthwise(draft: Draft, x: str, kernel: int) -> str:
+    """A convolution of stride 1 of each channel by itself, without bias."""
+    channels = draft.shape(x)[0]
     return draft.add(
-        "norm",
-        draft.add("conv", x, filters=filters, kernel=kernel, stride=stride, groups=1, bias=False),
+        "conv", x, filters=channels, kernel=kernel, stride=1, groups=channels, bias=False
     )
 
 
 def relu(draft: Draft, x: str) -> str:
-    """The activation of all networks here."""
+    """A ReLU."""
     return draft.add("act", x, kind="relu")
+
+
+def classifier(draft: Draft, x: str) -> Network:
+    """The network whose logits are a dense layer on the global average of a map."""
+    return draft.finish(draft.add("dense", draft.add("globalpool", x), units=draft.classes))

@@ -1,15 +1,51 @@
-"""What an operation is: its shapes, its parameters, its multiply-accumulates."""
+"""What an operation is: one table, `OPS`, with all that the package knows of each.
+
+Shapes and costs, tensors, what inheritance may rely on, words. Networks, features, decisions,
+edits, drawings, bans and inheritance read these traits and not the names, so a new operation is one
+entry here and its module in `training.modules.MODULES`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from nanonas.core import Shape
 
 Attribute = int | float | str | bool
-ACTIVATIONS = ("relu", "leaky_relu", "silu", "gelu", "hardswish")
+
+NORM_EPS = 1e-5  # what a norm adds to the variance; PyTorch's default
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What is known of an activation function."""
+
+    increasing: bool = False  # the largest of several inputs has the largest output
+    identity_above_0: bool = False
+    nonnegative: bool = False  # so is every output
+
+
+ACTIVATIONS: dict[str, Activation] = {  # all of them are 0 at 0
+    "relu": Activation(increasing=True, identity_above_0=True, nonnegative=True),
+    "leaky_relu": Activation(increasing=True, identity_above_0=True),
+    "silu": Activation(),
+    "gelu": Activation(),
+    "hardswish": Activation(),
+}
+
+
+class Tensor(NamedTuple):
+    """One tensor of an operation, as its module names and shapes it."""
+
+    shape: Shape
+    # a letter for each axis: o(utput channels), i(nput channels, of one group), k(ernel's sides),
+    # or * for what is none of these
+    axes: str
+    learnt: bool = True  # else a statistic
 
 
 @dataclass(frozen=True)
@@ -30,14 +66,34 @@ class Node:
                 return value
         raise KeyError(attribute)
 
-    def number(self, attribute: str) -> int:
-        """The value of an attribute that is a whole number."""
-        return int(self[attribute])
+    def get(self, attribute: str, default: Attribute) -> Attribute:
+        """The value of an attribute, or the default when the operation has none of that name."""
+        for name, value in self.attributes:
+            if name == attribute:
+                return value
+        return default
+
+    def number(self, attribute: str, default: int | None = None) -> int:
+        """The value of an attribute that is a whole number.
+
+        Raises KeyError when the operation has none of that name and there is no default.
+        """
+        return int(self[attribute] if default is None else self.get(attribute, default))
+
+    @property
+    def traits(self) -> Op:
+        """What is known of its operation."""
+        return OPS[self.op]
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Its tensors by name, as its module has them."""
+        return OPS[self.op].tensors(self)
 
     @property
     def params(self) -> int:
         """Trainable parameters."""
-        return OPS[self.op].params(self)
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values() if tensor.learnt)
 
     @property
     def macs(self) -> int:
@@ -47,24 +103,89 @@ class Node:
         """
         return OPS[self.op].macs(self)
 
+    @property
+    def grouped(self) -> bool:
+        """Whether its channels are split into groups that do not see each other."""
+        return self.number("groups", 1) != 1
+
+    @property
+    def channelwise(self) -> bool:
+        """Whether each output channel is computed from the input channels in its place alone."""
+        if OPS[self.op].channelwise:
+            return True
+        return self.grouped and self.number("groups") == self.input_shapes[0][0] == self.shape[0]
+
+    @property
+    def flattens(self) -> bool:
+        """Whether it makes a vector of a map."""
+        return len(self.shape) == 1 < len(self.input_shapes[0])
+
+    @property
+    def operation(self) -> str:
+        """The name by which people ban it; a convolution's has its kernel: "conv3x3", "maxpool"."""
+        if OPS[self.op].family == "conv" and (kernel := self.number("kernel", 0)):
+            return f"{self.op}{kernel}x{kernel}"
+        return self.op
+
     def __str__(self) -> str:
-        said = ", ".join(f"{name}={value}" for name, value in self.attributes)
-        return f"{self.op}({said})"
+        attributes = ", ".join(f"{name}={value}" for name, value in self.attributes)
+        return f"{self.op}({attributes})"
+
+
+FAMILIES = ("conv", "dense", "pool", "join", "norm", "act", "other")
 
 
 @dataclass(frozen=True)
 class Op:
-    """What an operation does to shapes, and what it costs."""
+    """What is known of an operation.
 
-    shape: Callable[[tuple[Shape, ...], Mapping[str, Attribute]], Shape]
-    params: Callable[[Node], int] = lambda node: 0
+    The attributes "kernel", "stride" and "groups" mean the same for every operation that has them.
+
+    Raises ValueError for a family that is not one of `FAMILIES`.
+    """
+
+    shape: Callable[[tuple[Shape, ...], Mapping[str, Attribute]], Shape]  # of the output
+    tensors: Callable[[Node], Mapping[str, Tensor]] = lambda node: {}
     macs: Callable[[Node], int] = lambda node: 0
+    # One of `FAMILIES`: what it is to features, decisions, edits and drawings. Layers of weights
+    # are "conv" or "dense"; "other" (dropout, zero) is what a signal passes through.
+    family: str = "other"
     commutative: bool = False  # the order of its inputs does not matter
 
+    # For inheritance, which may rely on what is claimed here, in eval mode. The defaults claim
+    # nothing and are always safe.
+    channelwise: bool = False  # each output channel follows from the input channels in its place
+    keeps_zero: bool = False  # an output is 0 where all that it is computed from is 0
+    keeps_sign: bool = False  # an output is not negative where nothing that it reads is
+    # What its tensors hold where it is the identity: all of a tensor, or the diagonal of one that
+    # mixes channels. None: it cannot be; {}: it always is. What has tensors and can be the identity
+    # is also 0 where all of them are.
+    identity: Mapping[str, float] | None = None
 
-def _pooled(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
-    """Output of a convolution or pooling with padding (kernel - 1) // 2 on every side: PyTorch's
-    own formula.
+    words: str = ""  # in drawings: a format of the attributes; "": its name
+    labels: Mapping[str, str] = field(default_factory=dict)  # of attributes unclear by themselves
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            families = ", ".join(FAMILIES)
+            raise ValueError(f"family must be one of {families}, but is {self.family!r}")
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer of weights: what the depth of a network counts."""
+        return self.family in ("conv", "dense")
+
+    @property
+    def trails(self) -> bool:
+        """Whether it belongs to the layer before it, as norms and activations do."""
+        return self.family in ("norm", "act")
+
+
+def window_shape(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+    """The output of a window that slides over a map with padding (kernel - 1) // 2 on every side,
+    as of a convolution or pooling: PyTorch's own formula.
+
+    Raises ValueError when the kernel does not fit.
     """
     channels, height, width = shapes[0]
     kernel, stride = int(a["kernel"]), int(a["stride"])
@@ -87,10 +208,11 @@ def _conv(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
         raise ValueError(
             f"groups must divide {channels} input channels and {filters} filters, but is {groups}"
         )
-    return _pooled(shapes, a)
+    return window_shape(shapes, a)
 
 
-def _same(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+def same_shape(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+    """The shape that all inputs have. Raises ValueError when they differ."""
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"shapes must be equal, but are {shapes}")
     return shapes[0]
@@ -102,37 +224,128 @@ def _concatenated(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shap
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def _conv_weights(node: Node) -> int:
-    return (
-        node.number("filters")
-        * (node.input_shapes[0][0] // node.number("groups"))
-        * node.number("kernel") ** 2
-    )
+def _conv_tensors(node: Node) -> Mapping[str, Tensor]:
+    filters, kernel = node.number("filters"), node.number("kernel")
+    read = node.input_shapes[0][0] // node.number("groups")
+    tensors = {"weight": Tensor((filters, read, kernel, kernel), "oikk")}
+    if node["bias"]:
+        tensors["bias"] = Tensor((filters,), "o")
+    return tensors
+
+
+def _conv_macs(node: Node) -> int:
+    _, height, width = node.shape
+    return math.prod(_conv_tensors(node)["weight"].shape) * height * width
+
+
+def _norm_tensors(node: Node) -> Mapping[str, Tensor]:
+    channels = node.shape[:1]
+    return {
+        "weight": Tensor(channels, "o"),
+        "bias": Tensor(channels, "o"),
+        "running_mean": Tensor(channels, "o", learnt=False),
+        "running_var": Tensor(channels, "o", learnt=False),
+        "num_batches_tracked": Tensor((), "", learnt=False),
+    }
+
+
+def _dense_tensors(node: Node) -> Mapping[str, Tensor]:
+    units = node.number("units")
+    return {
+        "weight": Tensor((units, node.input_shapes[0][0]), "oi"),
+        "bias": Tensor((units,), "o"),
+    }
 
 
 OPS: dict[str, Op] = {
     # filters, kernel (odd), stride, groups, bias; padding kernel // 2
     "conv": Op(
         _conv,
-        lambda n: _conv_weights(n) + (n.number("filters") if n["bias"] else 0),
-        lambda n: _conv_weights(n) * n.shape[1] * n.shape[2],
+        _conv_tensors,
+        _conv_macs,
+        family="conv",
+        identity={"weight": 1.0, "bias": 0.0},
     ),
-    "norm": Op(_same, lambda n: 2 * n.shape[0]),  # batch norm, scale and shift learnt
-    "act": Op(_same),  # kind: one of ACTIVATIONS
-    "maxpool": Op(_pooled),  # kernel, stride; padding (kernel - 1) // 2
-    "avgpool": Op(_pooled),  # kernel, stride; the padding does not count
+    # batch norm, scale and shift learnt
+    "norm": Op(
+        same_shape,
+        _norm_tensors,
+        family="norm",
+        channelwise=True,
+        identity={
+            "weight": math.sqrt(1 + NORM_EPS),
+            "bias": 0.0,
+            "running_mean": 0.0,
+            "running_var": 1.0,
+        },
+    ),
+    # kind: one of ACTIVATIONS
+    "act": Op(
+        same_shape,
+        family="act",
+        channelwise=True,
+        keeps_zero=True,
+        words="{kind}",
+        labels={"kind": "activation"},
+    ),
+    # kernel, stride; padding (kernel - 1) // 2
+    "maxpool": Op(
+        window_shape,
+        family="pool",
+        channelwise=True,
+        keeps_zero=True,
+        keeps_sign=True,
+        words="max pool",
+        labels={"kernel": "window"},
+    ),
+    # kernel, stride; the padding does not count
+    "avgpool": Op(
+        window_shape,
+        family="pool",
+        channelwise=True,
+        keeps_zero=True,
+        keeps_sign=True,
+        words="average pool",
+        labels={"kernel": "window"},
+    ),
+    # mean over height and width: (C, H, W) -> (C,)
     "globalpool": Op(
-        lambda shapes, a: (shapes[0][0],)
-    ),  # mean over height and width: (C, H, W) -> (C,)
-    "dropout": Op(_same),  # rate in [0, 1)
-    "zero": Op(_same),  # zeros, whatever the input
-    "dense": Op(  # units; with bias
-        lambda shapes, a: (int(a["units"]),),
-        lambda n: (n.input_shapes[0][0] + 1) * n.number("units"),
-        lambda n: n.input_shapes[0][0] * n.number("units"),
+        lambda shapes, a: (shapes[0][0],),
+        family="pool",
+        channelwise=True,
+        keeps_zero=True,
+        keeps_sign=True,
+        words="global pool",
     ),
-    "add": Op(_same, commutative=True),
-    "concat": Op(_concatenated),
+    # rate in [0, 1)
+    "dropout": Op(
+        same_shape,
+        channelwise=True,
+        keeps_zero=True,
+        keeps_sign=True,
+        identity={},
+        words="dropout {rate}",
+        labels={"rate": "dropout rate"},
+    ),
+    # zeros, whatever the input
+    "zero": Op(same_shape, channelwise=True, keeps_zero=True, keeps_sign=True),
+    # units; with bias
+    "dense": Op(
+        lambda shapes, a: (int(a["units"]),),
+        _dense_tensors,
+        lambda n: n.input_shapes[0][0] * n.number("units"),
+        family="dense",
+        identity={"weight": 1.0, "bias": 0.0},
+    ),
+    "add": Op(
+        same_shape,
+        family="join",
+        commutative=True,
+        channelwise=True,
+        keeps_zero=True,
+        keeps_sign=True,
+    ),
+    "concat": Op(_concatenated, family="join", keeps_zero=True, keeps_sign=True),
 }
 
 
@@ -140,5 +353,8 @@ OPS: dict[str, Op] = {
 def output_shape(
     op: str, shapes: tuple[Shape, ...], attributes: tuple[tuple[str, Attribute], ...]
 ) -> Shape:
-    """Of an operation's output. Raises ValueError; searches draw the same operations over and over."""
+    """Of an operation's output; remembered, for searches draw the same operations over and over.
+
+    Raises ValueError when the shapes or attributes do not fit the operation.
+    """
     return OPS[op].shape(shapes, dict(attributes))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nanonas.core import Shape
-from nanonas.networks.network import Draft, Network, conv_norm, relu
+from nanonas.networks.network import Draft, Network, classifier, conv_norm, depthwise, relu
 
 
 def resnet18(input_shape: Shape, classes: int) -> Network:
     """ResNet-18 with a CIFAR stem, 3×3 of stride 1 and no pooling: 11.17M parameters, 556M MACs.
 
-    He et al. 2016, https://arxiv.org/abs/1512.03385, table 1; the stem as everybody has it for
-    32×32 images.
+    He et al. 2016, https://arxiv.org/abs/1512.03385, table 1; the stem as is usual for 32×32
+    images.
     """
     return _resnet(input_shape, classes, widths=(64, 128, 256, 512), blocks=2)
 
@@ -32,7 +32,7 @@ def resnet20(input_shape: Shape, classes: int) -> Network:
 
 
 def baseline(input_shape: Shape, classes: int) -> Network:
-    """What one writes without a search: six 3×3 convolutions, a pool after every two.
+    """What a practitioner writes without a search: six 3×3 convolutions, a pool after every two.
 
     177K parameters, 22.8M MACs.
     """
@@ -86,25 +86,23 @@ def _plain(
     pooled: Sequence[int],
     separable: bool = False,
 ) -> Network:
-    """3×3 convolution, norm and relu a width, 2×2 max pooling after those in `pooled`; separable
-    from the second on.
+    """A 3×3 convolution, norm and ReLU for each width, 2×2 max pooling after those in `pooled`;
+    separable from the second on.
     """
     draft = Draft(input_shape, classes)
     x = "input"
     for n, width in enumerate(widths):
+        kernel = 3
         if separable and n:
-            channels = draft.shape(x)[0]
-            x = draft.add(
-                "conv", x, filters=channels, kernel=3, stride=1, groups=channels, bias=False
-            )
-        x = relu(draft, conv_norm(draft, x, width, 1 if separable and n else 3))
+            x, kernel = depthwise(draft, x, 3), 1
+        x = relu(draft, conv_norm(draft, x, width, kernel))
         if n in pooled and min(draft.shape(x)[1:]) > 1:
             x = draft.add("maxpool", x, kernel=2, stride=2)
-    return _classified(draft, x)
+    return classifier(draft, x)
 
 
 def _resnet(input_shape: Shape, classes: int, widths: Sequence[int], blocks: int) -> Network:
-    """3×3 stem, then stages of `blocks` basic blocks; every stage but the first halves the map."""
+    """A 3×3 stem, then stages of `blocks` basic blocks; each stage but the first halves the map."""
     draft = Draft(input_shape, classes)
     x = relu(draft, conv_norm(draft, "input", widths[0], 3))
     for stage, width in enumerate(widths):
@@ -115,8 +113,4 @@ def _resnet(input_shape: Shape, classes: int, widths: Sequence[int], blocks: int
             if draft.shape(x) != draft.shape(y):
                 x = conv_norm(draft, x, width, 1, stride)
             x = relu(draft, draft.add("add", x, y))
-    return _classified(draft, x)
-
-
-def _classified(draft: Draft, x: str) -> Network:
-    return draft.finish(draft.add("dense", draft.add("globalpool", x), units=draft.classes))
+    return classifier(draft, x)

@@ -1,3 +1,5 @@
-"""Guessing how good a network would be: what learns from trained networks, behind one contract,
-`core.Predictor`.
-"""
+"""Predictors of the loss of untrained networks, behind one contract, `core.Predictor`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""What a training that was stopped early would have come to, from the trainings that were not."""
+"""Extrapolation of learning curves: from complete trainings to those that were stopped early."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from nanonas.errors import InvalidInput
 
 Curve = Sequence[Epoch]
 
-HANDFUL = 5  # with fewer complete curves the gain is taken for the same for all
-# standard deviations at which an input is cut: what is stopped is often unlike what was not
+HANDFUL = 5  # with fewer complete curves the gain is taken to be the same for all
+# Inputs are clipped at so many standard deviations: stopped trainings are often unlike the others.
 FURTHEST = 3.0
-STRENGTHS = 10.0 ** np.arange(
-    -2, 6
-)  # of the shrinkage, in curves; the last all but forgets the inputs
+# of the shrinkage, in curves; the last one all but ignores the inputs
+STRENGTHS = 10.0 ** np.arange(-2, 6)
+_INPUTS = 5
 
 
 @dataclass
 class CurveModel:
-    """The final validation accuracy, as the last one seen and a gain that is linear in what the
-    curve looks like.
+    """Predicts the final validation accuracy: the last one seen, plus a gain that is linear in
+    features of the curve.
 
-    Its inputs are the sum of the training losses so far (SoTL: Ru et al. 2021,
+    The features are the sum of the training losses so far (SoTL: Ru et al. 2021,
     https://arxiv.org/abs/2006.04492), the last of them, the last validation accuracy, its rise in
     the last epoch, and the share of the epochs done. Each complete curve, cut where the partial one
-    ends, is one example. Ridge regression in closed form draws the gain towards the mean gain, as
-    strongly as makes the error on curves left out smallest. With fewer than 5 complete curves the
-    gain is their mean, with none it is 0.
+    ends, is one example. Ridge regression shrinks the gain towards the mean gain, with the strength
+    that has the smallest leave-one-out error. With fewer than 5 complete curves the gain is their
+    mean, with none it is 0.
     """
 
     _curves: list[Curve] = field(default_factory=list, repr=False)
-    _gains: dict[int, _Gain] = field(
-        default_factory=dict, repr=False
-    )  # by epochs seen, made when asked for
+    # by epochs seen, fitted when first needed
+    _gains: dict[int, _Gain] = field(default_factory=dict, repr=False)
 
     def fit(self, curves: Sequence[Curve]) -> None:
-        """Learns from complete curves, any number, and forgets those before.
+        """Learns from complete curves, any number, in place of those before.
 
-        What is not finite is left out.
+        Curves with a value that is not finite are ignored.
         """
-        self._curves = [
-            curve
-            for curve in curves
-            if np.isfinite([(e.train_loss, e.accuracy) for e in curve]).all()
-        ]
+        self._curves = [curve for curve in curves if _is_finite(curve)]
         self._gains = {}
 
     def predict(self, curve: Curve, epochs: int) -> tuple[float, float]:
         """Mean, in [0, 1], and standard deviation of the accuracy after `epochs` epochs.
 
-        The deviation is that of the errors on curves left out; while those are few, also of a guess
-        in [last, 1]. A curve that is complete is its own prediction, of deviation 0.
+        The deviation is that of the leave-one-out errors; while they are few, it is mixed with that
+        of a uniform guess between the last accuracy and 1. A complete curve is its own prediction,
+        with deviation 0.
+
+        Args:
+            curve: the epochs so far, 1 or more.
+            epochs: of the complete training.
 
         Raises:
             InvalidInput: the curve has no epoch.
@@ -67,72 +67,84 @@ class CurveModel:
         if seen >= epochs:
             return last, 0.0
         if seen not in self._gains:
-            self._gains[seen] = _Gain.of(
-                [whole for whole in self._curves if len(whole) > seen], seen
-            )
-        gain, variance = self._gains[seen].predict(_inputs(curve, seen, epochs))
-        guess = (
-            (1 - last) ** 2 / 3
-        )  # squared distance of a uniform guess in [last, 1] from the last accuracy, expected
-        errors = len(self._gains[seen].errors)
-        weight = 1 / (1 + errors)  # in errors: the guess is for when there are hardly any
+            longer = [complete for complete in self._curves if len(complete) > seen]
+            self._gains[seen] = _Gain.of(longer, seen)
+        model = self._gains[seen]
+        gain, variance = model.predict(_inputs(curve, seen, epochs))
+        guess = (1 - last) ** 2 / 3  # expected square of a gain that is uniform in [0, 1 - last]
+        errors = len(model.errors)
+        weight = 1 / (1 + errors)  # of the guess, in errors: it is for when there are hardly any
         std = np.sqrt((weight * guess + errors * variance) / (weight + errors))
         return float(np.clip(last + gain, 0, 1)), float(std)
 
 
 @dataclass(frozen=True)
 class _Gain:
-    """A regularised line from the inputs of curves to their gains."""
+    """Ridge regression from the features of curves after `seen` epochs to their gains."""
 
     centre: Floats  # (inputs,)
     scale: Floats  # (inputs,)
     slopes: Floats  # (inputs,), of standardised inputs
     offset: float
-    errors: Floats  # (n,), of each curve's gain, were it left out
+    errors: Floats  # (n,), leave-one-out
 
     @classmethod
     def of(cls, curves: Sequence[Curve], seen: int) -> _Gain:
+        """Fitted to complete curves, any number, each longer than `seen`."""
         if not curves:
-            return cls(np.zeros(5), np.ones(5), np.zeros(5), 0.0, np.zeros(0))
+            nothing = np.zeros(_INPUTS)
+            return cls(nothing, np.ones(_INPUTS), nothing, 0.0, np.zeros(0))
         inputs = np.array([_inputs(curve[:seen], seen, len(curve)) for curve in curves])
         gains = np.array([curve[-1].accuracy - curve[seen - 1].accuracy for curve in curves])
         centre, spread = inputs.mean(axis=0), inputs.std(axis=0)
-        scale = np.where(spread > 1e-9, spread, np.inf)  # what is the same for all says nothing
-        x = _cut((inputs - centre) / scale)
+        scale = np.where(spread > 1e-9, spread, np.inf)  # an input that never changes counts as 0
+        x = _clipped((inputs - centre) / scale)  # (n, inputs)
         slopes, errors = _ridge(x, gains)
-        return cls(centre, scale, slopes, float(gains.mean() - x.mean(axis=0) @ slopes), errors)
+        offset = float(gains.mean() - x.mean(axis=0) @ slopes)
+        return cls(centre, scale, slopes, offset, errors)
 
     def predict(self, inputs: Floats) -> tuple[float, float]:
-        """The gain, and the mean squared error of gains left out."""
-        known = np.where(np.isfinite(inputs), inputs, self.centre)
-        gain = self.offset + _cut((known - self.centre) / self.scale) @ self.slopes
-        return float(gain), float((self.errors**2).mean()) if len(self.errors) else 0.0
+        """The gain, and the mean of the squared leave-one-out errors."""
+        finite = np.where(np.isfinite(inputs), inputs, self.centre)
+        gain = self.offset + _clipped((finite - self.centre) / self.scale) @ self.slopes
+        variance = float((self.errors**2).mean()) if len(self.errors) else 0.0
+        return float(gain), variance
+
+
+def _is_finite(curve: Curve) -> bool:
+    return bool(np.isfinite([(epoch.train_loss, epoch.accuracy) for epoch in curve]).all())
 
 
 def _inputs(curve: Curve, seen: int, epochs: int) -> Floats:
-    """What is read of the first `seen` epochs of `epochs`, shape (5,)."""
+    """The features of the first `seen` of `epochs` epochs, shape (inputs,)."""
     rise = curve[seen - 1].accuracy - curve[seen - 2].accuracy if seen > 1 else 0.0
     losses = [epoch.train_loss for epoch in curve[:seen]]
     return np.array([sum(losses), losses[-1], curve[seen - 1].accuracy, rise, seen / epochs])
 
 
-def _cut(standardised: Floats) -> Floats:
+def _clipped(standardised: Floats) -> Floats:
     return np.clip(standardised, -FURTHEST, FURTHEST)
 
 
 def _ridge(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Slopes around the mean, and the errors of leave-one-out, at the strength where those are
-    smallest.
+    """Ridge regression at the strength with the smallest leave-one-out error.
 
-    Both in closed form, from the singular values; the errors are PRESS residuals, Allen 1974.
+    In closed form, from the singular values; the errors are PRESS residuals, Allen 1974,
+    https://doi.org/10.1080/00401706.1974.10489157.
 
     Args:
         x: shape (n, inputs), standardised.
         y: shape (n,).
+
+    Returns:
+        slopes around the mean, shape (inputs,), and leave-one-out errors, shape (n,), or (0,) for a
+        single curve.
     """
-    n, residual = len(y), y - y.mean()
+    n = len(y)
+    residual = y - y.mean()
     if n < HANDFUL:
-        return np.zeros(x.shape[1]), residual * n / (n - 1) if n > 1 else np.zeros(0)
+        errors = residual * n / (n - 1) if n > 1 else np.zeros(0)
+        return np.zeros(x.shape[1]), errors
     u, values, v = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     best: tuple[Floats, Floats] | None = None
     for strength in STRENGTHS:
@@ -140,6 +152,7 @@ def _ridge(x: Floats, y: Floats) -> tuple[Floats, Floats]:
         leverage = 1 / n + (u**2 * shrunk).sum(axis=1)
         errors = (residual - u @ (shrunk * (u.T @ residual))) / (1 - leverage)
         if best is None or (errors**2).sum() <= (best[1] ** 2).sum():
-            best = v.T @ (values / (values**2 + strength) * (u.T @ residual)), errors
+            slopes = v.T @ (values / (values**2 + strength) * (u.T @ residual))
+            best = slopes, errors
     assert best is not None
     return best

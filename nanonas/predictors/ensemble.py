@@ -1,4 +1,4 @@
-"""Randomised trees. The only file that needs scikit-learn."""
+"""A predictor of extremely randomised trees. The only file that needs scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ class Ensemble:
 
     Each tree grows on a bootstrap sample of the `NormalScores` of the losses until its leaves are
     pure. The mean and the standard deviation are over the trees, the latter never below a hundredth
-    of the losses' own spread (`scores.STD_FLOOR`). Fitting and predicting run in one thread.
+    of the losses' own spread (`normal_scores.STD_FLOOR`). Fitting and predicting use one thread.
 
-    Of what was tried on NAS-Bench-201 (one-hot operations, 78, 156 and 469 cells), the bootstrap
-    and a third of the features a split rank best: Kendall's tau .54, .62 and .70; without either
-    .37, .42 and .52.
+    On NAS-Bench-201 (one-hot operations, 78, 156 and 469 cells), the bootstrap and a third of the
+    features per split rank best: Kendall's tau .54, .62 and .70; without both .37, .42 and .52.
 
     Args:
         trees: how many; 200 rank no better.
-        features_per_split: the share of the features, in (0, 1], among which each split is chosen.
+        features_per_split: the share of the features, in (0, 1], that each split chooses from.
         seed: of the samples and the splits.
 
     Raises:
@@ -41,7 +40,7 @@ class Ensemble:
     _forest: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        _sklearn_ensemble()  # what is missing is said before anything is trained
+        _sklearn_ensemble()  # raises before anything is trained
 
     @property
     def name(self) -> str:
@@ -60,7 +59,7 @@ class Ensemble:
         self._forest.fit(features, self._scores.score(losses))
 
     def update(self, features: Floats, losses: Floats) -> None:
-        """As `fit`: nothing of a forest can be kept."""
+        """As `fit`: a forest cannot be updated."""
         self.fit(features, losses)
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
@@ -68,13 +67,12 @@ class Ensemble:
         assert self._scores is not None, "fit comes before predict"
         if len(features) == 0:
             return np.zeros(0), np.zeros(0)
-        members = np.stack(
-            [tree.predict(features) for tree in self._forest.estimators_]
-        )  # (trees, m)
-        return self._scores.moments(members)
+        by_tree = [tree.predict(features) for tree in self._forest.estimators_]
+        return self._scores.moments(np.stack(by_tree))  # (trees, m)
 
 
 def _sklearn_ensemble() -> Any:
+    """The module sklearn.ensemble, which is not typed. Raises `ConfigError` if it is missing."""
     try:
         import sklearn.ensemble
     except ImportError:

@@ -1,6 +1,6 @@
 """An LSTM that reads genomes.
 
-The only file below the training that needs torch, inside its functions.
+The only module below training that needs torch; it imports it inside its functions.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from nanonas.predictors.normal_scores import NormalScores
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-PADDING = -1
+PADDING = -1  # in place of a token, after a genome's end
+_AT_ONCE = 1000  # genomes that are read together, so that a large pool needs no large memory
 
 
 def padded(tokens: Sequence[Integers]) -> Integers:
     """Genomes of different lengths in one array.
 
     Args:
-        tokens: of each genome as `Space.tokens` has them, (its steps, fields).
+        tokens: of each genome as from `Space.tokens`, shape (its steps, fields).
 
     Returns:
-        shape (n, steps of the longest, fields), with `PADDING` after the end of those that are
-        shorter.
+        shape (n, steps of the longest, fields), with `PADDING` after the end of shorter ones.
     """
-    steps, fields = max(map(len, tokens), default=0), tokens[0].shape[1] if len(tokens) else 0
+    steps = max(map(len, tokens), default=0)
+    fields = tokens[0].shape[1] if len(tokens) else 0
     array = np.full((len(tokens), steps, fields), PADDING, dtype=np.int64)
-    for row, own in zip(array, tokens, strict=True):
-        row[: len(own)] = own
+    for number, genome in enumerate(tokens):
+        array[number, : len(genome)] = genome
     return array
 
 
@@ -44,31 +45,31 @@ class LSTM:
     """The recurrent predictor of PNAS, Liu et al. 2018, https://arxiv.org/abs/1712.00559, sections
     4.2 and 4.3.
 
-    The tokens of each step are embedded, one table per field, and added up; an LSTM reads the
-    steps, and a linear layer makes a score of its last state. Members differ in their first weights
-    and in how often each network counts (bootstrap); mean and standard deviation are over them.
-    They train side by side, as one batched product each.
+    The tokens of each step are embedded, one table per field, and summed; an LSTM reads the steps,
+    and a linear layer maps its last state to a score. The members of an ensemble differ in their
+    initial weights and in how often each network counts (bootstrap); mean and standard deviation
+    are over them. They are trained together, in batched products.
 
     Unlike in the paper the targets are `NormalScores` of the losses: Kendall's tau on NAS-Bench-201
     with 78, 156 and 469 cells is .63, .66 and .74 with them, .51, .57 and .69 with standardised
     losses. The members agree more than they should: 44 % of the errors there lie within one
     deviation.
 
-    Features are `padded` tokens, (n, steps, fields): whole numbers, -1 after a genome's end; those
-    larger than any in training count for nothing. Neither PyTorch's random state nor its number of
-    threads is touched; all runs in one thread.
+    Features are `padded` tokens, (n, steps, fields): integers, -1 after a genome's end; tokens
+    larger than any in training are ignored. PyTorch's random state and its number of threads stay
+    as they are; everything runs in one thread.
 
     Args:
         members: of the ensemble.
         hidden: size of the LSTM's state.
         embedding: size of a step's embedding.
         epochs: passes over the networks in one fit.
-        batch_size: networks an update, at most.
+        batch_size: networks per update, at most.
         lr: of Adam, at the top of one cycle.
-        weight_decay: decoupled, of matrices.
+        weight_decay: decoupled, of matrices only.
         dropout: of the last state, in [0, 1).
-        warm: go on from the weights of the last fit, with a third of the epochs; what is learnt
-            then depends on all fits so far. A fit that brings larger tokens begins anew.
+        warm: continue from the weights of the last fit, with a third of the epochs; the result then
+            depends on all fits so far. A fit with larger tokens starts again.
         seed: of weights, bootstrap, order and dropout.
     """
 
@@ -83,7 +84,7 @@ class LSTM:
     warm: bool = False
     seed: int = 0
     _scores: NormalScores | None = field(default=None, repr=False)
-    _sizes: tuple[int, ...] = field(default=(), repr=False)  # of each field's table
+    _sizes: tuple[int, ...] = field(default=(), repr=False)  # of each field's embedding table
     _weights: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @property
@@ -98,19 +99,21 @@ class LSTM:
 
         tokens = _whole(features)
         sizes = tuple(int(size) for size in tokens.max(axis=(0, 1)) + 1)
-        known = len(sizes) == len(self._sizes) and all(map(int.__le__, sizes, self._sizes))
-        goes_on = self.warm and bool(self._weights) and known
+        fits = len(sizes) == len(self._sizes) and all(map(int.__le__, sizes, self._sizes))
+        continues = self.warm and bool(self._weights) and fits
         self._scores = NormalScores.of(losses)
         with _one_thread():
-            draw = torch.Generator().manual_seed(self.seed)
-            if not goes_on:
-                self._sizes, self._weights = sizes, self._begun(sum(sizes), draw)
+            generator = torch.Generator().manual_seed(self.seed)
+            epochs = -(-self.epochs // 3)
+            if not continues:
+                epochs = self.epochs
+                self._sizes, self._weights = sizes, self._initial(sum(sizes), generator)
             targets = torch.from_numpy(self._scores.score(losses)).float()
-            epochs = -(-self.epochs // 3) if goes_on else self.epochs
-            self._train(*_one_hot(tokens, self._sizes), targets, epochs, draw)
+            hot, lengths = _one_hot(tokens, self._sizes)
+            self._train(hot, lengths, targets, epochs, generator)
 
     def update(self, features: Floats, losses: Floats) -> None:
-        """As `fit`; with `warm`, from the weights of the last one."""
+        """As `fit`; with `warm`, from the weights of the last fit."""
         self.fit(features, losses)
 
     def predict(self, features: Floats | Integers) -> tuple[Floats, Floats]:
@@ -118,28 +121,30 @@ class LSTM:
         import torch
 
         assert self._scores is not None, "fit comes before predict"
+        if len(features) == 0:
+            return np.zeros(0), np.zeros(0)
         weights = {name: torch.from_numpy(array) for name, array in self._weights.items()}
+        tokens = _whole(features)
+        scores: list[NDArray[np.float32]] = []  # (members, genomes) each
         with _one_thread(), torch.inference_mode():
-            read = [
-                _read(weights, *_one_hot(part, self._sizes)) for part in _parts(_whole(features))
-            ]
-        members = (
-            np.concatenate([scores.numpy() for scores in read], axis=1)
-            if read
-            else np.zeros((self.members, 0))
-        )
-        return self._scores.moments(members.astype(np.float64))
+            for start in range(0, len(tokens), _AT_ONCE):
+                hot, lengths = _one_hot(tokens[start : start + _AT_ONCE], self._sizes)
+                scores.append(_read(weights, hot, lengths).numpy())
+        return self._scores.moments(np.concatenate(scores, axis=1).astype(np.float64))
 
-    def _begun(self, tokens: int, draw: Generator) -> dict[str, NDArray[np.float32]]:
-        """First weights, uniform as in PyTorch's own LSTM; the forget gates start open (Jozefowicz
-        et al. 2015).
+    def _initial(self, tokens: int, generator: Generator) -> dict[str, NDArray[np.float32]]:
+        """Initial weights, uniform as in PyTorch's own LSTM; the forget gates start open
+        (Jozefowicz et al. 2015, https://proceedings.mlr.press/v37/jozefowicz15).
+
+        Args:
+            tokens: the sizes of all embedding tables in total.
+            generator: of the random numbers.
         """
         import torch
 
         def uniform(rows: int, columns: int, bound: float) -> NDArray[np.float32]:
-            return (
-                (2 * torch.rand(self.members, rows, columns, generator=draw) - 1) * bound
-            ).numpy()
+            share = torch.rand(self.members, rows, columns, generator=generator)
+            return ((2 * share - 1) * bound).numpy()
 
         bias = np.zeros((self.members, 1, 4 * self.hidden), dtype=np.float32)
         bias[:, :, : self.hidden] = 1
@@ -153,65 +158,71 @@ class LSTM:
         }
 
     def _train(
-        self, hot: Tensor, lengths: Tensor, targets: Tensor, epochs: int, draw: Generator
+        self, hot: Tensor, lengths: Tensor, targets: Tensor, epochs: int, generator: Generator
     ) -> None:
-        """AdamW on the squared error, one cycle of the learning rate."""
+        """AdamW on the squared error, with one cycle of the learning rate.
+
+        Args:
+            hot: (n, steps, tokens), see `_one_hot`.
+            lengths: (n,).
+            targets: scores, (n,).
+            epochs: passes over the networks.
+            generator: of bootstrap, order and dropout.
+        """
         import torch
 
         n = len(targets)
-        drawn = torch.randint(n, (self.members, n), generator=draw)
-        counts = torch.zeros(self.members, n).scatter_add_(
-            1, drawn, torch.ones(self.members, n)
-        )  # bootstrap
+        drawn = torch.randint(n, (self.members, n), generator=generator)
+        ones = torch.ones(self.members, n)
+        counts = torch.zeros(self.members, n).scatter_add_(1, drawn, ones)  # bootstrap
         weights = {
             name: torch.tensor(array, requires_grad=True) for name, array in self._weights.items()
         }
-        decayed = {"input", "recurrent", "head"}
+        decayed = ["head", "input", "recurrent"]
+        others = ["bias", "embedding", "offset"]
         optimizer = torch.optim.AdamW(
             [
-                {"params": [weights[name] for name in decayed_or_not], "weight_decay": decay}
-                for decayed_or_not, decay in (
-                    (sorted(decayed), self.weight_decay),
-                    (sorted(weights.keys() - decayed), 0),
-                )
+                {"params": [weights[name] for name in decayed], "weight_decay": self.weight_decay},
+                {"params": [weights[name] for name in others], "weight_decay": 0},
             ],
             lr=self.lr,
         )
         batches = -(-n // self.batch_size)  # that differ by at most one network
-        steps = max(10, epochs * batches + 1)  # a cycle of fewer has no step to rise in
+        steps = max(10, epochs * batches + 1)  # in a shorter cycle the rate has no step to rise in
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.lr, total_steps=steps, pct_start=0.2
         )
-        for rows in (
-            rows
-            for _ in range(epochs)
-            for rows in torch.randperm(n, generator=draw).tensor_split(batches)
-        ):
-            kept = torch.rand(self.members, len(rows), self.hidden, generator=draw) >= self.dropout
-            scores = _read(weights, hot[rows], lengths[rows], kept / (1 - self.dropout))
-            loss = (
-                (counts[:, rows] * (scores - targets[rows]).square()).mean(dim=1).sum()
-            )  # each member its own mean
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            cycle.step()
+        for _ in range(epochs):
+            for rows in torch.randperm(n, generator=generator).tensor_split(batches):
+                size = (self.members, len(rows), self.hidden)
+                kept = torch.rand(size, generator=generator) >= self.dropout
+                scores = _read(weights, hot[rows], lengths[rows], kept / (1 - self.dropout))
+                errors = counts[:, rows] * (scores - targets[rows]).square()  # (members, B)
+                loss = errors.mean(dim=1).sum()  # each member has its own gradient
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                cycle.step()
         self._weights = {name: weight.detach().numpy() for name, weight in weights.items()}
 
 
 def _read(
-    weights: dict[str, Tensor], hot: Tensor, lengths: Tensor, kept: Tensor | None = None
+    weights: dict[str, Tensor], hot: Tensor, lengths: Tensor, dropout: Tensor | None = None
 ) -> Tensor:
-    """The members' scores, (members, n), of genomes (n, steps, tokens); `kept` is the dropout of
-    the last state.
+    """The scores that the members predict, (members, n).
+
+    Args:
+        weights: by name, of all members, (members, …, …) each.
+        hot: genomes, (n, steps, tokens), see `_one_hot`.
+        lengths: (n,).
+        dropout: factors of the last state, (members, n, hidden); None: no dropout.
     """
     import torch
 
     n, steps, _ = hot.shape
     words = hot.flatten(0, 1) @ weights["embedding"]  # (members, n × steps, embedding)
-    inputs = torch.baddbmm(weights["bias"], words, weights["input"]).view(
-        -1, n, steps, weights["bias"].shape[-1]
-    )
+    projected = torch.baddbmm(weights["bias"], words, weights["input"])
+    inputs = projected.view(-1, n, steps, projected.shape[-1])  # (members, n, steps, 4 × hidden)
     hidden = weights["recurrent"].shape[1]
     state = cell = inputs.new_zeros(len(inputs), n, hidden)
     states = []
@@ -221,39 +232,32 @@ def _read(
         cell = forget * cell + write * gates[..., 3 * hidden :].tanh()
         state = show * cell.tanh()
         states.append(state)
-    last = torch.stack(states)[lengths - 1, :, torch.arange(n)].transpose(
-        0, 1
-    )  # (members, n, hidden)
-    if kept is not None:
-        last = last * kept
+    last = torch.stack(states)[lengths - 1, :, torch.arange(n)]  # (n, members, hidden)
+    last = last.transpose(0, 1)  # (members, n, hidden)
+    if dropout is not None:
+        last = last * dropout
     return torch.baddbmm(weights["offset"], last, weights["head"]).squeeze(-1)
 
 
 def _one_hot(tokens: Integers, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Genomes as (n, steps, tokens of all fields), one 1 a field, none if it is unknown; and their
-    lengths, (n,).
+    """Genomes (n, steps, fields) as (n, steps, tokens of all fields): per field a single 1, or none
+    for an unknown token; and their lengths, (n,).
     """
     import torch
 
-    hot = [tokens[:, :, number, None] == np.arange(size) for number, size in enumerate(sizes)]
+    by_field = [tokens[:, :, number, None] == np.arange(size) for number, size in enumerate(sizes)]
+    hot = np.concatenate(by_field, axis=2).astype(np.float32)
     lengths = np.maximum(1, (tokens[:, :, 0] != PADDING).sum(axis=1))
-    return torch.from_numpy(np.concatenate(hot, axis=2).astype(np.float32)), torch.from_numpy(
-        lengths
-    )
+    return torch.from_numpy(hot), torch.from_numpy(lengths)
 
 
 def _whole(features: Floats | Integers) -> Integers:
     return np.asarray(features).astype(np.int64)
 
 
-def _parts(tokens: Integers) -> list[Integers]:
-    """At most 1,000 genomes at a time, so that a large pool needs no large memory."""
-    return [tokens[start : start + 1000] for start in range(0, len(tokens), 1000)]
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """For matrices this small more threads are slower, and worker processes need their cores."""
+    """PyTorch in one thread: more are slower for matrices this small, and the cores are busy."""
     import torch
 
     threads = torch.get_num_threads()

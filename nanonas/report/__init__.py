@@ -1,1 +1,5 @@
-"""Reading a run: tables and live progress."""
+"""What was found, in words, tables and figures."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

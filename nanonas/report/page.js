@@ -1,151 +1,212 @@
 "use strict";
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const plots = read("plots"), details = read("details");
+  const page = read("page"), plots = read("plots");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = () => document.documentElement.clientWidth < 640;
 
-  // --- figures ---------------------------------------------------------------------------------------------------
+  // --- figures ----------------------------------------------------------------------------------
   // They come without colours for text and grid: those are the page's, which may be light or dark.
+
+  const settings = {
+    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
+  };
+  const shown = new Set(); // keys of figures that have been drawn
 
   function dressed(plot) {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--ink"), line = style.getPropertyValue("--line");
     const layout = structuredClone(plot.layout);
+    layout.uirevision = "kept"; // a reader who has zoomed in stays there when it is drawn again
     layout.font = { color: ink, size: narrow() ? 11 : 13, family: "system-ui, sans-serif" };
     for (const axis of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
       layout[axis].gridcolor = line;
       layout[axis].linecolor = line;
     }
-    layout.hoverlabel = { ...layout.hoverlabel, bgcolor: style.getPropertyValue("--card"), font: { color: ink } };
-    const data = plot.data.map((trace) => {
-      if (!narrow() || !trace.marker || !trace.marker.colorbar) return trace;
-      const below = { orientation: "h", yref: "container", y: 0, yanchor: "bottom", len: 1 };
-      const bar = { ...trace.marker.colorbar, ...below };
-      return { ...trace, marker: { ...trace.marker, colorbar: bar } };
-    });
-    const bars = plot.data.some((trace) => trace.marker && trace.marker.colorbar);
-    if (narrow()) layout.margin = { ...layout.margin, l: 44, r: 6, b: bars ? 120 : layout.margin.b };
-    return { data, layout };
+    const card = style.getPropertyValue("--card");
+    layout.hoverlabel = { ...layout.hoverlabel, bgcolor: card, font: { color: ink } };
+    const scaled = plot.data.some((trace) => trace.marker?.colorbar);
+    if (narrow()) {
+      layout.margin = { ...layout.margin, l: 44, r: 6, b: scaled ? 120 : layout.margin.b };
+    }
+    return { data: narrow() ? plot.data.map(withScaleBelow) : plot.data, layout };
   }
 
-  const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
-  const shown = new Set();
+  function withScaleBelow(trace) {
+    if (!trace.marker?.colorbar) return trace;
+    const below = { orientation: "h", yref: "container", y: 0, yanchor: "bottom", len: 1 };
+    const colorbar = { ...trace.marker.colorbar, ...below };
+    return { ...trace, marker: { ...trace.marker, colorbar } };
+  }
 
-  function show(element) {
-    const { data, layout } = dressed(plots[element.dataset.plot]);
-    const first = !shown.has(element);
-    shown.add(element);
-    const more = { ...settings, displayModeBar: narrow() ? false : "hover" };
-    Plotly.react(element, data, layout, more).then(() => {
-      if (first && element.dataset.plot === "tree") {
-        element.on("plotly_click", (event) => {
-          const number = event.points[0].customdata;
-          if (number !== undefined) open(number);
-        });
-      }
+  function show(key) {
+    const element = document.getElementById(`${key}-plot`);
+    if (!element) return;
+    shown.add(key);
+    const { data, layout } = dressed(plots[key]);
+    const bar = { displayModeBar: narrow() ? false : "hover" };
+    Plotly.react(element, data, layout, { ...settings, ...bar }).then(() => {
+      element.removeAllListeners("plotly_click");
+      element.on("plotly_click", (event) => {
+        const number = event.points[0].customdata;
+        if (number !== undefined) open(number);
+      });
     });
   }
 
-  const elements = [...document.querySelectorAll("[data-plot]")];
   const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting && !shown.has(entry.target)) show(entry.target);
+    for (const { isIntersecting, target } of entries) {
+      const key = target.dataset.plot;
+      if (isIntersecting && !shown.has(key)) show(key);
     }
   }, { rootMargin: "600px" });
-  elements.forEach((element) => seen.observe(element));
-  addEventListener("beforeprint", () => elements.forEach((element) => shown.has(element) || show(element)));
+  const observe = () => {
+    document.querySelectorAll("[data-plot]").forEach((element) => seen.observe(element));
+  };
+  observe();
+  addEventListener("beforeprint", () => Object.keys(plots).forEach(show));
   dark.addEventListener("change", () => shown.forEach(show));
 
-  // --- one candidate ---------------------------------------------------------------------------------------------
+  // --- one candidate ----------------------------------------------------------------------------
 
-  const words = details.words, size = details.size;
-  const panel = document.getElementById("node");
-  const SVG = "http://www.w3.org/2000/svg";
+  const panel = document.querySelector("#node .both"), field = document.getElementById("field");
+  let number = page.winner; // the candidate that is shown
+  let candidates = page.candidates; // how many there are
+  let chosen = false; // whether the reader has chosen it: else the winner is shown
 
-  function element(name, attributes = {}, text = null, space = null) {
-    const made = space ? document.createElementNS(space, name) : document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== null) made.textContent = text;
-    return made;
+  async function unpacked(chunk) {
+    const bytes = Uint8Array.from(atob(chunk), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).json();
   }
 
-  function drawing(candidate) { // as nanonas.results.architecture.svg
-    const lanes = [], rows = candidate.r.map((place) => words[place].split("\t"));
-    for (let n = 0; n < candidate.a.length; n += 3) lanes.push(candidate.a.slice(n, n + 3));
-    const left = 12 + size.lane * (1 + Math.max(0, ...lanes.map((arc) => arc[2])));
-    const width = left + size.width + 4, height = rows.length * (size.row + size.gap) + 4;
-    const top = (place) => 2 + place * (size.row + size.gap);
-    const svg = element("svg", { class: "nn", role: "img", width, height, viewBox: `0 0 ${width} ${height}` }, null, SVG);
-    rows.forEach(([said, shape, params, family], place) => {
-      const mark = candidate.n.includes(place) ? "new" : candidate.c.includes(place) ? "changed" : "";
-      const group = element("g", { class: mark }, null, SVG), y = top(place) + size.row - 7;
-      const box = { class: family, x: left, y: top(place), width: size.width, height: size.row, rx: 4 };
-      group.append(element("rect", box, null, SVG), element("text", { x: left + 8, y }, said, SVG));
-      const right = (x, text) => element("text", { class: "dim", x, y, "text-anchor": "end" }, text, SVG);
-      group.append(right(left + size.width - 56, shape), right(left + size.width - 8, params));
-      svg.append(group);
-      if (place && !candidate.b.includes(place)) {
-        const d = `M${left + size.width / 2} ${top(place - 1) + size.row}V${top(place)}`;
-        svg.append(element("path", { d }, null, SVG));
-      }
+  const chunks = page.live ? [] : read("candidates").chunks;
+  const opened = new Map(); // chunks that are unpacked, by place
+
+  async function frozen(wanted) {
+    if (!("DecompressionStream" in window)) {
+      const way = "open the page in one of 2023 or later";
+      return `<p>This browser cannot unpack the candidates: ${way}.</p>`;
+    }
+    const place = Math.floor(wanted / page.chunk);
+    if (!opened.has(place)) opened.set(place, await unpacked(chunks[place]));
+    const { lines, candidates } = opened.get(place);
+    return candidates[wanted % page.chunk].map((line) => lines[line]).join("\n");
+  }
+
+  async function served(wanted) {
+    const answer = await fetch(`candidates/${wanted}`).catch(() => null);
+    return answer?.ok ? answer.text() : null;
+  }
+
+  async function open(wanted, byReader = true) {
+    if (!Number.isInteger(wanted) || wanted < 0 || wanted >= candidates) return;
+    const html = await (page.live ? served(wanted) : frozen(wanted));
+    if (html === null || (!byReader && chosen && wanted !== number)) return;
+    number = wanted;
+    chosen ||= byReader;
+    if (field !== document.activeElement || byReader) field.value = wanted;
+    renew(panel, html);
+  }
+
+  field.addEventListener("change", () => open(Number.parseInt(field.value, 10)));
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button?.dataset.open) open(Number(button.dataset.open));
+    if (button?.dataset.step) open((number ?? 0) + Number(button.dataset.step));
+  });
+
+  // --- a piece of the page is drawn again -------------------------------------------------------
+
+  const drawn = new WeakMap(); // what an element was filled with
+
+  function renew(element, html) {
+    if (drawn.get(element) === html) return;
+    drawn.set(element, html);
+    const fresh = document.createElement("template");
+    fresh.innerHTML = html;
+    const scrolled = []; // tables stay as the reader has left them
+    for (const details of element.querySelectorAll("details")) {
+      const twin = fresh.content.querySelector(`[data-key="${CSS.escape(details.dataset.key)}"]`);
+      if (!twin) continue;
+      twin.open = details.open;
+      const box = details.querySelector(".scroll");
+      if (box?.scrollTop) scrolled.push([twin.querySelector(".scroll"), box.scrollTop]);
+    }
+    for (const plot of fresh.content.querySelectorAll("[data-plot]")) {
+      const before = element.querySelector(`[data-plot="${plot.dataset.plot}"]`);
+      if (!before) continue;
+      before.style.height = plot.style.height;
+      plot.replaceWith(before);
+    }
+    const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+    element.replaceChildren(fresh.content);
+    for (const [box, top] of scrolled) if (box) box.scrollTop = top;
+    if (focused) document.getElementById(focused)?.focus();
+  }
+
+  if (!page.live) return;
+
+  // --- live: every second, what is new ----------------------------------------------------------
+
+  let version = page.live.version;
+
+  async function look() {
+    const news = await fetch(`news?since=${version}`).then((one) => one.json()).catch(() => null);
+    if (news === null) {
+      const gone = "The server of this page has gone; start nanonas dashboard again to go on.";
+      renew(document.getElementById("said"), gone);
+      version = "";
+      return;
+    }
+    ({ version, candidates } = news);
+    Object.assign(plots, news.plots);
+    for (const [key, html] of Object.entries(news.parts)) {
+      renew(document.querySelector(`[data-part="${key}"]`), html);
+    }
+    observe();
+    for (const key of Object.keys(news.plots)) if (shown.has(key)) show(key);
+    const tree = "tree" in news.parts || "tree" in news.plots;
+    if (!chosen && news.winner !== number) await open(news.winner, false);
+    else if (tree && number !== null) await open(number, false);
+  }
+
+  async function repeat() {
+    const begun = performance.now();
+    await look();
+    setTimeout(repeat, Math.max(100, 1000 - (performance.now() - begun)));
+  }
+  setTimeout(repeat, 500);
+
+  function token() {
+    const cookies = document.cookie.split("; ").map((one) => one.split("="));
+    return cookies.find(([name]) => name === page.live.cookie)?.[1] ?? "";
+  }
+
+  function post(what, word) {
+    const headers = { "Content-Type": "application/json", "X-CSRFToken": token() };
+    const body = JSON.stringify({ what, word });
+    return fetch("requests", { method: "POST", headers, body }).catch(() => null);
+  }
+
+  async function ask(what, word) {
+    let answer = await post(what, word);
+    if (answer?.status === 403) answer = await post(what, word); // it has handed us the new token
+    const said = answer ? await answer.text() : "the server of this page has gone";
+    document.getElementById("answer").textContent = said;
+    return answer?.ok && said.startsWith("asked");
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-ask]");
+    if (button) ask(button.dataset.ask, button.dataset.word);
+  });
+  document.querySelectorAll("form[data-ask]").forEach((form) => {
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const input = form.elements.word;
+      const asked = await ask(form.dataset.ask, input.value);
+      if (asked && input.tagName === "SELECT") input.value = "";
     });
-    for (const [start, end, lane] of lanes) {
-      const x = left - 8 - size.lane * lane, a = top(start) + size.row * 0.7, b = top(end) + size.row * 0.3;
-      const d = `M${left} ${a}C${x} ${a} ${x} ${a} ${x} ${a + 10}V${b - 10}C${x} ${b} ${x} ${b} ${left} ${b}`;
-      svg.append(element("path", { d }, null, SVG));
-    }
-    return svg;
-  }
-
-  function links(label, numbers) {
-    const line = element("p", {}, `${label} `);
-    for (const number of numbers.slice(0, 40)) {
-      const button = element("button", { type: "button" }, `#${number}`);
-      button.addEventListener("click", () => open(number));
-      line.append(button);
-    }
-    if (numbers.length > 40) line.append(`and ${numbers.length - 40} more`);
-    return line;
-  }
-
-  function list(title, lines) {
-    const box = element("div"), items = element("ul");
-    lines.forEach((line) => items.append(element("li", {}, line)));
-    box.append(element("h3", {}, title), items);
-    return box;
-  }
-
-  function open(number) {
-    const candidate = details.candidates[number];
-    if (!candidate) return;
-    const left = element("div"), right = element("div", { class: "drawing" });
-    left.append(element("h3", {}, `#${number}`));
-    const facts = element("ul");
-    candidate.f.forEach((place) => facts.append(element("li", {}, words[place])));
-    left.append(facts);
-    if (candidate.p.length) left.append(links(candidate.p.length > 1 ? "parents" : "parent", candidate.p));
-    if (candidate.k) left.append(links("children", candidate.k));
-    const edits = candidate.e.map((place) => words[place]);
-    left.append(list("how it came about", edits.length && candidate.p.length < 2 ? edits : [words[candidate.h], ...edits]));
-    if (candidate.q !== undefined) {
-      const sign = candidate.q >= 0 ? "+" : "−";
-      left.append(element("p", { class: "gain" }, `${sign}${Math.abs(candidate.q).toFixed(2)} points over its parent`));
-    }
-    if (candidate.g.length) {
-      left.append(element("p", { class: "dim" }, `its parent also had: ${candidate.g.map((g) => words[g]).join(" · ")}`));
-    }
-    if (candidate.n.length + candidate.c.length) {
-      left.append(element("p", { class: "dim" }, "edges in the drawing: solid green is new, dashed orange is changed"));
-    }
-    right.append(drawing(candidate));
-    panel.querySelector(".both").replaceChildren(left, right);
-    panel.querySelector("input").value = number;
-  }
-
-  const field = panel.querySelector("input");
-  field.addEventListener("change", () => open(Number(field.value)));
-  panel.querySelector("[data-step='-1']").addEventListener("click", () => open(Number(field.value) - 1));
-  panel.querySelector("[data-step='1']").addEventListener("click", () => open(Number(field.value) + 1));
-  if (details.candidates.length) open(details.winner);
+  });
 })();

@@ -1,196 +1,212 @@
-"""The report of a run: one HTML file that needs nothing else, not even a network."""
+"""A run's page: one HTML file that needs nothing else, or the same page served while the run goes
+on.
+
+The page is made of parts, each drawn by itself from what was found. A file has all of them; a live
+page gets a part again when it has changed. Python draws everything, figures and architectures too:
+the page's script only shows them.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nanonas.analysis.insights import decided, effects
-from nanonas.analysis.lineage import Step, family, step
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
-from nanonas.core import Objective
-from nanonas.engine.storage.events import IMAGES, MACHINE
-from nanonas.networks import layout
-from nanonas.networks.edits import in_words
-from nanonas.predictors.audit import audited_scores
-from nanonas.report.charts import architecture, figures
-from nanonas.report.rows import series
-from nanonas.report.rows.sheet import Column, Sheet, sheet
-from nanonas.report.words.verdict import cards, findings, headline
-from nanonas.text import costs, count, duration, percent, signed
+from nanonas.report.charts import architecture
+from nanonas.report.charts.chart import Chart, thinned
+from nanonas.report.charts.figures import all_charts, evolution_tree, mattered
+from nanonas.report.charts.plotly import figure
+from nanonas.report.panel import CHUNK, children_of, packed, panel
+from nanonas.report.rows.sheet import Sheet
+from nanonas.report.rows.tables import table
+from nanonas.report.words.verdict import cards, headline, verdict
+from nanonas.text import percent
 
 _HERE = Path(__file__).parent
-_DRAWN = 3  # of the best networks
-
-
-def render(record: Record, config: str = "") -> str:
-    """The report as HTML.
-
-    Args:
-        config: the run's config.yaml, to be shown.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup, escape
-    from plotly.offline import get_plotlyjs
-
-    own: list[Step] = []
-    shown = details(record, _walked(record, own))
-    asked = effects(record)
-    drawn = figures.all_figures(record, own, asked)
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(_HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["code"] = lambda text: Markup(
-        re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text)))
-    )
-    return environment.get_template("page.html.j2").render(
-        zip=zip,
-        percent=percent,
-        families=len(set(family(record))),
-        record=record,
-        style=Markup(
-            (_HERE / "page.css").read_text(encoding="utf-8") + architecture.STYLE
-        ),  # ours: nothing of a run
-        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
-        figures={figure.key: figure for figure in drawn},
-        plots=Markup(
-            _json({figure.key: json.loads(figure.plot.to_json(validate=False)) for figure in drawn})
-        ),
-        details=Markup(_json(shown)),
-        cards=cards(record),
-        headline=headline(record),
-        findings=findings(record),
-        best=_best(record),
-        best_sheet=series.best(record, 10),
-        rungs=series.rungs(record) if record.search.get("halving") else None,
-        mattered=figures.mattered_sheet(asked),
-        comparison=series.comparison(record),
-        scores=_scores(record),
-        reasons=series.reasons(record),
-        states=series.states(record),
-        times=_times(record),
-        facts=_facts(record),
-        config=config,
-        made=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
-    )
-
-
-def _walked(record: Record, into: list[Step]) -> Iterator[Step]:
-    """How each candidate came about; what else is asked of its network is asked while it is at
-    hand.
-    """
-    for entry in record.entries:
-        into.append(step(record, entry.number))
-        decided(record.space, entry.genome)
-        yield into[-1]
-
-
-@dataclass
-class _Words:
-    """Texts that come up again and again, each once."""
-
-    all: dict[str, int] = field(default_factory=dict)
-
-    def __call__(self, text: str) -> int:
-        return self.all.setdefault(text, len(self.all))
-
-
-def details(record: Record, own: Iterable[Step]) -> dict[str, Any]:
-    """What a click on a node shows, for every candidate, in few bytes: texts are places in "words".
-
-    A candidate: the rows of its drawing ("r": words, shape, parameters, family, as one text with
-    tabs), its arcs ("a": from, to and lane, three in a row), the rows that do not read the one
-    above ("b"), that are new ("n") and changed ("c"), what is gone ("g"), parents ("p") and
-    children ("k"), how it came about ("h") by which edits ("e"), what there is to say of it ("f"),
-    and its gain in points ("q").
-    """
-    words = _Words()
-    candidates: list[dict[str, Any]] = []
-    children: dict[int, list[int]] = {}
-    for one in own:
-        entry, network = record.entries[one.number], record.network(one.number)
-        drawing = layout.drawing(network)
-        marks = [layout.mark(row, one.marks) for row in drawing.rows]
-        joined = {end for start, end in drawing.links if end - start == 1}
-        rows = [
-            words(
-                f"{row.words}\t{'×'.join(map(str, row.shape))}\t{count(row.params) if row.params else ''}\t{row.family}"
-            )
-            for row in drawing.rows
-        ]
-        candidates.append(
-            {
-                "r": rows,
-                "a": [number for arc in drawing.arcs for number in arc],
-                "b": [place for place in range(1, len(rows)) if place not in joined],
-                "n": [place for place, mark in enumerate(marks) if mark == "new"],
-                "c": [place for place, mark in enumerate(marks) if mark == "changed"],
-                "g": [words(layout.words(node)) for node in one.gone],
-                "p": list(entry.candidate.proposal.parents),
-                "h": words(one.kind),
-                "e": [words(said) for said in in_words(one.edits)],
-                "f": [words(fact) for fact in facts(record, entry)],
-                **({} if one.gain is None else {"q": round(100 * one.gain, 2)}),
-            }
-        )
-        if one.parent is not None:
-            children.setdefault(one.parent, []).append(one.number)
-    for parent, numbers in children.items():
-        candidates[parent]["k"] = numbers
-    size = {
-        "row": architecture.ROW,
-        "gap": architecture.GAP,
-        "lane": architecture.LANE,
-        "width": architecture.WIDTH,
-    }
-    winner = record.winner.number if record.winner is not None else 0
-    return {"words": list(words.all), "candidates": candidates, "size": size, "winner": winner}
-
-
-def facts(record: Record, entry: Entry) -> list[str]:
-    """What there is to say of a candidate, a line each."""
-    e, proposal = entry.evaluation, entry.candidate.proposal
-    if e is None:
-        return ["running, or lost"]
-    state = entry.state if entry.accuracy is None else f"{percent(entry.accuracy)}, {entry.state}"
-    found = [f"{state}, generation {entry.generation + 1}"]
-    if entry.number in record.finalists:
-        found.append(f"from scratch, as a finalist: {percent(record.finalists[entry.number])}")
-    if "params" in e.metrics and "macs" in e.metrics:
-        found.append(costs(e.metrics))
-    if e.curve:
-        found.append(f"{len(e.curve)} epochs in {duration(e.seconds)}")
-    if proposal.resumes is not None:
-        found.append(f"goes on with the training of #{proposal.resumes}")
-    elif "inherited_share" in e.metrics:
-        tensors = f"{e.metrics.get('inherited_tensors', 0):.0f} tensors"
-        whose = " and ".join(f"#{number}" for number in proposal.inherits)
-        found.append(
-            f"inherited {e.metrics['inherited_share']:.0%} of its parameters ({tensors}) from "
-            f"{whose}"
-        )
-    if (predicted := proposal.predicted) is not None:
-        how = "chosen because of it" if predicted.chosen else "not chosen by it"
-        found.append(
-            f"{predicted.by} had expected {percent(-predicted.mean)} ± {100 * predicted.std:.2f}, "
-            f"{how}"
-        )
-    return [*found, *([e.reason] if e.reason else [])]
+_DRAWN = 3  # of the best networks, with their architectures
+# dots of a figure that is drawn again and again: ten thousand take a browser a second, and its
+# graphics card is no way out, for WebGL needs eval
+_DOTS = 1500
+_ROWS = 200  # of a table below such a figure
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Part:
+    """A piece of the page.
+
+    Attributes:
+        html: its contents.
+        plots: of its figures, by key, what plotly draws.
+    """
+
+    html: str
+    plots: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the page has besides when it is served.
+
+    Attributes:
+        operations: the names that may be banned.
+        cookie: the name of the cookie with the token, which the page sends with what it asks for.
+        version: of the parts, as the page asks for what is new.
+    """
+
+    operations: Sequence[str]
+    cookie: str
+    version: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a part is drawn from."""
+
+    findings: Findings
+    config: str  # the text of config.yaml
+    live: bool
+
+    def table(self, key: str) -> Sheet:
+        return table(self.findings, key)
+
+    def charts(self, *keys: str) -> list[Chart]:
+        charts = all_charts(self.findings, *keys).values()
+        return [thinned(chart, _DOTS) if self.live else chart for chart in charts]
+
+
+def render(findings: Findings, config: str = "") -> str:
+    """The report: one HTML file that loads nothing from anywhere.
+
+    Args:
+        config: the text of the run's config.yaml, to be shown.
+    """
+    record = findings.record
+    children = children_of(findings)
+    # first, while each network is at hand: what else is found by networks is kept
+    panels = [
+        fill("panel", one=panel(findings, number, children[number]))
+        for number in range(len(record.entries))
+    ]
+    parts = {key: draw(key, findings, config) for key in PARTS}
+    made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    subtitle = f"a report by nanonas, made {made} · {len(record.entries):,} candidates"
+    return whole(record, subtitle, parts, panels)
+
+
+def draw(key: str, findings: Findings, config: str = "", live: bool = False) -> Part:
+    """A part of the page.
+
+    Args:
+        key: one of `PARTS`.
+        config: the text of config.yaml.
+        live: whether it is drawn again and again: of much, as much as a browser shows in a moment.
+    """
+    contents = PARTS[key](_Source(findings, config, live))
+    charts: list[Chart] = contents.get("figures", [])
+    plots = {chart.key: figure(chart) for chart in charts}
+    if "figures" in contents:
+        contents["figures"] = [_Figure(chart, _ROWS if live else None) for chart in charts]
+    return Part(fill(f"part_{key}", **contents), plots)
+
+
+def candidate(findings: Findings, number: int) -> str:
+    """What a click on a candidate shows."""
+    entries = findings.record.entries
+    children = [entry.number for entry in entries if number in entry.proposal.parents]
+    return fill("panel", one=panel(findings, number, children))
+
+
+def whole(
+    record: Record,
+    subtitle: str,
+    parts: Mapping[str, Part],
+    panels: Sequence[str],
+    served: Served | None = None,
+) -> str:
+    """The page with all its parts.
+
+    Args:
+        panels: what a click on each candidate shows; of a live page, of the winner alone.
+        served: None: it is a file.
+    """
+    from markupsafe import Markup
+
+    winner = record.winner.number if record.winner is not None else None
+    shown = None if winner is None or not panels else panels[0 if served else winner]
+    plots = {key: plot for part in parts.values() for key, plot in part.plots.items()}
+    data = {
+        "winner": winner,
+        "candidates": len(record.entries),
+        "chunk": CHUNK,
+        "live": served and {"cookie": served.cookie, "version": served.version},
+    }
+    frame = {
+        "name": record.name,
+        "subtitle": subtitle,
+        "live": served is not None,
+        "operations": served.operations if served else (),
+        "winner": winner,
+        "panel": None if shown is None else Markup(shown),
+        "policy": policy(),
+        "style": Markup(_style()),
+        "plotly": Markup(_plotly()),
+        "script": Markup(_script()),
+    }
+    return fill(
+        "page",
+        frame=frame,
+        parts={key: Markup(part.html) for key, part in parts.items()},
+        plots=Markup(_json(plots)),
+        data=Markup(_json(data)),
+        packed=Markup(_json({"chunks": packed(panels)} if served is None else {})),
+    )
+
+
+def fill(macro: str, **values: Any) -> str:
+    """A macro of the template, filled in."""
+    return str(getattr(_template(), macro)(**values)).strip()
+
+
+def policy(*more: str) -> str:
+    """The Content-Security-Policy of the page: no script but its own, and no request to anywhere.
+
+    Args:
+        more: what a server adds: see `nanonas.serving.guard`.
+    """
+    hashes = " ".join(_hash(script) for script in (_plotly(), _script()))
+    rules = ("default-src 'none'", f"script-src {hashes}", "style-src 'unsafe-inline'")
+    return "; ".join([*rules, "img-src data: blob:", *more])
+
+
+# --- the parts ------------------------------------------------------------------------------------
+
+
+def _cards(source: _Source) -> dict[str, Any]:
+    return {"cards": cards(source.findings)}
+
+
+def _found(source: _Source) -> dict[str, Any]:
+    best = _filled(source.table("best"))
+    sentences = headline(source.findings)
+    return {"headline": sentences, "best": best, "live": source.live}
+
+
+def _believe(source: _Source) -> dict[str, Any]:
+    arguments = verdict(source.findings)
+    return {"arguments": arguments, "comparison": source.table("comparison")}
+
+
+@dataclass(frozen=True)
+class _Drawn:
     """One of the best networks, with its drawing."""
 
     entry: Entry
@@ -198,74 +214,157 @@ class Drawn:
     svg: Any  # markup
 
 
-def _best(record: Record) -> list[Drawn]:
+def _best(source: _Source) -> dict[str, Any]:
     from markupsafe import Markup
 
-    winner = [record.winner] if record.winner is not None else []
-    keys = {entry.candidate.key for entry in winner}
-    others = [entry for entry in record.distinct if entry.candidate.key not in keys]
-    found = []
-    for entry in [*winner, *others][:_DRAWN]:
+    record = source.findings.record
+    entries = [record.winner] if record.winner is not None else []
+    entries += [one for one in record.distinct if one.candidate.key != entries[0].candidate.key]
+    drawn = []
+    for entry in entries[:_DRAWN]:
         network = record.network(entry.number)
-        title = f"architecture of #{entry.number}"
-        said = f"{network.params:,} parameters, {network.macs:,} MACs, depth {network.depth}"
-        found.append(
-            Drawn(entry, said, Markup(architecture.svg(network, title=title, styled=False)))
-        )
-    return found
+        svg = architecture.svg(network, title=f"architecture of #{entry.number}", styled=False)
+        params, macs = int(entry.metrics["params"]), int(entry.metrics["macs"])
+        words = f"{params:,} parameters, {macs:,} MACs, depth {network.depth}"
+        drawn.append(_Drawn(entry, words, Markup(svg)))
+    return {"drawn": drawn}
 
 
-def _scores(record: Record) -> Sheet:
-    """How well the free scores rank the networks."""
-    found = audited_scores(record.told, Objective())
-    rows = [(name, one.tau, one.low, one.high, one.n) for name, one in found.items()]
-    return sheet(
-        ["score", *(Column(name, signed) for name in ("τ", "low", "high")), "networks"], rows
-    )
+def _fitness(source: _Source) -> dict[str, Any]:
+    return {"figures": source.charts("fitness-generation", "fitness-minute", "curves")}
 
 
-def _times(record: Record) -> Sheet:
-    """Where the time went."""
-    busy = sum(entry.evaluation.seconds for entry in record.entries if entry.evaluation is not None)
-    rows: list[tuple[str, float]] = [
-        ("the search, by the clock", record.seconds),
-        ("workers, training and judging", busy),
+def _fronts(source: _Source) -> dict[str, Any]:
+    return {"figures": source.charts(*(f"pareto-{one}" for one in source.findings.trade_offs))}
+
+
+def _tree(source: _Source) -> dict[str, Any]:
+    last = _DOTS if source.live else None
+    return {"figures": [evolution_tree(source.findings, last)]}
+
+
+def _credit(source: _Source) -> dict[str, Any]:
+    return {"figures": source.charts("credit")}
+
+
+def _mattered(source: _Source) -> dict[str, Any]:
+    families = len(set(source.findings.tree.families))
+    questions = mattered(source.findings)
+    return {
+        "figures": source.charts("mattered"),
+        "questions": questions,
+        "families": families,
+    }
+
+
+def _tools(source: _Source) -> dict[str, Any]:
+    halving = source.findings.record.search.get("halving")
+    return {
+        "figures": source.charts("trust", "inheritance"),
+        "rungs": source.table("rungs") if halving else None,
+        "scores": source.table("scores"),
+    }
+
+
+def _lost(source: _Source) -> dict[str, Any]:
+    return {"reasons": source.table("reasons"), "live": source.live}
+
+
+def _time(source: _Source) -> dict[str, Any]:
+    return {"times": source.table("times"), "states": source.table("states")}
+
+
+def _repeat(source: _Source) -> dict[str, Any]:
+    facts = source.table("repeat")
+    return {"command": source.findings.record.command, "facts": facts, "config": source.config}
+
+
+PARTS: Mapping[str, Callable[[_Source], dict[str, Any]]] = {
+    "cards": _cards,
+    "found": _found,
+    "believe": _believe,
+    "best": _best,
+    "fitness": _fitness,
+    "fronts": _fronts,
+    "tree": _tree,
+    "credit": _credit,
+    "mattered": _mattered,
+    "tools": _tools,
+    "lost": _lost,
+    "time": _time,
+    "repeat": _repeat,
+}
+
+
+class _Figure:
+    """A chart as the template has it: its words, and its table, cut to the last `most` rows."""
+
+    def __init__(self, chart: Chart, most: int | None) -> None:
+        self.key, self.title, self.words = chart.key, chart.title, chart.words
+        self.what, self.height, self.rows = chart.what, chart.height, len(chart.sheet)
+        self.sheet = chart.sheet
+        if most is not None:
+            self.sheet = Sheet(chart.sheet.columns, chart.sheet.rows[-most:])
+
+
+def _filled(sheet: Sheet) -> Sheet:
+    """Without the columns that hold nothing."""
+    kept = [
+        place
+        for place, name in enumerate(sheet.names)
+        if any(value is not None for value in sheet[name])
     ]
-    if record.final is not None:
-        rows.append(("the winner's training", float(record.final["seconds"])))
-    trainings = [one for row in record.comparison for one in row.get("trainings") or ()]
-    if trainings:
-        rows.append(
-            ("nanonas compare, all trainings", sum(float(one["seconds"]) for one in trainings))
-        )
-    return sheet(["what", Column("time", duration)], rows)
+    columns = tuple(sheet.columns[place] for place in kept)
+    return Sheet(columns, tuple(tuple(row[place] for place in kept) for row in sheet.rows))
 
 
-def _facts(record: Record) -> Sheet:
-    """What whoever repeats the run has to know."""
-    images, machine = record.details(IMAGES), record.details(MACHINE)
-    begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.created))
-    rows: list[tuple[str, Any]] = [
-        ("begun", begun),
-        ("nanonas", record.version),
-        ("seed", record.search.get("seed")),
-        ("data", record.search.get("data")),
-        ("fingerprint of the images", images.get("fingerprint")),
-        ("arithmetic", record.search.get("precision")),
-        ("candidates in flight (lag)", record.search.get("lag")),
-        *((name, value) for name, value in machine.items()),
-    ]
-    if record.final is not None:
-        rows += [
-            ("winner trained with torch", record.final.get("torch")),
-            ("on", record.final.get("hardware")),
-        ]
-    return sheet(
-        ["what", "value"], [(name, value) for name, value in rows if value not in (None, "")]
+# --- what the page is written with ----------------------------------------------------------------
+
+
+@cache
+def _template() -> Any:
+    """The template's macros."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(_HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.globals.update(zip=zip, percent=percent)
+    environment.filters["code"] = lambda text: Markup(
+        re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text)))
+    )
+    return environment.get_template("page.html.j2").module
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+@cache
+def _script() -> str:
+    return (_HERE / "page.js").read_text(encoding="utf-8")
+
+
+@cache
+def _style() -> str:
+    return (_HERE / "page.css").read_text(encoding="utf-8") + architecture.STYLE
+
+
+@cache
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _json(value: Mapping[str, Any]) -> str:
     """JSON that may stand in a script element: whatever is in it, it does not end there."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

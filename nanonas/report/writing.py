@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from nanonas.analysis.findings import Findings
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.files import write_text
@@ -36,7 +37,7 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
     Raises:
         RunError: as `read_record`, or a file cannot be written.
     """
-    record, out = read_record(folder), out or folder.path
+    findings, out = Findings(read_record(folder)), out or folder.path
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,12 +46,13 @@ def write_report(folder: RunFolder, out: Path | None = None, pictures: bool = Tr
         ) from None
     config = folder.config.read_text(encoding="utf-8") if folder.config.exists() else ""
     page = out / "report.html"
-    write_text(page, render(record, config))
+    write_text(page, render(findings, config))
     drawn: tuple[Path, ...] = ()
     if pictures and importlib.util.find_spec("matplotlib") is not None:
+        from nanonas.report.charts.figures import all_charts
         from nanonas.report.charts.matplotlib import draw_all
 
-        drawn = tuple(draw_all(record, out / "figures"))
+        drawn = tuple(draw_all(all_charts(findings).values(), out / "figures"))
     return Written(page, drawn)
 
 

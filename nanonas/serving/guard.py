@@ -3,10 +3,10 @@
 A browser sends requests to 127.0.0.1 for any page that asks it to. So three things are looked at:
 
 - the Host header: a page that had its own name point to this machine (DNS rebinding) is known by
-that name;
+  that name;
 - the Origin and Sec-Fetch-Site headers of whatever is posted: another site's are refused;
-- a token, of this process alone, in a header that no other site can set: whoever posts must have
-read our page.
+- a token, of this process alone, in a header that no other site can set: whoever posts it must
+  have read our page.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ import hmac
 import ipaddress
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 HEADER = "X-CSRFToken"
+# What the page's own policy does not say: it asks its server, and stands in no other page.
+POLICY = ("connect-src 'self'", "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]  # of ASGI 3
 
 
 @dataclass(frozen=True)
@@ -45,43 +53,95 @@ class Guard:
     @property
     def local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in _LOOPBACK or (
-            _address(self.host) is not None and ipaddress.ip_address(self.host).is_loopback
-        )
+        if self.host in _LOOPBACK:
+            return True
+        return _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> str | None:
         """Why a request is refused, as a sentence; None where it is not."""
-        host = headers.get("Host", "")
-        if not self._known(_name(host)):
-            return f"this dashboard does not answer to the host {host!r:.80}; open it by the address that it has said"
+        given = _lowered(headers)
+        if not self.addressed(headers):
+            host = given.get("host", "")
+            return (
+                f"this dashboard does not answer to the host {host!r:.80}; open it by the address "
+                "that it has said"
+            )
         if method in ("GET", "HEAD"):
             return None
         if self.foreign(headers):
             return "another site's requests are refused; use the dashboard's own page"
-        if not hmac.compare_digest(headers.get(HEADER, "").encode(), self.token.encode()):
+        token = given.get(HEADER.lower(), "")
+        if not hmac.compare_digest(token.encode(), self.token.encode()):
             return "the request has not the token of this dashboard; load its page again"
         return None
 
+    def addressed(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request is sent to a name of this dashboard.
+
+        Where others can reach it, any address is one: rebinding needs a name that can be changed.
+        """
+        name = _name(_lowered(headers).get("host", ""))
+        if self.local:
+            return name in (*_LOOPBACK, self.host)
+        return name in ("localhost", self.host, *_own_names()) or _is_address(name)
+
     def foreign(self, headers: Mapping[str, str]) -> bool:
         """Whether another site's page has sent a request, as far as the browser says."""
-        origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-        if (
-            origin is not None
-            and urlsplit(origin).netloc.lower() != headers.get("Host", "").lower()
-        ):
+        given = _lowered(headers)
+        origin, site = given.get("origin"), given.get("sec-fetch-site")
+        if origin is not None and urlsplit(origin).netloc.lower() != given.get("host", "").lower():
             return True
         return site is not None and site not in ("same-origin", "none")
 
-    def _known(self, name: str) -> bool:
-        """Whether it is a name of this dashboard. Any address is: rebinding needs a name that can
-        be changed.
-        """
-        if self.local:
-            return name in (*_LOOPBACK, self.host)
-        return name in ("localhost", self.host, *_own_names()) or _address(name) is not None
+
+class Guarded:
+    """An application behind a guard, as ASGI middleware.
+
+    Args:
+        policy: the Content-Security-Policy of every answer.
+    """
+
+    def __init__(self, app: App, guard: Guard, policy: str) -> None:
+        self._app, self._guard = app, guard
+        headers = {**_HEADERS, "Content-Security-Policy": policy}
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers a request, or refuses it."""
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
+        refusal = self._guard.refusal(scope["method"], headers)
+        # A page of ours that was opened before this process began gets the new token, too, with
+        # the refusal of its first request.
+        own = self._guard.addressed(headers) and not self._guard.foreign(headers)
+        added = list(self._headers)
+        if own and (refusal is not None or scope["path"] == "/"):
+            cookie = f"{self._guard.cookie}={self._guard.token}; Path=/; SameSite=Strict"
+            added.append((b"Set-Cookie", cookie.encode()))
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        app = self._app if refusal is None else _refused(refusal)
+        await app(scope, receive, send_with_headers)
 
 
-HEADERS = {
+def _refused(reason: str) -> App:
+    """An application that answers with a sentence alone."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
+
+    return app
+
+
+_HEADERS = {
+    "Cache-Control": "no-store",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -90,21 +150,13 @@ HEADERS = {
 }
 
 
-def policy(script_hashes: list[str]) -> str:
-    """The Content-Security-Policy of the page: nothing from anywhere else, no script but the
-    dashboard's own.
-    """
-    scripts = " ".join(["'self'", *script_hashes])
-    return (
-        f"default-src 'self'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src "
-        "'self' data: blob:; "
-        "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
-    )
-
-
 @cache  # it may take a look-up
 def _own_names() -> tuple[str, ...]:
     return socket.gethostname().lower(), socket.getfqdn().lower()
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _name(host: str) -> str:
@@ -115,8 +167,9 @@ def _name(host: str) -> str:
         return ""
 
 
-def _address(name: str) -> str | None:
+def _is_address(name: str) -> bool:
     try:
-        return str(ipaddress.ip_address(name))
+        ipaddress.ip_address(name)
     except ValueError:
-        return None
+        return False
+    return True

@@ -1,42 +1,34 @@
-"""A run in the browser while it goes on: `nanonas dashboard RUN`.
+"""A run, looked at while it goes on.
 
-What is new in the store is read once a second, by a connection that cannot write. What people ask
-for is left in the run's folder, where the process that searches finds it. No file of the run is
-served.
+What is new in its store is read by a connection that cannot write. What the user asks for is left
+in the run's folder, where the process that searches finds it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import logging
-import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, searching
+from nanonas.config.schema import RunConfig
 from nanonas.core import Evaluation
 from nanonas.engine.controls import in_words, standing
 from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import ConfigError, RunError
+from nanonas.errors import RunError
 from nanonas.files import read_json
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.reading import read_record
-from nanonas.serving.guard import Guard
-from nanonas.serving.view import Asked, View
-
-if TYPE_CHECKING:
-    from werkzeug.serving import BaseWSGIServer
+from nanonas.serving.view import Asked, Goal, View
 
 
-class Live:
+class Watch:
     """A run as it is now. Every look reads only what is new since the last one; many threads may
     look.
 
@@ -64,8 +56,10 @@ class Live:
             return replace(self._view, now=time.time())
 
     def ask(self, what: str, word: str | None = None) -> str:
-        """Leaves a request in the run's folder and says so. `word`: an operation, or a genome's
-        numbers.
+        """Leaves a request in the run's folder and says so.
+
+        Args:
+            word: what it is about: an operation, or a genome's numbers.
 
         Raises:
             NanonasError: it is no request, no genome, or cannot be written.
@@ -89,22 +83,23 @@ class Live:
     def _signs(self) -> object:
         """What is otherwise when there is something new."""
         store = self.run.store
-        files = (store, store.with_name(f"{store.name}-wal"), self.run.final / "result.json")
+        written = (store.with_name(f"{store.name}-wal"), self.run.config, self._result)
         waiting = tuple(name for name, _ in RequestFiles(self.run.requests).waiting())
-        return tuple(map(_stamp, files)), waiting, RunStore.in_use(store)
+        return tuple(map(_stamp, (store, *written))), waiting, RunStore.in_use(store)
+
+    @property
+    def _result(self) -> Path:
+        return self.run.final / "result.json"
 
     def _read(self) -> None:
         with RunStore.read(self.run.store) as store:
             if store.created != self._record.created:  # another run has taken its place
                 self._begin()
             events = store.events(len(self._events))
-            evaluations, times = (
-                store.evaluations(len(self._evaluations)),
-                store.arrival_times(len(self._times)),
-            )
-            candidates = store.candidates(
-                len(self._entries)
-            )  # last: an evaluation's candidate is there before it
+            evaluations = store.evaluations(len(self._evaluations))
+            times = store.arrival_times(len(self._times))
+            # last: the candidate of an evaluation is there before it
+            candidates = store.candidates(len(self._entries))
         self._events += events
         self._times += times[: len(evaluations)]
         self._entries += [Entry(candidate, None) for candidate in candidates]
@@ -115,96 +110,58 @@ class Live:
                 entry, evaluation=evaluation, elapsed=elapsed[place]
             )
         self._evaluations += evaluations
-        final = read_json(self.run.final / "result.json")
         self._record = replace(
             self._record,
             entries=tuple(self._entries),
             events=tuple(self._events),
             seconds=seconds,
-            final=final,
+            final=read_json(self._result),
         )
 
     def _made(self) -> View:
         self._reads += 1
-        stands = standing(self._events)
-        kinds = [event.kind for event in self._events if event.kind in SESSION]
+        requests = standing(self._events)
+        sessions = [event.kind for event in self._events if event.kind in SESSION]
         alive = RunStore.in_use(self.run.store)
         waiting = [
             Asked(str(request), "waits") for _, request in RequestFiles(self.run.requests).waiting()
         ]
-        heard = [
-            _asked(event)
-            for event in self._events
-            if event.kind in (REQUEST_TAKEN, REQUEST_REFUSED)
-        ]
+        answers = (REQUEST_TAKEN, REQUEST_REFUSED)
+        answered = [_asked(event) for event in self._events if event.kind in answers]
+        stored = [*self._times[-1:], *(event.time for event in self._events[-1:])]
+        config = self.run.config
         return View(
-            self._record,
+            Findings(self._record),
             version=f"{self._begun}-{self._reads}",
+            config=config.read_text(encoding="utf-8") if config.exists() else "",
+            goal=_goal(read_config(self.run).run),
+            earlier=self._earlier(),
             alive=alive,
-            searching=alive and kinds[-1:] == [STARTED],
-            paused=alive and stands.paused,
-            banned=stands.banned,
-            asked=(*waiting, *reversed(heard)),
-            last=max(
-                [*self._times[-1:], *(event.time for event in self._events[-1:])], default=0.0
-            ),
+            searching=alive and sessions[-1:] == [STARTED],
+            paused=alive and requests.paused,
+            banned=requests.banned,
+            asked=(*waiting, *reversed(answered)),
+            last=max(stored, default=0.0),
         )
 
-
-def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serves the dashboard of a run until Ctrl-C.
-
-    Args:
-        host: the address to listen at; but for 127.0.0.1 others can reach it, and whoever can may
-            steer the search.
-        port: 0: any that is free.
-        say: hears where it is.
-
-    Raises:
-        ConfigError: dash is not installed, or nobody can listen there.
-        RunError: as `Live`.
-    """
-    _require_dash()
-    logging.getLogger("werkzeug").setLevel(
-        logging.ERROR
-    )  # a line for every request would say nothing
-    live = Live(run)
-    server = make_server(live, host, port)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{server.server_address[1]}"
-    say(f"{run.path} is at {address} now; Ctrl-C ends the page, not the search")
-    if not Guard(host, port).local:
-        say(
-            f"whoever can reach {host} can see this run and steer it; without --host only this "
-            "machine can"
-        )
-    with contextlib.suppress(KeyboardInterrupt):
-        server.serve_forever()
+    def _earlier(self) -> float:
+        """Seconds that were searched before this session."""
+        begins = [place for place, event in enumerate(self._events) if event.kind == STARTED]
+        if not begins:
+            return 0.0
+        begin = self._events[begins[-1]].time
+        return searching(
+            self._events[: begins[-1]], [arrival for arrival in self._times if arrival < begin]
+        )[1]
 
 
-def make_server(live: Live, host: str, port: int) -> BaseWSGIServer:
-    """The server, bound and not yet serving. Raises `ConfigError` when nobody can listen there."""
-    from werkzeug.serving import make_server as make
-
-    from nanonas.serving.board import make_app
-
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            f"nobody can listen at {host}, port {port}: {error.strerror}; choose another --port "
-            "or --host"
-        ) from None
-    guard = Guard(host, listener.getsockname()[1])
-    app = make_app(live.look, live.ask, guard)
-    with listener:  # the server has a descriptor of its own
-        return make(host, guard.port, app.server, threaded=True, fd=listener.fileno())
-
-
-def _require_dash() -> None:
-    if importlib.util.find_spec("dash") is None:
-        raise ConfigError("nanonas dashboard needs dash: pip install 'nanonas[dashboard]'")
+def _goal(run: RunConfig) -> Goal:
+    kept = run.final_share
+    return Goal(
+        run.evaluations,
+        run.generations,
+        None if run.time is None else run.time * (1 - kept),
+    )
 
 
 def _asked(event: Event) -> Asked:
@@ -220,6 +177,7 @@ def _asked(event: Event) -> Asked:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
+    """Another one when a file has been written to."""
     try:
         status = path.stat()
     except OSError:

@@ -28,8 +28,7 @@ from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
-from nanonas.spaces.base import Space
-from nanonas.spaces.operations import Bans
+from nanonas.spaces.base import Bans, Space
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images

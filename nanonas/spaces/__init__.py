@@ -1,1 +1,5 @@
-"""What can be built: search spaces, and the picture of an architecture that they all decode to."""
+"""What can be built: search spaces, which sample, vary and decode genomes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

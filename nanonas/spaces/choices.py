@@ -1,61 +1,42 @@
-"""What the spaces share: checks of what they are handed, and draws from small tables of weights."""
+"""Random draws for genomes whose numbers are options: mutation, crossover, weighted choices.
+
+How `sample` draws is each space's own: `nano` draws uniformly, `nasbench201` among networks instead
+of genomes, and `layers` along its chain.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import accumulate
-from numbers import Integral
 
 import numpy as np
 
-from nanonas.core import Genome, Shape
-from nanonas.errors import ConfigError, GenomeError
+from nanonas.core import Genome
 
 
-def check_problem(input_shape: Shape, classes: int) -> None:
-    """Raises `ConfigError` unless the shape is (channels, height, width), each 1 or more, and
-    classes are 2 or more.
+def point_mutation(genome: Genome, options: int, rng: np.random.Generator) -> Genome:
+    """The genome with another number, of 0 … options - 1, in one of its places; places and numbers
+    are equally likely.
     """
-    if len(input_shape) != 3 or any(not _whole(size) or size < 1 for size in input_shape):
-        raise ConfigError(
-            "input_shape must be (channels, height, width), whole numbers of 1 or more, but is "
-            f"{input_shape!r}; "
-            "give for instance (3, 32, 32)."
-        )
-    if not _whole(classes) or classes < 2:
-        raise ConfigError(f"classes must be a whole number of 2 or more, but is {classes!r}.")
+    place = int(rng.integers(len(genome)))
+    other = (genome[place] + int(rng.integers(1, options))) % options
+    return (*genome[:place], other, *genome[place + 1 :])
 
 
-def integers(genome: Sequence[int]) -> Genome:
-    """The genome as a tuple of Python's own integers. Raises `GenomeError` for what is none."""
-    if type(genome) is tuple and set(map(type, genome)) == {int}:
-        return genome  # as nearly always: in a third of the time
-    if isinstance(genome, (str, bytes)) or not isinstance(genome, (Sequence, np.ndarray)):
-        raise GenomeError(
-            f"a genome must be a list of integers, but is {genome!r}; give for instance [0, 1, 2, "
-            "3]."
-        )
-    for position, value in enumerate(genome):
-        if type(value) is not int and not _whole(value):
-            raise GenomeError(
-                f"a genome must be a list of integers, but position {position} holds {value!r}."
-            )
-    return tuple(map(int, genome))
+def one_point_crossover(a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
+    """The beginning of `a` and, from the same place on, the end of `b`; as long as `b`.
 
-
-def check_options(space: str, genome: Genome, names: Sequence[str]) -> None:
-    """Raises `GenomeError` unless each number of the genome is a position in `names`, the options
-    of the space.
+    Both are 2 or longer; each has a part in the child.
     """
-    for position, number in enumerate(genome):
-        if not 0 <= number < len(names):
-            table = ", ".join(f"{n} {name}" for n, name in enumerate(names))
-            raise GenomeError(
-                f"position {position} of a genome of the space {space!r} must be 0 to "
-                f"{len(names) - 1} ({table}), "
-                f"but is {number}."
-            )
+    cut = int(rng.integers(1, min(len(a), len(b))))
+    return a[:cut] + b[cut:]
+
+
+def uniform_crossover(a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
+    """Each number from either parent, as likely as from the other; both are of one length."""
+    picks = rng.integers(2, size=len(a))
+    return tuple((x, y)[pick] for x, y, pick in zip(a, b, picks, strict=True))
 
 
 def draw(weights: Sequence[float], rng: np.random.Generator) -> int:
@@ -63,7 +44,3 @@ def draw(weights: Sequence[float], rng: np.random.Generator) -> int:
     # ten times as fast as rng.choice(len(weights), p=weights), and weights need not sum to 1
     sums = list(accumulate(weights))
     return min(bisect(sums, rng.random() * sums[-1]), len(sums) - 1)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

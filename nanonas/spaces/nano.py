@@ -1,26 +1,26 @@
 """Lists of operations, as in ``[0, 1, 2, 3]``: stem, layer 1, reduction, layer 2, classifier.
 
     image → conv3x3, norm, relu (C channels) → first half of the list
-          → conv3x3 of stride 2, norm, relu (2C channels) → second half → global average pooling →
-          dense
+          → conv3x3 of stride 2, norm, relu (2C channels) → second half of the list
+          → global average pooling → dense
 
-Each number of the list is one operation of `OPERATIONS`, with a residual around it: ``x ← relu(x +
-operation(x))``. Where a list has an odd length the second half is the longer one. An operation is
-one line of the table.
+Each number of the list is one operation of `OPERATIONS`, with a residual around it:
+``x ← relu(x + operation(x))``. Where a list has an odd length the second half is the longer one. An
+operation is one line of the table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Floats, Genome, Integers, Shape
+from nanonas.core import Genome, Integers
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.networks.features import GROUPS, features
-from nanonas.networks.network import Draft, Network, conv_norm, relu
-from nanonas.spaces.choices import check_options, check_problem, integers
+from nanonas.networks.network import Draft, Network, classifier, conv_norm, depthwise, relu
+from nanonas.spaces.base import Space, check_options, integers
+from nanonas.spaces.choices import one_point_crossover, point_mutation
 
 
 def _same_conv(draft: Draft, x: str, kernel: int) -> str:
@@ -29,11 +29,7 @@ def _same_conv(draft: Draft, x: str, kernel: int) -> str:
 
 def _separable(draft: Draft, x: str, kernel: int) -> str:
     """Depthwise, then 1×1, then norm."""
-    channels = draft.shape(x)[0]
-    depthwise = draft.add(
-        "conv", x, filters=channels, kernel=kernel, stride=1, groups=channels, bias=False
-    )
-    return _same_conv(draft, depthwise, 1)
+    return _same_conv(draft, depthwise(draft, x, kernel), 1)
 
 
 def _pool(draft: Draft, x: str, op: str) -> str:
@@ -52,16 +48,15 @@ OPERATIONS: dict[str, Operation] = {  # a genome's numbers are positions in this
     "sep_conv5x5": lambda draft, x: _separable(draft, x, 5),
     "maxpool": lambda draft, x: _pool(draft, x, "maxpool"),
     "avgpool": lambda draft, x: _pool(draft, x, "avgpool"),
-    "skip": lambda draft, x: (
-        x
-    ),  # taken at its word: the identity, with a residual around it, doubles x
+    # taken at its word: the identity, with a residual around it, doubles x
+    "skip": lambda draft, x: x,
     "zero": lambda draft, x: None,  # x + 0: no node
 }
 NAMES = tuple(OPERATIONS)
 
 
 @dataclass(frozen=True)
-class NanoSpace:
+class NanoSpace(Space):
     """Lists of operations for one input shape (C, H, W) and number of classes.
 
     `channels` is the width C of layer 1, half that of layer 2. With the defaults a random network
@@ -69,14 +64,12 @@ class NanoSpace:
     of the lists that are sampled; lists of any length from 2 decode, and keep it when they mutate.
     """
 
-    input_shape: Shape = (3, 32, 32)
-    classes: int = 10
     channels: int = 48
     length: int = 6
-    name: str = field(default="nano", init=False)
+    name = "nano"
 
     def __post_init__(self) -> None:
-        check_problem(self.input_shape, self.classes)
+        super().__post_init__()
         if self.channels < 1:
             raise ConfigError(f"channels must be 1 or more, but is {self.channels}.")
         if self.length < 2:
@@ -85,12 +78,12 @@ class NanoSpace:
             )
 
     def options(self) -> dict[str, tuple[str, ...]]:
-        """The decision at every position of a list, and its options in the order of their numbers."""
+        """The decision at every position of a list, and its options."""
         return {"operation": NAMES}
 
     @property
     def operation_names(self) -> tuple[str, ...]:
-        """What people may ban."""
+        """The operations that can be banned."""
         return NAMES
 
     def operations(self, genome: Sequence[int]) -> frozenset[str]:
@@ -109,15 +102,11 @@ class NanoSpace:
 
         Raises `GenomeError`.
         """
-        genome = self._checked(genome)
-        position = int(rng.integers(len(genome)))
-        other = (genome[position] + int(rng.integers(1, len(NAMES)))) % len(NAMES)
-        return (*genome[:position], other, *genome[position + 1 :])
+        return point_mutation(self._checked(genome), len(NAMES), rng)
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
         """The beginning of `a` and, from the same position on, the end of `b`. As long as `b`."""
-        cut = int(rng.integers(1, min(len(a), len(b))))
-        return a[:cut] + b[cut:]
+        return one_point_crossover(a, b, rng)
 
     def decode(self, genome: Sequence[int]) -> Network:
         """The network. Raises `GenomeError` for what is no genome of this space."""
@@ -128,20 +117,11 @@ class NanoSpace:
         x = _layer(draft, x, genome[:half])
         x = relu(draft, conv_norm(draft, x, 2 * self.channels, 3, stride=2))
         x = _layer(draft, x, genome[half:])
-        return draft.finish(draft.add("dense", draft.add("globalpool", x), units=self.classes))
-
-    @property
-    def groups(self) -> tuple[int, ...]:
-        """Of the features."""
-        return tuple(GROUPS.values())
-
-    def encode(self, genome: Sequence[int]) -> Floats:
-        """`features` of the network: shape (sum of groups,). Raises `GenomeError`."""
-        return features(self.decode(genome))
+        return classifier(draft, x)
 
     def tokens(self, genome: Sequence[int]) -> Integers:
         """The list itself: shape (length, 1). Raises `GenomeError`."""
-        return np.array(self._checked(genome), dtype=np.int64)[:, None]
+        return super().tokens(self._checked(genome))
 
     def describe(self, genome: Sequence[int]) -> list[str]:
         """One line an operation, as in "layer 1, 48 channels: conv3x3". Raises `GenomeError`."""

@@ -1,19 +1,18 @@
-"""NAS-Bench-201: cells of four nodes with one of five operations on each of six edges. 15,625
-genomes.
+"""NAS-Bench-201: 15,625 cells of four nodes with one of five operations on each of six edges.
 
 Dong & Yang, ICLR 2020, https://arxiv.org/abs/2001.00326; details as in their code, so that counts
 are as published:
 
-    image → conv3x3, norm (16 channels) → 5 cells → residual block of stride 2 → 5 cells of 32
-    channels
-          → residual block of stride 2 → 5 cells of 64 channels → norm, relu, global average pooling
-          → dense
+    image → conv3x3, norm (16 channels) → 5 cells
+          → residual block of stride 2 → 5 cells of 32 channels
+          → residual block of stride 2 → 5 cells of 64 channels
+          → norm, relu, global average pooling → dense
 
 A node of a cell is the sum of what its edges bring, node 0 is the cell's input and node 3 its
 output. A genome has the operations of the edges in the order of the official string,
 ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
-What is drawn is what a cell computes: nothing for an edge that is dead (no way from the input or
+What is drawn is what a cell computes: nothing for an edge that is dead (no path from the input or
 none to the output) or a skip, one sum where sums are nested, one pool where two pools read the
 same. So cells that are written differently and compute the same have one network. Convolutions that
 read the same stay two: their weights differ.
@@ -23,37 +22,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
 
-from nanonas.core import Floats, Genome, Integers, Shape
+from nanonas.core import Floats, Genome, Integers
 from nanonas.errors import ConfigError, GenomeError
-from nanonas.networks.network import Draft, Network, conv_norm, relu
-from nanonas.spaces.choices import check_options, check_problem, integers
+from nanonas.networks.network import Draft, Network, classifier, conv_norm, relu
+from nanonas.spaces.base import Space, check_options, integers
+from nanonas.spaces.choices import point_mutation, uniform_crossover
 
-NAMES = (
-    "none",
-    "skip_connect",
-    "nor_conv_1x1",
-    "nor_conv_3x3",
-    "avg_pool_3x3",
-)  # a genome's numbers are positions
+# a genome's numbers are positions
+NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 NONE, SKIP, CONV1, CONV3, POOL = range(len(NAMES))
 KERNELS = {CONV1: 1, CONV3: 3}
 
-EDGES = tuple(
-    (source, target) for target in (1, 2, 3) for source in range(target)
-)  # in the order of a genome
+# in the order of a genome
+EDGES = tuple((source, target) for target in (1, 2, 3) for source in range(target))
 
 Sum = tuple[int, ...]  # numbers of the values that are added up, sorted; () is zero
 Step = tuple[int, Sum]  # an operation and what it reads
 
 
 @dataclass(frozen=True)
-class NASBench201Space:
+class NASBench201Space(Space):
     """The cells for one input shape (C, H, W) and number of classes.
 
     `channels` is the width of the first stage; the second has twice as many, the third four times.
@@ -61,14 +55,12 @@ class NASBench201Space:
     network has 73 thousand (no convolution) to 1.53 million parameters (six of 3×3).
     """
 
-    input_shape: Shape = (3, 32, 32)
-    classes: int = 10
     channels: int = 16
     cells: int = 5
-    name: str = field(default="nasbench201", init=False)
+    name = "nasbench201"
 
     def __post_init__(self) -> None:
-        check_problem(self.input_shape, self.classes)
+        super().__post_init__()
         for what, value in (("channels", self.channels), ("cells", self.cells)):
             if value < 1:
                 raise ConfigError(f"{what} must be 1 or more, but is {value}.")
@@ -79,7 +71,7 @@ class NASBench201Space:
 
     @property
     def operation_names(self) -> tuple[str, ...]:
-        """What people may ban."""
+        """The operations that can be banned."""
         return NAMES
 
     def operations(self, genome: Sequence[int]) -> frozenset[str]:
@@ -105,17 +97,13 @@ class NASBench201Space:
         """
         genome = _checked(genome)
         while True:
-            edge = int(rng.integers(len(EDGES)))
-            other = (genome[edge] + int(rng.integers(1, len(NAMES)))) % len(NAMES)
-            child = (*genome[:edge], other, *genome[edge + 1 :])
+            child = point_mutation(genome, len(NAMES), rng)
             if self.key(child) != self.key(genome):
                 return child
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
         """Each edge from either parent, as likely as from the other."""
-        return tuple(
-            (x, y)[pick] for x, y, pick in zip(a, b, rng.integers(2, size=len(EDGES)), strict=True)
-        )
+        return uniform_crossover(a, b, rng)
 
     def decode(self, genome: Sequence[int]) -> Network:
         """The network; cells that compute the same have the same one. Raises `GenomeError`."""
@@ -150,30 +138,24 @@ class NASBench201Space:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Of the features: ways, size, operations, depth."""
-        return (len(_WAYS), 1, len(NAMES) - 1, 4)
+        """Of the features: paths, size, operations, depth."""
+        return (len(_PATHS), 1, len(NAMES) - 1, 4)
 
     def encode(self, genome: Sequence[int]) -> Floats:
         """The canonical cell in numbers: shape (sum of `groups`,). Raises `GenomeError`.
 
-        How many ways lead from input to output with each sequence of operations, skips left out;
+        How many paths lead from input to output with each sequence of operations, skips left out;
         log parameters; how many edges have each operation; convolutions (of any size, of 3×3) on
-        the longest way, and nodes and ways alive.
+        the longest path, and nodes and paths alive.
         """
         numbers = self.canonical(genome)
-        frame = np.array(
-            [
-                np.log(self.params(genome)),
-                *(numbers.count(number) for number in range(1, len(NAMES))),
-            ]
-        )
-        return np.concatenate(
-            [_cell_features(numbers)[: len(_WAYS)], frame, _cell_features(numbers)[len(_WAYS) :]]
-        )
+        used = [numbers.count(number) for number in range(1, len(NAMES))]
+        paths, depth = np.split(_cell_features(numbers), [len(_PATHS)])
+        return np.concatenate([paths, [np.log(self.params(genome))], used, depth])
 
     def tokens(self, genome: Sequence[int]) -> Integers:
         """The operations, `none` on dead edges: shape (6, 1). Raises `GenomeError`."""
-        return np.array(self.live(genome), dtype=np.int64)[:, None]
+        return super().tokens(self.live(genome))
 
     def describe(self, genome: Sequence[int]) -> list[str]:
         """One line an edge, as in "node 0 to 1: nor_conv_3x3"; says which are dead.
@@ -268,13 +250,13 @@ def _key(live: Genome) -> str:
     steps, output = _steps(live)
     words = ["x"]
 
-    def said(values: Sum) -> str:
+    def in_words(values: Sum) -> str:
         return "+".join(sorted(words[value] for value in values))
 
     for number, read in steps:
-        words.append(f"{NAMES[number]}({said(read)})")
+        words.append(f"{NAMES[number]}({in_words(read)})")
     sums = {read for read in (*(read for _, read in steps), output) if len(read) > 1}
-    return "; ".join([said(output), *sorted(words[1:]), *sorted(map(said, sums))])
+    return "; ".join([in_words(output), *sorted(words[1:]), *sorted(map(in_words, sums))])
 
 
 @lru_cache(maxsize=1)
@@ -287,30 +269,36 @@ def _first_of_key() -> dict[str, Genome]:
     return first
 
 
-_WAYS = {
-    way: place
-    for place, way in enumerate(
-        w for n in range(4) for w in product((CONV1, CONV3, POOL), repeat=n)
+Path = tuple[int, ...]  # the operations from the input to a node, skips left out
+_PATHS: dict[Path, int] = {  # and their places among the features
+    path: place
+    for place, path in enumerate(
+        path for length in range(4) for path in product((CONV1, CONV3, POOL), repeat=length)
     )
 }
 
 
 @cache  # of 5,260 canonical cells at most
 def _cell_features(canonical: Genome) -> Floats:
-    """How often each of the `_WAYS` is there; then what `encode` calls the depth: shape (ways +
+    """How often each of the `_PATHS` is there; then what `encode` calls the depth: shape (paths +
     4,).
     """
-    into: dict[int, list[tuple[int, ...]]] = {0: [()], 1: [], 2: [], 3: []}
+    into: dict[int, list[Path]] = {0: [()], 1: [], 2: [], 3: []}
     for (source, target), number in zip(EDGES, canonical, strict=True):
-        if number != NONE:
-            into[target] += [way if number == SKIP else (*way, number) for way in into[source]]
-    found = np.zeros(len(_WAYS) + 4)
-    for way in into[3]:
-        found[_WAYS[way]] += 1
-    kinds = ((CONV1, CONV3), (CONV3,))
-    longest = [max((sum(n in some for n in way) for way in into[3]), default=-1) for some in kinds]
-    found[len(_WAYS) :] = [*longest, sum(bool(into[node]) for node in (1, 2, 3)), len(into[3])]
-    return found
+        if number == NONE:
+            continue
+        step = () if number == SKIP else (number,)
+        into[target] += [path + step for path in into[source]]
+    features = np.zeros(len(_PATHS) + 4)
+    for path in into[3]:
+        features[_PATHS[path]] += 1
+    features[len(_PATHS) :] = [
+        max((path.count(CONV1) + path.count(CONV3) for path in into[3]), default=-1),
+        max((path.count(CONV3) for path in into[3]), default=-1),
+        sum(bool(into[node]) for node in (1, 2, 3)),
+        len(into[3]),
+    ]
+    return features
 
 
 # --- drawing --------------------------------------------------------------------------------------
@@ -327,7 +315,7 @@ def _network(space: NASBench201Space, live: Genome) -> Network:
         for _ in range(space.cells):
             x = _cell(draft, x, steps, output)
     x = relu(draft, draft.add("norm", x))
-    return draft.finish(draft.add("dense", draft.add("globalpool", x), units=space.classes))
+    return classifier(draft, x)
 
 
 def _cell(draft: Draft, x: str, steps: Sequence[Step], output: Sum) -> str:

@@ -1,7 +1,4 @@
-"""Where to compute, and in which precision.
-
-Everything that depends on the machine is asked for here.
-"""
+"""Where to compute, in which precision, and with how many workers and threads."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ from nanonas.machine import cores
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-# glibc returns every large tensor to the kernel when it is freed and takes page faults to get it
-# back. Memory that stays in the process trains a separable network 1.4 times as fast, a plain one
-# 1.06 times (one Zen 4 core, batch 128).
+# glibc returns every large tensor to the kernel when it is freed, and the next one costs page
+# faults. Keeping the memory in the process trains a separable network 1.4 times as fast, a plain
+# one 1.06 times (one Zen 4 core, batch 128). The numbers are those of mallopt in malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def resolve_device(name: str) -> str:
-    """The device to use: "cpu", "cuda:0", "mps", … for "auto" the fastest kind that is there.
+    """The device to use: "cpu", "cuda", "cuda:0", "mps"; for "auto" the fastest kind available.
 
     Raises:
-        DeviceError: there is no such device on this machine.
+        DeviceError: an unknown name, or this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -41,9 +38,9 @@ def resolve_device(name: str) -> str:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count <= (device.index or 0):
-            found = f"PyTorch sees {count} of them" if count else "PyTorch sees no CUDA GPU here"
+            seen = f"PyTorch sees {count} of them" if count else "PyTorch sees no CUDA GPU here"
             raise DeviceError(
-                f"device {name!r} was asked for, but {found}; use --device auto or --device cpu"
+                f"device {name!r} was asked for, but {seen}; use --device auto or --device cpu"
             )
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
@@ -56,8 +53,8 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_precision(name: str, device: str) -> str:
-    """ "float32" or "bfloat16" (mixed, by autocast); for "auto" bfloat16 where the hardware
-    multiplies it faster.
+    """The precision to use: "float32" or "bfloat16" (mixed, by autocast); for "auto" bfloat16
+    where the hardware multiplies it faster.
 
     Raises:
         ConfigError: `name` is none of `PRECISIONS`.
@@ -70,9 +67,8 @@ def resolve_precision(name: str, device: str) -> str:
     if kind == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif kind == "cpu":
-        capabilities: dict[str, bool] = getattr(
-            torch.cpu, "get_capabilities", dict
-        )()  # PyTorch 2.10 and later
+        # PyTorch 2.10 and later; before, float32 is safe
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     else:
         fast = False
@@ -80,25 +76,23 @@ def resolve_precision(name: str, device: str) -> str:
 
 
 def slots(device: str, workers: int) -> list[str]:
-    """The device of each of `workers` workers: GPUs are taken in turn when "cuda" names none in
-    particular.
-    """
+    """The device of each worker; "cuda", which names no GPU, stands for all GPUs in turn."""
     if device == "cuda":
         return [f"cuda:{i % torch.cuda.device_count()}" for i in range(workers)]
     return [device] * workers
 
 
 def default_workers(device: str) -> int:
-    """One a core on a CPU, one a GPU, one on anything else."""
+    """One per core on "cpu", one per GPU on "cuda", else one."""
     if torch.device(device).type == "cpu":
         return cores()
     return torch.cuda.device_count() if device == "cuda" else 1
 
 
 def prepare(threads: int) -> None:
-    """Sets this process up for training: its number of threads, and memory that stays with it."""
+    """Sets this process up for training: its number of threads, and memory that is kept."""
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")  # TF32 on a GPU; without effect on a CPU
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU; no effect on a CPU
     if sys.platform == "linux":
         try:
             mallopt = ctypes.CDLL(None).mallopt
@@ -110,10 +104,10 @@ def prepare(threads: int) -> None:
 
 
 def fix_order(deterministic: bool) -> None:
-    """Whether CUDA's kernels are to add in a fixed order, which is slower and has equal numbers in
-    every run.
+    """Whether CUDA's kernels must add in a fixed order: slower, but with equal results in every
+    run.
 
-    Where PyTorch has no such kernel it warns. Its matrix products ask for an environment variable
+    PyTorch warns where it has no such kernel. Its matrix products need an environment variable
     before their first use,
     https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html.
     """
@@ -124,7 +118,7 @@ def fix_order(deterministic: bool) -> None:
 
 
 def synchronize(device: str) -> None:
-    """Waits until the device has done what it was given."""
+    """Waits until the device has finished all work that was queued."""
     kind = torch.device(device).type
     if kind == "cuda":
         torch.cuda.synchronize(device)

@@ -1,5 +1,5 @@
-"""The winner's training: on all training images, a checkpoint an epoch, and the test set opened
-once at its end.
+"""The final training of a network: on all training images, with a checkpoint per epoch; the test
+set is opened once, at the end.
 """
 
 from __future__ import annotations
@@ -33,43 +33,45 @@ from nanonas.training.weights import save_weights
 
 CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")
-SPARE = 0.95  # of the time that is left is planned for: speed on a shared machine is not steady
+PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
 
 
 @dataclass(frozen=True)
 class FinalResult:
-    """What came of a final training."""
+    """The outcome of a final training."""
 
     test_accuracy: float  # in [0, 1]
     epochs: int
-    train_images: int  # an epoch
+    train_images: int  # per epoch
     test_images: int
     params: int
     macs: int
-    latency_ms: float  # one image, median, on the device that trained; on a CPU with one thread
-    seconds: float  # of training, over all sessions, the test not included
+    latency_ms: float  # of one image, median, on the device that trained; on a CPU with one thread
+    seconds: float  # of training, over all sessions, without the test
     seed: int
     lr: float  # at the top of the cycle
     device: str
-    hardware: str
-    torch: str
+    hardware: str  # the device in words
+    torch: str  # the version
 
 
 @dataclass(frozen=True)
 class FinalTraining:
-    """Trains one network for good.
+    """The final training of one network.
 
     Args:
+        network: to build and train.
         train: all images but the test set's.
         test: opens the test set; called once, after the last epoch.
-        folder: made where it is not there. Gets checkpoint.pt after every epoch, in the end
-            model.safetensors and result.json. A checkpoint of this very training that is found
-            there is continued, and any other training that is there is kept in FOLDER/earlier-1,
-            FOLDER/earlier-2, …
-        identity: what else makes this training the same one as a checkpoint's: the data's
-            fingerprint.
-        threads: None: one or all of the cores, whichever is measured to be faster.
-        retries: how often a training that diverges is begun again, each time with a third of the
+        recipe: the hyperparameters.
+        seed: of the initialisation and the training.
+        folder: created if it is missing. It gets checkpoint.pt after every epoch, and in the end
+            model.safetensors and result.json. A checkpoint of this very training is continued; the
+            files of any other training are moved to FOLDER/earlier-1, FOLDER/earlier-2, …
+        identity: what else must be equal for a checkpoint to be of this training, such as the
+            fingerprint of the data.
+        threads: of PyTorch; None: one or all cores, whichever is measured to be faster.
+        retries: how often a training that diverges is restarted, each time with a third of the
             learning rate.
     """
 
@@ -90,57 +92,69 @@ class FinalTraining:
         on_epoch: Callable[[int, int, float], None] = lambda done, of, loss: None,
         again: bool = False,
     ) -> FinalResult:
-        """Trains for `epochs`, or for as many as fit before `deadline` (as of `time.time()`);
-        tests; saves.
+        """Trains, saves and tests the network.
 
-        Without `epochs` their number follows from the speed measured at the start. When the
-        deadline turns out to be too near, the rest of the learning rate's cycle is shortened, so
-        that it always ends at its bottom. A finished training of as many epochs is only read,
-        unless it is to be done `again`.
+        The learning rate's cycle always ends at its bottom: when the deadline turns out to be too
+        near, the rest of the cycle is shortened. A finished training of as many epochs is only
+        read, unless `again`.
+
+        Args:
+            epochs: None: as many as fit before the deadline, by the speed measured at the start.
+            deadline: as of `time.time()`; None: none.
+            on_epoch: called after each epoch with the epochs done, the epochs planned, and the
+                training loss.
+            again: whether to repeat a finished training.
 
         Raises:
             RunError: the folder cannot be written, or training diverged each time.
         """
         device = str(self.train.x.device)
-        training = Training(
-            build_module(self.network, self.seed), self.train, self.recipe, epochs or 1, self.seed
-        )
-        kept = self._checkpoint()
-        if kept is not None and epochs in (None, kept["asked"], kept["training"]["epochs"]):
-            finished = kept["training"]["epoch"] == kept["training"]["epochs"]
-            if finished and not again and (result := read_result(self.folder)):
-                return result
-            if not (finished and again):
-                training.restore(kept["training"])
+        training = self._begun(epochs or 1)
+        checkpoint = self._checkpoint()
+        spent = 0.0  # seconds of training in earlier sessions
+        if checkpoint is not None:
+            state = checkpoint["training"]
+            finished = state["epoch"] == state["epochs"]
+            if epochs in (None, checkpoint["asked"], state["epochs"]):
+                if finished and not again and (result := read_result(self.folder)):
+                    return result
+                if not (finished and again):
+                    training.restore(state)
+            if training.epoch > 0:
+                spent = float(checkpoint["spent"])
         if training.epoch == 0:
             self._make_room()
-        spent = float(kept["spent"]) if kept is not None and training.epoch > 0 else 0.0
         patience = 0.5 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.time())))
         threads, seconds = (self.threads, None) if self.threads else self.speed(patience)
         prepare(threads or cores())
         if epochs is None and deadline is not None and training.epoch == 0:
             seconds = seconds or seconds_per_epoch(training, patience)
-            training.epochs = max(1, int(SPARE * self._epochs_before(deadline, seconds)))
+            training.epochs = max(1, int(PLANNED * self._epochs_before(deadline, seconds)))
         start, resumed_at = time.perf_counter() - spent, training.epoch
         while training.epoch < training.epochs:
             loss = training.run_epoch(lambda: True)
-            assert loss is not None  # the pulse never says stop
+            assert loss is not None  # the pulse never stops it
             if not math.isfinite(loss):
                 return self._with_lower_lr(training.epoch, loss).run(epochs, deadline, on_epoch)
-            now = time.perf_counter() - start
+            trained = time.perf_counter() - start  # seconds, over all sessions
             if deadline is not None:
-                left = self._epochs_before(deadline, (now - spent) / (training.epoch - resumed_at))
-                training.epochs = min(training.epochs, training.epoch + max(0, int(left)))
-            self._save_checkpoint(training, epochs, now)
+                pace = (trained - spent) / (training.epoch - resumed_at)
+                left = max(0, int(self._epochs_before(deadline, pace)))
+                training.epochs = min(training.epochs, training.epoch + left)
+            self._save_checkpoint(training, epochs, trained)
             on_epoch(training.epoch, training.epochs, loss)
         return self._finish(training, time.perf_counter() - start, device)
 
+    def _begun(self, epochs: int) -> Training:
+        module = build_module(self.network, self.seed)
+        return Training(module, self.train, self.recipe, epochs, self.seed)
+
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
+        """This training with a third of the learning rate. Raises `RunError` after `retries`."""
         if self.retries == 0:
             raise RunError(
                 f"final training diverged: the loss is {loss} after epoch {epoch} with lr "
-                f"{self.recipe.lr:g}; "
-                "train again with a lower --lr"
+                f"{self.recipe.lr:g}; train again with a lower --lr"
             )
         lower = replace(self.recipe, lr=self.recipe.lr / 3)
         logger.warning(
@@ -149,34 +163,31 @@ class FinalTraining:
         return replace(self, recipe=lower, retries=self.retries - 1)
 
     def speed(self, patience: float = 2.0) -> tuple[int, float]:
-        """How many threads train this network fastest, and the seconds that an epoch takes with
-        them.
+        """The fastest number of threads for this network, and the seconds per epoch with it.
 
-        Measures each for about `patience` seconds.
+        More threads are faster for most networks on an idle machine; for tiny networks, and on
+        cores that are busy, they wait for each other and can be fifty times slower.
 
-        More threads are faster for most networks on an idle machine; for tiny ones, and on a
-        machine whose cores are busy with something else, they wait for each other and can be fifty
-        times slower.
+        Args:
+            patience: seconds to measure for, about, with each number of threads.
         """
-        training = Training(
-            build_module(self.network, self.seed), self.train, self.recipe, 1, self.seed
-        )
+        training = self._begun(1)
+        candidates = {1, cores()} if self.train.x.device.type == "cpu" else {cores()}
         speeds: dict[int, float] = {}
-        for threads in {1, cores()} if self.train.x.device.type == "cpu" else {cores()}:
+        for threads in candidates:
             prepare(threads)
             speeds[threads] = seconds_per_epoch(training, patience)
         fastest = min(speeds, key=speeds.__getitem__)
         return fastest, speeds[fastest]
 
     def _epochs_before(self, deadline: float, seconds: float) -> float:
-        """How many epochs of `seconds` fit before the deadline, with some time for the test at the
-        end.
-        """
-        return (
-            deadline - time.time() - 2.0 - 0.1 * seconds
-        ) / seconds  # a forward pass is a third of a step
+        """How many epochs of `seconds` fit before the deadline, with time for the test."""
+        # A forward pass takes a third of a step; a test set is smaller than the training set.
+        test = 2.0 + 0.1 * seconds
+        return (deadline - time.time() - test) / seconds
 
     def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
+        """Tests and saves the trained network."""
         module = training.module
         test = self.test()
         result = FinalResult(
@@ -201,6 +212,7 @@ class FinalTraining:
     # --- the folder -------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with this training to be continued."""
         return {
             **self.identity,
             "key": self.network.key,
@@ -209,55 +221,59 @@ class FinalTraining:
         }
 
     def _save_checkpoint(self, training: Training, asked: int | None, spent: float) -> None:
-        """`asked` is the number of epochs before a deadline shortened it: by that the training is
-        known again.
+        """Replaces the folder's checkpoint.
+
+        Args:
+            training: after an epoch.
+            asked: the number of epochs in the call of `run`, by which the training is recognised
+                even when a deadline shortened it.
+            spent: seconds of training so far.
         """
-        buffer = io.BytesIO()  # torch.save would raise errors of its own when the disk is full
-        kept = {
+        checkpoint = {
             "identity": self._identity(),
             "asked": asked,
             "training": training.state(),
             "spent": spent,
         }
-        torch.save(kept, buffer)
+        buffer = io.BytesIO()  # torch.save raises its own errors when the disk is full
+        torch.save(checkpoint, buffer)
         with replacing(self.folder / CHECKPOINT) as part:
             part.write_bytes(buffer.getvalue())
 
     def _checkpoint(self) -> dict[str, Any] | None:
-        """The folder's checkpoint; None where there is none of this training."""
+        """The folder's checkpoint of this training; None without one."""
         try:
-            kept = torch.load(
+            checkpoint = torch.load(
                 self.folder / CHECKPOINT, weights_only=True, map_location=self.train.x.device
             )
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            return None  # none there, or damaged: it is moved aside, not lost
-        return kept if isinstance(kept, dict) and kept.get("identity") == self._identity() else None
+            return None  # missing or damaged; a damaged one is moved aside, not lost
+        if isinstance(checkpoint, dict) and checkpoint.get("identity") == self._identity():
+            return checkpoint
+        return None
 
     def _make_room(self) -> None:
-        """Makes the folder, and moves the files of an earlier training in it into a folder of their
-        own.
-        """
+        """Creates the folder, and moves the files of an earlier training into a folder in it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            there = [self.folder / name for name in FILES if (self.folder / name).exists()]
-            if there:
+            earlier = [self.folder / name for name in FILES if (self.folder / name).exists()]
+            if earlier:
                 number = 1
                 while (aside := self.folder / f"earlier-{number}").exists():
                     number += 1
                 aside.mkdir()
-                for path in there:
+                for path in earlier:
                     path.rename(aside / path.name)
                 logger.info("the training that was in {} before is kept in {}", self.folder, aside)
         except OSError as error:
             raise RunError(
                 f"the folder {str(self.folder)!r} cannot be used: {error.strerror}; choose "
-                "another one, or free space "
-                "and permissions"
+                "another one, or free space and permissions"
             ) from None
 
 
 def read_result(folder: Path) -> FinalResult | None:
-    """What a finished training left in its folder; None where none is, or where it cannot be read."""
+    """The result of a finished training in its folder; None if it is missing or damaged."""
     try:
         return FinalResult(**(read_json(folder / RESULT) or {}))
     except TypeError:
@@ -265,27 +281,32 @@ def read_result(folder: Path) -> FinalResult | None:
 
 
 def seconds_per_epoch(training: Training, patience: float) -> float:
-    """What an epoch of `training` will take here, from about `patience` seconds of steps on a copy."""
-    probe = Training(
-        copy.deepcopy(training.module), training.pictures, training.recipe, 1_000_000, training.seed
-    )
-    ticks: list[float] = []
-    first = 2  # steps that warm up
+    """A forecast of the seconds that an epoch of `training` takes on this machine.
+
+    Args:
+        training: left as it is: a copy of its network is trained.
+        patience: seconds of steps to measure, about.
+    """
+    module = copy.deepcopy(training.module)
+    probe = Training(module, training.pictures, training.recipe, 1_000_000, training.seed)
+    ticks: list[float] = []  # times at which steps began
+    warm_up = 2  # steps
 
     def pulse() -> bool:
         synchronize(str(probe.device))
         ticks.append(time.perf_counter())
-        return len(ticks) < first + 3 or ticks[-1] - ticks[first] < patience
+        return len(ticks) < warm_up + 3 or ticks[-1] - ticks[warm_up] < patience
 
     while probe.run_epoch(pulse) is not None:
         pass
-    return training.steps * statistics.median(
-        b - a for a, b in zip(ticks[first:], ticks[first + 1 :], strict=False)
-    )
+    steps = zip(ticks[warm_up:], ticks[warm_up + 1 :], strict=False)
+    return training.steps * statistics.median(end - begin for begin, end in steps)
 
 
 def hardware(device: str) -> str:
-    """The device in words."""
+    """The device in words, such as "2 cores of AMD EPYC"."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{cores()} cores of {processor()}" if device == "cpu" else f"{device} of {processor()}"
+    if device == "cpu":
+        return f"{cores()} cores of {processor()}"
+    return f"{device} of {processor()}"

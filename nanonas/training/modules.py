@@ -1,18 +1,19 @@
-"""From a `Network` to a `torch.nn.Module`. One table of operations; the names of the nodes are
-those of the modules.
+"""From a `Network` to a `torch.nn.Module`: one table of modules, by operation; the names of the
+nodes are those of the modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from nanonas.core import Shape
 from nanonas.networks.network import Network
-from nanonas.networks.ops import Node
+from nanonas.networks.ops import ACTIVATIONS, NORM_EPS, Node
 
 
 class Add(nn.Module):
@@ -63,11 +64,12 @@ def _conv(node: Node) -> nn.Module:
 
 
 def _norm(node: Node) -> nn.Module:
-    return nn.BatchNorm2d(node.shape[0]) if len(node.shape) == 3 else nn.BatchNorm1d(node.shape[0])
+    norm = nn.BatchNorm2d if len(node.shape) == 3 else nn.BatchNorm1d
+    return norm(node.shape[0], eps=NORM_EPS)
 
 
 def _act(node: Node) -> nn.Module:
-    return ACTIVATIONS[str(node["kind"])]()
+    return ACTIVATION_MODULES[str(node["kind"])]()
 
 
 def _maxpool(node: Node) -> nn.Module:
@@ -82,7 +84,7 @@ def _avgpool(node: Node) -> nn.Module:
     )
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.1),
     "silu": nn.SiLU,
@@ -105,7 +107,9 @@ MODULES: dict[str, Callable[[Node], nn.Module]] = {
 }
 
 
-MONOTONE = ("relu", "leaky_relu")  # the largest of several inputs has the largest output
+# Operations whose backward pass does not need their output, so that a ReLU may overwrite it. An
+# operation that is not listed is safe.
+OUTPUT_UNUSED = frozenset({"conv", "norm", "add", "dense", "maxpool"})
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Step:
     inputs: tuple[str, ...]
     output: str
     shape: Shape  # of the output
-    done_with: tuple[str, ...] = ()  # what nobody needs any more
+    done_with: tuple[str, ...] = ()  # outputs that no later step reads
 
 
 def steps(network: Network) -> list[Step]:
@@ -127,36 +131,38 @@ def steps(network: Network) -> list[Step]:
     the same; and the activation has a quarter of the work, which trains the networks of
     benchmarks/throughput.py up to 1.1 times as fast.
     """
-    turned: dict[str, Node] = {}  # activations by name, with the pools that come before them
+    early: dict[str, Node] = {}  # pools, by the activation that they come before
     for node in network.nodes:
-        before = network.named.get(node.inputs[0])
-        shrinks = node.op == "maxpool" and node.number("stride") > 1
-        monotone = before is not None and before.op == "act" and before["kind"] in MONOTONE
-        if shrinks and monotone and len(network.readers[node.inputs[0]]) == 1:
-            turned[node.inputs[0]] = node
+        if node.op == "maxpool" and _may_come_early(network, node):
+            early[node.inputs[0]] = node
     order: list[Step] = []
     for node in network.nodes:
-        if node.name in turned:
-            pool = turned[node.name]
+        if node.name in early:
+            pool = early[node.name]
             order.append(Step(pool.name, node.inputs, node.name, pool.shape))
-        elif node.op == "maxpool" and node.inputs[0] in turned:
+        elif node.op == "maxpool" and node.inputs[0] in early:
             order.append(Step(node.inputs[0], node.inputs, node.name, node.shape))
         else:
             order.append(Step(node.name, node.inputs, node.name, node.shape))
     return _let_go(order)
 
 
-def _let_go(order: Iterable[Step]) -> list[Step]:
-    """The steps, with what each has used for the last time."""
-    order = list(order)
+def _may_come_early(network: Network, pool: Node) -> bool:
+    """Whether a max pool may and should run before what it reads."""
+    before = network.named.get(pool.inputs[0])
+    if before is None or before.op != "act" or len(network.readers[before.name]) > 1:
+        return False
+    return pool.number("stride") > 1 and ACTIVATIONS[str(before["kind"])].increasing
+
+
+def _let_go(order: Sequence[Step]) -> list[Step]:
+    """The steps, each with the outputs that it is the last to read."""
     last_use = {name: place for place, step in enumerate(order) for name in step.inputs}
-    done_with = [
-        tuple({name for name in step.inputs if last_use[name] == n}) for n, step in enumerate(order)
-    ]
-    return [
-        Step(s.module, s.inputs, s.output, s.shape, done)
-        for s, done in zip(order, done_with, strict=True)
-    ]
+    steps = []
+    for place, step in enumerate(order):
+        done_with = tuple({name for name in step.inputs if last_use[name] == place})
+        steps.append(replace(step, done_with=done_with))
+    return steps
 
 
 class NetworkModule(nn.Module):
@@ -174,25 +180,19 @@ class NetworkModule(nn.Module):
         self.reset_parameters()
 
     def _run_in_place(self) -> None:
-        """Lets a ReLU overwrite its input where nobody else reads it and its producer needs it no
-        more for backward.
+        """Lets a ReLU overwrite its input where no other step reads it and its producer does not
+        need it for backward.
         """
         producers = {step.output: self.network.named[step.module].op for step in self.steps}
-        readers = [name for step in self.steps for name in step.inputs]
+        reads = Counter(name for step in self.steps for name in step.inputs)
         for step in self.steps:
             module = self._modules[step.module]
-            if isinstance(module, (nn.ReLU, nn.LeakyReLU)) and readers.count(step.inputs[0]) == 1:
-                module.inplace = producers.get(step.inputs[0]) in (
-                    "conv",
-                    "norm",
-                    "add",
-                    "dense",
-                    "maxpool",
-                )
+            if isinstance(module, (nn.ReLU, nn.LeakyReLU)) and reads[step.inputs[0]] == 1:
+                module.inplace = producers.get(step.inputs[0]) in OUTPUT_UNUSED
 
     def reset_parameters(self) -> None:
         """Draws new weights: He et al. 2015, https://arxiv.org/abs/1502.01852, for convolutions;
-        PyTorch's own else.
+        PyTorch's own for dense layers and norms.
         """
         for module in self.children():
             if isinstance(module, nn.Conv2d):

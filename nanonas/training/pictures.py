@@ -1,4 +1,4 @@
-"""The images of a training, on its device."""
+"""The images of a training, on its device: drawn from a data set, subsampled or shrunk."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ from nanonas.training.augment import to_device
 class Pictures:
     """Images on a device, with their labels and how to normalise them."""
 
-    x: Tensor  # uint8 (N, C, H, W), channels last
+    x: Tensor  # uint8 (N, C, H, W), channels_last
     y: Tensor  # int64 (N,)
     mean: Tensor  # float32 (C,), in [0, 1]
-    std: Tensor
-    rows: Tensor | None = None  # int64 (M,): the images that count; None: all
+    std: Tensor  # float32 (C,), above 0
+    rows: Tensor | None = None  # int64 (M,): the images to use; None: all
 
     def __len__(self) -> int:
+        """How many images are used."""
         return len(self.y) if self.rows is None else len(self.rows)
 
 
 def pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
-    """What to train a candidate on and what to judge it by, on the device; they share their pixels.
+    """The training and the validation images of a candidate, on the device; they share pixels.
 
-    Raises as `load` and `split`.
+    Raises:
+        DataError, ConfigError: as `load` and `split`.
     """
     images = spec.load()
     parts = split(images, spec.seed, spec.valid_share, spec.train_images)
-    everything = _on_device(images, images.x_train, images.y_train, device)
-    train, valid = (torch.from_numpy(rows).to(device) for rows in (parts.train, parts.valid))
-    return replace(everything, rows=train), replace(everything, rows=valid)
+    both = _on_device(images, images.x_train, images.y_train, device)
+    train = torch.from_numpy(parts.train).to(device)
+    valid = torch.from_numpy(parts.valid).to(device)
+    return replace(both, rows=train), replace(both, rows=valid)
 
 
 def final_pictures(spec: DataSpec, device: str) -> Pictures:
@@ -55,33 +58,31 @@ def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
 
 
 def part(pictures: Pictures, share: float, seed: int) -> Pictures:
-    """A random `share` in (0, 1] of the pictures, at least 2 of them."""
-    draw = torch.Generator().manual_seed(seed)
-    chosen = (
-        torch.randperm(len(pictures), generator=draw)[: max(2, round(share * len(pictures)))]
-        .sort()
-        .values
-    )
-    chosen = chosen.to(pictures.x.device)
+    """A random `share` in (0, 1] of the pictures, 2 at least; without a copy of their pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    number = max(2, round(share * len(pictures)))
+    shuffled = torch.randperm(len(pictures), generator=generator)
+    chosen = shuffled[:number].sort().values.to(pictures.x.device)
     return replace(pictures, rows=chosen if pictures.rows is None else pictures.rows[chosen])
 
 
 def shrunk(pictures: Pictures, image_size: int) -> Pictures:
-    """The pictures that count, `image_size` pixels a side: antialiased, a copy of their own on the
-    same device.
+    """A copy of the used pictures on the same device, scaled to `image_size` pixels a side
+    (bilinear, antialiased).
     """
-    x, y = (t if pictures.rows is None else t[pictures.rows] for t in (pictures.x, pictures.y))
-    some = [
-        F.interpolate(part.float(), size=(image_size, image_size), mode="bilinear", antialias=True)
-        for part in torch.split(x, 1000)  # as floats they are four times as large
-    ]
-    small = torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in some])
+    x, y = pictures.x, pictures.y
+    if pictures.rows is not None:
+        x, y = x[pictures.rows], y[pictures.rows]
+    size = (image_size, image_size)
+    scaled: list[Tensor] = []
+    for chunk in torch.split(x, 1000):  # as floats they take four times the memory
+        floats = F.interpolate(chunk.float(), size=size, mode="bilinear", antialias=True)
+        scaled.append(floats.round().clamp(0, 255).to(torch.uint8))
+    small = torch.cat(scaled)  # (M, C, image_size, image_size)
     return replace(pictures, x=small.contiguous(memory_format=torch.channels_last), y=y, rows=None)
 
 
 def _on_device(images: Images, x: NDArray[np.uint8], y: Labels, device: str) -> Pictures:
-    mean, std = (
-        torch.tensor(values, dtype=torch.float32, device=device)
-        for values in (images.mean, images.std)
-    )
+    mean = torch.tensor(images.mean, dtype=torch.float32, device=device)
+    std = torch.tensor(images.std, dtype=torch.float32, device=device)
     return Pictures(*to_device(x, y, device), mean, std)

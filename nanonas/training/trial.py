@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
 from nanonas.data.images import DataSpec
-from nanonas.errors import ConfigError, RunError, reason_for
+from nanonas.errors import RunError, reason_for
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
@@ -61,7 +61,7 @@ class Trial:
         assert budget is not None  # the study fills it in
         seed = training_seed(self.seed, candidate.number)
         train, valid = _on_device(self.data, budget.image_size, self.device)
-        network = seen_at(self.space, budget.image_size).decode(candidate.proposal.genome)
+        network = self.space.at(budget.image_size).decode(candidate.proposal.genome)
         measured = self.measure(self.space.decode(candidate.proposal.genome))
         exceeded = self.limits.exceeded(measured)
         if exceeded is not None and candidate.proposal.resumes is None:
@@ -139,7 +139,7 @@ class Trial:
             )
         size = int(about["image_size"]) if about.get("image_size") else None
         genome = tuple(json.loads(about["genome"]))
-        return Parent(seen_at(self.space, size).decode(genome), tensors)
+        return Parent(self.space.at(size).decode(genome), tensors)
 
     def _train(
         self,
@@ -190,25 +190,6 @@ class _Begun:
     warm: bool = False  # whether it has
     resumed: bool = False  # whether it goes on with a training of its own network
     lacks: str | None = None  # why it has inherited nothing, where it should have
-
-
-def seen_at(space: Space, image_size: int | None) -> Space:
-    """The space for images shrunk to `image_size` pixels a side; None: as they are.
-
-    Raises:
-        ConfigError: the space is nobody's dataclass with an `input_shape`, so it knows one size
-            only.
-    """
-    if image_size is None:
-        return space
-    try:
-        return replace(space, input_shape=(space.input_shape[0], image_size, image_size))  # type: ignore[type-var]
-    except TypeError:
-        raise ConfigError(
-            f"the space {space.name!r} cannot be seen at {image_size} pixels, for it is no "
-            "dataclass with an "
-            "input_shape; leave the image size of the rungs out"
-        ) from None
 
 
 def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:

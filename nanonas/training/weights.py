@@ -14,45 +14,52 @@ from nanonas.files import replacing
 
 
 def save_weights(module: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Writes a module's tensors as safetensors, with words about them.
+    """Writes a module's tensors as safetensors.
 
-    Raises `RunError` when it cannot.
+    Args:
+        module: on any device.
+        path: replaced if it exists, once the new file is whole.
+        about: metadata to store with the tensors.
+
+    Raises:
+        RunError: the file cannot be written.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
     }
+    content = save(tensors, dict(about or {}))  # save_file raises its own errors for a full disk
     with replacing(path) as part:
-        part.write_bytes(
-            save(tensors, dict(about or {}))
-        )  # save_file has errors of its own for a full disk
+        part.write_bytes(content)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors, and the words about them, that `save_weights` wrote.
+    """The tensors by name, and the metadata, that `save_weights` wrote.
 
-    Raises `RunError` when they cannot be read.
+    Raises:
+        RunError: the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except (OSError, RuntimeError, SafetensorError) as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise RunError(
-            f"the weights {str(path)!r} cannot be read: {said}; train the network again"
+            f"the weights {str(path)!r} cannot be read: {reason}; train the network again"
         ) from None
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Reads what `save_weights` wrote into a module of the same network.
+    """Loads what `save_weights` wrote into a module of the same network.
 
     Raises:
-        RunError: no such file, a damaged one, or one of another network.
+        RunError: the file is missing, damaged, or of another network.
     """
     tensors, _ = read_weights(path)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise RunError(
-            f"the weights {str(path)!r} are of another network: {said}; train the network again"
+            f"the weights {str(path)!r} are of another network: {reason}; train the network again"
         ) from None

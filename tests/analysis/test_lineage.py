@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from toys.report import SPACE, entries, entry, record
 
 from nanonas.analysis import lineage
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
 from nanonas.core import Budget
 
@@ -28,7 +29,7 @@ def test_how_each_came_about() -> None:
             entry(5, B, None, parents=(0,)),
         ]
     )
-    found = lineage.steps(run)
+    found = Findings(run).steps
     kinds = [step.kind for step in found]
     assert kinds[0] == lineage.RANDOM
     assert kinds[2:5] == [lineage.TWIN, lineage.RESUMED, lineage.CROSSED]
@@ -47,7 +48,7 @@ def test_families_and_ancestors() -> None:
             entry(3, A, 0.5, parents=(2,)),
         ]
     )
-    assert lineage.family(run) == [0, 1, 0, 0]
+    assert lineage.tree(run).families == [0, 1, 0, 0]
     assert lineage.ancestors(run, 3) == [3, 2, 0]
 
 
@@ -61,7 +62,7 @@ def tree(parents: list[int]) -> list[Entry]:
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_no_two_nodes_are_in_one_place(parents: list[int]) -> None:
     run = record(tree(parents))
-    places = lineage.rows(run)
+    places = lineage.tree(run).places
     leaves = {
         n
         for n in range(len(parents))
@@ -75,9 +76,9 @@ def test_the_way_to_the_winner_is_straight() -> None:
     run = record(entries(60))
     assert run.winner is not None
     way = lineage.ancestors(run, run.winner.number)
-    assert len({lineage.rows(run)[number] for number in way}) == 1
+    assert len({lineage.tree(run).places[number] for number in way}) == 1
 
 
 def test_no_candidates_no_tree() -> None:
-    assert lineage.rows(record([])) == []
-    assert lineage.steps(record([])) == []
+    assert lineage.tree(record([])).places == []
+    assert Findings(record([])).steps == []

@@ -38,7 +38,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study, Why
 from nanonas.errors import InvalidInput, RunError
 from nanonas.networks.limits import Limits
-from nanonas.spaces.operations import Bans, known_operations, operations
+from nanonas.spaces.base import Bans
 from nanonas.strategies.around.halving import Halving
 from nanonas.strategies.around.inheriting import Inheriting
 from nanonas.strategies.evolution import Evolution
@@ -333,9 +333,9 @@ def test_a_strategy_reads_the_bans_of_its_number(tmp_path: Path) -> None:
 
 
 def test_operations_of_a_space_that_does_not_say_so() -> None:
-    assert known_operations(SPACE) == ("conv3x3", "globalpool")
-    assert operations(SPACE, (1, 0, 0, 0)) == {"conv3x3", "globalpool"}
-    assert operations(SPACE, (0, 0, 0, 0)) == {"globalpool"}
+    assert SPACE.operation_names == ("conv3x3", "globalpool")
+    assert SPACE.operations((1, 0, 0, 0)) == {"conv3x3", "globalpool"}
+    assert SPACE.operations((0, 0, 0, 0)) == {"globalpool"}
 
 
 # --- pausing --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Differences: what each mutation of `layers` did is said as such, and nothing else is."""
+"""Differences: each mutation of `layers` is named as the edit that it is, and nothing else is."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_one_edit_is_said_as_that_one(child: Genome, kind: str) -> None:
 @pytest.mark.parametrize(
     "space", [SPACE, NANO, NASBench201Space((3, 16, 16), 4)], ids=lambda space: space.name
 )
-def test_every_child_differs_from_its_parent_and_nobody_from_itself(space: LayersSpace) -> None:
+def test_every_child_differs_from_its_parent_and_no_genome_from_itself(space: LayersSpace) -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
         parent = space.sample(rng)

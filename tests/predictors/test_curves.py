@@ -1,4 +1,4 @@
-"""Where partial learning curves lead, on power laws with known ends."""
+"""Extrapolation of learning curves: power laws with known ends are the oracle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from toys.predictors import spearman
 
 from nanonas.core import Epoch, Floats
 from nanonas.errors import InvalidInput
@@ -20,7 +21,7 @@ def power_laws(n: int, epochs: int = 12, noise: float = 0.0, seed: int = 0) -> l
     """
     rng = np.random.default_rng(seed)
     time = np.arange(1, epochs + 1)
-    curves = []
+    curves: list[Curve] = []
     for _ in range(n):
         floor, speed = rng.uniform(0.05, 0.4), rng.uniform(0.2, 1.5)
         error = floor + (0.9 - floor) * (time + 0.5) ** -speed
@@ -39,10 +40,6 @@ def ends(curves: list[Curve]) -> Floats:
 def predicted(model: CurveModel, curves: list[Curve], seen: int) -> tuple[Floats, Floats]:
     mean, std = np.array([model.predict(curve[:seen], len(curve)) for curve in curves]).T
     return mean, std
-
-
-def spearman(a: Floats, b: Floats) -> float:
-    return float(np.corrcoef(*(np.argsort(np.argsort(x)) for x in (a, b)))[0, 1])
 
 
 def fitted(curves: list[Curve]) -> CurveModel:
@@ -138,7 +135,7 @@ def test_what_is_strange_gives_numbers_in_range(n: int) -> None:
         (Epoch(2.3, 0.0),),
     ]
     same = [power_laws(1)[0]] * n
-    broken = [(Epoch(float("nan"), 0.1),) * 12]
+    broken: list[Curve] = [(Epoch(float("nan"), 0.1),) * 12]
     for model in (fitted(power_laws(n)), fitted(same), fitted(power_laws(n) + broken)):
         for curve in strange:
             mean, std = model.predict(curve, 12)

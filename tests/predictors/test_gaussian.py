@@ -106,15 +106,11 @@ def test_matern_is_1_at_0_falls_and_its_slope_is_that_of_finite_differences() ->
     np.testing.assert_allclose(slope, differences, atol=1e-8)
 
 
-def test_what_is_learnt_is_more_probable_than_the_prior_and_a_group_without_effect_counts_less() -> (
-    None
-):
+def test_what_is_learnt_beats_the_prior_and_a_group_without_effect_counts_less() -> None:
     process, _, losses = fitted(80)
     squares = process._distances(process._features, process._features)
-    scores, prior = (
-        NormalScores.of(losses).score(losses)[np.argsort(losses)],
-        np.append(np.zeros(6), np.log(NOISE)),
-    )
+    scores = NormalScores.of(losses).score(losses)[np.argsort(losses)]
+    prior = np.append(np.zeros(6), np.log(NOISE))
     learnt, gradient = _surprise(process._log, squares, scores, prior)
     assert learnt < _surprise(prior, squares, scores, prior)[0]
     assert np.abs(gradient).max() < 0.1
@@ -128,7 +124,7 @@ def test_what_is_learnt_is_more_probable_than_the_prior_and_a_group_without_effe
 def dense(
     process: GaussianProcess, x: Floats, losses: Floats, new: Floats
 ) -> tuple[Floats, Floats]:
-    """The posterior with the process's own hyperparameters (Rasmussen & Williams, 2.25 and 2.26)."""
+    """The posterior with the process's hyperparameters (Rasmussen & Williams, 2.25 and 2.26)."""
     x, new, scale = x / process._units, new / process._units, NormalScores.of(losses)
     covariance = kernel(x, x, process._log) + (np.exp(process._log[-1]) + JITTER) * np.eye(len(x))
     across = kernel(new, x, process._log)

@@ -1,4 +1,4 @@
-"""The contract of a predictor, for all of them, and what the ensemble of trees promises beyond it."""
+"""The contract that every predictor keeps, and what the ensemble of trees promises beyond it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from toys.predictors import spearman
 
 from nanonas.core import Floats, Integers, Predictor
 from nanonas.errors import ConfigError
 from nanonas.predictors.ensemble import Ensemble
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.predictors.lstm import LSTM
-from nanonas.predictors.normal_scores import STD_FLOOR, NormalScores
 
 GENES, VALUES = 6, 4
 
@@ -23,8 +23,8 @@ def vectors(genomes: Integers) -> Floats:
     return np.eye(VALUES)[genomes].reshape(len(genomes), GENES * VALUES)
 
 
-def sequences(genomes: Integers) -> Integers:
-    return genomes[:, :, None]
+def sequences(genomes: Integers) -> Floats:
+    return genomes[:, :, None].astype(np.float64)
 
 
 Make = Callable[[], Predictor]
@@ -61,11 +61,15 @@ def genomes(n: int, seed: int = 0) -> Integers:
 def truth(some: Integers) -> Floats:
     """A loss with an effect of each gene, and one of two together."""
     worth = np.random.default_rng(99).normal(size=(GENES, VALUES))
-    return worth[np.arange(GENES), some].sum(axis=1) + 2.0 * (some[:, 0] == some[:, 1])
+    losses: Floats = worth[np.arange(GENES), some].sum(axis=1) + 2.0 * (some[:, 0] == some[:, 1])
+    return losses
 
 
-def spearman(a: Floats, b: Floats) -> float:
-    return float(np.corrcoef(*(np.argsort(np.argsort(x)) for x in (a, b)))[0, 1])
+def numpys_state() -> Integers:
+    """A copy of the state of numpy's global generator."""
+    state = np.random.get_state()
+    assert isinstance(state, tuple)
+    return np.array(state[1], dtype=np.int64)
 
 
 def expected(
@@ -111,10 +115,10 @@ def test_the_same_seed_predicts_the_same_and_nothing_depends_on_numpys_or_pytorc
 
     make, encode = kind
     seen, new = genomes(30), genomes(20, seed=1)
-    states = np.random.get_state()[1].copy(), torch.get_rng_state()
+    numpys, pytorchs = numpys_state(), torch.get_rng_state()
     first = expected(make(), encode(seen), truth(seen), encode(new))
-    np.testing.assert_array_equal(np.random.get_state()[1], states[0])
-    assert torch.equal(torch.get_rng_state(), states[1])
+    np.testing.assert_array_equal(numpys_state(), numpys)
+    assert torch.equal(torch.get_rng_state(), pytorchs)
     np.random.seed(5)
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -250,34 +254,3 @@ def test_the_ensemble_doubts_what_is_far_more_than_what_is_near() -> None:
     ensemble.fit(x, np.where(x[:, 0] < 0.5, 0.0, np.random.default_rng(0).normal(size=60)))
     _, std = ensemble.predict(np.array([[0.1], [0.3], [0.7], [0.9]]))
     assert std[:2].max() < std[2:].min()
-
-
-# --- the scale of the losses ----------------------------------------------------------------------
-
-
-def test_scores_are_the_quantiles_of_the_ranks() -> None:
-    losses = np.random.default_rng(0).lognormal(size=99)
-    scores = NormalScores.of(losses).score(losses)
-    assert scores[np.argsort(losses)[49]] == pytest.approx(0, abs=1e-12)
-    assert scores.mean() == pytest.approx(0, abs=1e-9)
-    assert scores.std() == pytest.approx(1, abs=0.03)
-    np.testing.assert_array_equal(np.argsort(scores), np.argsort(losses))
-
-
-@pytest.mark.parametrize(
-    "losses", [[3.0], [3.0, 3.0], [1.0, 2.0], [1.0, 1.0, 5.0], [0.1, 0.2, 0.3, 0.35, 1e6]]
-)
-def test_the_way_back_is_the_inverse_and_both_rise_beyond_the_ends(losses: list[float]) -> None:
-    scale = NormalScores.of(np.array(losses))
-    np.testing.assert_allclose(scale.loss(scale.score(np.array(losses))), losses)
-    there = np.linspace(-4, 4, 101)
-    assert (np.diff(scale.loss(there)) > 0).all()
-    np.testing.assert_allclose(scale.score(scale.loss(there)), there, atol=1e-6)
-
-
-def test_an_ensembles_deviation_is_never_nothing() -> None:
-    scale = NormalScores.of(np.arange(10.0))
-    mean, std = scale.moments(np.zeros((5, 3)))
-    np.testing.assert_allclose(mean, 4.5)
-    slope = (scale.loss(np.array(0.01)) - scale.loss(np.array(-0.01))) / 0.02
-    np.testing.assert_allclose(std, STD_FLOOR * slope)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from toys.report import entries, record
 
+from nanonas.analysis.findings import Findings
 from nanonas.errors import ConfigError
-from nanonas.report.rows import series
+from nanonas.report.charts.figures import by_generation
 from nanonas.report.rows.frames import frame, frames
 
 RUN = record(entries(40))
@@ -23,7 +24,7 @@ def test_frames_hold_the_rows_of_the_figures() -> None:
     assert found["candidates"]["accuracy"].max() == pytest.approx(
         max(e.accuracy or 0 for e in RUN.entries)
     )
-    assert list(found["generations"]["median"]) == series.by_generation(RUN)["median"]
+    assert list(found["generations"]["median"]) == by_generation(Findings(RUN))["median"]
     assert found["epochs"]["epoch"].min() == 1
 
 
@@ -39,4 +40,4 @@ def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(
         ConfigError, match=r"^frames need pandas: pip install 'nanonas\[notebook\]'$"
     ):
-        frame(series.states(RUN))
+        frame(by_generation(Findings(RUN)))

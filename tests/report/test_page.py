@@ -4,6 +4,9 @@ holds.
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,10 +18,10 @@ from typing import Any
 import pytest
 from toys.report import entries, record
 
-from nanonas.analysis.lineage import steps
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.engine.storage.events import Event
-from nanonas.report import page
+from nanonas.report import page, panel
 from nanonas.report.charts import architecture
 
 EVIL = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
@@ -89,7 +92,7 @@ def whole(**more: Any) -> str:
         seconds=180.0,
         command="nanonas search --data digits",
     )
-    return page.render(replace(run, name=f"run {EVIL}"), f"search:\n  data: {EVIL}\n")
+    return page.render(Findings(replace(run, name=f"run {EVIL}")), f"search:\n  data: {EVIL}\n")
 
 
 @cache
@@ -97,9 +100,9 @@ def reader() -> Reader:
     return Reader(whole())
 
 
-def embedded(name: str) -> Mapping[str, Any]:
+def embedded(name: str, text: str | None = None) -> Mapping[str, Any]:
     found = re.search(
-        f'<script type="application/json" id="{name}">(.*?)</script>', whole(), re.DOTALL
+        f'<script type="application/json" id="{name}">(.*?)</script>', text or whole(), re.DOTALL
     )
     assert found is not None
     values: Mapping[str, Any] = json.loads(found.group(1))
@@ -126,7 +129,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 
 def test_what_a_run_holds_is_text() -> None:
-    assert len(reader().tags("script")) == 4  # figures, details, plotly, ours
+    assert len(reader().tags("script")) == 5  # data, figures, candidates, plotly, ours
     assert EVIL in reader().text
     assert not any(
         name.startswith("on") for _, attributes, _ in reader().elements for name in attributes
@@ -143,7 +146,7 @@ def test_every_figure_has_its_table() -> None:
     assert len(figures) == len(plots)
     for figure in figures:
         inside = figure.split("</figure>")[0]
-        assert inside.count("<details>") == inside.count("<table>") == 1
+        assert inside.count("<details ") == inside.count("<table>") == 1
         assert inside.count("<tr>") > 1
 
 
@@ -181,22 +184,76 @@ def test_the_tree_has_every_candidate() -> None:
     assert nodes["marker"]["symbol"].count("star") == 1
 
 
+def unpacked(text: str) -> list[str]:
+    """What a click on each candidate shows, read as the page's script reads it."""
+    shown = []
+    for chunk in embedded("candidates", text)["chunks"]:
+        values = json.loads(gzip.decompress(base64.b64decode(chunk)))
+        shown += ["\n".join(values["lines"][n] for n in lines) for lines in values["candidates"]]
+    return shown
+
+
 def test_a_click_shows_what_the_drawing_would() -> None:
     run = record(entries(40))
-    found = page.details(run, steps(run))
-    for number, shown in enumerate(found["candidates"]):
-        drawn = architecture.drawing(run.network(number))
-        assert [found["words"][place].split("\t")[0] for place in shown["r"]] == [
-            row.words for row in drawn.rows
-        ]
-        assert [tuple(shown["a"][n : n + 3]) for n in range(0, len(shown["a"]), 3)] == drawn.arcs
-        assert shown["p"] == list(run.entries[number].candidate.proposal.parents)
-        for child in shown.get("k", []):
-            assert found["candidates"][child]["p"][0] == number
+    text = page.render(Findings(run))
+    findings, shown = Findings(run), unpacked(text)
+    assert len(shown) == 40
+    for number, html in enumerate(shown):
+        network = run.network(number)
+        drawn = "".join(architecture.parts(network, findings.step(number).marks))
+        assert drawn in html.replace("\n", "")
+        assert f"<h3>#{number}</h3>" in html
+        for parent in run.entries[number].candidate.proposal.parents:
+            link = '<button type="button" data-open="{}">#{}</button>'
+            assert link.format(parent, parent) in html
+            assert link.format(number, number) in shown[parent]
+        Reader(html)  # it asserts that what is opened is closed
     heir = next(e for e in run.entries if e.candidate.proposal.inherits)
-    assert any(
-        "inherited 75% of its parameters (12 tensors)" in fact for fact in page.facts(run, heir)
-    )
+    assert "inherited 75% of its parameters (12 tensors)" in shown[heir.number]
+    assert "edges in the drawing: solid green is new" in shown[heir.number]
+
+
+def test_the_winner_is_there_without_a_click_or_a_script() -> None:
+    run = record(entries(40))
+    text = page.render(Findings(run))
+    assert run.winner is not None
+    assert unpacked(text)[run.winner.number] in text
+
+
+def test_candidates_are_packed_in_chunks_and_every_line_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr(panel, "CHUNK", 3)
+    panels = ["<p>a</p>\n<p>b</p>", "<p>b</p>\n<p>ü</p>", "", "<p>b</p>"]
+    chunks = [json.loads(gzip.decompress(base64.b64decode(c))) for c in panel.packed(panels)]
+    assert chunks == [
+        {"lines": ["<p>a</p>", "<p>b</p>", "<p>ü</p>"], "candidates": [[0, 1], [1, 2], []]},
+        {"lines": ["<p>b</p>"], "candidates": [[0]]},
+    ]
+    assert panel.packed([]) == []
+    assert panel.packed(panels) == panel.packed(panels)
+
+
+def test_nothing_but_the_page_s_own_scripts_may_run() -> None:
+    (policy,) = [m["content"] for m in reader().tags("meta") if "http-equiv" in m]
+    assert policy is not None
+    (allowed,) = [rule for rule in policy.split("; ") if rule.startswith("script-src ")]
+    assert "unsafe" not in allowed
+    scripts = re.findall("<script>(.*?)</script>", whole(), re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert allowed == "script-src " + " ".join(f"'sha256-{one}'" for one in hashes)
+
+
+def test_what_a_candidate_holds_is_text() -> None:
+    run = record(entries(60))
+    number = next(e.number for e in run.entries if e.evaluation and e.evaluation.reason)
+    entry = run.entries[number]
+    assert entry.evaluation is not None
+    bad = replace(entry, evaluation=replace(entry.evaluation, reason=EVIL))
+    run = replace(run, entries=(*run.entries[:number], bad, *run.entries[number + 1 :]))
+    shown = page.candidate(Findings(run), number)
+    assert shown == unpacked(page.render(Findings(run)))[number]
+    assert EVIL in Reader(shown).text
+    assert not Reader(shown).tags("script")
+    assert not Reader(shown).tags("img")
 
 
 def test_it_is_small() -> None:
@@ -207,16 +264,16 @@ def test_it_is_small() -> None:
 
 
 def test_where_nobody_was_bred_there_is_no_tree() -> None:
-    found = Reader(page.render(record(entries(10))))
+    found = Reader(page.render(Findings(record(entries(10)))))
     assert "none was bred from another" in found.text
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 12])
 def test_a_run_that_has_hardly_begun(number: int) -> None:
-    found = Reader(page.render(record(entries(number))))
+    found = Reader(page.render(Findings(record(entries(number)))))
     assert "candidates" in found.text
 
 
 def test_nobody_is_evaluated_yet() -> None:
     run: Record = record([replace(one, evaluation=None) for one in entries(4)])
-    assert "No network was judged yet" in Reader(page.render(run)).text
+    assert "No network was judged yet" in Reader(page.render(Findings(run))).text

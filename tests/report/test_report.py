@@ -15,12 +15,14 @@ import pytest
 from toys.report import entries, toy_run
 
 from nanonas import cli
+from nanonas.analysis.findings import Findings
+from nanonas.commands import report
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
 from nanonas.config.files import configure, to_values
 from nanonas.config.schema import Config
 from nanonas.report import page, writing
-from nanonas.runs import reading as report
+from nanonas.runs import reading
 from nanonas.runs.folder import RunFolder, find, search_seconds
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +105,7 @@ def test_damaged_results_are_left_out(toy: RunFolder, tmp_path: Path) -> None:
     for name in ("final/result.json", "compare/table.json"):
         (run.path / name).parent.mkdir()
         (run.path / name).write_text('{"half": ', encoding="utf-8")
-    record = report.read_record(run)
+    record = reading.read_record(run)
     assert (record.final, record.comparison) == (None, ())
 
 
@@ -118,14 +120,14 @@ def test_a_search_ends_well_whatever_happens_to_its_report(
 
 
 def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
-    record = report.read_record(toy)
+    record = reading.read_record(toy)
     assert record.name == "toy"
     assert [entry.candidate for entry in record.entries] == [
         entry.candidate for entry in entries(40)
     ]
     assert [entry.generation for entry in record.entries] == [n // 10 for n in range(40)]
     assert record.seconds == pytest.approx(search_seconds(toy))
-    assert record.details("images")["valid"] == 100
+    assert record.images["valid"] == 100
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
     ],
 )
 def test_the_command_repeats_the_run(config: Config) -> None:
-    words = shlex.split(report.command(config))
+    words = shlex.split(reading.command(config))
     assert words[:2] == ["nanonas", "search"]
     assert to_values(configured(Search, "search", words[2:])) == to_values(config)
 
@@ -153,8 +155,8 @@ def test_show_draws_the_search_and_the_network(capsys: pytest.CaptureFixture[str
 
 
 def test_the_example_has_all_there_is_to_show() -> None:
-    record = report.read_record(find(EXAMPLE))
-    text = page.render(record)
+    record = reading.read_record(find(EXAMPLE))
+    text = page.render(Findings(record))
     keys = json.loads(text.split('id="plots">')[1].split("</script>")[0])
     assert {"trust", "inheritance", "credit", "tree"} <= set(keys)
     assert "trained alike" in text

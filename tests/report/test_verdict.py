@@ -7,30 +7,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from toys.report import SPACE, entries, entry, evaluated, record
 
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import Entry
 from nanonas.core import State
 from nanonas.engine.storage.events import Event
-from nanonas.maths.intervals import wilson
-from nanonas.report.words.verdict import cards, findings, headline
+from nanonas.report.words.verdict import Argument, cards, headline, verdict
 
 FINAL = {"test_accuracy": 0.9, "test_images": 300, "epochs": 5, "latency_ms": 0.2, "seconds": 3.0}
 
 
+def found(some: list[Entry], **more: Any) -> Findings:
+    return Findings(record(some, **more))
+
+
+def arguments(words: str, some: list[Entry], **more: Any) -> list[Argument]:
+    """Those that have these words."""
+    return [one for one in verdict(found(some, **more)) if words in one.words]
+
+
 def signs(words: str, **more: Any) -> list[str]:
-    """Of the findings that have these words."""
-    return [one.sign for one in findings(record(entries(60), **more)) if words in one.words]
+    return [one.sign for one in arguments(words, entries(60), **more)]
 
 
 def opened(*purposes: str) -> tuple[Event, ...]:
     return tuple(Event(0.0, "test set opened", {"for": purpose}) for purpose in purposes)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (5, 10), (97, 100), (300, 300)])
-def test_the_interval_is_scipys(right: int, n: int) -> None:
-    expected = binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson(right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
 def test_the_test_set() -> None:
@@ -51,14 +53,14 @@ def row(
     trainings: int = 3,
     params: int = 100,
 ) -> dict[str, Any]:
-    found = {
+    trained = {
         "network": network,
         "test_accuracy": accuracy,
         "spread": spread,
         "params": params,
         "epochs": 10.0,
     }
-    return {**found, "trainings": [{"seconds": 1.0}] * trainings}
+    return {**trained, "trainings": [{"seconds": 1.0}] * trainings}
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,7 @@ def test_without_a_comparison_nobody_knows() -> None:
 def test_learning_is_told_from_luck(gain: float, sign: str) -> None:
     genome = SPACE.sample(np.random.default_rng(0))
     some = [entry(n, genome, 0.5 + gain * (n // 10) / 3 + 0.001 * (n * 7 % 10)) for n in range(40)]
-    found = [one for one in findings(record(some)) if "the median accuracy was" in one.words]
-    assert [one.sign for one in found] == [sign]
+    assert [one.sign for one in arguments("the median accuracy was", some)] == [sign]
 
 
 def test_many_failures_are_against_it() -> None:
@@ -94,33 +95,25 @@ def test_many_failures_are_against_it() -> None:
         replace(one, evaluation=evaluated(n, None, State.FAILED, reason="killed")) if n % 2 else one
         for n, one in enumerate(entries(30))
     ]
-    assert [
-        one.sign for one in findings(record(failed)) if "of 30 trainings failed" in one.words
-    ] == ["against"]
+    assert [one.sign for one in arguments("of 30 trainings failed", failed)] == ["against"]
 
 
 def test_the_headline_says_what_the_figures_say() -> None:
     said = " ".join(
         headline(
-            record(
-                entries(60), final=FINAL, seconds=100.0, config={"search": {"strategy": "aging"}}
-            )
+            found(entries(60), final=FINAL, seconds=100.0, config={"search": {"strategy": "aging"}})
         )
     )
     assert "Aging evolution tried 60 networks of the space layers in 1m 40s" in said
     assert "right on 90.00 % of 300 test images" in said
-    assert "is not trained for good yet" in " ".join(headline(record(entries(12))))
-    assert headline(record([]))[-1].startswith("No network was judged yet")
-    assert dict(cards(record(entries(60), final=FINAL)))["test accuracy"] == "90.00 %"
+    assert "is not trained for good yet" in " ".join(headline(found(entries(12))))
+    assert headline(found([]))[-1].startswith("No network was judged yet")
+    assert dict(cards(found(entries(60), final=FINAL)))["test accuracy"] == "90.00 %"
 
 
 def test_how_many_are_as_good_depends_on_the_validation_images() -> None:
     few, many = (
-        next(
-            one
-            for one in findings(record(entries(60), events=(Event(0.0, "images", {"valid": n}),)))
-            if "tries" in one.words
-        )
+        arguments("tries", entries(60), events=(Event(0.0, "images", {"valid": n}),))[0]
         for n in (50, 50_000)
     )
     assert "known to ± 1" in few.words

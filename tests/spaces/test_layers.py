@@ -10,8 +10,20 @@ import pytest
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Attribute
-from nanonas.spaces.layers import space as layers
-from nanonas.spaces.layers.genes import DECISIONS, MAX_LAYERS, MIN_LAYERS, NAMES, WIDTH
+from nanonas.spaces.layers.edits import insert, remove
+from nanonas.spaces.layers.genes import (
+    CONV,
+    DECISIONS,
+    DENSE,
+    MAX_LAYERS,
+    MIN_LAYERS,
+    NAMES,
+    NORM,
+    WIDTH,
+    Chain,
+    Genes,
+    Layer,
+)
 from nanonas.spaces.layers.prior import PRIOR
 from nanonas.spaces.layers.space import LayersSpace
 
@@ -19,12 +31,11 @@ DEFAULTS: dict[str, Attribute] = {name: options[0] for name, options in DECISION
 SPACE = LayersSpace((3, 32, 32), 10)
 
 
-def layer(kind: str = "Conv2D", **decisions: Attribute) -> tuple[int, ...]:
-    """The integers of a layer: a 3×3 convolution of 16 filters with relu where nothing else is
-    said.
-    """
-    said = {**DEFAULTS, "filters": 16, "kernel": 3, "activation": "relu", "kind": kind, **decisions}
-    return tuple(DECISIONS[name].index(said[name]) for name in NAMES)
+def layer(kind: str = "Conv2D", **decisions: Attribute) -> Genes:
+    """The integers of a layer, by default of a 3×3 convolution of 16 filters with relu."""
+    usual = {**DEFAULTS, "filters": 16, "kernel": 3, "activation": "relu"}
+    chosen = {**usual, "kind": kind, **decisions}
+    return Genes._make(DECISIONS[name].index(chosen[name]) for name in NAMES)
 
 
 def chain(*chained: tuple[int, ...]) -> tuple[int, ...]:
@@ -43,12 +54,12 @@ DROP = layer("Dropout")
 
 
 def test_the_tables_agree() -> None:
-    assert layers.Layer._fields == NAMES
+    assert Layer._fields == Genes._fields == NAMES
     assert set(PRIOR) == set(NAMES)
     assert all(len(PRIOR[name]) == len(DECISIONS[name]) for name in NAMES)
     assert all(weight > 0 for name in NAMES for weight in PRIOR[name][(name == "skip") :])
     assert SPACE.options() == DECISIONS
-    assert [DECISIONS["kind"][n] for n in (layers.CONV, layers.NORM, layers.DENSE)] == [
+    assert [DECISIONS["kind"][n] for n in (CONV, NORM, DENSE)] == [
         "Conv2D",
         "BatchNorm",
         "Dense",
@@ -154,27 +165,17 @@ def test_skips_into_vectors() -> None:
 
 
 def test_edits_keep_skips_on_their_layers() -> None:
-    def skips(chained: list[tuple[int, ...]]) -> list[int]:
-        return [genes[NAMES.index("skip")] for genes in chained]
+    def skips(chained: Chain) -> list[int]:
+        return [genes.skip for genes in chained]
 
     before = [layer(skip=skip) for skip in (0, 0, 1, 3, 2)]  # from places -, -, 2, 1, 3
-    assert skips(layers.insert(before, 2, DROP)) == [
-        0,
-        0,
-        0,
-        2,
-        4,
-        2,
-    ]  # from places -, -, -, 2, 1, 4
-    assert skips(layers.remove(before, 1)) == [
-        0,
-        1,
-        2,
-        2,
-    ]  # 2 is gone: from its input; then 1 and 2
-    assert skips(layers.remove(before, 0)) == [0, 1, 3, 2]
+    # from places -, -, -, 2, 1, 4
+    assert skips(insert(before, 2, DROP)) == [0, 0, 0, 2, 4, 2]
+    # place 2 is gone: from its input; then 1 and 2
+    assert skips(remove(before, 1)) == [0, 1, 2, 2]
+    assert skips(remove(before, 0)) == [0, 1, 3, 2]
     for place in range(len(before) + 1):
-        assert layers.remove(layers.insert(before, place, DROP), place) == before
+        assert remove(insert(before, place, DROP), place) == before
 
 
 def test_crossover_joins_a_beginning_and_an_end() -> None:

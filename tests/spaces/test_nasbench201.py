@@ -63,12 +63,12 @@ def summed(terms: Sequence[str]) -> str:
 
 def drawn(network: Network) -> str:
     """The formula of a network's logits."""
-    said = {"input": "image"}
+    words = {"input": "image"}
     for node in network.nodes:
-        inputs = [said[name] for name in node.inputs]
+        inputs = [words[name] for name in node.inputs]
         size = f"{node['kernel']}/{node['stride']}" if node.op in ("conv", "avgpool") else ""
-        said[node.name] = summed(inputs) if node.op == "add" else f"{node.op}{size}({inputs[0]})"
-    return said[network.nodes[-1].name]
+        words[node.name] = summed(inputs) if node.op == "add" else f"{node.op}{size}({inputs[0]})"
+    return words[network.nodes[-1].name]
 
 
 # --- which cells are one network ------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_encodings_are_equal_where_networks_are() -> None:
     encodings = [SPACE.encode(genome) for genome in CELLS[::5]]
     assert {encoding.shape for encoding in encodings} == {(sum(SPACE.groups),)}
     keys = [SPACE.key(genome) for genome in CELLS[::5]]
-    said = [encoding.tobytes() for encoding in encodings]
-    assert len(set(keys)) == len(set(said)) == len(set(zip(keys, said, strict=True)))
+    read = [encoding.tobytes() for encoding in encodings]
+    assert len(set(keys)) == len(set(read)) == len(set(zip(keys, read, strict=True)))
 
 
 def ways(genome: Genome, node: int = 0) -> list[tuple[int, ...]]:

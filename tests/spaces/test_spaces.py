@@ -185,6 +185,16 @@ def test_variation_leaves_the_parents_alone(factory: Callable[[Shape, int], Spac
     assert (a, b) == kept
 
 
+def test_a_space_of_another_image_size_is_otherwise_the_same(
+    factory: Callable[[Shape, int], Space],
+) -> None:
+    space = factory((3, 32, 32), 7)
+    smaller = space.at(8)
+    assert (smaller.input_shape, smaller.classes, type(smaller)) == ((3, 8, 8), 7, type(space))
+    assert smaller.at(32) == space
+    assert space.at(None) is space
+
+
 def test_random_networks_are_nearly_all_different(
     factory: Callable[[Shape, int], Space],
 ) -> None:

@@ -55,8 +55,8 @@ from nanonas.predictors.lstm import LSTM
 from nanonas.predictors.normal_scores import NormalScores
 from nanonas.report.terminal import tables
 from nanonas.report.terminal.progress import SearchProgress
+from nanonas.spaces.base import Bans
 from nanonas.spaces.nano import NanoSpace
-from nanonas.spaces.operations import Bans
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.screened import Screened
 from nanonas.strategies.evolution import Evolution

@@ -35,7 +35,9 @@ from nanonas.core import (
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import GenomeError, RunError
-from nanonas.networks.network import Draft, Network
+from nanonas.networks.network import Draft, Network, classifier
+from nanonas.spaces.base import Space
+from nanonas.spaces.choices import point_mutation
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.random import RandomSearch
@@ -45,24 +47,21 @@ CONFIG = {"search": {"seed": 7, "space": {"name": "toy", "depth": 4}}, "run": {"
 
 
 @dataclass(frozen=True)
-class ToySpace:
+class ToySpace(Space):
     """Up to `depth` convolutions with 4, 8, … filters; 0 is no layer at all, so genomes can share a
     network.
     """
 
+    input_shape: Shape = (3, 8, 8)
     depth: int = 4
     widths: int = 6  # genes are 0 … widths
-    name: str = "toy"
-    input_shape: Shape = (3, 8, 8)
-    classes: int = 10
+    name = "toy"
 
     def sample(self, rng: np.random.Generator) -> Genome:
         return tuple(int(gene) for gene in rng.integers(0, self.widths + 1, self.depth))
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        place = int(rng.integers(self.depth))
-        gene = int((genome[place] + rng.integers(1, self.widths + 1)) % (self.widths + 1))
-        return (*genome[:place], gene, *genome[place + 1 :])
+        return point_mutation(genome, self.widths + 1, rng)
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
         place = int(rng.integers(1, self.depth)) if self.depth > 1 else 0
@@ -77,7 +76,7 @@ class ToySpace:
         for gene in genome:
             if gene:
                 x = draft.add("conv", x, filters=4 * gene, kernel=3, stride=1, groups=1, bias=False)
-        return draft.finish(draft.add("dense", draft.add("globalpool", x), units=self.classes))
+        return classifier(draft, x)
 
 
 SPACE = ToySpace()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nanonas.engine.requests import RequestFiles
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.runs.folder import RunFolder
+from nanonas.serving.server import Server
 
 
 def configured(**search: object) -> Config:
@@ -105,3 +108,21 @@ def begun(path: Path, evaluations: int = 20, **search: object) -> Run:
     run = Run(path, configured(**search))
     run.go(evaluations)
     return run
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """A server that answers beside the test."""
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    yield server
+    server.stop()
+    thread.join()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Waits until something holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds:g} s"
+        time.sleep(0.05)

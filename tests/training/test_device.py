@@ -5,6 +5,7 @@ say.
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import torch
@@ -21,7 +22,6 @@ from nanonas.training.device import (
     resolve_precision,
     slots,
 )
-from nanonas.training.measuring import latency as cost
 from nanonas.training.measuring.latency import latency_ms
 
 
@@ -175,5 +175,5 @@ def test_latency_is_that_of_a_warm_forward_pass_in_eval_mode(
     assert seen == [(torch.Size((4, 3, 8, 6)), False)] * 15
 
     clock = iter(range(10_000))  # every look at it takes a second
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     assert latency_ms(Noting(), (3, 8, 6), "cpu", seconds=0.0) == 1000.0

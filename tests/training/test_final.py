@@ -24,7 +24,7 @@ from nanonas.training.final import FinalResult, FinalTraining
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
 from nanonas.training.recipe import Recipe
-from nanonas.training.train import accuracy
+from nanonas.training.train import Training, accuracy
 from nanonas.training.weights import load_weights
 
 NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
@@ -248,7 +248,7 @@ def test_measuring_the_speed_leaves_the_training_as_it_is(
 ) -> None:
     monkeypatch.undo()
     task = training(tmp_path)
-    made = final.Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
+    made = Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
     before = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
     assert final.seconds_per_epoch(made, 0.05) > 0
     assert made.epoch == 0
@@ -270,13 +270,13 @@ def test_a_training_that_diverges_is_one_sentence(tmp_path: Path) -> None:
 def test_a_training_that_diverges_is_begun_again_with_a_third_of_the_learning_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_epoch = final.Training.run_epoch
+    run_epoch = Training.run_epoch
 
-    def diverging(self: final.Training, pulse: Pulse) -> float | None:
+    def diverging(self: Training, pulse: Pulse) -> float | None:
         loss = run_epoch(self, pulse)
         return float("nan") if self.recipe.lr > 0.5 * RECIPE.lr else loss
 
-    monkeypatch.setattr(final.Training, "run_epoch", diverging)
+    monkeypatch.setattr(Training, "run_epoch", diverging)
     assert training(tmp_path).run(1).lr == RECIPE.lr / 3
 
 

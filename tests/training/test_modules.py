@@ -70,7 +70,7 @@ def random_networks(space: Space, number: int, seed: int = 0) -> list[Network]:
 
 def test_every_operation_has_its_module_and_its_example() -> None:
     assert set(MODULES) == set(OPS) == set(EXAMPLES)
-    assert set(build.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(build.ACTIVATION_MODULES) == set(ACTIVATIONS)
 
 
 @pytest.mark.parametrize(("op", "attributes"), CASES)
@@ -88,6 +88,43 @@ def test_an_operation_gives_the_shape_that_the_network_says(
     module = MODULES[op](node)
     assert module(*images).shape == (2, *node.shape)
     assert sum(p.numel() for p in module.parameters()) == node.params
+    held = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    assert held == {name: tensor.shape for name, tensor in node.tensors.items()}
+    learnt = {name for name, tensor in node.tensors.items() if tensor.learnt}
+    assert learnt == {name for name, _ in module.named_parameters()}
+    assert all(len(tensor.axes) == len(tensor.shape) for tensor in node.tensors.values())
+
+
+@pytest.mark.parametrize(("op", "attributes"), CASES)
+def test_what_inheritance_may_rely_on_is_true(op: str, attributes: dict[str, Attribute]) -> None:
+    draft = Draft(SHAPE, CLASSES)
+    x = draft.add("globalpool", "input") if op == "dense" else "input"
+    inputs = (x, x) if op in ("add", "concat") else (x,)
+    node = draft._nodes[draft.add(op, *inputs, **attributes)]
+    module = MODULES[op](node).eval()
+    images = [torch.randn(2, *shape) for shape in node.input_shapes]
+    output = module(*images)
+    if node.traits.keeps_zero:
+        assert not module(*map(torch.zeros_like, images)).any()
+    if node.traits.keeps_sign:
+        assert module(*(image.abs() for image in images)).min() >= 0
+    if node.traits.identity == {}:
+        assert torch.equal(output, images[0])
+    if node.channelwise:
+        others = [torch.cat([image[:, :1], image[:, 1:] + 1], dim=1) for image in images]
+        torch.testing.assert_close(module(*others)[:, 0], output[:, 0])
+        assert not torch.equal(module(*others), output) or op == "zero"
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_what_is_known_of_activations_is_true(kind: str) -> None:
+    known = ACTIVATIONS[kind]
+    x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
+    y = build.ACTIVATION_MODULES[kind]()(x.clone())
+    assert build.ACTIVATION_MODULES[kind]()(torch.zeros(1)) == 0
+    assert known.increasing == bool((y.diff() >= 0).all())
+    assert known.identity_above_0 == torch.equal(y[x > 0], x[x > 0])
+    assert known.nonnegative == bool((y >= 0).all())
 
 
 def test_operations_on_vectors_build_too() -> None:
@@ -112,7 +149,7 @@ def test_activations_are_what_they_are_called(
     kind: str, oracle: Callable[[Tensor], Tensor]
 ) -> None:
     x = torch.linspace(-5, 5, 101)
-    assert torch.equal(build.ACTIVATIONS[kind]()(x.clone()), oracle(x))
+    assert torch.equal(build.ACTIVATION_MODULES[kind]()(x.clone()), oracle(x))
 
 
 def test_an_average_pool_does_not_count_its_padding() -> None:
@@ -201,7 +238,7 @@ def test_activations_that_overwrite_their_input_change_no_result(space: Space) -
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @pytest.mark.parametrize(("op", "attributes"), [case for case in CASES if case[0] != "globalpool"])
 @pytest.mark.parametrize("shared", ["before", "after", None])
-def test_an_input_that_somebody_else_reads_is_not_overwritten(
+def test_an_input_that_another_operation_reads_is_not_overwritten(
     op: str, attributes: dict[str, Attribute], kind: str, shared: str | None
 ) -> None:
     draft = Draft(SHAPE, CLASSES)

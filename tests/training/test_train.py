@@ -23,7 +23,7 @@ from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial
 from nanonas.training.augment import Augment
 from nanonas.training.modules import build_module
-from nanonas.training.pictures import Pictures, pictures
+from nanonas.training.pictures import Pictures, held_out_pictures, pictures
 from nanonas.training.recipe import Recipe, one_cycle
 from nanonas.training.train import Training, accuracy
 from nanonas.training.trial import Trial
@@ -91,9 +91,9 @@ def test_every_step_has_its_place_in_the_cycle(
     rates: list[float] = []
     plain = training._step
 
-    def step(batch: Tensor, draw: torch.Generator) -> Tensor:
+    def step(batch: Tensor, generator: torch.Generator) -> Tensor:
         rates.append(training.optimizer.param_groups[0]["lr"])
-        return plain(batch, draw)
+        return plain(batch, generator)
 
     monkeypatch.setattr(training, "_step", step)
     assert training.steps == 3  # 200 images in batches of about 64
@@ -124,10 +124,13 @@ def test_each_image_is_seen_once_an_epoch_in_batches_of_nearly_one_size(
         build_module(reference(), seed=0), few, replace(RECIPE, batch_size=48), 2, seed=0
     )
     batches: list[Tensor] = []
-    monkeypatch.setattr(
-        training, "_step", lambda batch, draw: batches.append(batch) or torch.zeros(())
-    )
-    orders = []
+
+    def step(batch: Tensor, generator: torch.Generator) -> Tensor:
+        batches.append(batch)
+        return torch.zeros(())
+
+    monkeypatch.setattr(training, "_step", step)
+    orders: list[Tensor] = []
     for _ in range(2):
         batches.clear()
         training.run_epoch(go_on)
@@ -392,7 +395,7 @@ def test_a_trial_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(data, "load", sealed)
     trial._on_device.cache_clear()
     with pytest.raises(AssertionError, match="the test set is closed"):
-        data.held_out_pictures(DIGITS, "cpu")
+        held_out_pictures(DIGITS, "cpu")
     assert measured(Budget(1)).state is State.COMPLETE
     trial._on_device.cache_clear()
 
@@ -405,9 +408,7 @@ def test_weights_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None
 
 
 def test_saved_weights_are_the_modules_own(tmp_path: Path) -> None:
-    module = build_module(
-        reference(), seed=0
-    )  # channels last: saved in the order that everybody expects
+    module = build_module(reference(), seed=0)  # channels_last, but saved in the usual order
     save_weights(module, tmp_path / "w.safetensors")
     other = build_module(reference(), seed=1)
     load_weights(other, tmp_path / "w.safetensors")

@@ -16,7 +16,6 @@ from torch import Tensor
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.engine.evaluators.attempt import attempt
-from nanonas.errors import ConfigError
 from nanonas.networks.limits import Limits
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial as trials
@@ -25,7 +24,7 @@ from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training, accuracy
-from nanonas.training.trial import WARM_LR, Trial, recipe_at, seen_at
+from nanonas.training.trial import WARM_LR, Trial, recipe_at
 from nanonas.training.weights import load_weights, read_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -297,17 +296,6 @@ def test_crops_and_cutouts_shrink_with_the_images(crop: int, cutout: int, size: 
     assert found.augment(images, None, torch.Generator()).shape == images.shape
     assert replace(found, augment=recipe.augment) == recipe
     assert recipe_at(recipe, (3, 32, 32), None) == recipe
-
-
-def test_a_space_of_one_size_says_so() -> None:
-    class Fixed:
-        name = "fixed"
-        input_shape = (1, 16, 16)
-
-    assert seen_at(SPACE, 8) == NanoSpace((1, 8, 8), 10, channels=4, length=4)
-    assert seen_at(SPACE, None) is SPACE
-    with pytest.raises(ConfigError, match="the space 'fixed' cannot be seen at 8 pixels"):
-        seen_at(Fixed(), 8)  # type: ignore[arg-type]
 
 
 # --- too little memory ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Where images come from: one table from a source's name, or from what a path is, to its reader.
+"""Where images come from: a table from the name of a source, or the kind of a path, to its reader.
 
 A new source is one file here and one entry in `SOURCES`.
 """
@@ -22,11 +22,11 @@ __all__ = ["SOURCES", "Decoded", "Form", "Labels", "Part", "Reader", "Source", "
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of source: how to know it, and its reader."""
+    """A kind of source: how to recognise it, and its reader."""
 
-    what: str  # for people
-    knows: Callable[[str], bool]
-    reader: Callable[[str], Reader]
+    what: str  # described for users
+    knows: Callable[[str], bool]  # whether a name or a path is one of this kind
+    reader: Callable[[str], Reader]  # of that name or path
 
 
 def _path(source: str) -> Path:
@@ -50,14 +50,13 @@ SOURCES: dict[str, Source] = {
         lambda source: CIFAR["cifar100"],
     ),
     "npz": Source(
-        "a file NAME.npz with x_train, y_train and, where there are, x_valid, y_valid, x_test, "
-        "y_test",
+        "a file NAME.npz with x_train, y_train and, if any, x_valid, y_valid, x_test, y_test",
         lambda source: source.lower().endswith(".npz") and _path(source).is_file(),
         lambda source: Npz(_path(source)),
     ),
     "parquet": Source(
-        "a file NAME.parquet, or a folder with train….parquet and, where there are, validation… "
-        "and test….parquet",
+        "a file NAME.parquet, or a folder with train….parquet and, if any, validation… and "
+        "test….parquet",
         lambda source: (
             (source.lower().endswith(".parquet") and _path(source).is_file())
             or (_path(source).is_dir() and bool(parquet_files(_path(source))))
@@ -74,9 +73,10 @@ SOURCES: dict[str, Source] = {
 
 
 def find_reader(source: str) -> tuple[str, Reader]:
-    """The kind of a source and its reader.
+    """The kind of a source, a key of `SOURCES`, and its reader.
 
-    Raises `DataError` for a name that is none and a path that is not there.
+    Raises:
+        DataError: an unknown name, a missing path, or a path that no reader recognises.
     """
     for kind, candidate in SOURCES.items():
         if candidate.knows(source):

@@ -1,7 +1,7 @@
-"""What a source of images is, and what it gives.
+"""What a reader of images must offer, and what it returns.
 
-Images come as a stream of decoded chunks, so that a data set larger than the memory can be written
-to the cache.
+Images come as a stream of decoded chunks, so that a data set larger than memory can be written to
+the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanonas.errors import DataError
 Labels = NDArray[np.int64]
 CHUNK = 512  # images decoded at a time: enough for a thread pool, 77 MB at 224x224 in colour
 
-PARTS = {  # names of the folders and files of a part, in lower case
+PARTS = {  # what folders and files of a part may be called, in lower case
     "train": ("train", "training"),
     "valid": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -40,14 +40,13 @@ class Part:
     """The images of one part of a source, in order."""
 
     labels: Labels  # (N,)
-    chunks: Iterable[
-        NDArray[np.uint8]
-    ]  # (B, H, W, C) each, N images together; can be gone through once
+    # (B, H, W, C) each, N images in total; can be iterated once
+    chunks: Iterable[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a source holds."""
+    """The content of a source. Labels are not checked yet."""
 
     class_names: tuple[str, ...]
     form: Form
@@ -57,20 +56,32 @@ class Decoded:
 
 
 class Reader(Protocol):
-    """Reads one source."""
+    """Reads one source. Its `repr` is part of the cache's key, so it must show every option."""
 
     def files(self) -> list[Path]:
-        """What the images depend on.
+        """The files that the images are read from.
 
-        Names, sizes and times of change of these decide whether a cache is fresh.
+        Their names, sizes and modification times decide whether a cached copy is fresh.
         """
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
-        """Everything in it. Raises `DataError`."""
+        """Starts decoding everything.
+
+        Args:
+            image_size: side in pixels of the square to scale to; None for the images' own size.
+            cache: the root folder of the cache, for downloads.
+
+        Raises:
+            DataError: the source cannot be used; also while the chunks are iterated.
+        """
 
 
 def numbered(labels: Labels) -> tuple[str, ...]:
-    """Names for classes that have none: their numbers."""
+    """Names for classes without names: their numbers. `labels` has shape (N,).
+
+    Raises:
+        DataError: a label is above 100,000, so that the labels cannot be numbers of classes.
+    """
     highest = int(labels.max()) if len(labels) else -1
     if highest > 100_000:
         raise DataError(

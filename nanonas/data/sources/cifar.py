@@ -1,6 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their official binary archives: downloaded, checked, and read without
-unpacking them.
-"""
+"""CIFAR-10 and CIFAR-100 from their official archives: downloaded, verified, read while packed."""
 
 from __future__ import annotations
 
@@ -19,98 +17,93 @@ from nanonas.errors import DataError
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the official binary archives: records of label bytes and 3072 bytes of planes, red,
-    green, blue.
+    """An official binary archive: each record is label bytes, then 3072 bytes of red, green and
+    blue planes.
 
-    Downloaded once into the cache's folder ``downloads``; a file put there by hand is taken as it
-    is if its checksum is right. https://www.cs.toronto.edu/~kriz/cifar.html
+    Downloaded once into the cache's folder ``downloads``; a file put there by hand is used if its
+    checksum is right. https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
     url: str
     sha256: str
     train: tuple[str, ...]  # names of the members, without their folder
     test: tuple[str, ...]
-    names: str
+    names: str  # the member with the names of the classes
     label_bytes: int  # of a record; the last one is the label
 
     def files(self) -> list[Path]:
-        return []  # the checksum says it all
+        """None: the checksum fixes the content."""
+        return []
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
+        """Downloads the archive if needed. Raises `DataError` as `Reader.decode` does."""
         path = self._archive(cache / "downloads")
         wanted = (*self.train, *self.test, self.names)
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         try:
             with tarfile.open(path, "r:gz") as archive:
                 for member in archive:
                     name = member.name.rsplit("/", 1)[-1]
                     if name in wanted and (file := archive.extractfile(member)) is not None:
-                        found[name] = file.read()
+                        contents[name] = file.read()
         except (OSError, EOFError, tarfile.TarError) as error:
             raise DataError(
                 f"{str(path)!r} cannot be read: {error}; delete it, and it is downloaded again"
             ) from None
-        missing = [name for name in wanted if name not in found]
+        missing = [name for name in wanted if name not in contents]
         if missing:
             raise DataError(
                 f"{str(path)!r} lacks {', '.join(missing)}; delete it, and it is downloaded again"
             )
-        names = tuple(found[self.names].decode("utf-8").split())
-        x, y = self._records(b"".join(found[name] for name in self.train))
-        x_test, y_test = self._records(b"".join(found[name] for name in self.test))
+        names = tuple(contents[self.names].decode("utf-8").split())
+        x, y = self._records(b"".join(contents[name] for name in self.train))
+        x_test, y_test = self._records(b"".join(contents[name] for name in self.test))
         form = form_of(x, image_size)
         return Decoded(names, form, array_part(x, y, form), None, array_part(x_test, y_test, form))
 
     def _records(self, content: bytes) -> tuple[NDArray[np.uint8], Labels]:
+        """Images, (N, 32, 32, 3), and their labels, (N,)."""
         records = np.frombuffer(content, np.uint8).reshape(-1, self.label_bytes + 3072)
         planes = records[:, self.label_bytes :].reshape(-1, 3, 32, 32)
-        return planes.transpose(0, 2, 3, 1), records[:, self.label_bytes - 1].astype(np.int64)
+        labels = records[:, self.label_bytes - 1].astype(np.int64)
+        return planes.transpose(0, 2, 3, 1), labels
 
     def _archive(self, folder: Path) -> Path:
+        """The archive in `folder`, downloaded if it is not there. Raises `DataError`."""
         import pooch
         from pooch.downloaders import HTTPDownloader
 
         name = self.url.rsplit("/", 1)[-1]
-        pooch.get_logger().setLevel("WARNING")  # the progress bar says the rest
+        pooch.get_logger().setLevel("WARNING")  # the progress bar shows the rest
         try:
             with _Bar(name) as bar:
                 get = HTTPDownloader(progressbar=bar, timeout=30)
                 return Path(
                     pooch.retrieve(self.url, f"sha256:{self.sha256}", name, folder, downloader=get)
                 )
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # no network, an HTTP status, no space; a wrong checksum
+        # OSError: no network, an HTTP status, no space; ValueError: a wrong checksum
+        except (OSError, ValueError) as error:
             if (response := getattr(error, "response", None)) is not None:
                 response.close()  # pooch leaves it open after an HTTP error
             reason = "its checksum is wrong" if isinstance(error, ValueError) else _in_short(error)
             raise DataError(
                 f"{self.url} could not be downloaded: {reason}; try again, or put that file by "
-                "hand at "
-                f"{str(folder / name)!r} (sha256 {self.sha256})"
+                f"hand at {str(folder / name)!r} (sha256 {self.sha256})"
             ) from None
 
 
 def _in_short(error: OSError) -> str:
-    """The innermost reason that says something: requests wraps a connection's error in three
-    others.
-    """
+    """The innermost reason: requests wraps the error of a connection in three others."""
     text = str(error)
-    inner = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
-    return (
-        inner.group(1).strip()
-        if inner
-        else text.splitlines()[0][:200]
-        if text
-        else type(error).__name__
-    )
+    if inner := re.search(r"\[Errno -?\d+\] ([^'\")]+)", text):
+        return inner.group(1).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 class _Bar:
-    """A rich progress bar behind the four methods that pooch calls on tqdm's.
+    """A rich progress bar with the attribute and the three methods of tqdm's that pooch uses.
 
-    Shown only while something comes.
+    Shown only while a download is running.
     """
 
     def __init__(self, name: str) -> None:
@@ -132,7 +125,7 @@ class _Bar:
         )
         self._progress = Progress(*columns, console=Console(stderr=True))
         self._task = self._progress.add_task(name, total=None, start=False)
-        self.total = 0
+        self.total = 0  # bytes; set by pooch
 
     def __enter__(self) -> _Bar:
         return self

@@ -20,103 +20,96 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class Folder:
-    """``root/CLASS/*`` or ``root/{train,val,test}/CLASS/*``. What is deeper in a class's folder
-    belongs to it.
+    """``root/CLASS/*`` or ``root/{train,val,test}/CLASS/*``; deeper files belong to the class too.
 
-    Hidden files and files that are no images by their suffix are passed over.
+    Hidden files, and files without the suffix of an image, are ignored.
     """
 
     root: Path
 
     def files(self) -> list[Path]:
-        return [
-            path
-            for classes in self._tree().values()
-            for paths in classes.values()
-            for path in paths
-        ]
+        """All images, by part and class."""
+        files: list[Path] = []
+        for classes in self._tree().values():
+            for paths in classes.values():
+                files += paths
+        return files
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
+        """Classes are numbered in the order of their names. Raises as `Reader.decode` does."""
         tree = self._tree()
         names = tuple(tree["train"])
         if len(names) < 2:
             raise DataError(
                 f"{str(self.root)!r} must have 2 or more classes with images, but has "
-                f"{', '.join(names) or 'none'}; "
-                "make one folder for each class: ROOT/CLASS/*.png, or ROOT/train/CLASS/*.png"
+                f"{', '.join(names) or 'none'}; make one folder for each class: "
+                "ROOT/CLASS/*.png, or ROOT/train/CLASS/*.png"
             )
         parts: dict[str, Files] = {}
-        for name, classes in tree.items():
+        for part, classes in tree.items():
             unknown = sorted(set(classes) - set(names))
             if unknown:
                 raise DataError(
-                    f"{str(self.root / name)!r} has a class {unknown[0]!r} that the training "
-                    "images lack; "
-                    f"they have {', '.join(names)}"
+                    f"{str(self.root / part)!r} has a class {unknown[0]!r} that the training "
+                    f"images lack; they have {', '.join(names)}"
                 )
-            pairs = [
-                (path, names.index(label)) for label, paths in classes.items() for path in paths
-            ]
-            parts[name] = Files(
-                np.array([label for _, label in pairs], np.int64),
-                _chunked([path for path, _ in pairs]),
-            )
+            labels: list[int] = []
+            images: list[Path] = []
+            for name, paths in classes.items():
+                labels += [names.index(name)] * len(paths)
+                images += paths
+            parts[part] = Files(np.array(labels, np.int64), _chunked(images))
         return decode_all(parts, names, image_size, str(self.root))
 
     def _tree(self) -> dict[str, dict[str, list[Path]]]:
-        """Paths by part and class, all sorted; parts and classes without images are left out, but
-        for "train".
+        """Paths by part and class, all sorted, without parts and classes that have no images; there
+        always is a part "train".
         """
         top = _subfolders(self.root)
-        by_part = {
-            part: next(
-                (folder for folder in top if folder.name.lower() in names and _subfolders(folder)),
-                None,
-            )
-            for part, names in PARTS.items()
-        }  # a folder "train" of images alone is a class: the railway kind
-        if by_part["train"] is None:
+        by_part: dict[str, Path] = {}
+        for part, names in PARTS.items():
+            for folder in top:
+                # A folder "train" without subfolders is a class: photographs of trains.
+                if folder.name.lower() in names and _subfolders(folder):
+                    by_part[part] = folder
+                    break
+        if "train" not in by_part:
             return {"train": _classes(top)}
-        found = {
-            part: _classes(_subfolders(folder))
-            for part, folder in by_part.items()
-            if folder is not None
-        }
-        return {part: classes for part, classes in found.items() if classes or part == "train"}
+        tree = {part: _classes(_subfolders(folder)) for part, folder in by_part.items()}
+        return {part: classes for part, classes in tree.items() if classes or part == "train"}
 
 
 def _subfolders(folder: Path) -> list[Path]:
+    """The visible folders in a folder, sorted."""
     return sorted(
         path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
 
 
 def _classes(folders: list[Path]) -> dict[str, list[Path]]:
-    found = {folder.name: _images_below(folder) for folder in folders}
-    return {name: paths for name, paths in found.items() if paths}
+    """The images of each folder, by its name; folders without images are left out."""
+    images = {folder.name: _images_below(folder) for folder in folders}
+    return {name: paths for name, paths in images.items() if paths}
 
 
 def _images_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
+    """All visible images in a folder and below it, in a fixed order."""
+    images: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = (
-            name
-            for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        )
-        found.extend(Path(parent, name) for name in images)
-    return found
+        paths = [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
+        images += [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return images
 
 
 def _raise(error: OSError) -> None:
-    """os.walk would pass over a folder that cannot be read, and a class would be missing without a
-    word.
-    """
+    """For os.walk, which would skip an unreadable folder: a class would silently be missing."""
     raise error
 
 
 def _chunked(paths: list[Path]) -> Callable[[], Iterator[list[Encoded]]]:
+    """A function that iterates over the paths, `CHUNK` at a time, from the start on each call."""
+
     def chunks() -> Iterator[list[Encoded]]:
         for start in range(0, len(paths), CHUNK):
             yield [Encoded(str(path), path) for path in paths[start : start + CHUNK]]

@@ -16,19 +16,21 @@ from nanonas.errors import DataError
 
 @dataclass(frozen=True)
 class Npz:
-    """``x_train``, ``y_train`` and, where there are, ``x_valid``, ``y_valid``, ``x_test``,
-    ``y_test``, ``class_names``.
+    """``x_train``, ``y_train`` and, if any, ``x_valid``, ``y_valid``, ``x_test``, ``y_test``,
+    ``class_names``.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; whole numbers in [0,
-    255], or floats in [0, 1]. Labels are (N,) whole numbers from 0.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; integers in [0, 255],
+    or floats in [0, 1]. Labels are (N,) integers from 0.
     """
 
     path: Path
 
     def files(self) -> list[Path]:
+        """The archive."""
         return [self.path]
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
+        """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
         arrays = self._arrays()
         for key in ("x_train", "y_train"):
             if key not in arrays:
@@ -37,12 +39,13 @@ class Npz:
                 )
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
         for name in ("train", "valid", "test"):
-            if f"x_{name}" in arrays:
-                if f"y_{name}" not in arrays:
-                    raise DataError(
-                        f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels"
-                    )
-                pairs[name] = (self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}"))
+            if f"x_{name}" not in arrays:
+                continue
+            if f"y_{name}" not in arrays:
+                raise DataError(
+                    f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels"
+                )
+            pairs[name] = (self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}"))
         shape = pairs["train"][0].shape[1:]
         for name, (x, y) in pairs.items():
             where = f"x_{name} in {str(self.path)!r}"
@@ -65,18 +68,18 @@ class Npz:
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
-        except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each have errors of their own
+        except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
             if "allow_pickle" in str(error):
                 raise DataError(
                     f"{str(self.path)!r} holds object arrays, which are never unpickled; save "
-                    "numbers: images of one "
-                    "shape as uint8, labels as whole numbers"
+                    "numbers: images of one shape as uint8, labels as whole numbers"
                 ) from None
             raise DataError(
                 f"{str(self.path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
             ) from None
 
     def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
+        """(N, H, W, C) uint8."""
         x, where = arrays[key], f"{key} in {str(self.path)!r}"
         if x.ndim == 3:
             x = x[..., None]
@@ -93,7 +96,7 @@ class Npz:
             raise DataError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
         low, high = (x.min(), x.max()) if x.size else (0, 0)
         top = 1 if x.dtype.kind in "bf" else 255
-        if not (low >= 0 and high <= top):  # not: NaN compares as False
+        if not (low >= 0 and high <= top):  # "not", because NaN compares as False
             way_out = "divide them by 255" if top == 1 else "scale them to uint8"
             raise DataError(
                 f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; "
@@ -102,18 +105,21 @@ class Npz:
         if top == 255:
             return x.astype(np.uint8)
         out = np.empty(x.shape, np.uint8)
-        for start in range(0, len(x), CHUNK):  # in chunks: a float64 copy of everything may not fit
-            out[start : start + CHUNK] = np.rint(x[start : start + CHUNK].astype(np.float32) * 255)
+        for start in range(0, len(x), CHUNK):  # a float copy of all images may not fit into memory
+            chunk = x[start : start + CHUNK].astype(np.float32)
+            out[start : start + CHUNK] = np.rint(chunk * 255)
         return out
 
     def _labels(self, arrays: dict[str, NDArray[Any]], key: str) -> Labels:
+        """(N,)."""
         y = arrays[key]
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 1 or y.dtype.kind not in "uif" or not np.array_equal(y, np.floor(y)):
+            example = f" with values like {y.flat[0]!s}" if y.size else ""
             raise DataError(
                 f"{key} in {str(self.path)!r} must be (N,) whole numbers from 0, but is {y.dtype} "
-                f"of shape {y.shape}" + (f" with values like {y.flat[0]!s}" if y.size else "")
+                f"of shape {y.shape}{example}"
             )
         return y.astype(np.int64)
 

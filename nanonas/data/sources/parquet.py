@@ -1,4 +1,4 @@
-"""Hugging Face-style parquet. The only file that needs pyarrow."""
+"""Parquet as Hugging Face writes it. The only reader that needs pyarrow."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from nanonas.data.sources.base import CHUNK, PARTS, Decoded, numbered
+from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
 from nanonas.data.sources.decoding import Encoded, Files, decode_all
 from nanonas.errors import DataError
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """A file, or a folder of files (also in its folder ``data``) named ``train…``, ``validation…``
-    and ``test…``.
+    """A file, or a folder of files (or with a folder ``data`` of files) named ``train…``,
+    ``validation…`` and ``test…``.
 
     Images are in a column ``image`` or ``img``, as Hugging Face writes them (struct of bytes and
-    path) or as plain bytes; labels, whole numbers from 0, in ``label``, ``labels`` or
-    ``fine_label``. The classes' names are read from the schema's metadata where it has them.
+    path) or as plain bytes; labels, integers from 0, in ``label``, ``labels`` or ``fine_label``.
+    Class names are read from the schema's metadata if it has them.
     """
 
     path: Path
 
     def files(self) -> list[Path]:
+        """The files of all parts."""
         return [path for paths in self._by_part().values() for path in paths]
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
+        """Streams the files, which are never whole in memory. Raises as `Reader.decode` does."""
         by_part = self._by_part()
         image, label = self._columns(by_part["train"][0])
         parts = {name: self._part(paths, image, label) for name, paths in by_part.items()}
@@ -39,22 +41,24 @@ class Parquet:
         return decode_all(parts, names, image_size, str(self.path))
 
     def _by_part(self) -> dict[str, list[Path]]:
+        """The files of each part, sorted. Raises `DataError` where none is for training."""
         if self.path.is_file():
             return {"train": [self.path]}
         files = parquet_files(self.path)
-        found: dict[str, list[Path]] = {}
+        by_part: dict[str, list[Path]] = {}
         for part, words in PARTS.items():
             pattern = re.compile(rf"({'|'.join(words)})([-_.].*)?\.parquet")
             if paths := [path for path in files if pattern.fullmatch(path.name.lower())]:
-                found[part] = paths
-        if "train" not in found:
+                by_part[part] = paths
+        if "train" not in by_part:
             raise DataError(
                 f"{str(self.path)!r} needs a file named train….parquet, but has "
                 f"{', '.join(path.name for path in files)}; rename it, or name one file as the data"
             )
-        return found
+        return by_part
 
     def _open(self, path: Path) -> Any:
+        """A pyarrow.parquet.ParquetFile, which pyarrow doesn't type. Raises `DataError`."""
         try:
             import pyarrow.parquet
         except ImportError:
@@ -69,20 +73,21 @@ class Parquet:
             ) from None
 
     def _columns(self, path: Path) -> tuple[str, str]:
+        """The names of the columns of images and of labels."""
         with self._open(path) as file:
-            there = file.schema_arrow.names
-        image = next((name for name in ("image", "img") if name in there), None)
-        label = next((name for name in ("label", "labels", "fine_label") if name in there), None)
+            columns = file.schema_arrow.names
+        image = next((name for name in ("image", "img") if name in columns), None)
+        label = next((name for name in ("label", "labels", "fine_label") if name in columns), None)
         if image is None or label is None:
             raise DataError(
                 f"{str(path)!r} must have a column image or img and a column label, labels or "
-                "fine_label, "
-                f"but has {', '.join(there)}"
+                f"fine_label, but has {', '.join(columns)}"
             )
         return image, label
 
     def _part(self, paths: list[Path], image: str, label: str) -> Files:
-        labels = []
+        """All labels of the files, and their images one chunk at a time."""
+        labels: list[Labels] = []
         for path in paths:
             with self._open(path) as file:
                 if label not in file.schema_arrow.names or image not in file.schema_arrow.names:
@@ -92,7 +97,7 @@ class Parquet:
                     )
                 column = file.read([label]).column(label)
             values = column.to_numpy()
-            if values.dtype.kind not in "ui":  # a null makes floats of the whole column
+            if values.dtype.kind not in "ui":  # a null turns the whole column into floats
                 raise DataError(
                     f"{label} in {str(path)!r} must hold a whole number in each row, but is "
                     f"{column.type}"
@@ -101,24 +106,25 @@ class Parquet:
         return Files(np.concatenate(labels), lambda: self._encoded(paths, image))
 
     def _encoded(self, paths: list[Path], column: str) -> Iterator[list[Encoded]]:
+        """The images of the files, `CHUNK` at most at a time. Raises `DataError`."""
         for path in paths:
             row = 0
             with self._open(path) as file:
                 for batch in file.iter_batches(CHUNK, columns=[column]):
-                    chunk = []
+                    chunk: list[Encoded] = []
                     for value in batch.column(0).to_pylist():
                         content = value.get("bytes") if isinstance(value, dict) else value
                         if not isinstance(content, bytes):
                             raise DataError(
                                 f"row {row} of {column} in {str(path)!r} holds no image's bytes, "
-                                f"but {content!r:.40}; "
-                                "embed the images when writing the file"
+                                f"but {content!r:.40}; embed the images when writing the file"
                             )
                         chunk.append(Encoded(f"row {row} of {path}", content))
                         row += 1
                     yield chunk
 
     def _class_names(self, path: Path, label: str) -> tuple[str, ...] | None:
+        """From Hugging Face's metadata; None without it."""
         with self._open(path) as file:
             metadata = file.schema_arrow.metadata or {}
         try:
@@ -129,4 +135,5 @@ class Parquet:
 
 
 def parquet_files(folder: Path) -> list[Path]:
+    """The parquet files in a folder, or else in its folder ``data``; sorted."""
     return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))

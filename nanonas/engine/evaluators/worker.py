@@ -6,7 +6,6 @@ import faulthandler
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -29,8 +28,7 @@ def serve(handle: str, parent: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
     faulthandler.enable()  # a crash prints where it happened
-    if sys.platform != "win32":
-        faulthandler.register(signal.SIGUSR1)
+    faulthandler.register(signal.SIGUSR1)
     connection = connection_of(int(handle))
     threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     try:
@@ -83,10 +81,6 @@ def say(connection: Connection, kind: str, content: object = None) -> None:
 
 
 def connection_of(handle: int) -> Connection:
-    if sys.platform == "win32":
-        from multiprocessing.connection import PipeConnection
-
-        return PipeConnection(handle)
     os.set_inheritable(handle, False)
     return Connection(handle)
 

@@ -273,7 +273,7 @@ class _Worker:
 
     def kill_hung(self) -> None:
         """Lets it print where it hangs, if it can, and kills it."""
-        if sys.platform != "win32" and self.ready:
+        if self.ready:
             self.process.send_signal(signal.SIGUSR1)
             time.sleep(0.2)
         self.process.kill()
@@ -331,14 +331,9 @@ def _start(environment: Mapping[str, str], output: IO[bytes], log: Path | None) 
     }
     try:
         handle = theirs.fileno()
-        if sys.platform == "win32":
-            os.set_handle_inheritable(handle, True)
-            streams["startupinfo"] = subprocess.STARTUPINFO(
-                lpAttributeList={"handle_list": [handle]}
-            )
-        else:
-            streams["pass_fds"] = [handle]
-        process = subprocess.Popen([*command, str(handle), str(os.getpid()), *paths], **streams)
+        process = subprocess.Popen(
+            [*command, str(handle), str(os.getpid()), *paths], pass_fds=[handle], **streams
+        )
     except BaseException:
         ours.close()
         raise

@@ -1,117 +1,202 @@
-"""What all figures of the page have in common: colours, lines, axes.
-
-Colours are those of Okabe & Ito (2008, https://jfly.uni-koeln.de/color/) and the scale cividis
-(Nuñez et al. 2018, https://doi.org/10.1371/journal.pone.0199239): both are told apart with any
-colour vision. Text, grid and background are left to the page, which may be light or dark.
-"""
+"""Charts for the page: the JSON that plotly.js draws, written without plotly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import base64
+from collections.abc import Callable, Mapping
+from textwrap import wrap
+from typing import Any
 
 import numpy as np
 
-from nanonas.core import Floats
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
-
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
+from nanonas.report.charts.chart import (
+    BLUE,
+    GREY,
+    NAME,
+    VERMILLION,
+    Axis,
+    Band,
+    Chart,
+    Edges,
+    Intervals,
+    Line,
+    Mark,
+    Points,
+    Rule,
 )
-PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, YELLOW)
-GREY, SCALE = "#888888", "Cividis"
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+STAR = 18  # pixels
+_HOVER = {"hovertemplate": "%{text}<extra></extra>"}
 
 
-def scatter(x: Floats, y: Floats, text: Sequence[str] | None = None, **more: Any) -> Any:
-    """Lines or markers; `text` is what is said of each point under the mouse."""
-    from plotly.graph_objects import Scatter
+def figure(chart: Chart) -> dict[str, Any]:
+    """A chart as plotly's "data" and "layout", plain values that are JSON as they are.
 
-    hover = {} if text is None else {"text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return Scatter(x=short(x), y=short(y), **hover, **more)
-
-
-def line(
-    x: Floats, y: Floats, name: str, colour: str, shape: str = "linear", width: float = 2
-) -> Any:
-    """A named line."""
-    line = {"color": colour, "width": width, "shape": shape}
-    return scatter(
-        x,
-        y,
-        name=name,
-        mode="lines",
-        line=line,
-        hovertemplate="%{y:.2f}<extra>" + name + "</extra>",
-    )
-
-
-def short(values: Any) -> Any:
-    """In the fewest bytes that show the same: whole numbers as such, others in single precision."""
-    array = np.asarray(values)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int32)
-    return array.astype(np.float32) if array.dtype.kind == "f" else values
-
-
-def _gapped(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def readable(values: Floats) -> tuple[float, float] | None:
-    """A range that the worst tenth of accuracies, in per cent, may leave: else nobody sees the
-    others apart.
+    Colours of text, grid and background are left out. A mark is one trace or two, in its order;
+    dots that a click opens have the candidates' numbers as `customdata`.
     """
-    known = values[np.isfinite(values)]
-    if len(known) < 10:
-        return None
-    low, high = float(np.quantile(known, 0.1)), float(known.max())
-    room = max(1.0, 0.12 * (high - low))
-    return max(0.0, low - room), min(101.0, high + room)
+    traces: list[dict[str, Any]] = []
+    shapes = []
+    for mark in chart.marks:
+        if isinstance(mark, Rule):
+            shapes.append(_rule(mark))
+        else:
+            traces += _TRACES[type(mark)](mark)
+    layout = {
+        "template": {"data": {"scatter": [{"type": "scatter"}]}},
+        "xaxis": _axis(chart.x),
+        "yaxis": _axis(chart.y),
+        "margin": {"l": 60, "r": 12, "t": 12, "b": 50},
+        "height": chart.height,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "hoverlabel": {"namelength": -1},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "dragmode": "pan" if chart.pan else False,
+    }
+    if chart.pan:
+        layout["hovermode"] = "closest"
+    if shapes:
+        layout["shapes"] = shapes
+    return {"data": traces, "layout": layout}
 
 
-def dressed(plot: Plot, x: str, y: str, y_range: tuple[float, float] | None = None) -> Plot:
-    """Axes and margins as all figures have them."""
-    plot.update_layout(
-        template="none",
-        xaxis_title_text=x,
-        yaxis_title_text=y,
-        margin={"l": 60, "r": 12, "t": 12, "b": 50},
-        height=380,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"namelength": -1},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-    )
-    plot.update_xaxes(zeroline=False, automargin=True)
-    plot.update_yaxes(zeroline=False, automargin=True)
-    if y_range is not None:
-        plot.update_yaxes(range=list(y_range))
-    return plot
+def _axis(axis: Axis) -> dict[str, Any]:
+    drawn: dict[str, Any] = {"title": {"text": axis.title}, "zeroline": False, "automargin": True}
+    if axis.range is not None:
+        drawn["range"] = list(axis.range[::-1] if axis.down else axis.range)
+    elif axis.down:
+        drawn["autorange"] = "reversed"
+    if axis.step is not None:
+        drawn["dtick"] = axis.step
+    if axis.log:
+        drawn |= {"type": "log", "dtick": "D2"}
+    if axis.hidden:
+        drawn["visible"] = False
+    return drawn
 
 
-def edges(pairs: Sequence[tuple[int, int]], places: Floats, name: str, line: dict[str, Any]) -> Any:
-    """Straight lines from parents to children: x is the number, y the place."""
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for parent, child in pairs:
-        x += [parent, child, None]
-        y += [float(places[parent]), float(places[child]), None]
-    return scatter(
-        _gapped(x),
-        _gapped(y),
-        name=name,
-        mode="lines",
-        line=line,
-        hoverinfo="skip",
-        showlegend=bool(x),
-    )
+def _points(points: Points) -> list[dict[str, Any]]:
+    marker: dict[str, Any] = {"color": points.colour, "size": points.size}
+    if points.opacity < 1:
+        marker["opacity"] = points.opacity
+    if points.symbols is not None:
+        marker["symbol"] = list(points.symbols)
+        marker["size"] = [STAR if symbol == "star" else points.size for symbol in points.symbols]
+    trace = {**_trace(points.x, points.y, points.name), **_HOVER, "mode": "markers"}
+    trace |= {"text": list(points.text), "marker": marker}
+    if points.values is not None:
+        low, high = points.limits
+        known = np.where(np.isfinite(points.values), points.values, low)
+        title = {"text": points.scale}
+        marker |= {
+            "color": _packed(known),
+            "colorscale": "Cividis",
+            "cmin": low,
+            "cmax": max(high, low + 1e-6),
+            "line": {"width": 0.7, "color": GREY},
+            "colorbar": {"title": title, "thickness": 10, "len": 0.6, "outlinewidth": 0},
+        }
+        trace["showlegend"] = False
+    if points.numbers is not None:
+        trace["customdata"] = list(points.numbers)
+    return [trace]
+
+
+def _line(line: Line) -> list[dict[str, Any]]:
+    shape = "hv" if line.steps else "linear"
+    style = {"color": line.colour, "width": line.width, "shape": shape, "dash": line.dash}
+    trace = {**_trace(line.x, line.y, line.name), "mode": "lines", "line": style}
+    if line.dots:
+        trace |= {"mode": "lines+markers", "marker": {"size": line.dots}}
+    if line.says:
+        trace["hovertemplate"] = f"%{{y:.2f}}<extra>{line.name}</extra>"
+    else:
+        trace["hoverinfo"] = "skip"
+    return [trace]
+
+
+def _band(band: Band) -> list[dict[str, Any]]:
+    """The lower edge, and the upper one, which fills what is between."""
+    group = {"legendgroup": "band"} if band.name else {"showlegend": False}
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", **group}
+    low, high = (_trace(band.x, y, band.name) for y in (band.low, band.high))
+    filled = {"fill": "tonexty", "fillcolor": _transparent(band.colour, 0.3)}
+    return [{**low, **edge, "showlegend": False}, {**high, **edge, **filled}]
+
+
+def _edges(edges: Edges) -> list[dict[str, Any]]:
+    gaps = np.full((len(edges.starts), 1, 2), np.nan)
+    way = np.concatenate([edges.starts[:, None], edges.ends[:, None], gaps], axis=1)  # (n, 3, 2)
+    x, y = way.reshape(-1, 2).T
+    colour = _transparent(edges.colour, edges.opacity)
+    line = {"color": colour, "width": edges.width, "dash": edges.dash}
+    shown = {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": len(x) > 0}
+    return [{**_trace(x, y, edges.name), **shown}]
+
+
+def _intervals(found: Intervals) -> list[dict[str, Any]]:
+    order = slice(None, None, -1)  # plotly's first row is at the bottom
+    names = ["<br>".join(wrap(name, NAME)) for name in found.names]
+    colours = [
+        GREY if not clear else BLUE if mean > 0 else VERMILLION
+        for mean, clear in zip(found.mean, found.clear, strict=True)
+    ]
+    symbols = ["circle" if clear else "circle-open" for clear in found.clear]
+    error = {
+        "type": "data",
+        "array": _packed((found.high - found.mean)[order]),
+        "arrayminus": _packed((found.mean - found.low)[order]),
+        "thickness": 2,
+        "width": 4,
+        "color": GREY,
+    }
+    return [
+        {
+            "type": "scatter",
+            "x": _packed(found.mean[order]),
+            "y": names[order],
+            "mode": "markers",
+            "marker": {"size": 11, "color": colours[order], "symbol": symbols[order]},
+            "error_x": error,
+            "text": list(found.text)[order],
+            "hovertemplate": "%{y}<br>%{text}<extra></extra>",
+            "showlegend": False,
+        }
+    ]
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    across = "y" if rule.axis == "x" else "x"
+    line = {"color": GREY, "dash": "dash", "width": 1}
+    ends = {f"{rule.axis}0": rule.at, f"{rule.axis}1": rule.at, f"{across}0": 0, f"{across}1": 1}
+    return {"type": "line", "line": line, **ends, f"{rule.axis}ref": rule.axis,
+            f"{across}ref": f"{across} domain"}  # fmt: skip
+
+
+_TRACES: Mapping[type[Mark], Callable[[Any], list[dict[str, Any]]]] = {
+    Points: _points,
+    Line: _line,
+    Band: _band,
+    Edges: _edges,
+    Intervals: _intervals,
+}
+
+
+def _trace(x: Any, y: Any, name: str) -> dict[str, Any]:
+    return {"type": "scatter", "x": _packed(x), "y": _packed(y), "name": name}
+
+
+def _packed(values: Any) -> Any:
+    """Numbers as plotly.js reads them in the fewest bytes: in single precision, base64."""
+    array = np.asarray(values, dtype="<f4")
+    if array.size == 0:
+        return []
+    return {"dtype": "f4", "bdata": base64.b64encode(array.tobytes()).decode("ascii")}
+
+
+def _transparent(colour: str, opacity: float) -> str:
+    if opacity >= 1:
+        return colour
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"

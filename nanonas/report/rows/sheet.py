@@ -4,37 +4,45 @@ shows of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nanonas.core import Floats
+from nanonas.text import in_unit
 
 MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A name, and how a value of it is said; None is said as a dash."""
+    """A name, and the unit of the values, as `text.in_unit` knows it."""
 
     name: str
-    said: Callable[[Any], str] = str
+    unit: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Sheet:
-    """A table of plain values: numbers, texts and None."""
+    """A table of plain values: numbers, texts and None.
+
+    Args:
+        columns: a column without a unit may be its name alone.
+
+    Raises:
+        ValueError: a row has more or fewer values than there are columns.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
 
-    def __post_init__(self) -> None:
+    def __init__(self, columns: Sequence[Column | str], rows: Iterable[Sequence[Any]]) -> None:
+        named = tuple(Column(one) if isinstance(one, str) else one for one in columns)
+        object.__setattr__(self, "columns", named)
+        object.__setattr__(self, "rows", tuple(map(tuple, rows)))
         for row in self.rows:
-            if len(row) != len(self.columns):
+            if len(row) != len(named):
                 raise ValueError(
-                    f"a row must have {len(self.columns)} values, but has {len(row)}: {row!r:.80}"
+                    f"a row must have {len(named)} values, but has {len(row)}: {row!r:.80}"
                 )
 
     def __len__(self) -> int:
@@ -42,16 +50,10 @@ class Sheet:
 
     def __getitem__(self, name: str) -> list[Any]:
         """The values of a column. Raises KeyError where there is none of that name."""
-        place = self.names.index(name) if name in self.names else -1
-        if place < 0:
+        if name not in self.names:
             raise KeyError(name)
+        place = self.names.index(name)
         return [row[place] for row in self.rows]
-
-    def floats(self, name: str) -> Floats:
-        """The values of a column of numbers, shape (rows,); NaN for None."""
-        return np.array(
-            [np.nan if value is None else value for value in self[name]], dtype=np.float64
-        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,34 +62,19 @@ class Sheet:
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Of each column, whether it holds numbers: they are set to the right."""
-        return tuple(
-            any(value is not None for value in values)
-            and all(
-                value is None or (isinstance(value, int | float) and value is not True)
-                for value in values
-            )
-            for values in (self[name] for name in self.names)
-        )
+        return tuple(_numbers(self[name]) for name in self.names)
 
     def said(self) -> list[list[str]]:
         """The rows in words."""
         return [
             [
-                MISSING if value is None else column.said(value)
+                MISSING if value is None else in_unit(value, column.unit)
                 for column, value in zip(self.columns, row, strict=True)
             ]
             for row in self.rows
         ]
 
-    def where(self, name: str, value: object) -> Sheet:
-        """The rows that have a value in a column."""
-        keep = [own == value for own in self[name]]
-        return Sheet(
-            self.columns, tuple(row for row, kept in zip(self.rows, keep, strict=True) if kept)
-        )
 
-
-def sheet(columns: Sequence[Column | str], rows: Sequence[Sequence[Any]]) -> Sheet:
-    """A sheet of lists; a column may be its name alone."""
-    named = tuple(Column(one) if isinstance(one, str) else one for one in columns)
-    return Sheet(named, tuple(tuple(row) for row in rows))
+def _numbers(values: Sequence[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(v, int | float) and v is not True for v in known)

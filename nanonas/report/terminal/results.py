@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from nanonas.config.parts import make_objectives
-from nanonas.engine.storage.store import RunStore
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import Record
 from nanonas.report.terminal import tables
 from nanonas.report.terminal.progress import best_line
 from nanonas.report.writing import write_at_end
-from nanonas.runs.folder import RunFolder, read_config
+from nanonas.runs.folder import RunFolder
+from nanonas.runs.reading import read_record
 from nanonas.session.session import Outcome
 from nanonas.text import count, duration
 
@@ -31,11 +32,11 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
         f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True
     )
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
-    with RunStore.read(outcome.folder.store) as store:
-        inheritance = tables.inheritance(store)
+    record = read_record(outcome.folder)
+    inheritance = tables.inheritance(Findings(record))
     if inheritance is not None:
         console.print(f"\n{inheritance}", highlight=False, soft_wrap=True)
-    say_front(console, outcome.folder)
+    say_front(console, outcome.folder, record)
     if outcome.final is not None:
         say_final(console, outcome.final, outcome.folder.final)
     page = write_at_end(outcome.folder)
@@ -56,15 +57,13 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
         )
 
 
-def say_front(console: Console, folder: RunFolder) -> None:
+def say_front(console: Console, folder: RunFolder, record: Record) -> None:
     """Prints the best trade-offs of a run with several objectives; nothing for any other."""
-    objectives = make_objectives(read_config(folder).search.strategy)
-    if len(objectives) == 1:
+    if len(record.objectives) == 1:
         return
-    names = " and ".join(objective.name for objective in objectives)
+    names = " and ".join(objective.name for objective in record.objectives)
     console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
-    with RunStore.read(folder.store) as store:
-        console.print(tables.front_table(store, objectives))
+    console.print(tables.front_table(record))
     console.print(
         f"  each is a genome's file: nanonas train {escape(str(folder.front))}/NUMBER.json",
         highlight=False,

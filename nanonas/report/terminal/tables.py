@@ -1,4 +1,4 @@
-"""A run in words: its summary, its best networks, an architecture line by line."""
+"""A run on a terminal: its summary, its best networks, an architecture line by line."""
 
 from __future__ import annotations
 
@@ -10,155 +10,133 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from nanonas.analysis.record import Record
-from nanonas.analysis.twins import head_start
-from nanonas.core import Genome, Objective, Told
-from nanonas.engine.ranking import front_of, ranking
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import Entry, Record
+from nanonas.config.parts import STRATEGIES
+from nanonas.core import Genome
+from nanonas.engine.ranking import front_of
 from nanonas.engine.storage.events import SESSION_ENDS
-from nanonas.engine.storage.store import RunStore
 from nanonas.networks.layout import drawing
 from nanonas.networks.network import Network
-from nanonas.predictors.audit import audited, audited_scores
-from nanonas.report.rows import series
+from nanonas.report.charts.figures import by_minute
+from nanonas.report.rows.sheet import MISSING
 from nanonas.spaces.base import Space
 from nanonas.text import count, duration, mebibytes, milliseconds, percent, sparkline
 
+_MEASURED = {"latency": milliseconds, "memory": mebibytes}  # in a table where any candidate has it
+_WIDTH = 44  # of a line of blocks, in letters
 
-def summary(store: RunStore) -> str:
-    """One paragraph: what was searched, how far it came, how it ended."""
-    search = store.config["search"]
-    evaluations = list(store.latest().values())
-    states = Counter(evaluation.state.value for evaluation in evaluations)
-    said = ", ".join(f"{number} {state}" for state, number in states.most_common()) or "none yet"
+
+def summary(record: Record) -> str:
+    """A few lines: what was searched, how far it came, how it ended."""
+    search = record.search
+    evaluations = [entry.evaluation for entry in record.trained if entry.evaluation is not None]
+    states = Counter(evaluation.state.value for evaluation in evaluations).most_common()
+    counted = ", ".join(f"{number} {state}" for state, number in states) or "none yet"
     busy = sum(evaluation.seconds for evaluation in evaluations)
-    ended = [event for event in store.events() if event.kind in SESSION_ENDS]
     strategy = search["strategy"]
-    if strategy == "screened":
+    if strategy in STRATEGIES and STRATEGIES[strategy].screens:
         strategy = f"{search['screens']} screened by {search['predictor']}"
     lines = [
         f"{strategy} over the space {search['space']!r} on {search['data']}, seed "
-        f"{search['seed']}, "
-        f"{search['epochs']} epochs a candidate in {search['precision']}",
-        f"{len(evaluations)} candidates: {said}; {duration(busy)} of training in all",
+        f"{search['seed']}, {search['epochs']} epochs a candidate in {search['precision']}",
+        f"{len(evaluations)} candidates: {counted}; {duration(busy)} of training in all",
     ]
-    if ended:
-        lines.append(f"the search ended: {ended[-1].details.get('message', ended[-1].kind)}")
+    ends = [event for event in record.events if event.kind in SESSION_ENDS]
+    if ends:
+        lines.append(f"the search ended: {ends[-1].details.get('message', ends[-1].kind)}")
     return "\n".join(lines)
 
 
-def best_table(store: RunStore, number: int) -> Table:
-    """The best `number` candidates: accuracy on the validation images, costs, where they came from."""
-    return _table(ranking(store.told())[:number])
+def best_table(record: Record, number: int) -> Table:
+    """The best candidates: accuracy on the validation images, costs, where they came from."""
+    return _table(record.ranked[:number])
 
 
-def front_table(store: RunStore, objectives: Sequence[Objective]) -> Table:
-    """The candidates that no other dominates, the most accurate first; columns as in `best_table`."""
-    return _table(front_of(ranking(store.told()), objectives))
+def front_table(record: Record) -> Table:
+    """The candidates that no other dominates, the most accurate first."""
+    told = [entry.told for entry in record.ranked if entry.told is not None]
+    front = front_of(told, record.objectives)
+    return _table([record.entries[member.number] for member in front])
 
 
-def audit_table(store: RunStore) -> Table:
+def audit_table(findings: Findings) -> Table:
     """How well each predictor, and the free scores, ordered the networks that were trained
     afterwards.
 
     Kendall's τ with its 95 % interval, and of how many; without rows while fewer than 3 were
     trained.
     """
-    table, told = Table(box=None, show_header=False), store.told()
-    for name, correlation in {
-        **audited(told, Objective()),
-        **audited_scores(told, Objective()),
-    }.items():
-        table.add_row(name, Text(str(correlation)))
+    table = Table(box=None, show_header=False)
+    for name, trust in {**findings.predictors, **findings.free_scores}.items():
+        table.add_row(name, Text(str(trust)))
     return table
 
 
-def inheritance(store: RunStore) -> str | None:
-    """What the candidates that inherited weights had of them, and what that did; None where none
-    did.
+def inheritance(findings: Findings) -> str | None:
+    """How much of the parents' weights the candidates began with, and what that did; None where
+    none inherited.
 
     The head start and Kendall's τ are against the same networks from scratch, where 3 or more had
     such a twin.
     """
-    told = store.told()
-    shares = [
-        one.evaluation.metrics["inherited_share"]
-        for one in told
-        if one.candidate.proposal.inherits and "inherited_share" in one.evaluation.metrics
-    ]
+    heirs = [entry for entry in findings.record.trained if entry.proposal.inherits]
+    shares = [e.metrics["inherited_share"] for e in heirs if "inherited_share" in e.metrics]
     if not shares:
         return None
-    said = f"{len(shares)} candidates began with their parents' weights, {sum(shares) / len(shares):.0%} of their own"
-    start = head_start(told)
+    mean = sum(shares) / len(shares)
+    words = f"{len(shares)} candidates began with their parents' weights, {mean:.0%} of their own"
+    start = findings.head_start
     if start is None:
-        return f"{said}; fewer than 3 were trained from scratch, too"
-    return f"{said}; against {start.correlation.n} of them from scratch: {start}"
+        return f"{words}; fewer than 3 were trained from scratch, too"
+    return f"{words}; against {start.correlation.n} of them from scratch: {start}"
 
 
-def _table(told: Sequence[Told]) -> Table:
+def _table(entries: Sequence[Entry]) -> Table:
     measured = {
         name: words
-        for name, words in (("latency", milliseconds), ("memory", mebibytes))
-        if any(name in one.evaluation.metrics for one in told)
+        for name, words in _MEASURED.items()
+        if any(name in entry.metrics for entry in entries)
     }
-    heirs = ["inherited"] if any(one.candidate.proposal.inherits for one in told) else []
-    table = Table(
-        "#",
-        "accuracy",
-        "parameters",
-        "MACs",
-        *measured,
-        "state",
-        "epochs",
-        *heirs,
-        "parents",
-        box=None,
-    )
-    for one in told:
-        evaluation, proposal = one.evaluation, one.candidate.proposal
-        resumed = proposal.resumes is not None and "inherited_share" in evaluation.metrics
-        before = proposal.budget.begin if resumed and proposal.budget is not None else 0
-        table.add_row(
-            str(evaluation.number),
-            f"{evaluation.accuracy:.2%}",
-            count(evaluation.metrics["params"]),
-            count(evaluation.metrics["macs"]),
-            *(
-                words(evaluation.metrics[m]) if m in evaluation.metrics else "–"
-                for m, words in measured.items()
-            ),
-            evaluation.state.value,
-            str(before + len(evaluation.curve)),
-            *(
-                [
-                    f"{evaluation.metrics.get('inherited_share', 0):.0%}"
-                    if proposal.inherits
-                    else "–"
-                ]
-                if heirs
-                else []
-            ),
-            " ".join(f"#{p}" for p in proposal.parents) or "–",
-        )
+    heirs = any(entry.proposal.inherits for entry in entries)
+    names = ["#", "accuracy", "parameters", "MACs", *measured, "state", "epochs"]
+    table = Table(*names, *(["inherited"] if heirs else []), "parents", box=None)
+    for entry in entries:
+        proposal, metrics = entry.proposal, entry.metrics
+        row = [str(entry.number), f"{metrics['accuracy']:.2%}"]
+        row += [count(metrics["params"]), count(metrics["macs"])]
+        for name, words in measured.items():
+            row.append(words(metrics[name]) if name in metrics else MISSING)
+        row += [entry.state, str(_epochs(entry))]
+        if heirs:
+            share = f"{metrics.get('inherited_share', 0):.0%}"
+            row.append(share if proposal.inherits else MISSING)
+        row.append(" ".join(f"#{parent}" for parent in proposal.parents) or MISSING)
+        table.add_row(*row)
     return table
 
 
-def fitness(record: Record) -> Group:
+def _epochs(entry: Entry) -> int:
+    """How long a network has been trained, in all."""
+    assert entry.evaluation is not None
+    proposal = entry.proposal
+    went_on = proposal.resumes is not None and "inherited_share" in entry.metrics
+    before = proposal.budget.begin if went_on and proposal.budget is not None else 0
+    return before + len(entry.evaluation.curve)
+
+
+def fitness(findings: Findings) -> Group:
     """How the search went, as two lines: the best so far and the median of the last ones, and where
     each led.
     """
-    found = series.by_minute(record)
+    sheet = by_minute(findings)
     lines = []
     for name in ("best so far", "median"):
-        values = found[name]
+        values = sheet[name]
         if values:
             ends = f"{percent(values[0])} → {percent(values[-1])}"
-            lines.append(
-                Text(
-                    f"  {name:<12} {sparkline(values, 44)}  {ends}",
-                    no_wrap=True,
-                    overflow="ellipsis",
-                )
-            )
+            words = f"  {name:<12} {sparkline(values, _WIDTH)}  {ends}"
+            lines.append(Text(words, no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
 
 
@@ -168,32 +146,28 @@ def architecture_tree(network: Network, title: str) -> Tree:
 
     A layer that does not read the one before it, or not only that, says which ones it reads.
     """
-    found = drawing(network)
+    layers = drawing(network)
     tree, size, branch = Tree(Text(title)), "", None
-    for place, row in enumerate(found.rows):
-        own = "×".join(map(str, row.shape[1:])) or "vectors"
-        if branch is None or own != size:
-            size, branch = own, tree.add(Text(own, style="dim"))
-        sources = found.reads(place)
+    for place, row in enumerate(layers.rows):
+        map_size = "×".join(map(str, row.shape[1:])) or "vectors"
+        if branch is None or map_size != size:
+            size, branch = map_size, tree.add(Text(map_size, style="dim"))
+        sources = layers.reads(place)
         read = f"  ← {', '.join(map(str, sources))}" if sources else ""
         params = count(row.params) if row.params else ""
-        branch.add(
-            Text(f"{place:>2}  {row.words:<32} → {row.shape[0]:>3} {params:>6}{read}".rstrip())
-        )
+        words = f"{place:>2}  {row.words:<32} → {row.shape[0]:>3} {params:>6}{read}"
+        branch.add(Text(words.rstrip()))
     return tree
 
 
 def architecture(space: Space, genome: Genome) -> Group:
     """A genome in words, one line a decision, then the network's counts."""
     network = space.decode(genome)
-    lines: Sequence[str] = getattr(
-        space, "describe", lambda genome: [str(node) for node in network.nodes]
-    )(genome)
+    lines = space.describe(genome)
+    shape = "×".join(map(str, network.input_shape))
     counts = (
         f"{network.params:,} parameters · {network.macs:,} MACs · depth {network.depth} · "
-        f"{'×'.join(map(str, network.input_shape))} → {network.classes}"
+        f"{shape} → {network.classes}"
     )
-    return Group(
-        *(Text(f"  {number:>2}  {line}") for number, line in enumerate(lines, 1)),
-        Text(f"  {counts}"),
-    )
+    numbered = [Text(f"  {number:>2}  {line}") for number, line in enumerate(lines, 1)]
+    return Group(*numbered, Text(f"  {counts}"))

@@ -4,47 +4,52 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.lineage import TWIN, Step, step
 from nanonas.analysis.record import Entry, Record
-from nanonas.analysis.twins import head_start
-from nanonas.core import Objective, State
-from nanonas.engine.ranking import front_of, ranking
-from nanonas.engine.storage.events import IMAGES
+from nanonas.config.parts import StrategyEntry, proposer
+from nanonas.core import State
+from nanonas.engine.ranking import front_of
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.edits import REWIRED, SEVERAL, in_words
-from nanonas.predictors.audit import audited
 from nanonas.text import costs, count, interval, percent, points
 
 _SHOWN = 4  # parents, kinds of edits, reasons: of more the rest is only counted
-_CHOICE = {
-    "evolution": "Who may be a parent is settled by tournament: a few of the best quarter are drawn, and the best of "
-    "them wins. So the good breed often, and the best does not crowd out all others.",
-    "aging": "For each child a handful of the living is drawn, and the best of it becomes the parent. The oldest dies, "
-    "however good it is, so that a network that was only lucky does not breed forever.",
-    "local": "Local search changes the one network that it stands on until a change is better, and goes on from there.",
-    "nsga2": "A parent wins a duel of two: the better trade-off wins, of equally good ones that with more room around "
-    "it, so that the population spreads along the front.",
+_KINDS = {SEVERAL: "several things at once", REWIRED: "only the connections"}
+_LOST = {
+    State.PRUNED: "stopped early",
+    State.INFEASIBLE: "over a limit",
+    State.FAILED: "lost",
+    State.CUT: "cut off by the end of the time",
 }
 
 
 @dataclass
 class Generation:
-    """One generation and all that was told before its end."""
+    """One generation, 0-based, and all that was told before its end.
 
-    record: Record
+    Attributes:
+        findings: of the run up to the end of the generation.
+    """
+
+    findings: Findings
     number: int
 
     def paragraphs(self) -> Iterator[str]:
-        """What there is to say; empty where there is nothing to a question."""
+        """An answer to each question; empty where there is nothing to say to it."""
         yield from (self._drawn(), self._bred(), self._edited())
         yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
     # --- who is in it -----------------------------------------------------------------------------
+
+    @property
+    def record(self) -> Record:
+        return self.findings.record
 
     @cached_property
     def members(self) -> list[Entry]:
@@ -59,44 +64,43 @@ class Generation:
         return {entry.number: step(self.record, entry.number) for entry in self.members}
 
     @cached_property
-    def trained(self) -> list[Entry]:
-        """New networks that were to be trained: not gone on with, not tried again."""
+    def new(self) -> list[Entry]:
+        """Networks of the strategy's own that are new: not trained on, not tried again."""
         return [
             entry
             for entry in self.members
-            if entry.candidate.proposal.resumes is None
-            and not entry.candidate.proposal.planted
+            if entry.proposal.resumes is None
+            and not entry.proposal.planted
             and self.steps[entry.number].kind != TWIN
         ]
 
     @cached_property
     def random(self) -> list[Entry]:
-        return [entry for entry in self.trained if self.steps[entry.number].parent is None]
+        return [entry for entry in self.new if self.steps[entry.number].parent is None]
 
     @cached_property
     def children(self) -> list[Entry]:
-        return [entry for entry in self.trained if self._child(entry)]
+        return [entry for entry in self.new if self._is_child(entry)]
 
-    def _child(self, entry: Entry) -> bool:
+    def _is_child(self, entry: Entry) -> bool:
         """Whether it was bred, and is not the network of its parent again."""
-        proposal = entry.candidate.proposal
+        proposal = entry.proposal
         if not proposal.parents or proposal.resumes is not None:
             return False
         return self.record.entries[proposal.parents[0]].candidate.key != entry.candidate.key
 
-    @property
-    def strategy(self) -> str:
-        name = str(self.record.search.get("strategy", ""))
-        return str(self.record.search.get("screens", "")) if name == "screened" else name
+    @cached_property
+    def strategy(self) -> StrategyEntry | None:
+        """What there is to know of the strategy that proposes; None of a user's own."""
+        search = self.record.search
+        return proposer(str(search.get("strategy", "")), str(search.get("screens", "")))
 
     @property
     def _several(self) -> bool:
         return len(self.record.objectives) > 1
 
     def _first_with(self, has: Callable[[Entry], bool]) -> bool:
-        """Whether this is the first generation that has such a candidate: then what it means is
-        said once.
-        """
+        """Whether this is the first generation with such a candidate: it is explained once."""
         return any(map(has, self.members)) and not any(map(has, self.before))
 
     # --- where it came from -----------------------------------------------------------------------
@@ -104,69 +108,73 @@ class Generation:
     def _drawn(self) -> str:
         if not self.random:
             return ""
-        drawn, known = (
-            len(self.random),
-            sorted(e.accuracy for e in self.random if e.accuracy is not None),
-        )
+        number = len(self.random)
+        begin, were = _number(number), _were(number)
+        known = sorted(entry.accuracy for entry in self.random if entry.accuracy is not None)
         spread = ""
         if len(known) > 2:
             spread = (
                 f" They are right on {percent(known[0])} to {percent(known[-1])} of the "
-                "validation images, half of "
-                f"them on more than {percent(median(known))}."
+                f"validation images, half of them on more than {percent(median(known))}."
             )
-        if self.strategy == "random" and self.number:
-            again = "were drawn at random again: random search learns nothing from those before"
-            return f"{_networks(drawn)} {again}.{spread}"
+        strategy = self.strategy
+        breeds = strategy is None or strategy.breeds
+        if self.number and strategy is not None and not strategy.breeds:
+            return (
+                f"{begin} {were} drawn at random again: {strategy.title} learns nothing from those "
+                f"before.{spread}"
+            )
         if self.number and len(self.children) > 1:
-            return f"{_networks(drawn)} of this generation {_were(drawn)} drawn at random, so that something new comes in."
-        why = (
-            " Whatever comes later is bred from the best of these."
-            if self.strategy != "random"
-            else ""
-        )
-        return f"{_networks(drawn)} {_were(drawn)} drawn at random, for nothing is known yet.{spread}{why}"
+            return (
+                f"{begin} of this generation {were} drawn at random, so that something new comes "
+                "in."
+            )
+        why = " Whatever comes later is bred from the best of these." if breeds else ""
+        return f"{begin} {were} drawn at random, for nothing is known yet.{spread}{why}"
 
     def _bred(self) -> str:
         if not self.children:
             return ""
-        parents = Counter(p for entry in self.children for p in entry.candidate.proposal.parents)
-        named = [f"#{number} ({times})" for number, times in parents.most_common(_SHOWN)]
-        more = len(parents) - len(named)
-        two = sum(len(entry.candidate.proposal.parents) > 1 for entry in self.children)
+        parents = Counter(p for entry in self.children for p in entry.proposal.parents)
+        shown = [f"#{number} ({times})" for number, times in parents.most_common(_SHOWN)]
+        if len(parents) > _SHOWN:
+            shown.append(f"{len(parents) - _SHOWN} others")
+        two = sum(len(entry.proposal.parents) > 1 for entry in self.children)
         one = len(self.children) - two
-        how = [f"{one} by a change to one parent"] if one else []
-        how += [f"{two} by crossing two parents, then a change"] if two else []
-        first = self._first_with(self._child)
-        shown = _list([*named, *([f"{more} others"] if more else [])])
+        how = []
+        if one:
+            how.append(f"{one} by a change to one parent")
+        if two:
+            how.append(f"{two} by crossing two parents, then a change")
         words = (
-            f"{_networks(len(self.children), 'child', 'children')} {_were(len(self.children))} "
-            "bred: "
-            f"{' and '.join(how)}. The parents, with how many children: {shown}."
+            f"{_number(len(self.children), 'child', 'children')} {_were(len(self.children))} "
+            f"bred: {' and '.join(how)}. The parents, with how many children: {_list(shown)}."
         )
-        return f"{words} {_CHOICE[self.strategy]}" if first and self.strategy in _CHOICE else words
+        strategy = self.strategy
+        if strategy is not None and strategy.choice and self._first_with(self._is_child):
+            words += f" {strategy.choice}"
+        return words
 
     def _edited(self) -> str:
-        single = [e for e in self.children if len(e.candidate.proposal.parents) == 1]
-        if not single:
+        steps = [self.steps[e.number] for e in self.children if len(e.proposal.parents) == 1]
+        if not steps:
             return ""
-        kinds = Counter(
-            _KINDS.get(kind, kind) for kind in (self.steps[entry.number].kind for entry in single)
-        )
-        shown = [f"{kind} ({times})" for kind, times in kinds.most_common(_SHOWN)]
-        more = sum(kinds.values()) - sum(times for _, times in kinds.most_common(_SHOWN))
-        return (
-            f"What was changed: {_list([*shown, *([f'something else ({more})'] if more else [])])}."
-        )
+        kinds = Counter(_KINDS.get(step.kind, step.kind) for step in steps)
+        common = kinds.most_common(_SHOWN)
+        shown = [f"{kind} ({times})" for kind, times in common]
+        more = len(steps) - sum(times for _, times in common)
+        if more:
+            shown.append(f"something else ({more})")
+        return f"What was changed: {_list(shown)}."
 
     # --- what came of it --------------------------------------------------------------------------
 
     def _gain(self, entry: Entry) -> float | None:
-        """A child's accuracy minus that of its better parent; None where they did not train alike."""
-        proposal, gains = entry.candidate.proposal, []
-        for number in proposal.parents:
+        """A child's accuracy minus that of its better parent; None if they did not train alike."""
+        gains = []
+        for number in entry.proposal.parents:
             parent = self.record.entries[number]
-            alike = parent.candidate.proposal.budget == proposal.budget or proposal.inherits
+            alike = parent.proposal.budget == entry.proposal.budget or entry.proposal.inherits
             if entry.accuracy is None or parent.accuracy is None or not alike:
                 return None
             gains.append(entry.accuracy - parent.accuracy)
@@ -178,62 +186,54 @@ class Generation:
             return ""
         better = sum(gain > 0 for gain in gains.values())
         of = f"{better} of {len(gains)}" if better else f"None of {len(gains)}"
-        crossed = any(
-            len(self.record.entries[number].candidate.proposal.parents) > 1 for number in gains
-        )
-        whose = "their" if len(gains) > 1 else "its"
-        than = (
-            f"the better of {whose} parents"
-            if crossed
-            else f"{whose} parent{'s' if len(gains) > 1 else ''}"
-        )
+        crossed = any(len(self.record.entries[number].proposal.parents) > 1 for number in gains)
+        than = "their parents" if len(gains) > 1 else "its parent"
+        if crossed:
+            than = f"the better of {'their' if len(gains) > 1 else 'its'} parents"
         words = f"{of} came out {'more accurate' if self._several else 'better'} than {than}."
         if better:
-            number = max(gains, key=lambda n: (gains[n], -n))
-            how = self._difference(number)
-            words += f" The largest step was #{number}: {points(gains[number])} points over {_parents(self, number)}{how}."
-        judged, best = self.record.details(IMAGES).get("valid"), self.record.ranked[0].accuracy
-        if judged and best is not None and self._first_with(self._child):
+            number = max(gains, key=lambda child: (gains[child], -child))
+            words += (
+                f" The largest step was #{number}: {points(gains[number])} points over "
+                f"{self._parents(number)}{self._how(number)}."
+            )
+        images, best = self.record.images.get("valid"), self.record.ranked[0].accuracy
+        if images and best is not None and self._first_with(self._is_child):
             words += (
                 " Most changes do harm, which is as it should be: selection keeps the few that "
-                "do not. And "
-                f"{doubt(best, judged)}, so part of each step is luck."
+                f"do not. And {doubt(best, images)}, so part of each step is luck."
             )
         return words
+
+    def _parents(self, number: int) -> str:
+        parents = [f"#{parent}" for parent in self.record.entries[number].proposal.parents]
+        return parents[0] if len(parents) == 1 else f"the better of {' and '.join(parents)}"
+
+    def _how(self, number: int) -> str:
+        if len(self.record.entries[number].proposal.parents) > 1:
+            return ", by crossing"
+        edits = in_words(self.steps[number].edits)
+        if edits and len(edits) <= _SHOWN:
+            return f", by {_list(edits)}"
+        return f", by {len(edits)} edits"
 
     def _level(self) -> str:
         """The typical network against those that began the search, where they trained alike: what
         selection is for.
         """
-        now = [e for e in self.children if e.accuracy is not None]
-        first = [e for e in self.record.trained if e.generation == 0 and e.accuracy is not None]
-        budgets = {entry.candidate.proposal.budget for entry in (*now, *first)}
+        now = [entry for entry in self.children if entry.accuracy is not None]
+        first = [e for e in self.record.ranked if e.generation == 0 and e.accuracy is not None]
+        budgets = {entry.proposal.budget for entry in (*now, *first)}
         if self.number == 0 or self._several or min(len(now), len(first)) < 3 or len(budgets) > 1:
             return ""
-        medians = [
-            median(sorted(e.accuracy for e in some if e.accuracy is not None))
-            for some in (now, first)
-        ]
-        verdict = (
-            "so breeding pays, best or not"
-            if medians[0] > medians[1]
-            else "so breeding has not paid yet"
+        middle, before = (
+            median(entry.accuracy for entry in entries if entry.accuracy is not None)
+            for entries in (now, first)
         )
+        pays = "pays, best or not" if middle > before else "has not paid yet"
         return (
-            f"Half of the children are right on more than {percent(medians[0])}, of the first "
-            "generation half were on "
-            f"more than {percent(medians[1])}: {verdict}."
-        )
-
-    def _difference(self, number: int) -> str:
-        found = self.steps[number]
-        if len(self.record.entries[number].candidate.proposal.parents) > 1:
-            return ", by crossing"
-        said = in_words(found.edits)
-        return (
-            f", by {_list(said[:_SHOWN])}"
-            if said and len(said) <= _SHOWN
-            else f", by {len(said)} edits"
+            f"Half of the children are right on more than {percent(middle)}, of the first "
+            f"generation half were on more than {percent(before)}: so breeding {pays}."
         )
 
     def _best(self) -> str:
@@ -242,233 +242,196 @@ class Generation:
         if not self.record.ranked:
             return "No network has been judged yet."
         best = self.record.ranked[0]
-        assert best.evaluation is not None
+        accuracy = best.accuracy or 0.0
         if best.generation < self.number:
             since = self.number - best.generation
             ago = "the generation before" if since == 1 else f"{since} generations ago"
-            return f"Nothing beats #{best.number} of {ago}: {percent(best.accuracy or 0)} remain the best."
-        earlier = ranking(e.told for e in self.before if e.told is not None)
-        over = (best.accuracy or 0) - (earlier[0].evaluation.accuracy or 0) if earlier else None
-        words = f"The best so far is #{best.number} with {percent(best.accuracy or 0)} ({costs(best.evaluation.metrics)})"
-        words += "." if over is None else f", {points(over)} points over the best before."
-        proposal = best.candidate.proposal
-        if best in self.children and len(proposal.parents) == 1:
-            words += f" It is #{proposal.parents[0]} with {few(in_words(self.steps[best.number].edits))}."
+            return f"Nothing beats #{best.number} of {ago}: {percent(accuracy)} remain the best."
+        earlier = [e.accuracy for e in self.record.ranked if e.generation < self.number]
+        words = (
+            f"The best so far is #{best.number} with {percent(accuracy)} ({costs(best.metrics)})"
+        )
+        if earlier:
+            words += f", {points(accuracy - (earlier[0] or 0.0))} points over the best before"
+        words += "."
+        parents = best.proposal.parents
+        if best in self.children and len(parents) == 1:
+            edits = few(in_words(self.steps[best.number].edits))
+            words += f" It is #{parents[0]} with {edits}."
         return words
 
     def _front(self) -> str:
         objectives = self.record.objectives
-        ranked = [entry.told for entry in self.record.ranked if entry.told is not None]
-        found = [one.evaluation for one in front_of(ranked, objectives)]
-        if not found:
+        told = [entry.told for entry in self.record.ranked if entry.told is not None]
+        front = [self.record.entries[one.number] for one in front_of(told, objectives)]
+        if not front:
             return "No network has been judged yet."
-        new = sum(self.record.entries[one.number].generation == self.number for one in found)
+        new = sum(member.generation == self.number for member in front)
         names = _list([objective.name for objective in objectives])
-        best, least = found[0], min(found, key=lambda one: one.metrics["params"])
+        least, best = (
+            f"#{member.number}, {percent(member.accuracy or 0.0)} with "
+            f"{count(member.metrics['params'])}"
+            for member in (min(front, key=lambda member: member.metrics["params"]), front[0])
+        )
         words = (
             f"The front, the networks that no other beats in {names} at once, has "
-            f"{_networks(len(found), 'member')}, "
-            f"{new} of them new: from #{least.number}, {percent(least.accuracy or 0)} with "
-            f"{count(least.metrics['params'])} parameters, to #{best.number}, "
-            f"{percent(best.accuracy or 0)} with "
-            f"{count(best.metrics['params'])}."
+            f"{_number(len(front), 'member')}, {new} of them new: from {least} parameters, to "
+            f"{best}."
         )
-        first = self.number == 0
-        return (
-            f"{words} There is no one best: whoever uses it chooses among them." if first else words
-        )
+        if self.number == 0:
+            words += " There is no one best: whoever uses it chooses among them."
+        return words
 
     def _lost(self) -> str:
         """What was pruned, refused or lost, and why."""
-        said = []
+        sentences = []
         for state, verb in _LOST.items():
-            some = [
-                e for e in self.members if e.evaluation is not None and e.evaluation.state is state
-            ]
-            if some:
-                why = f": {_reason(some)}" if state is not State.CUT else ""
-                said.append(f"{_networks(len(some))} {_were(len(some))} {verb}{why}.")
-        return " ".join(said)
+            lost = [entry for entry in self.members if entry.state == state.value]
+            if lost:
+                why = f": {_reason(lost)}" if state is not State.CUT else ""
+                sentences.append(f"{_number(len(lost))} {_were(len(lost))} {verb}{why}.")
+        return " ".join(sentences)
 
     def _planted(self) -> str:
-        some = [entry for entry in self.members if entry.candidate.proposal.planted]
-        return (
-            f"{_list([f'#{entry.number}' for entry in some])} {_were(len(some))} planted by a "
-            "person."
-            if some
-            else ""
-        )
+        planted = [f"#{entry.number}" for entry in self.members if entry.proposal.planted]
+        if not planted:
+            return ""
+        return f"{_list(planted)} {_were(len(planted))} planted by a person."
 
     # --- what helped ------------------------------------------------------------------------------
 
     def _predicted(self) -> str:
-        own = [e for e in self.members if _guessed(e)]
-        if not own:
-            return ""
-        said = [
-            e.candidate.proposal.predicted
-            for e in own
-            if e.candidate.proposal.predicted is not None
+        predictions = [
+            entry.proposal.predicted
+            for entry in self.members
+            if entry.proposal.predicted is not None and entry.proposal.resumes is None
         ]
-        chosen, name = sum(one.chosen for one in said), said[-1].by
+        if not predictions:
+            return ""
+        name, chosen = predictions[-1].by, sum(prediction.chosen for prediction in predictions)
         words = (
-            f"The predictor ({name}) guessed the accuracy of {_networks(len(own))} beforehand, "
-            f"and chose {chosen} of "
-            "them."
+            f"The predictor ({name}) guessed the accuracy of {_number(len(predictions))} "
+            f"beforehand, and chose {chosen} of them."
         )
-        if self._first_with(_guessed):
+        if self._first_with(lambda entry: entry.proposal.predicted is not None):
             words += (
-                " It has learnt from the networks so far, looks at many that nobody has trained, "
-                "and picks the one "
-                "that promises most."
+                " It has learnt from the networks so far, looks at many that were never trained, "
+                "and picks the one that promises most."
             )
-        trust = audited(self.record.told, Objective()).get(name)
-        aside = "stands aside, and the strategy chooses by itself until its guesses are better"
-        return f"{words} {_trust(trust, aside, self._untrusted)}"
+        return f"{words} {self._trust(self.findings.predictors.get(name))}"
 
-    @cached_property
-    def _untrusted(self) -> bool:
-        """Whether nobody has heard before how guesses came out."""
-        return not audited(with_entries(self.record, self.before).told, Objective())
+    def _trust(self, trust: Correlation | None) -> str:
+        """Whether predictions can be trusted."""
+        if trust is None:
+            return "Too few of its guesses have come out to say what they are worth."
+        words = f"Of the last {trust.n} guesses Kendall's τ is {_interval(trust)}"
+        if not Findings(self.record.first(len(self.before))).predictors:  # it is explained once
+            words += ", where 1 is the right order and 0 is chance"
+        if trust.worthless:
+            return (
+                f"{words}: worth nothing, so it stands aside, and the strategy chooses by itself "
+                "until its guesses are better."
+            )
+        return (
+            f"{words}: better than chance."
+            if trust.low > 0
+            else f"{words}: that can still be luck."
+        )
 
     def _inherited(self) -> str:
-        heirs = [entry for entry in self.members if entry.candidate.proposal.inherits]
-        twins = [entry for entry in self.members if self.steps[entry.number].kind == TWIN]
+        heirs = [entry for entry in self.members if entry.proposal.inherits]
+        twins = sum(self.steps[entry.number].kind == TWIN for entry in self.members)
         if not heirs and not twins:
             return ""
-        epochs = sorted(
-            {
-                e.candidate.proposal.budget.epochs
-                for e in heirs
-                if e.candidate.proposal.budget is not None
-            }
-        )
-        trained = (
-            f" and trained for {epochs[0]} epoch{'s' if epochs[0] > 1 else ''} only"
-            if len(epochs) == 1
-            else ""
-        )
-        words = (
-            f"{_networks(len(heirs), 'child', 'children')} began with the parents' "
-            f"weights{trained}."
-            if heirs
-            else ""
-        )
+        sentences = []
+        if heirs:
+            budgets = [entry.proposal.budget for entry in heirs]
+            epochs = {budget.epochs for budget in budgets if budget is not None}
+            trained = ""
+            if len(epochs) == 1:
+                trained = f" and trained for {_number(min(epochs), 'epoch')} only"
+            children = _number(len(heirs), "child", "children")
+            sentences.append(f"{children} began with the parents' weights{trained}.")
         if twins:
-            words += f" {_networks(len(twins), 'twin')}, the same as a child but from scratch, {_were(len(twins))} trained."
-        start = head_start(self.record.told)
+            sentences.append(
+                f"{_number(twins, 'twin')}, the same as a child but from scratch, "
+                f"{_were(twins)} trained."
+            )
+        start = self.findings.head_start
         if start is None:
-            return f"{words} What inheriting does to accuracies is not known before three twins have been trained.".strip()
+            sentences.append(
+                "What inheriting does to accuracies is not known before three twins have been "
+                "trained."
+            )
+            return " ".join(sentences)
         side = "above" if start.mean >= 0 else "below"
-        gain = f"{100 * abs(start.mean):.2f} ± {100 * start.error:.2f} points {side} what it would have from scratch"
-        gain += "" if abs(start.mean) > 2 * start.error else ", which may be nothing"
-        words += f" By the {start.correlation.n} twins so far, an heir's accuracy is {gain}. {_order(start.correlation)}"
-        return words.strip()
+        unsure = "" if abs(start.mean) > 2 * start.error else ", which may be nothing"
+        enough = "whether one may choose by it is open"
+        if start.correlation.low > 0:
+            enough = "enough to choose by"
+        sentences += [
+            f"By the {start.correlation.n} twins so far, an heir's accuracy is "
+            f"{100 * abs(start.mean):.2f} ± {100 * start.error:.2f} points {side} what it would "
+            f"have from scratch{unsure}.",
+            "Heirs and twins agree on the order with Kendall's τ of "
+            f"{_interval(start.correlation)}: {enough}.",
+        ]
+        return " ".join(sentences)
 
     def _promoted(self) -> str:
-        some = [e for e in self.members if e.candidate.proposal.resumes is not None]
-        if not some:
+        promoted = [entry for entry in self.members if entry.proposal.resumes is not None]
+        if not promoted:
             return ""
-        rungs = Counter(
-            e.candidate.proposal.budget.epochs
-            for e in some
-            if e.candidate.proposal.budget is not None
-        )
+        budgets = [entry.proposal.budget for entry in promoted]
+        rungs = Counter(budget.epochs for budget in budgets if budget is not None)
         rising = _list([f"{times} to epoch {epochs}" for epochs, times in sorted(rungs.items())])
-        words = f"{_networks(len(some))} trained on, {rising}: the best of those that had trained for less."
-        if self._first_with(lambda entry: entry.candidate.proposal.resumes is not None):
-            words += " Most networks get little time, and only who does well with it gets more."
+        words = (
+            f"{_number(len(promoted))} trained on, {rising}: the best of those that had trained "
+            "for less."
+        )
+        if self._first_with(lambda entry: entry.proposal.resumes is not None):
+            words += " Most networks get little time, and only those that do well with it get more."
         return words
 
 
-_KINDS = {SEVERAL: "several things at once", REWIRED: "only the connections"}
-_LOST = {
-    State.PRUNED: "stopped early",
-    State.INFEASIBLE: "over a limit",
-    State.FAILED: "lost",
-    State.CUT: "cut off by the end of the time",
-}
-
-
-def _reason(some: Sequence[Entry]) -> str:
-    """Why these were lost: by the rule that stops them, or the most frequent reason."""
-    budget, evaluation = some[0].candidate.proposal.budget, some[0].evaluation
-    if evaluation is not None and evaluation.state is State.PRUNED and budget is not None:
-        were, after = _were(len(some)), f"after epoch {budget.stop_epoch}"
-        return (
-            f"{after} {'it' if len(some) == 1 else 'they'} {were} right on less than "
-            f"{percent(budget.stop_below)}, "
-            "hardly better than chance, and the time is better spent on others"
-        )
-    reasons = Counter(
-        str(entry.evaluation.reason) for entry in some if entry.evaluation is not None
-    )
-    reason, times = reasons.most_common(1)[0]
-    return reason.rstrip(".") if times == len(some) else f"{reason.rstrip('.')} (in {times})"
-
-
-def _guessed(entry: Entry) -> bool:
-    predicted = entry.candidate.proposal.predicted
-    return predicted is not None and entry.candidate.proposal.resumes is None
-
-
-def _trust(found: Correlation | None, otherwise: str, first: bool) -> str:
-    """Whether predictions can be trusted; `first`: what the figure means is said, too."""
-    if found is None:
-        return "Too few of its guesses have come out to say what they are worth."
-    said = f"Of the last {found.n} guesses Kendall's τ is {_interval(found)}"
-    said += ", where 1 is the right order and 0 is chance" if first else ""
-    if found.worthless:
-        return f"{said}: worth nothing, so it {otherwise}."
-    return f"{said}: better than chance." if found.low > 0 else f"{said}: that can still be luck."
-
-
-def _order(found: Correlation) -> str:
-    said = f"Heirs and twins agree on the order with Kendall's τ of {_interval(found)}"
-    return (
-        f"{said}: enough to choose by."
-        if found.low > 0
-        else f"{said}: whether one may choose by it is open."
-    )
-
-
-def _interval(found: Correlation) -> str:
-    return interval(found.tau, found.low, found.high)
-
-
-def with_entries(record: Record, entries: Sequence[Entry]) -> Record:
-    """The same run with other candidates."""
-    return replace(record, entries=tuple(entries))
-
-
-def _parents(generation: Generation, number: int) -> str:
-    parents = generation.record.entries[number].candidate.proposal.parents
-    return (
-        f"#{parents[0]}"
-        if len(parents) == 1
-        else f"the better of {' and '.join(f'#{p}' for p in parents)}"
-    )
-
-
-def few(said: Sequence[str]) -> str:
+def few(edits: Sequence[str]) -> str:
     """Some edits in words, or their number."""
+    if not edits:
+        return "other connections"
+    return _list(edits) if len(edits) <= _SHOWN else f"{len(edits)} edits"
+
+
+def doubt(accuracy: float, images: int) -> str:
+    """What so many validation images can tell apart."""
+    error = 196 * (2 * max(accuracy * (1 - accuracy), 1 / images) / images) ** 0.5
     return (
-        "other connections"
-        if not said
-        else _list(said)
-        if len(said) <= _SHOWN
-        else f"{len(said)} edits"
+        f"with {images:,} validation images, two networks less than {error:.1f} points apart may "
+        "well be alike"
     )
 
 
-def doubt(accuracy: float, judged: int) -> str:
-    """What so many images can tell apart."""
-    error = 196 * (2 * max(accuracy * (1 - accuracy), 1 / judged) / judged) ** 0.5
-    return f"with {judged:,} validation images, two networks less than {error:.1f} points apart may well be alike"
+def _reason(lost: Sequence[Entry]) -> str:
+    """Why these were lost: by the rule that stops them, or the most frequent reason."""
+    budget = lost[0].proposal.budget
+    if lost[0].state == State.PRUNED.value and budget is not None:
+        they = "it was" if len(lost) == 1 else "they were"
+        return (
+            f"after epoch {budget.stop_epoch} {they} right on less than "
+            f"{percent(budget.stop_below)}, hardly better than chance, and the time is better "
+            "spent on others"
+        )
+    reasons = Counter(str(entry.evaluation.reason) for entry in lost if entry.evaluation)
+    reason, times = reasons.most_common(1)[0]
+    return reason.rstrip(".") if times == len(lost) else f"{reason.rstrip('.')} (in {times})"
 
 
-def _networks(number: int, one: str = "network", several: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+def _interval(trust: Correlation) -> str:
+    return interval(trust.tau, trust.low, trust.high)
+
+
+def _number(number: int, noun: str = "network", plural: str = "") -> str:
+    """A number with what is counted."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _were(number: int) -> str:

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nanonas.core import Shape
 from nanonas.networks.network import Draft, Network
 from nanonas.spaces.layers.genes import Layer
 
-MAX_CHANNELS = (
-    512  # of a concat: twenty of them in a row would double the channels to a million times as many
-)
+# of a concat: twenty of them in a row would double the channels to a million times as many
+MAX_CHANNELS = 512
+
+
+def drawn(draft: Draft, layers: Sequence[Layer]) -> tuple[Network, list[bool]]:
+    """The network of a chain, by the rules of the space, and whether each layer has an effect."""
+    drawing = ChainDrawing(draft)
+    effects: list[bool] = []
+    while len(effects) < len(layers):
+        number = len(effects)
+        unit = drawing.unit(layers[number:])
+        start = drawing.x
+        drawing.add(unit[0], normed=len(unit) == 2)
+        if drawing.x == start:
+            effects.append(False)
+            drawing.places.append(start)
+            continue
+        for layer in unit:
+            effects.append(True)
+            if layer.skip:
+                source = max(0, len(effects) - layer.skip)
+                drawing.join(drawing.places[source], layer.join)
+            drawing.places.append(start)  # inside a unit there is no place but its input
+        drawing.places[-1] = drawing.x
+    return drawing.finish(), effects
 
 
 @dataclass
@@ -19,8 +42,15 @@ class ChainDrawing:
 
     draft: Draft
     x: str = "input"  # the end of what is drawn
-    places: list[str] = field(default_factory=lambda: ["input"])
-    norms: set[str] = field(default_factory=set)  # what is the output of a norm
+    places: list[str] = field(default_factory=lambda: ["input"])  # where skips begin
+    norms: set[str] = field(default_factory=set)  # outputs of norms
+
+    def unit(self, layers: Sequence[Layer]) -> Sequence[Layer]:
+        """The first of the layers, together with the norm that goes before its activation."""
+        first = layers[0]
+        if first.kind not in ("Conv2D", "Dense") or not self.takes(first):
+            return layers[:1]
+        return layers[:2] if layers[1:] and layers[1].kind == "BatchNorm" else layers[:1]
 
     def takes(self, layer: Layer) -> bool:
         """Whether the layer has an effect at this end of the chain."""
@@ -37,25 +67,30 @@ class ChainDrawing:
         """
         if not self.takes(layer):
             return
-        if layer.kind in ("Conv2D", "Dense"):
-            self.convolve(layer, bias=not normed) if layer.kind == "Conv2D" else self.connect(
-                layer.units
-            )
-            if normed:
-                self.norm()
-            if layer.activation != "none":
-                self.x = self.draft.add("act", self.x, kind=layer.activation)
+        if layer.kind == "Conv2D":
+            self.convolve(layer, bias=not normed)
+            self.activate(layer, normed)
+        elif layer.kind == "Dense":
+            self.connect(layer.units)
+            self.activate(layer, normed)
         elif layer.kind == "BatchNorm":
             self.norm()
         elif layer.kind == "Dropout":
             self.x = self.draft.add("dropout", self.x, rate=layer.rate)
         else:
             odd = any(side % 2 for side in self.draft.shape(self.x)[1:])
-            self.x = self.draft.add(
-                layer.kind.lower(), self.x, kernel=3 if odd else layer.window, stride=2
-            )
+            window = 3 if odd else layer.window
+            self.x = self.draft.add(layer.kind.lower(), self.x, kernel=window, stride=2)
+
+    def activate(self, layer: Layer, normed: bool) -> None:
+        """Adds the norm of a unit and its activation."""
+        if normed:
+            self.norm()
+        if layer.activation != "none":
+            self.x = self.draft.add("act", self.x, kind=layer.activation)
 
     def convolve(self, layer: Layer, bias: bool) -> None:
+        """Adds a convolution, in two halves where it is separable."""
         channels, *sides = self.draft.shape(self.x)
         kernel, stride = layer.kernel, layer.stride if min(sides) > 1 else 1
         if layer.separable and kernel > 1:
@@ -69,10 +104,12 @@ class ChainDrawing:
         )
 
     def norm(self) -> None:
+        """Adds a norm."""
         self.x = self.draft.add("norm", self.x)
         self.norms.add(self.x)
 
     def connect(self, units: int) -> None:
+        """Adds a dense layer, on the global average of a map."""
         if len(self.draft.shape(self.x)) == 3:
             self.x = self.draft.add("globalpool", self.x)
         self.x = self.draft.add("dense", self.x, units=units)
@@ -81,23 +118,26 @@ class ChainDrawing:
         """Adds `source` to the end of the chain, or concatenates the two."""
         if source == self.x:
             return
-        shape, end = self.draft.shape(source), self.x
-        here = self.draft.shape(end)
-        if how == "concat" and here[0] + shape[0] > MAX_CHANNELS:
+        end = self.x
+        shape, end_shape = self.draft.shape(source), self.draft.shape(end)
+        if how == "concat" and end_shape[0] + shape[0] > MAX_CHANNELS:
             how = "add"
-        wanted = (here[0] if how == "add" else shape[0], *here[1:])
+        channels = end_shape[0] if how == "add" else shape[0]
+        wanted = (channels, *end_shape[1:])
         self.x = source
         if len(shape) > len(wanted):
             self.x = self.draft.add("globalpool", source)
             shape = shape[:1]
         if shape != wanted and len(wanted) == 1:
-            self.connect(wanted[0])
+            self.connect(channels)
         elif shape != wanted:
-            self._conv(wanted[0], 1, stride_between(shape[1:], wanted[1:]), groups=1, bias=False)
+            stride = stride_between(shape[1:], wanted[1:])
+            self._conv(channels, kernel=1, stride=stride, groups=1, bias=False)
             self.norm()
         self.x = self.draft.add(how, end, self.x)
 
     def finish(self) -> Network:
+        """The network, with its classifier."""
         self.connect(self.draft.classes)
         return self.draft.finish(self.x)
 

@@ -16,9 +16,6 @@ from nanonas.spaces.layers.genes import (
     WIDTH,
     Chain,
     Genes,
-    changed,
-    kind_of,
-    skip_of,
     unit_end,
 )
 from nanonas.spaces.layers.prior import NORMED, PRIOR, SKIPPED, random_layer, random_unit
@@ -29,9 +26,7 @@ ANOTHER_EDIT = 0.3  # probability that a child gets one more edit after each; 1.
 
 def clipped(chain: Chain) -> Chain:
     """Skips that would begin before the image begin at the image."""
-    return [
-        changed(genes, skip=n) if skip_of(genes) > n else genes for n, genes in enumerate(chain, 1)
-    ]
+    return [genes._replace(skip=n) if genes.skip > n else genes for n, genes in enumerate(chain, 1)]
 
 
 def insert(chain: Chain, place: int, genes: Genes) -> Chain:
@@ -40,7 +35,7 @@ def insert(chain: Chain, place: int, genes: Genes) -> Chain:
     Skips that span it still come from the same layer.
     """
     later = [
-        changed(layer, skip=skip_of(layer) + 1) if skip_of(layer) >= n else layer
+        layer._replace(skip=layer.skip + 1) if layer.skip >= n else layer
         for n, layer in enumerate(chain[place:], 1)
     ]
     return clipped([*chain[:place], genes, *later])
@@ -53,7 +48,7 @@ def remove(chain: Chain, place: int) -> Chain:
     What came from the layer itself comes from its input.
     """
     later = [
-        changed(layer, skip=skip_of(layer) - 1) if skip_of(layer) > n else layer
+        layer._replace(skip=layer.skip - 1) if layer.skip > n else layer
         for n, layer in enumerate(chain[place + 1 :], 1)
     ]
     return clipped([*chain[:place], *later])
@@ -65,18 +60,23 @@ def _add_layer(chain: Chain, rng: np.random.Generator) -> Chain:
     """
     place = unit_end(chain, int(rng.integers(len(chain) + 1)))
     new = [random_layer(rng)]
-    if kind_of(new[0]) == CONV and rng.random() < NORMED:
-        before = [genes for genes in chain[:place] if kind_of(genes) == CONV]
-        known = {
-            name: before[-1][NAMES.index(name)] for name in ("filters", "activation") if before
-        }
-        new = random_unit(rng, stride=0, **known)
-        new[-1] = changed(new[-1], skip=len(new) if rng.random() < SKIPPED else 0)
+    if new[0].kind == CONV and rng.random() < NORMED:
+        new = random_unit(rng, stride=0, **_of_last_convolution(chain[:place]))
+        skip = len(new) if rng.random() < SKIPPED else 0
+        new[-1] = new[-1]._replace(skip=skip)
     if len(chain) + len(new) > MAX_LAYERS:
         return chain
     for genes in reversed(new):
         chain = insert(chain, place, genes)
     return chain
+
+
+def _of_last_convolution(chain: Chain) -> dict[str, int]:
+    """The decisions that a new convolution takes over from the one before it."""
+    for genes in reversed(chain):
+        if genes.kind == CONV:
+            return {"filters": genes.filters, "activation": genes.activation}
+    return {}
 
 
 def _remove_layer(chain: Chain, rng: np.random.Generator) -> Chain:
@@ -95,23 +95,21 @@ def _change_decision(chain: Chain, rng: np.random.Generator) -> Chain:
     the prior.
     """
     place, decision = int(rng.integers(len(chain))), int(rng.integers(WIDTH))
-    old, size = chain[place][decision], SIZES[decision]
-    if NAMES[decision] in ("filters", "units"):
+    name, old, size = NAMES[decision], chain[place][decision], SIZES[decision]
+    if name in ("filters", "units"):
         others = [value for value in range(max(0, old - 2), min(size, old + 3)) if value != old]
         new = others[int(rng.integers(len(others)))]
     else:
-        weights = [
-            0.0 if value == old else weight for value, weight in enumerate(PRIOR[NAMES[decision]])
-        ]
+        weights = [0.0 if value == old else weight for value, weight in enumerate(PRIOR[name])]
         new = draw(weights, rng)
-    return [*chain[:place], changed(chain[place], **{NAMES[decision]: new}), *chain[place + 1 :]]
+    return [*chain[:place], chain[place]._replace(**{name: new}), *chain[place + 1 :]]
 
 
 def _toggle_skip(chain: Chain, rng: np.random.Generator) -> Chain:
     """Takes a layer's skip away, or gives it one from a place before it, near ones more often."""
     place = int(rng.integers(len(chain)))
-    skip = 0 if skip_of(chain[place]) else min(int(rng.geometric(0.4)), place + 1)
-    genes = changed(chain[place], skip=skip, join=draw(PRIOR["join"], rng))
+    skip = 0 if chain[place].skip else min(int(rng.geometric(0.4)), place + 1)
+    genes = chain[place]._replace(skip=skip, join=draw(PRIOR["join"], rng))
     return [*chain[:place], genes, *chain[place + 1 :]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from nanonas.core import Genome
@@ -28,18 +29,36 @@ NAMES = tuple(DECISIONS)
 SIZES = tuple(len(options) for options in DECISIONS.values())
 FILTERS = DECISIONS["filters"]
 CONV, MAXPOOL, AVGPOOL, NORM, DROPOUT, DENSE = range(SIZES[0])
-OPERATIONS = (  # what people may ban
+OPERATIONS = (  # that can be banned
     *(f"conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"]),
-    *(
-        f"sep_conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"][1:]
-    ),  # separable, with kernel 1 it is the same
+    # separable, with kernel 1 it is the same
+    *(f"sep_conv{kernel}x{kernel}" for kernel in DECISIONS["kernel"][1:]),
     *(kind.lower() for kind in map(str, DECISIONS["kind"][1:])),
     *(f"skip_{join}" for join in DECISIONS["join"]),
 )
 
 
+class Genes(NamedTuple):
+    """The integers of one layer: positions in the options of `DECISIONS`, in its order."""
+
+    kind: int
+    filters: int
+    kernel: int
+    stride: int
+    activation: int
+    separable: int
+    window: int
+    rate: int
+    units: int
+    skip: int
+    join: int
+
+
+Chain = list[Genes]
+
+
 class Layer(NamedTuple):
-    """The decisions of one layer, in the order of `DECISIONS`."""
+    """The decisions of one layer: the options that its genes stand for."""
 
     kind: str
     filters: int
@@ -53,97 +72,75 @@ class Layer(NamedTuple):
     skip: int
     join: str
 
+    @property
+    def operation(self) -> str:
+        """Its name in `OPERATIONS`."""
+        if self.kind != "Conv2D":
+            return self.kind.lower()
+        separable = "sep_" if self.separable and self.kernel > 1 else ""
+        return f"{separable}conv{self.kernel}x{self.kernel}"
 
-Genes = tuple[int, ...]  # the integers of one layer
-Chain = list[Genes]
+    def __str__(self) -> str:
+        """As in "Conv2D 64 3×3 /2 relu separable", without its skip."""
+        activation = "" if self.activation == "none" else f" {self.activation}"
+        if self.kind == "Conv2D":
+            stride = f" /{self.stride}" if self.stride > 1 else ""
+            separable = " separable" if self.separable and self.kernel > 1 else ""
+            size = f"{self.filters} {self.kernel}×{self.kernel}"
+            return f"Conv2D {size}{stride}{activation}{separable}"
+        if self.kind == "Dense":
+            return f"Dense {self.units}{activation}"
+        if self.kind == "Dropout":
+            return f"Dropout {self.rate}"
+        if self.kind == "BatchNorm":
+            return self.kind
+        return f"{self.kind} {self.window}×{self.window} /2"
 
 
-def operation_of(layer: Layer) -> str:
-    """The layer's name in `OPERATIONS`."""
-    if layer.kind != "Conv2D":
-        return layer.kind.lower()
-    separable = "sep_" if layer.separable and layer.kernel > 1 else ""
-    return f"{separable}conv{layer.kernel}x{layer.kernel}"
-
-
-def is_unit(layers: Sequence[Layer], n: int) -> bool:
-    """Whether layer n takes the next one, a BatchNorm, before its activation."""
-    return (
-        layers[n].kind in ("Conv2D", "Dense")
-        and n + 1 < len(layers)
-        and layers[n + 1].kind == "BatchNorm"
-    )
+def described(number: int, layer: Layer, effect: bool) -> str:
+    """Layer `number` (1-based) in a line, with the skip that ends at it."""
+    if not effect:
+        return f"{layer} (without effect)"
+    if not layer.skip:
+        return str(layer)
+    source = number - layer.skip
+    place = f"layer {source}" if source > 0 else "the image"
+    return f"{layer}, {'+' if layer.join == 'add' else 'concat'} skip from {place}"
 
 
 def read_layer(number: int, genes: Genes) -> Layer:
-    """What the integers of layer `number` (0-based) say."""
+    """The decisions of layer `number` (0-based). Raises `GenomeError`."""
     for value, size, name in zip(genes, SIZES, NAMES, strict=True):
         if not 0 <= value < size:
             position = number * WIDTH + NAMES.index(name)
             raise GenomeError(
                 f"position {position} of a genome of the space 'layers' (layer {number + 1}, "
-                f"{name}) must be "
-                f"0 to {size - 1}, one of {DECISIONS[name]}, but is {value}."
+                f"{name}) must be 0 to {size - 1}, one of {DECISIONS[name]}, but is {value}."
             )
-    return Layer._make(
-        options[value] for options, value in zip(DECISIONS.values(), genes, strict=True)
-    )
+    chosen = zip(DECISIONS.values(), genes, strict=True)
+    return Layer._make(options[value] for options, value in chosen)
 
 
-def line(number: int, layer: Layer, effect: bool) -> str:
-    if layer.kind == "Conv2D":
-        stride = f" /{layer.stride}" if layer.stride > 1 else ""
-        activation = "" if layer.activation == "none" else f" {layer.activation}"
-        separable = " separable" if layer.separable and layer.kernel > 1 else ""
-        line = (
-            f"Conv2D {layer.filters} {layer.kernel}×{layer.kernel}{stride}{activation}{separable}"
+def split(genome: Sequence[int]) -> Chain:
+    """A genome, layer by layer. Raises `GenomeError` unless it has whole layers, 3 to 20."""
+    number, rest = divmod(len(genome), WIDTH)
+    if rest or not MIN_LAYERS <= number <= MAX_LAYERS:
+        raise GenomeError(
+            f"a genome of the space 'layers' has {WIDTH} integers a layer and {MIN_LAYERS} to "
+            f"{MAX_LAYERS} layers, {MIN_LAYERS * WIDTH} to {MAX_LAYERS * WIDTH} integers in steps "
+            f"of {WIDTH}, but has {len(genome)}."
         )
-    elif layer.kind == "Dense":
-        line = f"Dense {layer.units}" + (
-            "" if layer.activation == "none" else f" {layer.activation}"
-        )
-    elif layer.kind == "Dropout":
-        line = f"Dropout {layer.rate}"
-    else:
-        line = (
-            layer.kind
-            if layer.kind == "BatchNorm"
-            else f"{layer.kind} {layer.window}×{layer.window} /2"
-        )
-    if not effect:
-        return f"{line} (without effect)"
-    if not layer.skip:
-        return line
-    source = max(0, number - layer.skip)
-    return f"{line}, {'+' if layer.join == 'add' else 'concat'} skip from {f'layer {source}' if source else 'the image'}"
+    return [Genes._make(genome[n : n + WIDTH]) for n in range(0, len(genome), WIDTH)]
 
 
-def split_genes(genome: Sequence[int]) -> Chain:
-    return [tuple(genome[n : n + WIDTH]) for n in range(0, len(genome), WIDTH)]
+def joined(layers: Chain) -> Genome:
+    """The genome of a chain."""
+    return tuple(chain.from_iterable(layers))
 
 
-def joined(chain: Chain) -> Genome:
-    return tuple(value for genes in chain for value in genes)
-
-
-def changed(genes: Genes, **decisions: int) -> Genes:
-    """The layer with some decisions replaced."""
-    return tuple(decisions.get(name, value) for name, value in zip(NAMES, genes, strict=True))
-
-
-def kind_of(genes: Genes) -> int:
-    return genes[0]
-
-
-def skip_of(genes: Genes) -> int:
-    return genes[NAMES.index("skip")]
-
-
-def unit_end(chain: Chain, cut: int) -> int:
-    """The place itself, or the next one where it lies inside a unit."""
+def unit_end(layers: Chain, cut: int) -> int:
+    """The place itself, or the next one where it lies inside a unit, before its norm."""
     inside = (
-        0 < cut < len(chain)
-        and kind_of(chain[cut - 1]) in (CONV, DENSE)
-        and kind_of(chain[cut]) == NORM
+        0 < cut < len(layers) and layers[cut - 1].kind in (CONV, DENSE) and layers[cut].kind == NORM
     )
     return cut + inside

@@ -26,7 +26,7 @@ class Inheriting:
     in every run. After every so-many-th child that was trained to its end comes its twin: the same
     network, from scratch, under the study's own budget, with the child as its parent; but not where
     another genome of that network was trained from scratch before, for a study takes nothing twice.
-    `predictors.audit.head_start` reads from the pairs what inheritance does to the ranking.
+    `analysis.Findings.head_start` reads from the pairs what inheritance does to the ranking.
     Inherited weights in an evolution: Real et al. 2017, https://arxiv.org/abs/1703.01041.
 
     Args:

@@ -222,8 +222,8 @@ class Screened:
         enumerate.
         """
         if "everything" not in self._cache:
-            genomes = getattr(self.space, "genomes", None)
-            some = [] if genomes is None else list(islice(genomes(), _ENUMERABLE + 1))
+            genomes = self.space.genomes()
+            some = [] if genomes is None else list(islice(genomes, _ENUMERABLE + 1))
             self._cache["everything"] = None
             if 0 < len(some) <= _ENUMERABLE:
                 distinct = {self._key(genome): genome for genome in reversed(some)}.values()
@@ -346,7 +346,6 @@ class Screened:
         """Equal for genomes of one network."""
         known = self._cache.setdefault("keys", {})
         if genome not in known:
-            cheap: Callable[[Genome], str] | None = getattr(self.space, "key", None)
-            known[genome] = self.space.decode(genome).key if cheap is None else cheap(genome)
+            known[genome] = self.space.key(genome)
         key: str = known[genome]
         return key

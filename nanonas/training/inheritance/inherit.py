@@ -3,21 +3,20 @@ parent computed.
 
 Net2Net (Chen et al. 2016, https://arxiv.org/abs/1511.05641) and network morphism (Wei et al. 2016,
 https://arxiv.org/abs/1603.01670), without a case for each edit. Every channel that a parent
-computes has a number, and equal numbers are equal functions of the image in eval mode. The child's
-nodes are walked in order; of each channel it is known which number it has, its origin, and whether
-it is exactly that. A node that has a counterpart takes its weights, whose rows and columns are
-found by these numbers:
+computes has a number (`origins`), and equal numbers are equal functions of the image in eval mode.
+The child's nodes are visited in order (`transfers`); of each channel it is known which number it
+has, its origin, and whether it is exactly that. A node that has a counterpart (`parents`) takes its
+weights, whose rows and columns are found by these numbers:
 
 - Channels that are there several times (a wider layer has replicas of its old channels) share the
-outgoing weights.
-  The shares are drawn, so that replicas part as soon as they are trained; their sum is exact.
+  outgoing weights. The shares are drawn, so that replicas part as soon as they are trained; their
+  sum is exact.
 - Channels that the counterpart did not read (of a new concat) get zeros as outgoing weights.
 - A kernel grows by zeros around it and shrinks to its centre. A depthwise and a 1×1 convolution
-become one
-  convolution, and a norm that is gone goes into the weights before it.
+  become one convolution, and a norm that is gone goes into the weights before it.
 - A new node becomes the identity if it can (stride 1, no narrower); a new branch that ends in an
-add becomes zero
-  instead, unless the identity preserves more. What can be neither stays as initialised.
+  add becomes zero instead, unless the identity preserves more. What can be neither stays as
+  initialised.
 
 What cannot be preserved: anything removed but a dropout or a norm behind weights; a new add of two
 things that are there already, without a projection between; another stride, pool or activation;
@@ -28,6 +27,7 @@ same, by position where origins do not tell.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,8 +35,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanonas.core import Integers
-from nanonas.training.inheritance.parents import Inherited, Parent, check_parent
-from nanonas.training.inheritance.walk import FRESH, Step, best_walk
+from nanonas.networks.ops import Node
+from nanonas.training.inheritance.parents import Parent, check_parent
+from nanonas.training.inheritance.transfers import FRESH, Transfer, best_plan
 from nanonas.training.modules import NetworkModule
 
 SHARES = (0.3, 0.7)  # of outgoing weights between replicas, before they are normalised
@@ -44,11 +45,22 @@ SHARES = (0.3, 0.7)  # of outgoing weights between replicas, before they are nor
 TINY = 1e-30
 
 
+@dataclass(frozen=True)
+class Inherited:
+    """What a child has from its parents."""
+
+    tensors: int  # of the child's tensors, how many took something from a parent
+    of: int  # tensors that the child has
+    share: float  # of its parameters, in [0, 1], that are a parent's
+    # the child provably computes what its first parent computes, in eval mode, up to rounding
+    preserved: bool
+
+
 def inherit(
     module: NetworkModule, parents: Sequence[Parent], images: Tensor | None = None
 ) -> Inherited:
-    """Writes the parents' weights into a freshly initialised child; what nobody has stays as
-    initialised.
+    """Writes the parents' weights into a freshly initialised child; what no parent has keeps its
+    initialisation.
 
     Deterministic, without the global generator. A node takes from the first parent that has the
     same node, else from the first that has one like it.
@@ -67,83 +79,86 @@ def inherit(
         check_parent(parent, f"parent {number} of {len(parents)}")
     if not parents:
         return Inherited(0, len(module.state_dict()), 0.0, False)
-    walk = best_walk(module.network, parents)
+    plan = best_plan(module.network, parents)
     generator = torch.Generator().manual_seed(0)
     taken = elements = 0
     with torch.no_grad():
-        for name, step in walk.steps.items():
-            tensors, parameters = _write(module.get_submodule(name), step, generator)
-            if step.source is not None and step.source.inherited:
+        for name, transfer in plan.transfers.items():
+            node = module.network.named[name]
+            tensors, parameters = _write(module.get_submodule(name), node, transfer, generator)
+            if transfer.source is not None and transfer.source.inherited:
                 taken, elements = taken + tensors, elements + parameters
         if images is not None:
-            _calibrate(module, walk.identity_norms, images)
+            _calibrate(module, plan.identity_norms, images)
     total = sum(parameter.numel() for parameter in module.parameters())
-    return Inherited(taken, len(module.state_dict()), elements / total, walk.preserved)
+    return Inherited(taken, len(module.state_dict()), elements / total, plan.preserved)
 
 
-# --- what the parents compute ---------------------------------------------------------------------
-
-
-# --- what the child can take ----------------------------------------------------------------------
-
-
-# --- a walk through the child ---------------------------------------------------------------------
-
-
-# --- writing --------------------------------------------------------------------------------------
-
-
-def _write(module: nn.Module, step: Step, generator: torch.Generator) -> tuple[int, int]:
-    """Writes what a step says.
+def _write(
+    module: nn.Module, node: Node, transfer: Transfer, generator: torch.Generator
+) -> tuple[int, int]:
+    """Writes the tensors of a transfer into a node's module.
 
     Returns how many tensors, and elements of parameters, are the source's.
     """
-    parameters = dict(module.named_parameters())
-    if step.source is None:
-        for name, parameter in parameters.items():
+    if transfer.source is None:
+        for name, parameter in module.named_parameters():
             parameter.fill_(TINY if name == "bias" else 0.0)
         return 0, 0
-    tensors = step.source.tensors()
-    rows = torch.from_numpy(step.rows)
-    kept = rows >= 0
+    sources = transfer.source.tensors()
+    state = module.state_dict(keep_vars=True)
     taken = elements = 0
-    for name, target in module.state_dict(keep_vars=True).items():
-        source = tensors.get(name)
-        if source is None:
-            if name == "bias":
-                target.zero_()
-            continue
-        fresh, share = target.detach().cpu(), int(kept.sum())
-        if name == "weight" and target.dim() > 1:
-            new, each = _weight(fresh, source, step, generator)
-            share *= each
-        else:
-            new = torch.where(kept, source[rows.clamp(min=0)], fresh) if target.dim() else source
-        target.copy_(new)
-        taken += share > 0
-        elements += share if name in parameters else 0
+    for name, tensor in node.tensors.items():
+        target, source = state[name], sources.get(name)
+        if source is not None:
+            new, share = _transferred(target.detach().cpu(), source, transfer, generator)
+            target.copy_(new)
+            taken += share > 0
+            elements += share if tensor.learnt else 0
+        elif name == "bias":
+            target.zero_()
     return taken, elements
 
 
-def _weight(
-    fresh: Tensor, source: Tensor, step: Step, generator: torch.Generator
+def _transferred(
+    fresh: Tensor, source: Tensor, transfer: Transfer, generator: torch.Generator
 ) -> tuple[Tensor, int]:
-    """A weight (m', n', ...) from one of (m, n, ...), and how many elements a row are the source's."""
+    """A tensor of the child, and how many of its elements are the source's."""
+    if transfer.rows is None:
+        return source, source.numel()
+    rows = torch.from_numpy(transfer.rows)  # (m',)
+    kept = rows >= 0
+    if fresh.dim() == 0:
+        return source, int(kept.sum())
+    if fresh.dim() == 1:
+        return torch.where(kept, source[rows.clamp(min=0)], fresh), int(kept.sum())
+    new, each = _weight(fresh, source, transfer.columns, rows, generator)
+    return new, each * int(kept.sum())
+
+
+def _weight(
+    fresh: Tensor,
+    source: Tensor,
+    columns: Integers | None,
+    rows: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, int]:
+    """A weight (m', n', ...) from one of (m, n, ...), and how many elements of a row are taken."""
     kernel = fresh.shape[2] if fresh.dim() == 4 else 1
     source = source if source.dim() == 4 else source[:, :, None, None]
-    rows, grow = torch.from_numpy(step.rows), (kernel - source.shape[2]) // 2
-    weight = source[rows.clamp(min=0)]
+    margin = (kernel - source.shape[2]) // 2  # a negative one cuts
     area = min(kernel, source.shape[2]) ** 2
-    if step.columns is None:
-        weight = F.pad(weight, [grow] * 4)  # a negative padding cuts
-        return torch.where(
-            (rows >= 0)[:, None, None, None], weight, fresh.reshape(weight.shape)
-        ), area
-    columns = torch.from_numpy(step.columns)
-    shares = _shares(step.columns, len(rows), generator) * (columns >= 0)
-    weight = F.pad(weight[:, columns.clamp(min=0)] * shares[:, :, None, None], [grow] * 4)
-    weight = torch.where((columns == FRESH)[:, None, None], fresh.reshape(weight.shape), weight)
-    return weight.reshape(fresh.shape), area * int((columns >= 0).sum())
+    weight = source[rows.clamp(min=0)]  # (m', n, k, k)
+    if columns is None:
+        weight = F.pad(weight, [margin] * 4)
+        kept = (rows >= 0)[:, None, None, None]
+        return torch.where(kept, weight, fresh.reshape(weight.shape)), area
+    read = torch.from_numpy(columns)  # (n',)
+    shares = _shares(columns, len(rows), generator) * (read >= 0)  # (m', n')
+    weight = weight[:, read.clamp(min=0)] * shares[:, :, None, None]  # (m', n', k, k)
+    weight = F.pad(weight, [margin] * 4)
+    weight = torch.where((read == FRESH)[:, None, None], fresh.reshape(weight.shape), weight)
+    return weight.reshape(fresh.shape), area * int((read >= 0).sum())
 
 
 def _shares(columns: Integers, rows: int, generator: torch.Generator) -> Tensor:
@@ -160,7 +175,7 @@ def _shares(columns: Integers, rows: int, generator: torch.Generator) -> Tensor:
 
 
 def _calibrate(module: NetworkModule, norms: Sequence[str], images: Tensor) -> None:
-    """Gives norms the statistics of what they read, and lets them undo what they do with those."""
+    """Gives norms the statistics of what they read, and the scales and shifts that undo them."""
 
     def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))

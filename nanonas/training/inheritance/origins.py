@@ -8,15 +8,15 @@ import numpy as np
 
 from nanonas.core import Integers
 from nanonas.networks.network import Network
-from nanonas.networks.ops import Node
-from nanonas.training.inheritance.parents import CHANNELWISE, IDENTITY_ABOVE_0
+from nanonas.networks.ops import ACTIVATIONS, Activation, Node
 
-ZERO, NEW = -1, -2  # origins of channels: constantly zero; nobody's
+# Origins of channels are numbers from 0 up; besides: constantly zero; what no parent computes.
+ZERO, NEW = -1, -2
 
 
-class Terms:
+class ChannelNumbers:
     """Numbers for what the parents compute, channel by channel: equal numbers, equal functions of
-    the image.
+    the image in eval mode.
     """
 
     def __init__(self) -> None:
@@ -30,51 +30,65 @@ class Terms:
         return np.arange(self._count - channels, self._count)
 
     def computed(self, node: Node, inputs: Sequence[Integers], learn: bool = False) -> Integers:
-        """What a node without weights makes of channels; `NEW` where it is not known and not to be
-        learnt.
+        """What a node without tensors makes of channels, shape (channels of its output,).
+
+        Args:
+            inputs: the numbers of each input's channels.
+            learn: gives a number to a function that was not seen before; otherwise it is `NEW`.
         """
-        if node.op == "dropout":
-            return inputs[0]
-        if node.op == "concat":
-            return np.concatenate(inputs)
         if node.op == "zero":
             return np.full(node.shape[0], ZERO)
-        columns = zip(*(numbers.tolist() for numbers in inputs), strict=True)
-        said = str(node)
-        return np.array([self._one(node, said, numbers, learn) for numbers in columns])
+        if node.op == "concat":
+            return np.concatenate(inputs)
+        if node.traits.identity is not None:
+            return inputs[0]
+        if node.channelwise:
+            function = str(node)
+            columns = zip(*(numbers.tolist() for numbers in inputs), strict=True)
+            return np.array([self._number(node, function, read, learn) for read in columns])
+        read = tuple(np.concatenate(inputs).tolist())
+        channels = range(node.shape[0])
+        return np.array([self._number(node, f"{node}[{n}]", read, learn) for n in channels])
 
-    def _one(self, node: Node, said: str, numbers: tuple[int, ...], learn: bool) -> int:
+    def _number(self, node: Node, function: str, read: tuple[int, ...], learn: bool) -> int:
+        """The number of a function of the channels that are read."""
         if node.op == "add":
-            numbers = tuple(sorted(number for number in numbers if number != ZERO))
-            if len(numbers) == 1:
-                return numbers[0]
-        if NEW in numbers:
+            read = tuple(sorted(number for number in read if number != ZERO))
+            if len(read) == 1:
+                return read[0]
+        if NEW in read:
             return NEW
-        if not numbers or numbers == (ZERO,):
-            return ZERO  # so is every activation of 0, and every pool
-        nonnegative = self._nonnegative.issuperset(numbers)
-        if node.op == "act" and nonnegative and node["kind"] in IDENTITY_ABOVE_0:
-            return numbers[0]
-        found = self._numbers.get((said, numbers))
-        if found is not None:
-            return found
+        if node.traits.keeps_zero and all(number == ZERO for number in read):
+            return ZERO
+        nonnegative = self._nonnegative.issuperset(read)
+        activation = _activation(node)
+        if activation.identity_above_0 and nonnegative:
+            return read[0]
+        number = self._numbers.get((function, read))
+        if number is not None:
+            return number
         if not learn:
             return NEW
-        self._numbers[said, numbers] = number = self._count
+        number = self._numbers[function, read] = self._count
         self._count += 1
-        if nonnegative if node.op != "act" else node["kind"] == "relu":
+        if activation.nonnegative or (node.traits.keeps_sign and nonnegative):
             self._nonnegative.add(number)
         return number
 
 
-def origins(network: Network, terms: Terms, image: Integers) -> dict[str, Integers]:
+def origins(network: Network, numbers: ChannelNumbers, image: Integers) -> dict[str, Integers]:
     """The numbers of all that a parent computes: by node, shape (channels,)."""
     origins = {"input": image}
     for node in network.nodes:
-        if node.op in (*CHANNELWISE, "add", "concat", "zero"):
-            origins[node.name] = terms.computed(
-                node, [origins[name] for name in node.inputs], learn=True
-            )
+        if node.tensors:
+            origins[node.name] = numbers.draw(node.shape[0])
         else:
-            origins[node.name] = terms.draw(node.shape[0])
+            inputs = [origins[name] for name in node.inputs]
+            origins[node.name] = numbers.computed(node, inputs, learn=True)
     return origins
+
+
+def _activation(node: Node) -> Activation:
+    """What is known of an activation; nothing for other operations."""
+    kind = node.get("kind", "") if node.op == "act" else ""
+    return ACTIVATIONS.get(str(kind), Activation())

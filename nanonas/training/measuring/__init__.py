@@ -1,1 +1,1 @@
-"""What a network costs on this device."""
+"""What a network costs on this device: latency and memory."""

@@ -1,7 +1,4 @@
-"""What a network costs on this device: milliseconds and memory, of answering and of learning.
-
-Memory is in MiB, 2^20 bytes, and float32 unless something else is said.
-"""
+"""The latency of inference on this device, in milliseconds."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from nanonas.core import Shape
 from nanonas.maths.intervals import median_interval
 from nanonas.training.device import synchronize
 
-_WARM = 5  # the first passes warm caches and choose kernels
-_LEAST = 10  # passes that are measured
+_WARM_UP = 5  # passes before the measurement, which fill caches and choose kernels
+_LEAST = 10  # passes that are measured at least
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of a forward pass: the median, and its 95 % interval."""
+    """How long a forward pass takes: the median, and its 95 % interval."""
 
-    median: float
-    low: float
-    high: float
+    median: float  # ms
+    low: float  # ms
+    high: float  # ms
     n: int  # passes measured
 
     def __str__(self) -> str:
@@ -36,13 +33,17 @@ class Latency:
 def latency(
     module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5
 ) -> Latency:
-    """How long a forward pass of `batch_size` images of `input_shape` (C, H, W) takes, warm, in
-    float32.
+    """Measures a forward pass after a warm-up, in float32 and eval mode.
 
-    Repeats for about `seconds`, at least 10 times, in eval mode; moves the module to the device. On
-    a CPU with one thread, so that figures of several networks can be compared; leaves it at that.
-    The interval is that of these repetitions, here and now; a machine that is busier in an hour has
-    another median then.
+    On a CPU it uses one thread, and leaves it at that, so that networks can be compared. The
+    interval covers these repetitions only: on a busier machine the median is another one.
+
+    Args:
+        module: moved to the device.
+        input_shape: (C, H, W).
+        device: to measure on.
+        batch_size: images per pass.
+        seconds: to repeat for; there are 10 repetitions at least.
     """
     if torch.device(device).type == "cpu":
         torch.set_num_threads(1)
@@ -52,23 +53,18 @@ def latency(
     )
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < _WARM + _LEAST or time.perf_counter() < end:
+    while len(times) < _WARM_UP + _LEAST or time.perf_counter() < end:
         synchronize(device)
         start = time.perf_counter()
         module(x)
         synchronize(device)
         times.append(1000 * (time.perf_counter() - start))
-    return Latency(*median_interval(times[_WARM:]), n=len(times) - _WARM)
+    measured = times[_WARM_UP:]
+    return Latency(*median_interval(measured), n=len(measured))
 
 
 def latency_ms(
     module: nn.Module, input_shape: Shape, device: str, batch_size: int = 1, seconds: float = 0.5
 ) -> float:
-    """The median of `latency` alone."""
+    """The median that `latency` measures, in milliseconds."""
     return latency(module, input_shape, device, batch_size, seconds).median
-
-
-# --- memory ---------------------------------------------------------------------------------------
-
-
-# --- before a training ----------------------------------------------------------------------------

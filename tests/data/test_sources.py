@@ -1,78 +1,41 @@
-"""Each source with tiny files made here; the cache; splits; and what bad data is told."""
+"""Each source, with tiny files made here; what bad data is told."""
 
-import errno
+from __future__ import annotations
+
 import functools
 import hashlib
 import http.server
 import io
-import os
-import pickle
-import subprocess
+import json
 import sys
 import tarfile
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
+from toys.images import Pixels, encoded, image_folder, labels, npz, pixels, png
 
-from nanonas.data import cache as cache_module
-from nanonas.data.images import DataSpec, Images, cache_folder, load, open_cached
+from nanonas.data.images import load
 from nanonas.data.sources import SOURCES, cifar, find_reader
+from nanonas.data.sources.parquet import Parquet
 from nanonas.data.split import split
-from nanonas.errors import ConfigError, DataError
-from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
+from nanonas.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10"
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of the test's own."""
-    monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def pixels(number, *shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (number, *shape), dtype=np.uint8)
-
-
-def labels(number, classes=2):
-    return np.arange(number) % classes
-
-
-def png(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-
-
-def image_folder(root, classes=("cat", "dog"), number=10, shape=(12, 12, 3)):
-    for place, name in enumerate(classes):
-        for index, array in enumerate(pixels(number, *shape, seed=place)):
-            png(root / name / f"{index:02}.png", array)
-    return root
-
-
-def npz(path, **arrays):
-    np.savez(path, **{"x_train": pixels(20, 10, 10), "y_train": labels(20), **arrays})
-    return str(path)
-
-
-def encoded(array):
-    out = io.BytesIO()
-    Image.fromarray(array).save(out, "PNG")
-    return out.getvalue()
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # --- digits ---------------------------------------------------------------------------------------
 
 
-def test_digits_come_with_the_package():
+def test_digits_come_with_the_package() -> None:
     images = load("digits")
     assert images.input_shape == (1, 8, 8)
     assert images.classes == 10
@@ -85,7 +48,7 @@ def test_digits_come_with_the_package():
     assert len(both) == 1797  # none twice, so none in both
 
 
-def test_flip_can_be_said_and_images_can_be_scaled():
+def test_flip_can_be_said_and_images_can_be_scaled() -> None:
     images = load("digits", 16, flip=True)
     assert images.flip
     assert images.input_shape == (1, 16, 16)
@@ -99,7 +62,7 @@ def test_flip_can_be_said_and_images_can_be_scaled():
 
 
 @pytest.mark.parametrize("layout", ["NHW", "NHWC", "NCHW", "NHW1"])
-def test_npz_in_every_layout(tmp_path, layout):
+def test_npz_in_every_layout(tmp_path: Path, layout: str) -> None:
     x = pixels(20, 10, 12) if layout in ("NHW", "NHW1") else pixels(20, 10, 12, 3)
     stored = {
         "NHW": x,
@@ -117,19 +80,15 @@ def test_npz_in_every_layout(tmp_path, layout):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
-def test_npz_of_other_numbers(tmp_path, dtype):
+def test_npz_of_other_numbers(tmp_path: Path, dtype: type[Any]) -> None:
     x = pixels(20, 10, 10)
     x = x // 128 * 255 if dtype is bool else x
     stored = (x / 255).astype(dtype) if np.dtype(dtype).kind == "f" else x.astype(dtype)
-    np.testing.assert_array_equal(
-        load(
-            npz(tmp_path / "a.npz", x_train=stored, x_test=stored, y_test=labels(20)[:, None])
-        ).x_train[..., 0],
-        x,
-    )
+    path = npz(tmp_path / "a.npz", x_train=stored, x_test=stored, y_test=labels(20)[:, None])
+    np.testing.assert_array_equal(load(path).x_train[..., 0], x)
 
 
-def test_npz_with_its_own_validation_images_and_names(tmp_path):
+def test_npz_with_its_own_validation_images_and_names(tmp_path: Path) -> None:
     valid = pixels(6, 10, 10, seed=1)
     path = npz(
         tmp_path / "a.npz", x_valid=valid, y_valid=labels(6), class_names=np.array(["cat", "dog"])
@@ -145,7 +104,7 @@ def test_npz_with_its_own_validation_images_and_names(tmp_path):
 
 
 X = pixels(20, 10, 10)
-BAD_NPZ = {
+BAD_NPZ: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "no images": ({"x_train": X[:0], "y_train": labels(0)}, "training images of 0 class"),
     "no test labels": ({"x_test": X}, "holds x_test but no y_test; add the labels"),
     "too few labels": ({"y_train": labels(19)}, "has 20 images, but y_train has 19 labels"),
@@ -189,14 +148,14 @@ BAD_NPZ = {
 
 
 @pytest.mark.parametrize("case", BAD_NPZ)
-def test_npz_that_cannot_be_used_is_told_why(tmp_path, cache, case):
+def test_npz_that_cannot_be_used_is_told_why(tmp_path: Path, cache: Path, case: str) -> None:
     arrays, message = BAD_NPZ[case]
     with pytest.raises(DataError, match=message):
         load(npz(tmp_path / "a.npz", **arrays))
     assert not list(cache.glob("decoded/*"))  # nothing half done stays
 
 
-def test_npz_without_its_keys_or_that_is_none(tmp_path):
+def test_npz_without_its_keys_or_that_is_none(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=X)
     with pytest.raises(DataError, match=r"must hold x_train and y_train, but holds \['images'\]"):
         load(str(tmp_path / "a.npz"))
@@ -208,7 +167,7 @@ def test_npz_without_its_keys_or_that_is_none(tmp_path):
 # --- folders --------------------------------------------------------------------------------------
 
 
-def test_folder_of_one_size_keeps_it_and_splits_off_a_test_set(tmp_path):
+def test_folder_of_one_size_keeps_it_and_splits_off_a_test_set(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "pets", shape=(12, 14, 3))
     (root / "cat" / "notes.txt").write_text("no image")
     (root / ".hidden").mkdir()
@@ -227,7 +186,7 @@ def test_folder_of_one_size_keeps_it_and_splits_off_a_test_set(tmp_path):
     assert {bytes(image) for image in np.concatenate([images.x_train, images.x_test])} == stored
 
 
-def test_folder_with_parts_and_deeper_folders(tmp_path):
+def test_folder_with_parts_and_deeper_folders(tmp_path: Path) -> None:
     image_folder(tmp_path / "a" / "train", number=3)
     png(tmp_path / "a" / "train" / "cat" / "more" / "x.PNG", pixels(1, 12, 12, 3)[0])
     image_folder(tmp_path / "a" / "val", number=2)
@@ -239,7 +198,7 @@ def test_folder_with_parts_and_deeper_folders(tmp_path):
     np.testing.assert_array_equal(images.x_train[4], pixels(3, 12, 12, 3, seed=1)[0])
 
 
-def test_folder_of_many_sizes_and_modes(tmp_path, caplog):
+def test_folder_of_many_sizes_and_modes(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "a", number=3, shape=(20, 40, 3))
     png(root / "cat" / "grey.png", pixels(1, 30, 30)[0])
     png(root / "cat" / "alpha.png", pixels(1, 30, 30, 4)[0])
@@ -252,7 +211,7 @@ def test_folder_of_many_sizes_and_modes(tmp_path, caplog):
     assert load(str(root), 8).input_shape == (3, 8, 8)
 
 
-def test_large_images_become_64_and_keep_their_proportions(tmp_path):
+def test_large_images_become_64_and_keep_their_proportions(tmp_path: Path) -> None:
     wide = np.zeros((100, 200, 3), np.uint8)
     wide[:, 50:150] = 255  # the middle square, which is what stays
     for name in ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"):
@@ -262,7 +221,7 @@ def test_large_images_become_64_and_keep_their_proportions(tmp_path):
     assert images.x_train.min() > 200  # antialiasing looks a little beyond the cut
 
 
-def test_photographs_are_turned_upright(tmp_path):
+def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     lying = np.zeros((32, 16), np.uint8)
     lying[:16] = 255
     exif = Image.Exif()
@@ -275,14 +234,14 @@ def test_photographs_are_turned_upright(tmp_path):
     assert images.x_train[0, :, :12, 0].max() < 50
 
 
-def test_sixteen_bit_images_keep_their_shades(tmp_path):
+def test_sixteen_bit_images_keep_their_shades(tmp_path: Path) -> None:
     x = pixels(1, 10, 10)[0]
     for name in ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"):
         png(tmp_path / "r" / name, x.astype(np.uint16) * 257)
     np.testing.assert_array_equal(load(str(tmp_path / "r")).x_train[0, :, :, 0], x)
 
 
-def test_bad_folders(tmp_path):
+def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="must have 2 or more classes with images, but has none"):
         load(str(tmp_path / "empty"))
@@ -306,18 +265,21 @@ def test_bad_folders(tmp_path):
 # --- parquet --------------------------------------------------------------------------------------
 
 
-def parquet(path, x, y, names=None, image="img", label="label", plain=False):
+def parquet(
+    path: Path,
+    x: Pixels,
+    y: NDArray[Any],
+    names: list[str] | None = None,
+    image: str = "img",
+    label: str = "label",
+    plain: bool = False,
+) -> str:
+    """Writes images and labels in row groups of 7; returns the path."""
     arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    cells = [encoded(image) for image in x]
-    table = arrow.table(
-        {
-            image: cells if plain else [{"bytes": cell, "path": None} for cell in cells],
-            label: list(y),
-        }
-    )
+    cells = [encoded(array) for array in x]
+    structs = [{"bytes": cell, "path": None} for cell in cells]
+    table = arrow.table({image: cells if plain else structs, label: list(y)})
     if names:
-        import json
-
         features = {label: {"names": names, "_type": "ClassLabel"}}
         table = table.replace_schema_metadata(
             {"huggingface": json.dumps({"info": {"features": features}})}
@@ -327,8 +289,8 @@ def parquet(path, x, y, names=None, image="img", label="label", plain=False):
     return str(path)
 
 
-def test_parquet_folder_in_pieces(tmp_path):
-    x, y = pixels(20, 9, 9, 3), labels(20).tolist()
+def test_parquet_folder_in_pieces(tmp_path: Path) -> None:
+    x, y = pixels(20, 9, 9, 3), labels(20)
     for piece, rows in enumerate((slice(0, 10), slice(10, 20))):
         path = tmp_path / "a" / "data" / f"train-{piece:05}-of-00002.parquet"
         parquet(path, x[rows], y[rows], ["cat", "dog"], "image", "fine_label")
@@ -352,16 +314,16 @@ def test_parquet_folder_in_pieces(tmp_path):
     assert images.class_names == ("cat", "dog")
     np.testing.assert_array_equal(images.x_train, np.concatenate([x, x[:4]]))
     np.testing.assert_array_equal(images.x_test, x[:6])
-    assert images.y_train.tolist() == y + y[:4]
+    assert images.y_train.tolist() == [*y, *y[:4]]
     assert images.own_valid == 4
 
 
-def test_parquet_file_with_plain_bytes(tmp_path):
+def test_parquet_file_with_plain_bytes(tmp_path: Path) -> None:
     images = load(parquet(tmp_path / "a.parquet", pixels(20, 9, 9), labels(20), plain=True))
     assert (len(images.x_train), len(images.x_test), images.class_names) == (16, 4, ("0", "1"))
 
 
-def test_bad_parquet(tmp_path):
+def test_bad_parquet(tmp_path: Path) -> None:
     x, y = pixels(4, 9, 9), labels(4)
     with pytest.raises(
         DataError, match=r"must have a column image or img and a column label.*but has pic, label"
@@ -372,13 +334,13 @@ def test_bad_parquet(tmp_path):
     ):
         load(str(Path(parquet(tmp_path / "b" / "other.parquet", x, y)).parent))
     with pytest.raises(DataError, match="must hold a whole number in each row, but is double"):
-        load(parquet(tmp_path / "c.parquet", x, [0, 1, 0, 0.5]))
+        load(parquet(tmp_path / "c.parquet", x, np.array([0, 1, 0, 0.5])))
     (tmp_path / "d.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match="cannot be read as parquet"):
         load(str(tmp_path / "d.parquet"))
 
 
-def test_parquet_with_a_broken_image_names_the_row(tmp_path):
+def test_parquet_with_a_broken_image_names_the_row(tmp_path: Path) -> None:
     arrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for name, cell, message in (
         (
@@ -396,7 +358,9 @@ def test_parquet_with_a_broken_image_names_the_row(tmp_path):
             load(str(tmp_path / f"{name}.parquet"))
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+def test_parquet_without_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.parquet").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
@@ -405,23 +369,30 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no CIFAR-10 in parquet beside the repository")
-def test_real_parquet_agrees_with_pillow():
+def test_real_parquet_agrees_with_pillow() -> None:
     pytest.importorskip("pyarrow")
     reader = find_reader(str(SHARED / "test.parquet"))[1]
+    assert isinstance(reader, Parquet)
     cells = next(reader._encoded([reader.path], "img"))
     images = load(str(SHARED / "test.parquet"))
     assert (images.classes, images.class_names[3], images.input_shape) == (10, "cat", (3, 32, 32))
     assert np.bincount(images.y_test).tolist() == [200] * 10
-    decoded = {np.asarray(Image.open(io.BytesIO(cell.content))).tobytes() for cell in cells}
+    decoded = set()
+    for cell in cells:
+        assert isinstance(cell.content, bytes)
+        decoded.add(np.asarray(Image.open(io.BytesIO(cell.content))).tobytes())
     assert decoded <= {image.tobytes() for image in np.concatenate([images.x_train, images.x_test])}
 
 
 # --- CIFAR ----------------------------------------------------------------------------------------
 
 
-def cifar_archive(label_bytes, members, names_file):
-    """A small archive in the official layout; returns its bytes and what is in it."""
-    out, contents = io.BytesIO(), {}
+def cifar_archive(
+    label_bytes: int, members: tuple[str, ...], names_file: str
+) -> tuple[bytes, dict[str, Pixels]]:
+    """A small archive in the official layout: its bytes, and the images of each member."""
+    out = io.BytesIO()
+    contents: dict[str, Pixels] = {}
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for number, name in enumerate(members):
             x, y = pixels(10, 32, 32, 3, seed=number), labels(10)
@@ -437,20 +408,20 @@ def cifar_archive(label_bytes, members, names_file):
     return out.getvalue(), contents
 
 
-def _add(archive, name, content):
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """The folder that is served on loopback, and its address."""
     folder = tmp_path / "served"
     folder.mkdir()
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_: object) -> None:
             pass
 
     handler = functools.partial(Quiet, directory=str(folder))
@@ -461,7 +432,9 @@ def server(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_is_downloaded_checked_and_read(server, monkeypatch, cache, name):
+def test_cifar_is_downloaded_checked_and_read(
+    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path, name: str
+) -> None:
     folder, address = server
     real = cifar.CIFAR[name]
     content, parts = cifar_archive(real.label_bytes, (*real.train, *real.test), real.names)
@@ -482,11 +455,13 @@ def test_cifar_is_downloaded_checked_and_read(server, monkeypatch, cache, name):
     assert load(name, 16).input_shape == (3, 16, 16)  # from the archive that is there
 
 
-def test_cifar_that_cannot_be_downloaded_says_where_to_put_the_file(server, monkeypatch, cache):
+def test_cifar_that_cannot_be_downloaded_says_where_to_put_the_file(
+    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
     folder, address = server
     real = cifar.CIFAR["cifar10"]
 
-    def fails(url, reason):
+    def fails(url: str, reason: str) -> None:
         monkeypatch.setitem(cifar.CIFAR, "cifar10", replace(real, url=url))
         with pytest.raises(DataError) as caught:
             load("cifar10")
@@ -502,7 +477,9 @@ def test_cifar_that_cannot_be_downloaded_says_where_to_put_the_file(server, monk
     fails(f"{address}/c.tar.gz", "its checksum is wrong")
 
 
-def test_cifar_archive_without_its_members(server, monkeypatch):
+def test_cifar_archive_without_its_members(
+    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, address = server
     real = cifar.CIFAR["cifar10"]
     for name, content, message in (
@@ -520,7 +497,7 @@ def test_cifar_archive_without_its_members(server, monkeypatch):
             load("cifar10")
 
 
-# --- names, cache ---------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -538,205 +515,16 @@ def test_cifar_archive_without_its_members(server, monkeypatch):
         ("images.npz", "'images.npz' does not exist"),
     ],
 )
-def test_unknown_sources(source, message):
+def test_unknown_sources(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(source)
 
 
-def test_a_file_of_no_kind(tmp_path):
+def test_a_file_of_no_kind(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
     with pytest.raises(DataError, match="is no data that can be read"):
         load(str(tmp_path / "a.csv"))
 
 
-def test_every_source_is_described():
+def test_every_source_is_described() -> None:
     assert all(source.what for source in SOURCES.values())
-
-
-def test_too_small_an_image_size():
-    with pytest.raises(ConfigError, match="image_size must be 8 pixels or more, but is 7"):
-        load("digits", 7)
-
-
-def test_cache_is_used_until_a_file_or_an_option_changes(tmp_path, cache):
-    root = image_folder(tmp_path / "pets")
-    first = load(str(root))
-    stamp = (first.folder / "about.json").stat().st_mtime_ns
-    assert load(str(root)).folder == first.folder
-    assert (first.folder / "about.json").stat().st_mtime_ns == stamp
-    assert isinstance(first.x_train, np.memmap)
-    assert load(str(root), 8).folder != first.folder
-    os.utime(root / "cat" / "00.png", (1, 1))
-    touched = load(str(root))
-    assert touched.folder != first.folder
-    assert touched.fingerprint == first.fingerprint  # the same images
-    png(root / "cat" / "00.png", pixels(1, 12, 12, 3, seed=9)[0])
-    assert load(str(root)).fingerprint != first.fingerprint
-    assert all(folder.name.startswith("pets-") for folder in cache.glob("decoded/*"))
-
-
-def test_fingerprint_is_that_of_the_content_wherever_it_lies(tmp_path):
-    a, b = (load(str(image_folder(tmp_path / name / "pets"))) for name in "ab")
-    assert a.folder != b.folder
-    assert a.fingerprint == b.fingerprint
-
-
-def test_damaged_cache_is_made_anew():
-    images = load("digits")
-    folder, expected = images.folder, images.fingerprint
-    for name in ("about.json", "x_test.npy", "y_train.npy"):
-        (folder / name).write_bytes(b"")
-        assert load("digits").fingerprint == expected
-        assert (folder / name).stat().st_size > 0
-
-
-def test_leftovers_of_killed_writers_are_swept(cache):
-    old, new = cache / "decoded" / ".1.part", cache / "decoded" / ".2.part"
-    for part in (old, new):
-        part.mkdir(parents=True)
-    os.utime(old, (1, 1))
-    load("digits")
-    assert (old.exists(), new.exists()) == (False, True)
-
-
-def test_concurrent_writers_do_no_harm():
-    found = []
-    writers = [threading.Thread(target=lambda: found.append(load("digits"))) for _ in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert len({images.fingerprint for images in found}) == 1
-    assert len(found) == 4
-    assert [path.name[0] for path in found[0].folder.parent.iterdir()] == ["d"]
-
-
-def test_cache_that_cannot_be_written(tmp_path, monkeypatch, cache):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(
-        DataError, match=r"file' cannot be written: .*set NANONAS_CACHE to another folder"
-    ):
-        load("digits")
-    monkeypatch.setenv("NANONAS_CACHE", str(cache))
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(cache_module._Sink, "write", full)
-    with pytest.raises(DataError, match="cannot be written: No space left on device; free space"):
-        load("digits")
-    assert not list(cache.glob("decoded/*"))
-    assert not list(cache.glob("decoded/.*"))
-
-
-def test_default_cache_folder(monkeypatch):
-    monkeypatch.delenv("NANONAS_CACHE")
-    assert cache_folder().name == "nanonas"
-
-
-def test_images_pickle_as_a_place():
-    images = load("digits", flip=True)
-    content = pickle.dumps(images)
-    assert len(content) < 1000
-    again = pickle.loads(content)
-    assert isinstance(again.x_train, np.memmap)
-    assert again.flip
-    np.testing.assert_array_equal(again.x_train, images.x_train)
-    loose = pickle.loads(pickle.dumps(replace(images, folder=None)))
-    np.testing.assert_array_equal(loose.y_test, images.y_test)
-
-
-def test_opening_what_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="holds no decoded images"):
-        open_cached(tmp_path)
-
-
-def test_loading_does_not_import_torch():
-    program = "import sys; from nanonas.data.images import load; load('digits'); print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-# --- splits ---------------------------------------------------------------------------------------
-
-
-def with_labels(y, own_valid=0):
-    y = np.asarray(y, np.int64)
-    x = np.zeros((len(y), 8, 8, 1), np.uint8)
-    names = tuple(str(number) for number in range(int(y.max()) + 1))
-    return Images("made", names, x, y, x, y, (0.5,), (0.5,), False, "", own_valid)
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    sizes=st.lists(st.integers(2, 60), min_size=2, max_size=8),
-    seed=st.integers(0, 2**32),
-    share=st.floats(0.05, 0.5),
-    number=st.none() | st.integers(8, 300),
-)
-def test_split_is_stratified_disjoint_and_a_function_of_the_seed(sizes, seed, share, number):
-    y = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    images = with_labels(y)
-    parts = split(images, seed, share, number)
-    for index in (parts.train, parts.valid):
-        assert np.array_equal(index, np.unique(index))
-        assert index.min() >= 0
-        assert index.max() < len(y)
-    assert not np.intersect1d(parts.train, parts.valid).size
-    held = np.array([max(1, round(share * size)) for size in sizes])
-    assert np.bincount(y[parts.valid]).tolist() == held.tolist()
-    left = np.array(sizes) - held
-    chosen = np.bincount(y[parts.train], minlength=len(sizes))
-    assert chosen.min() >= 1
-    if number is None or number >= left.sum():
-        assert chosen.tolist() == left.tolist()
-    else:
-        assert chosen.sum() == number
-        assert (chosen <= left).all()
-        assert (np.abs(chosen - left * (number / left.sum())) <= len(sizes)).all()
-    again = split(images, seed, share, number)
-    assert np.array_equal(parts.train, again.train)
-    assert np.array_equal(parts.valid, again.valid)
-    assert np.array_equal(split(images, seed, share).valid, parts.valid)
-    assert np.isin(parts.train, split(images, seed, share).train).all()
-
-
-def test_another_seed_is_another_split():
-    images = with_labels(labels(100))
-    assert not np.array_equal(split(images, 0).valid, split(images, 1).valid)
-
-
-def test_splits_that_cannot_be_made():
-    with pytest.raises(
-        DataError,
-        match=r"class '1' has 1 image\(s\) to train on and to judge by, but 2 are the least",
-    ):
-        split(with_labels([0, 0, 0, 1]), 0)
-    with pytest.raises(DataError, match="class '1' has no validation image"):
-        split(with_labels([0, 1, 0, 1, 0], own_valid=1), 0)
-    for share in (0.0, 1.0, -1.0):
-        with pytest.raises(ConfigError, match="valid_share must be above 0 and below 1"):
-            split(with_labels(labels(20)), 0, share)
-    with pytest.raises(
-        ConfigError, match="train_images must be 2, one for each class, or more, but is 1"
-    ):
-        split(with_labels(labels(20)), 0, train_images=1)
-
-
-def test_pictures_share_pixels_and_never_contain_test_images():
-    spec = DataSpec("digits", train_images=500, seed=4)
-    images, parts = load("digits"), split(load("digits"), 4, train_images=500)
-    train, valid = pictures(spec, "cpu")
-    assert train.x.data_ptr() == valid.x.data_ptr()
-    assert (train.rows.tolist(), valid.rows.tolist()) == (
-        parts.train.tolist(),
-        parts.valid.tolist(),
-    )
-    assert train.x.shape == (1438, 1, 8, 8)
-    assert train.mean.tolist() == pytest.approx(images.mean)
-    everything, test = final_pictures(spec, "cpu"), held_out_pictures(spec, "cpu")
-    assert (len(everything), len(test)) == (1438, 359)
-    assert torch.equal(test.y, torch.tensor(np.asarray(images.y_test)))

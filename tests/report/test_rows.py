@@ -10,17 +10,20 @@ import pytest
 from scipy.stats import kendalltau
 from toys.report import BUDGET, SPACE, entries, entry, evaluated, record
 
-from nanonas.analysis.record import searching
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import Entry, searching
 from nanonas.core import Budget, Objective, State
 from nanonas.engine.storage.events import Event
-from nanonas.report.rows import series
-from nanonas.report.rows.sheet import Column, sheet
+from nanonas.report.charts import figures
+from nanonas.report.rows import tables
+from nanonas.report.rows.sheet import Column, Sheet
 
 RUN = record(entries(80))
+FOUND = Findings(RUN)
 
 
 def test_a_generation_is_the_statistics_of_its_members() -> None:
-    found = series.by_generation(RUN)
+    found = figures.by_generation(FOUND)
     for generation, networks, best, median in zip(
         found["generation"], found["networks"], found["best"], found["median"], strict=True
     ):
@@ -38,7 +41,7 @@ def test_a_generation_is_the_statistics_of_its_members() -> None:
 
 
 def test_minutes_rise_and_end_with_the_best() -> None:
-    found = series.by_minute(RUN)
+    found = figures.by_minute(FOUND)
     assert found["minute"] == sorted(found["minute"])
     assert found["best so far"][-1] == max(
         e.accuracy for e in RUN.entries if e.accuracy is not None
@@ -46,16 +49,20 @@ def test_minutes_rise_and_end_with_the_best() -> None:
 
 
 def test_fronts_are_what_nobody_dominates() -> None:
-    found = series.fronts(RUN, "params").where("after", f"first {len(RUN.trained) - 6}")
     known = [e for e in RUN.trained if e.accuracy is not None]
-    found = series.fronts(RUN, "params").where("after", f"first {len(known)}")
+    fronts = figures.fronts(FOUND, "params")
+    shown = [
+        number
+        for after, number in zip(fronts["after"], fronts["#"], strict=True)
+        if after == f"first {len(known)}"
+    ]
     points = [(e.accuracy or 0, e.metric("params") or 0, e.number) for e in known]
     expected = {
         n
         for a, p, n in points
         if not any((x >= a and y < p) or (x > a and y <= p) for x, y, _ in points)
     }
-    assert set(found["#"]) == expected
+    assert set(shown) == expected
 
 
 def test_a_curve_goes_on_where_the_training_did() -> None:
@@ -66,15 +73,15 @@ def test_a_curve_goes_on_where_the_training_did() -> None:
             entry(1, genome, 0.8, parents=(0,), resumes=0, budget=Budget(9, begin=2)),
         ]
     )
-    found = series.curves(run, 1)
+    found = figures.curves(Findings(run), 1)
     assert found["epoch"] == [1, 2, 3, 4]
     assert found["accuracy"] == [0.25, 0.5, 0.4, 0.8]
-    assert len(series.rungs(run)) == 2
-    assert series.rungs(run)["went on"] == [1, 0]
+    assert len(tables.rungs(Findings(run))) == 2
+    assert tables.rungs(Findings(run))["went on"] == [1, 0]
 
 
 def test_trust_is_kendalls_tau_of_the_last_hundred() -> None:
-    found = series.trust(RUN)
+    found = figures.trust(FOUND)
     pairs = [
         (one.candidate.proposal.predicted, one.evaluation)
         for one in RUN.told
@@ -87,17 +94,17 @@ def test_trust_is_kendalls_tau_of_the_last_hundred() -> None:
 
 
 def test_twins_are_found() -> None:
-    found = series.twins(RUN)
+    found = figures.twins(FOUND)
     assert len(found) > 3
     for number, twin in zip(found["#"], found["twin #"], strict=True):
         assert RUN.entries[number].candidate.key == RUN.entries[twin].candidate.key
 
 
 def test_alike_reasons_are_together() -> None:
-    found = series.reasons(RUN)
+    found = tables.reasons(FOUND)
     failed = [e for e in RUN.entries if e.state == "failed"]
     assert found["candidates"] == [len(failed)]
-    assert sum(series.states(RUN)["candidates"]) == len(RUN.entries)
+    assert sum(tables.states(FOUND)["candidates"]) == len(RUN.entries)
 
 
 def test_an_accuracy_on_shrunk_images_is_not_compared() -> None:
@@ -120,31 +127,30 @@ def test_pauses_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("some", [[], entries(1), [replace(entries(1)[0], evaluation=None)]])
-def test_nothing_yet_is_no_error(some: list[series.Entry]) -> None:
-    run = record(some)
+def test_nothing_yet_is_no_error(some: list[Entry]) -> None:
+    findings = Findings(record(some))
     for found in (
-        series.by_generation(run),
-        series.by_minute(run),
-        series.fronts(run, "params"),
-        series.curves(run, 3),
-        series.trust(run),
-        series.candidates(run),
-        series.states(run),
-        series.reasons(run),
-        series.rungs(run),
-        series.best(run, 3),
+        figures.by_generation(findings),
+        figures.by_minute(findings),
+        figures.fronts(findings, "params"),
+        figures.curves(findings, 3),
+        figures.trust(findings),
+        figures.candidates(findings),
+        tables.states(findings),
+        tables.reasons(findings),
+        tables.rungs(findings),
+        tables.best(findings, 3),
     ):
         assert len(found.said()) == len(found)
 
 
 def test_a_sheet_knows_its_columns() -> None:
-    found = sheet(["name", Column("share", "{:.0%}".format)], [("a", 0.5), ("b", None)])
+    found = Sheet(["name", Column("share", "share")], [("a", 0.5), ("b", None)])
     assert found.said() == [["a", "50%"], ["b", "–"]]
     assert found.numeric == (False, True)
-    assert np.isnan(found.floats("share")[1])
-    assert found.where("name", "b")["share"] == [None]
+    assert found["share"] == [0.5, None]
     with pytest.raises(KeyError):
         found["nothing"]
     with pytest.raises(ValueError, match="a row must have 2 values, but has 1"):
-        sheet(["a", "b"], [(1,)])
+        Sheet(["a", "b"], [(1,)])
     assert BUDGET.epochs == 4

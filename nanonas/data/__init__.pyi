@@ -1,0 +1,13 @@
+from .images import DataSpec as DataSpec
+from .images import Images as Images
+from .images import cache_folder as cache_folder
+from .images import load as load
+from .sources import SOURCES as SOURCES
+
+__all__ = [
+    "SOURCES",
+    "DataSpec",
+    "Images",
+    "cache_folder",
+    "load",
+]
