@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -123,10 +124,14 @@ def test_other_spaces_shapes_and_classes() -> None:
             "sep_conv3x3, "
             "3 sep_conv5x5, 4 maxpool, 5 avgpool, 6 skip, 7 zero), but is 9.",
         ),
-        (lambda: build(5), GenomeError, "a genome must be a list of whole numbers, but is 5"),
-        (lambda: build("0123"), GenomeError, None),
         (
-            lambda: build([0, 1.5]),
+            lambda: build(cast(Any, 5)),
+            GenomeError,
+            "a genome must be a list of whole numbers, but is 5",
+        ),
+        (lambda: build(cast(Any, "0123")), GenomeError, None),
+        (
+            lambda: build(cast(Any, [0, 1.5])),
             GenomeError,
             "a genome must be a list of integers, but position 1 holds 1.5.",
         ),

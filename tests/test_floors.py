@@ -146,8 +146,9 @@ def decided_by(path: Path) -> set[str]:
         else:
             continue
         words = [word for part in decisive for word in ast.walk(part)]
-        found |= {word.value for word in words if isinstance(word, ast.Constant)}
-    return {word for word in found if isinstance(word, str)}
+        values = [word.value for word in words if isinstance(word, ast.Constant)]
+        found |= {value for value in values if isinstance(value, str)}
+    return found
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

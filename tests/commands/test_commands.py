@@ -188,9 +188,7 @@ def test_show_says_what_was_found(short: Path, capsys: pytest.CaptureFixture[str
     lines = (
         read_genome(short / "best_genome.json")
         .make_space()
-        .describe(  # type: ignore[attr-defined]
-            read_genome(short / "best_genome.json").genome
-        )
+        .describe(read_genome(short / "best_genome.json").genome)
     )
     for line in lines:
         assert line.split(": ")[1] in said

@@ -13,7 +13,6 @@ from toys.session import begun
 
 from nanonas import cli
 from nanonas.config.schema import SpaceOptions
-from nanonas.engine.storage import store as store_module
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError
@@ -162,7 +161,7 @@ def test_pauses_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     now = [0.0]
     with RunStore.begin(folder.store, {"search": {}}) as store:
-        monkeypatch.setattr(store_module.time, "time", lambda: now[0])
+        monkeypatch.setattr(time, "time", lambda: now[0])
         for now[0], kind, details in moments:
             store.event(kind, details)
         monkeypatch.undo()
