@@ -78,7 +78,10 @@ def test_there_has_to_be_a_run_to_load(tmp_path: Path) -> None:
 
 
 def test_a_program_on_standard_input_is_not_run_again_by_its_workers(tmp_path: Path) -> None:
-    program = f"print('begun')\nfrom nanonas import nano_nas\nmodel = {CALL.format(out='runs')}\nprint(type(model))\n"
+    program = (
+        "print('begun')\nfrom nanonas import nano_nas\n"
+        f"model = {CALL.format(out='runs')}\nprint(type(model))\n"
+    )
     ran = subprocess.run(
         [sys.executable, "-"],
         input=program,

@@ -106,7 +106,10 @@ def test_no_circles() -> None:
 def test_the_package_starts_without_torch() -> None:
     """Nor with anything else that takes long to import, or that need not be installed."""
     heavy = ["torch", "scipy", "moocore", "sklearn", "matplotlib", "optuna"]
-    code = f"import nanonas, nanonas.cli, sys; print(*(name for name in {heavy} if name in sys.modules))"
+    code = (
+        "import nanonas, nanonas.cli, sys; "
+        f"print(*(name for name in {heavy} if name in sys.modules))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True

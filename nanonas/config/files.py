@@ -259,7 +259,7 @@ def read_yaml(path: Path) -> Config:
 
 
 def to_values(config: Config) -> dict[str, Any]:
-    """The configuration as plain values, for YAML, JSON and the store: two halves without groups."""
+    """The configuration as plain values, for YAML, JSON and the store: halves without groups."""
     nested: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
     search: dict[str, Any] = {}
     for key, value in nested["search"].items():

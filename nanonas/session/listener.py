@@ -32,7 +32,7 @@ class Begun:
 class Listener:
     """Hears what happens in a session; a subclass takes the methods that it needs.
 
-    Methods are called in the session's own thread, and an exception out of one ends the session.
+    Methods are called in the session's own thread, and an exception in a method ends the session.
     """
 
     def begun(self, search: Begun) -> None:
@@ -67,7 +67,7 @@ class Listener:
         """A final training begins; the label says of what."""
 
     def epoch(self, done: int, of: int, loss: float) -> None:
-        """`done` of `of` epochs of the final training are over, the last one with this mean loss."""
+        """`done` of `of` epochs of the final training are over, the last with this mean loss."""
 
     def trained(self, result: FinalResult | None) -> None:
         """The final training is over; None: an exception ends it."""

@@ -447,7 +447,8 @@ def test_what_is_no_duration_is_one_sentence(text: str) -> None:
         seconds(text, "--time-per-network")
     assert (
         str(error.value)
-        == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+        == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or "
+        "1h30m"
     )
 
 

@@ -21,7 +21,10 @@ from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, search_seconds
 from nanonas.runs.reading import read_record
 
-TINY = "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
+TINY = (
+    "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 "
+    "--device cpu"
+)
 QUICK = f"{TINY} --strategy aging --epochs 1 --workers 1 --final-epochs 0"
 
 
@@ -53,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = f"nobody searches now; it waits until `nanonas resume {run}`"
+    waits = f"no search is running; it waits until `nanonas resume {run}`"
     assert control(run, capsys, "ban", "zero").strip() == f"ban zero: {waits}"
     assert control(run, capsys, "ban", "conv9x9").strip() == f"ban conv9x9: {waits}"
     assert control(run, capsys, "plant", "0,0,0,1").strip() == f"plant [0, 0, 0, 1]: {waits}"

@@ -422,8 +422,8 @@ def test_more_workers_than_the_memory_holds(
     crowded = replace(made, run=replace(made.run, workers=5))
     said = advised(crowded, "workers need")
     assert (
-        said
-        == "5 workers need 1.5 GiB, but there are 1000 MiB: take --workers 3 or a smaller --batch-size"
+        said == "5 workers need 1.5 GiB, but there are 1000 MiB: take --workers 3 or a smaller "
+        "--batch-size"
     )
     assert not advised(replace(made, run=replace(made.run, workers=3)), "workers need")
     monkeypatch.setattr("nanonas.training.measuring.memory.device_memory", lambda device: None)
@@ -522,8 +522,14 @@ def test_a_plan_is_made_by_real_workers_and_nothing_is_left_but_the_cache(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(plan.forecast, "__defaults__", (0.1,))
-    flags = "--data digits --train-images 100 --space nano --channels 2 --length 4 --device cpu --workers 1 --epochs 2"
-    more = "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --halving 2 --inherit"
+    flags = (
+        "--data digits --train-images 100 --space nano --channels 2 --length 4 --device cpu "
+        "--workers 1 --epochs 2"
+    )
+    more = (
+        "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --halving 2 "
+        "--inherit"
+    )
     assert cli.main(["plan", *flags.split(), *more.split()]) == 0
     words = capsys.readouterr().out
     assert "20 candidates in" in words
