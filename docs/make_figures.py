@@ -66,7 +66,8 @@ LATER = {
     "plan": f"plan {SEARCH.removeprefix('search ')} --inherit",
     "report": "report RUNS/evolution-2",
     "compare": "compare RUNS/evolution-2 --epochs 20 --time-per-network 30s --seeds 2 --random 3",
-    "bench": "bench --strategies random local aging evolution screened --seeds 10 --queries 100 --out RUNS/bench",
+    "bench": "bench --strategies random local aging evolution screened --seeds 10 --queries 100 "
+    "--out RUNS/bench",
 }
 
 

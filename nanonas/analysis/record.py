@@ -134,16 +134,14 @@ class Record:
         winner = ranked[0] if ranked else None
         if finalists:
             winner = self.entries[min(finalists, key=lambda number: (-finalists[number], number))]
-        derived = {
-            "told": told,
-            "trained": [self.entries[one.number] for one in told],
-            "ranked": ranked,
-            "distinct": list(best.values()),
-            "finalists": finalists,
-            "winner": winner,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(
+            told=told,
+            trained=[self.entries[one.number] for one in told],
+            ranked=ranked,
+            distinct=list(best.values()),
+            finalists=finalists,
+            winner=winner,
+        )
 
     @property
     def search(self) -> Mapping[str, Any]:

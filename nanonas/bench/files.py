@@ -52,6 +52,7 @@ def read_table(path: Path | str) -> Table:
 
 
 _LONGEST = 1e9  # seconds of a training
+_FORMAT = ("nanonas-table-1", "nano")  # what a file says of itself: its format and its space
 _ARRAYS = {  # names and numbers of dimensions
     "genomes": 2,
     "params": 1,
@@ -70,7 +71,7 @@ def _read_npz(path: Path) -> Table:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in _ARRAYS}
-        if (about["format"], about["space"]) != ("nanonas-table-1", "nano"):
+        if (about["format"], about["space"]) != _FORMAT:
             raise ValueError(f"its format is {about['format']!r} of the space {about['space']!r}")
         space = NanoSpace(tuple(about["input_shape"]), about["classes"], **about["options"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

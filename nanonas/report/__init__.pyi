@@ -6,7 +6,7 @@ from .charts.plotly import figure as figure
 from .page import render as render
 from .rows.frames import frames as frames
 from .rows.sheet import Sheet as Sheet
-from .rows.tables import all_tables as all_tables
+from .rows.tables import table as table
 from .words.verdict import headline as headline
 from .words.verdict import verdict as verdict
 
@@ -14,12 +14,12 @@ __all__ = [
     "Chart",
     "Sheet",
     "all_charts",
-    "all_tables",
     "draw",
     "figure",
     "frames",
     "headline",
     "render",
     "svg",
+    "table",
     "verdict",
 ]

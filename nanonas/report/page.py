@@ -19,15 +19,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nanonas.analysis.findings import Findings, decided
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
 from nanonas.report.charts import architecture
 from nanonas.report.charts.chart import Chart, thinned
 from nanonas.report.charts.figures import all_charts, evolution_tree, mattered
 from nanonas.report.charts.plotly import figure
 from nanonas.report.panel import CHUNK, children_of, packed, panel
-from nanonas.report.rows import tables
 from nanonas.report.rows.sheet import Sheet
+from nanonas.report.rows.tables import table
 from nanonas.report.words.verdict import cards, headline, verdict
 from nanonas.text import percent
 
@@ -75,6 +75,9 @@ class _Source:
     config: str  # the text of config.yaml
     live: bool
 
+    def table(self, key: str) -> Sheet:
+        return table(self.findings, key)
+
     def charts(self, *keys: str) -> list[Chart]:
         charts = all_charts(self.findings, *keys).values()
         return [thinned(chart, _DOTS) if self.live else chart for chart in charts]
@@ -86,11 +89,13 @@ def render(findings: Findings, config: str = "") -> str:
     Args:
         config: the text of the run's config.yaml, to be shown.
     """
-    record, panels = findings.record, []
+    record = findings.record
     children = children_of(findings)
-    for entry in record.entries:  # first: all that is asked of a network, while it is at hand
-        panels.append(fill("panel", one=panel(findings, entry.number, children[entry.number])))
-        decided(record.space, entry.genome)
+    # first, while each network is at hand: what else is found by networks is kept
+    panels = [
+        fill("panel", one=panel(findings, number, children[number]))
+        for number in range(len(record.entries))
+    ]
     parts = {key: draw(key, findings, config) for key in PARTS}
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     subtitle = f"a report by nanonas, made {made} · {len(record.entries):,} candidates"
@@ -190,14 +195,14 @@ def _cards(source: _Source) -> dict[str, Any]:
 
 
 def _found(source: _Source) -> dict[str, Any]:
-    best = _filled(tables.best(source.findings))
+    best = _filled(source.table("best"))
     sentences = headline(source.findings)
     return {"headline": sentences, "best": best, "live": source.live}
 
 
 def _believe(source: _Source) -> dict[str, Any]:
     arguments = verdict(source.findings)
-    return {"arguments": arguments, "comparison": tables.comparison(source.findings)}
+    return {"arguments": arguments, "comparison": source.table("comparison")}
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,8 @@ def _best(source: _Source) -> dict[str, Any]:
     for entry in entries[:_DRAWN]:
         network = record.network(entry.number)
         svg = architecture.svg(network, title=f"architecture of #{entry.number}", styled=False)
-        words = f"{network.params:,} parameters, {network.macs:,} MACs, depth {network.depth}"
+        params, macs = int(entry.metrics["params"]), int(entry.metrics["macs"])
+        words = f"{params:,} parameters, {macs:,} MACs, depth {network.depth}"
         drawn.append(_Drawn(entry, words, Markup(svg)))
     return {"drawn": drawn}
 
@@ -255,21 +261,21 @@ def _tools(source: _Source) -> dict[str, Any]:
     halving = source.findings.record.search.get("halving")
     return {
         "figures": source.charts("trust", "inheritance"),
-        "rungs": tables.rungs(source.findings) if halving else None,
-        "scores": tables.free_scores(source.findings),
+        "rungs": source.table("rungs") if halving else None,
+        "scores": source.table("scores"),
     }
 
 
 def _lost(source: _Source) -> dict[str, Any]:
-    return {"reasons": tables.reasons(source.findings), "live": source.live}
+    return {"reasons": source.table("reasons"), "live": source.live}
 
 
 def _time(source: _Source) -> dict[str, Any]:
-    return {"times": tables.times(source.findings), "states": tables.states(source.findings)}
+    return {"times": source.table("times"), "states": source.table("states")}
 
 
 def _repeat(source: _Source) -> dict[str, Any]:
-    facts = tables.repeat(source.findings)
+    facts = source.table("repeat")
     return {"command": source.findings.record.command, "facts": facts, "config": source.config}
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from nanonas.analysis.findings import Findings
 from nanonas.report.charts import architecture
 from nanonas.report.words.candidate import Portrait, portrait
-from nanonas.text import points
 
 CHUNK = 1000  # candidates that are packed together
 
@@ -23,7 +22,6 @@ class Panel:
 
     Attributes:
         parents: the numbers of the candidates that it was bred from.
-        gain: its accuracy over that of its first parent, in percentage points; "" without one.
         marked: whether the drawing marks layers as new or changed.
         svg: the drawing, as markup.
     """
@@ -33,7 +31,6 @@ class Panel:
     words: Portrait
     parents: Sequence[int]
     children: Sequence[int]
-    gain: str
     marked: bool
     genome: str
     svg: Any
@@ -51,7 +48,6 @@ def panel(findings: Findings, number: int, children: Sequence[int]) -> Panel:
         words=portrait(findings, step),
         parents=[parent for parent in entry.proposal.parents if parent < number],
         children=children,
-        gain="" if step.gain is None else points(step.gain),
         marked=bool(step.marks),
         genome=f"[{', '.join(map(str, entry.genome))}]",
         svg=Markup("\n".join(drawing)),  # each piece on a line of its own: see `packed`

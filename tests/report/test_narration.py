@@ -76,7 +76,10 @@ def test_children_are_told_with_parents_edits_and_gains() -> None:
 
 def test_the_typical_child_is_told_against_the_typical_beginner() -> None:
     some = [*FIRST, child(10, 9, 0.70), child(11, 9, 0.66), child(12, 8, 0.60)]
-    level = "Half of the children are right on more than {} %, of the first generation half were on more than 59.00 %"
+    level = (
+        "Half of the children are right on more than {} %, of the first generation half were on "
+        "more than 59.00 %"
+    )
     assert f"{level.format('66.00')}: so breeding pays, best or not." in said(some, 1)
     worse = [*FIRST, *(child(n, 9, 0.55) for n in (10, 11, 12))]
     assert f"{level.format('55.00')}: so breeding has not paid yet." in said(worse, 1)

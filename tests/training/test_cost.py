@@ -196,7 +196,9 @@ def test_measured_memory_on_cuda_is_at_least_the_counted_one() -> None:
 def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     network, names = branching(), {"latency", "latency_low", "latency_high"}
     quick = cost.latency
-    monkeypatch.setattr(cost, "latency", lambda *args: quick(*args, seconds=0.0))
+    monkeypatch.setattr(
+        cost, "latency", lambda module, shape, device: quick(module, shape, device, seconds=0.0)
+    )
     assert measure(network, "cpu", ()) == measure(network, "cpu", ("accuracy",)) == {}
     assert measure(network, "cpu", ("memory",)) == {"memory": peak_memory(build_module(network))}
     assert set(measure(network, "cpu", ("latency", "params"))) == names

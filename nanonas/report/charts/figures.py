@@ -511,7 +511,7 @@ def trust(findings: Findings) -> Sheet:
 
 
 def inheritance(findings: Findings) -> Chart | None:
-    """Children with inherited weights against the same networks from scratch; None without twins."""
+    """Inherited weights against the same networks from scratch; None without twins."""
     sheet = twins(findings)
     if not len(sheet):
         return None

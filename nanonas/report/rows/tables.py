@@ -22,14 +22,9 @@ BEST = 10  # networks that are listed
 _NUMBERS = 12  # of candidates that are listed
 
 
-def all_tables(findings: Findings, *keys: str) -> dict[str, Sheet]:
-    """The tables of a run that have rows, by key.
-
-    Args:
-        keys: of those to make; by default all.
-    """
-    made = {key: TABLES[key](findings) for key in TABLES if not keys or key in keys}
-    return {key: sheet for key, sheet in made.items() if len(sheet)}
+def table(findings: Findings, key: str) -> Sheet:
+    """A table of `TABLES`."""
+    return TABLES[key](findings)
 
 
 def best(findings: Findings, number: int = BEST) -> Sheet:

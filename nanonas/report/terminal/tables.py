@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
+from nanonas.config.parts import STRATEGIES
 from nanonas.core import Genome
 from nanonas.engine.ranking import front_of
 from nanonas.engine.storage.events import SESSION_ENDS
@@ -34,7 +35,7 @@ def summary(record: Record) -> str:
     counted = ", ".join(f"{number} {state}" for state, number in states) or "none yet"
     busy = sum(evaluation.seconds for evaluation in evaluations)
     strategy = search["strategy"]
-    if strategy == "screened":
+    if strategy in STRATEGIES and STRATEGIES[strategy].screens:
         strategy = f"{search['screens']} screened by {search['predictor']}"
     lines = [
         f"{strategy} over the space {search['space']!r} on {search['data']}, seed "
@@ -48,12 +49,12 @@ def summary(record: Record) -> str:
 
 
 def best_table(record: Record, number: int) -> Table:
-    """The best `number` candidates: accuracy on the validation images, costs, where they came from."""
+    """The best candidates: accuracy on the validation images, costs, where they came from."""
     return _table(record.ranked[:number])
 
 
 def front_table(record: Record) -> Table:
-    """The candidates that no other dominates, the most accurate first; columns as in `best_table`."""
+    """The candidates that no other dominates, the most accurate first."""
     told = [entry.told for entry in record.ranked if entry.told is not None]
     front = front_of(told, record.objectives)
     return _table([record.entries[member.number] for member in front])

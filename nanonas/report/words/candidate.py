@@ -9,7 +9,7 @@ from nanonas.analysis.lineage import Step
 from nanonas.analysis.record import Entry
 from nanonas.networks import layout
 from nanonas.networks.edits import in_words
-from nanonas.text import costs, duration, percent
+from nanonas.text import costs, duration, percent, points
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Portrait:
         facts: its accuracy, costs, time and weights, and what became of it.
         came_about: the kind of its step and its edits; of a child by edits, these alone.
         gone: layers that its parent had and it lacks.
-        gain: its accuracy minus its parent's, in points.
+        gain: its accuracy minus its parent's, in points; "" where either has none.
     """
 
     facts: list[str]
     came_about: list[str]
     gone: list[str]
-    gain: float | None
+    gain: str
 
 
 def portrait(findings: Findings, step: Step) -> Portrait:
@@ -38,7 +38,7 @@ def portrait(findings: Findings, step: Step) -> Portrait:
         _facts(findings, entry),
         edits if by_edits else [step.kind, *edits],
         [layout.words(node) for node in step.gone],
-        None if step.gain is None else 100 * step.gain,
+        "" if step.gain is None else points(step.gain),
     )
 
 

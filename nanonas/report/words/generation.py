@@ -7,38 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import Any
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.lineage import TWIN, Step, step
 from nanonas.analysis.record import Entry, Record
+from nanonas.config.parts import StrategyEntry, proposer
 from nanonas.core import State
 from nanonas.engine.ranking import front_of
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.edits import REWIRED, SEVERAL, in_words
 from nanonas.text import costs, count, interval, percent, points
-
-_CHOICE = {
-    "evolution": "Who may be a parent is settled by tournament: a few of the best quarter are drawn, and the best of "
-    "them wins. So the good breed often, and the best does not crowd out all others.",
-    "aging": "For each child a handful of the living is drawn, and the best of it becomes the parent. The oldest dies, "
-    "however good it is, so that a network that was only lucky does not breed forever.",
-    "local": "Local search changes the one network that it stands on until a change is better, and goes on from there.",
-    "nsga2": "A parent wins a duel of two: the better trade-off wins, of equally good ones that with more room around "
-    "it, so that the population spreads along the front.",
-}
-
-
-@dataclass
-class _Entry:
-    breeds: bool
-    choice: str
-
-
-def proposer(strategy: str, screens: str) -> Any:
-    name = screens if strategy == "screened" else strategy
-    return _Entry(name != "random", _CHOICE.get(name, ""))
-
 
 _SHOWN = 4  # parents, kinds of edits, reasons: of more the rest is only counted
 _KINDS = {SEVERAL: "several things at once", REWIRED: "only the connections"}
@@ -112,7 +90,7 @@ class Generation:
         return self.record.entries[proposal.parents[0]].candidate.key != entry.candidate.key
 
     @cached_property
-    def strategy(self) -> Any:
+    def strategy(self) -> StrategyEntry | None:
         """What there is to know of the strategy that proposes; None of a user's own."""
         search = self.record.search
         return proposer(str(search.get("strategy", "")), str(search.get("screens", "")))
@@ -122,7 +100,7 @@ class Generation:
         return len(self.record.objectives) > 1
 
     def _first_with(self, has: Callable[[Entry], bool]) -> bool:
-        """Whether this is the first generation with such a candidate: what it means is said once."""
+        """Whether this is the first generation with such a candidate: it is explained once."""
         return any(map(has, self.members)) and not any(map(has, self.before))
 
     # --- where it came from -----------------------------------------------------------------------
@@ -139,10 +117,13 @@ class Generation:
                 f" They are right on {percent(known[0])} to {percent(known[-1])} of the "
                 f"validation images, half of them on more than {percent(median(known))}."
             )
-        breeds = self.strategy is None or self.strategy.breeds
-        if self.number and not breeds:
-            again = "were drawn at random again: random search learns nothing from those before"
-            return f"{begin} {again}.{spread}"
+        strategy = self.strategy
+        breeds = strategy is None or strategy.breeds
+        if self.number and strategy is not None and not strategy.breeds:
+            return (
+                f"{begin} {were} drawn at random again: {strategy.title} learns nothing from those "
+                f"before.{spread}"
+            )
         if self.number and len(self.children) > 1:
             return (
                 f"{begin} of this generation {were} drawn at random, so that something new comes "
@@ -169,8 +150,9 @@ class Generation:
             f"{_number(len(self.children), 'child', 'children')} {_were(len(self.children))} "
             f"bred: {' and '.join(how)}. The parents, with how many children: {_list(shown)}."
         )
-        if self._first_with(self._is_child) and self.strategy is not None and self.strategy.choice:
-            words += f" {self.strategy.choice}"
+        strategy = self.strategy
+        if strategy is not None and strategy.choice and self._first_with(self._is_child):
+            words += f" {strategy.choice}"
         return words
 
     def _edited(self) -> str:
@@ -188,7 +170,7 @@ class Generation:
     # --- what came of it --------------------------------------------------------------------------
 
     def _gain(self, entry: Entry) -> float | None:
-        """A child's accuracy minus that of its better parent; None where they did not train alike."""
+        """A child's accuracy minus that of its better parent; None if they did not train alike."""
         gains = []
         for number in entry.proposal.parents:
             parent = self.record.entries[number]

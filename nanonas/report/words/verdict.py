@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
+from nanonas.config.parts import STRATEGIES
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
@@ -124,18 +125,15 @@ def _searched(record: Record, figures: _Figures) -> str:
 
 
 def _strategy(search: Mapping[str, Any]) -> str:
+    """The title of the strategy, with what screens its proposals."""
     name = str(search.get("strategy", "a strategy of the user's own"))
-    titles = {
-        "aging": "aging evolution",
-        "local": "local search",
-        "random": "random search",
-        "nsga2": "NSGA-II",
-    }
-    if name != "screened":
-        return titles.get(name, name)
-    screens = str(search.get("screens"))
-    title = titles.get(screens, screens)
-    return f"{title}, screened by a predictor ({search.get('predictor')}),"
+    strategy = STRATEGIES.get(name)
+    if strategy is None:
+        return name
+    if not strategy.screens:
+        return strategy.title
+    screened = STRATEGIES[str(search.get("screens"))].title
+    return f"{screened}, screened by a predictor ({search.get('predictor')}),"
 
 
 def _data(search: Mapping[str, Any]) -> str:
