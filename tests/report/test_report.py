@@ -4,19 +4,21 @@ along.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys.report import entries, toy_run
 
 from nanonas import cli
 from nanonas.analysis.findings import Findings
-from nanonas.commands import report
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
 from nanonas.config.files import configure, to_values
@@ -58,9 +60,12 @@ def test_without_matplotlib_there_is_a_page_and_a_hint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = report.importlib.util.find_spec
-    missing = lambda name, *more: None if name == "matplotlib" else real(name, *more)  # noqa: E731
-    monkeypatch.setattr(report.importlib.util, "find_spec", missing)
+    real: Callable[..., Any] = importlib.util.find_spec
+
+    def missing(name: str, *more: Any) -> Any:
+        return None if name == "matplotlib" else real(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
     assert cli.main(["report", str(toy.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").exists()
     assert (
