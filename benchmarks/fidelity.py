@@ -46,6 +46,7 @@ from nanonas.core import (
     Genome,
     Proposal,
     State,
+    Told,
     rng_for,
 )
 from nanonas.maths.ranks import kendall
@@ -186,8 +187,8 @@ class Listed:
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         return Proposal(self.genomes[min(self._next, len(self.genomes) - 1)])
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation) -> None:
-        self._next += candidate.proposal.resumes is None
+    def tell(self, told: Told) -> None:
+        self._next += told.candidate.proposal.resumes is None
 
 
 class Unknown(Exception):
@@ -218,7 +219,7 @@ def halved(
         curve = tuple(Epoch(*point) for point in row["curve"])
         accuracy = curve[-1].accuracy if curve else 0.0
         evaluation = Evaluation(number, State(row["state"]), {"accuracy": accuracy}, curve)
-        strategy.tell(Candidate(number, proposal, str(place)), evaluation)
+        strategy.tell(Told(Candidate(number, proposal, str(place)), evaluation))
         scores[place] = rung + max(1e-6, accuracy)
         spent += row["cpu"]
     return scores, spent

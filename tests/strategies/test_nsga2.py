@@ -189,7 +189,8 @@ def test_it_covers_more_of_the_trade_off_than_random_search() -> None:
 
     def covered(strategy: Strategy) -> float:
         *_, (_, told) = driven(strategy, 201, trade_off)
-        return hypervolume(losses_of([evaluation for _, evaluation in told], BOTH), (0.0, most))
+        losses = losses_of([one.evaluation for one in told], BOTH)
+        return hypervolume(losses, (0.0, most))
 
     most = float(space.decode((NAMES.index("conv3x3"),) * 12).params)
     assert covered(NSGA2(space, BOTH, population_size=10)) > 1.2 * covered(RandomSearch(space))

@@ -21,6 +21,8 @@ from toys.screened import NANO, Knowing, Nearest, accuracy, screened, train, wor
 from toys.session import begun
 
 from nanonas import cli
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.record import read
 from nanonas.bench.table import Answers, Table, TableEvaluator, TableSpace
 from nanonas.config.files import configure
 from nanonas.config.parts import PREDICTORS, make_strategy
@@ -488,8 +490,9 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
     run(tmp_path / "a.db", screened(Knowing, lag=3), SerialEvaluator(train), total=24)
     with RunStore.read(tmp_path / "a.db") as store:
+        findings = Findings(read(store, "a", NANO))
         told = store.told()
-        table = tables.audit_table(store)
+    table = tables.audit_table(findings)
     shown = Console(file=io.StringIO(), width=100)
     shown.print(table)
     lines = [line.split(maxsplit=1) for line in shown.file.getvalue().splitlines()]  # type: ignore[attr-defined]
@@ -499,7 +502,7 @@ def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
         name: str(one) for name, one in expected.items()
     }
     with RunStore.begin(tmp_path / "b.db", {"search": {}}) as store:
-        assert tables.audit_table(store).row_count == 0
+        assert tables.audit_table(Findings(read(store, "b", NANO))).row_count == 0
 
 
 # --- the configuration ----------------------------------------------------------------------------
