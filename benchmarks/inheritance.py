@@ -46,7 +46,7 @@ PARENT, SCRATCH, HALF, INHERITED = "parent", "scratch", "scratch, half", "inheri
 
 @dataclass(frozen=True)
 class Pair:
-    """A random parent within the limits and a mutant of it, trained in one process with one thread."""
+    """A random parent within the limits and a mutant of it, trained by one process and thread."""
 
     config: Config
     number: int
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str]) -> None:
             todo = [pool.submit(Pair(config, n)) for n in range(given.pairs) if n not in done]
             for future in as_completed(todo):
                 entry["pairs"].append(future.result())
-                entry["pairs"].sort(key=lambda one: one["number"])
+                entry["pairs"].sort(key=lambda pair: pair["number"])
                 entry["summary"] = summed_up(entry["pairs"])
                 results.keep()
                 print(f"{label}: {len(entry['pairs'])} of {given.pairs}", flush=True)
@@ -184,7 +184,8 @@ def print_summary(label: str, summary: Mapping[str, Any]) -> None:
         "parameters inherited"
     )
     for name, (mean, half) in summary["accuracy"].items():
-        line = f"  {name:<16} {100 * mean:5.1f} ± {100 * half:.1f} %   {summary['cpu_seconds'][name]:6.1f} s"
+        seconds = summary["cpu_seconds"][name]
+        line = f"  {name:<16} {100 * mean:5.1f} ± {100 * half:.1f} %   {seconds:6.1f} s"
         if name in summary["against_scratch"]:
             gain, error = summary["against_scratch"][name]
             line += f"   {100 * gain:+.1f} ± {100 * error:.1f} points against scratch"

@@ -54,8 +54,8 @@ class Surrogate:
     Losses are `NormalScores`, so that no outlier steers the search. A candidate that its stop rule
     has pruned is learnt from with the accuracy that its learning curve was heading for; one whose
     training went on, with what it has become. What is pending counts as having come out as
-    predicted, so that candidates in flight at once stay apart (the "kriging believer" of Ginsbourger
-    et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
+    predicted, so that candidates in flight at once stay apart (the "kriging believer" of
+    Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
 
     The state is what was told; what was learnt from it can be learnt again, and is not pickled.
 

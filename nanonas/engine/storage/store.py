@@ -257,7 +257,7 @@ class RunStore:
             self._db.execute(f"INSERT INTO {table} VALUES ({places})", row)
 
     def _empty(self) -> bool:
-        """Whether nothing was ever stored, as in the file of a run that was killed while it began."""
+        """Whether nothing was ever stored, as where a run was killed while it began."""
         return bool(self._rows("SELECT COUNT(*) FROM sqlite_master")[0][0] == 0)
 
     def _checked_version(self) -> int:
