@@ -11,6 +11,7 @@ is JSON, as a browser gets it; the browser's own work is not in it.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -37,7 +38,7 @@ def measure(candidates: int) -> dict[str, float]:
         folder = RunFolder(Path(path))
         pretend(folder, candidates)
         begin = time.perf_counter()
-        live = LivePage(Watch(folder).look, idle=0)
+        live = LivePage(Watch(folder).look, idle=0, patience=math.inf)
         page = live.whole("cookie")
         opened = time.perf_counter() - begin
         version = all_drawn(live)

@@ -46,7 +46,9 @@ PARENT, SCRATCH, HALF, INHERITED = "parent", "scratch", "scratch, half", "inheri
 
 @dataclass(frozen=True)
 class Pair:
-    """A random parent within the limits and a mutant of it, trained by one process and thread."""
+    """A random parent within the limits and a mutant of it, trained in one process with one
+    thread.
+    """
 
     config: Config
     number: int
@@ -184,8 +186,8 @@ def print_summary(label: str, summary: Mapping[str, Any]) -> None:
         "parameters inherited"
     )
     for name, (mean, half) in summary["accuracy"].items():
-        seconds = summary["cpu_seconds"][name]
-        line = f"  {name:<16} {100 * mean:5.1f} ± {100 * half:.1f} %   {seconds:6.1f} s"
+        spent = summary["cpu_seconds"][name]
+        line = f"  {name:<16} {100 * mean:5.1f} ± {100 * half:.1f} %   {spent:6.1f} s"
         if name in summary["against_scratch"]:
             gain, error = summary["against_scratch"][name]
             line += f"   {100 * gain:+.1f} ± {100 * error:.1f} points against scratch"

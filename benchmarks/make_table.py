@@ -126,9 +126,8 @@ def train(genome: Genome, seed: int) -> dict[str, Any]:
     )  # so that it does not depend on which networks there are besides
     start = time.process_time()
     module = build_module(network, training_seed(seed, number))
-    training = Training(
-        module, training_images, Recipe(**RECIPE), EPOCHS, training_seed(seed, number)
-    )  # type: ignore[arg-type]
+    recipe = Recipe(**RECIPE)  # type: ignore[arg-type]
+    training = Training(module, training_images, recipe, EPOCHS, training_seed(seed, number))
     losses, accuracies = [], []
     for _ in range(EPOCHS):
         losses.append(training.run_epoch(lambda: True))

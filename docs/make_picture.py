@@ -14,7 +14,7 @@ import re
 from html import escape
 from pathlib import Path
 
-from nanonas.analysis import Entry, Record
+from nanonas.analysis import Record
 from nanonas.report import svg
 from nanonas.runs import find, read_record
 from nanonas.text import count
@@ -31,12 +31,18 @@ text{font:13px system-ui,sans-serif;fill:#24292f}.dim{fill:#656d76}.title{font-w
 .dot{fill:#56b4e9}.best{stroke:#ff8a3c}.new{fill:#ff8a3c}}
 .dot{animation:show .3s both}@keyframes show{from{opacity:0}}
 .best{stroke-dasharray:1;animation:draw both linear}@keyframes draw{from{stroke-dashoffset:1}}
-@media (prefers-reduced-motion:reduce){.dot,.best{animation:none!important}.best{stroke-dasharray:none}}
+@media (prefers-reduced-motion:reduce){.dot,.best{animation:none!important}}
 """
 
 
+def text(x: float, y: float, words: str, kind: str = "dim", anchor: str = "start") -> str:
+    """A line of words at a place in pixels."""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="{kind}" {place}>{escape(words)}</text>'
+
+
 def height(accuracy: float) -> float:
-    """Where an accuracy in [0, 1) stands on an axis on which each halving of the error is a step."""
+    """Where an accuracy in [0, 1) stands on an axis on which halving the error is one step."""
     return -math.log10(1 - min(accuracy, 0.999))
 
 
@@ -69,10 +75,8 @@ class Plot:
                 line += f"H{x}V{y}" if line else f"M{x} {y}"
                 best = accuracy
             kind = "dot new" if is_best else "dot"
-            parts.append(
-                f'<circle class="{kind}" cx="{x}" cy="{y}" r="{5 if is_best else 4}" '
-                f'style="animation-delay:{seconds / SPEED:.2f}s"><title>{self._told(entry)}</title></circle>'
-            )
+            appears = f"animation-delay:{seconds / SPEED:.2f}s"
+            parts.append(f'<circle class="{kind}" cx="{x}" cy="{y}" r="4" style="{appears}"/>')
         line += f"H{LEFT + WIDE}"
         lasts = f"animation-duration:{self.seconds / SPEED:.1f}s"
         parts.append(f'<path class="best" pathLength="1" style="{lasts}" d="{line}"/>')
@@ -84,21 +88,12 @@ class Plot:
             if self.bottom <= height(tick) <= self.top:
                 _, y = self.at(0, tick)
                 parts.append(f'<path class="grid" d="M{LEFT} {y}H{LEFT + WIDE}"/>')
-                label = f"{100 * tick:.4g} %"
-                parts.append(
-                    f'<text class="dim" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{label}</text>'
-                )
+                parts.append(text(LEFT - 8, y + 4, f"{100 * tick:.4g} %", anchor="end"))
         step = next(s for s in (5, 10, 15, 30, 60, 300, 600, 3600) if self.seconds / s <= 7)
         for seconds in range(0, int(self.seconds) + 1, step):
             x = LEFT + WIDE * seconds / self.seconds
-            parts.append(
-                f'<text class="dim" x="{x:.1f}" y="{TOP + HIGH + 20}" text-anchor="middle">{seconds} s</text>'
-            )
+            parts.append(text(x, TOP + HIGH + 20, f"{seconds} s", anchor="middle"))
         return parts
-
-    @staticmethod
-    def _told(entry: Entry) -> str:
-        return f"#{entry.number}: {100 * (entry.accuracy or 0):.1f} %"
 
 
 def picture(record: Record) -> str:
@@ -116,25 +111,29 @@ def picture(record: Record) -> str:
         drawn,
         count=1,
     )
-    total = beside + max(round(scale * wide) + 16, 290)
+    total = beside + max(round(scale * wide) + 16, 360)
     left = f"{len(plot.entries)} networks in {plot.seconds:.0f} seconds"
     told = f"{count(network.params)} parameters, {count(network.macs)} MACs"
     if record.final is not None:
-        told = f"{record.final['test_accuracy']:.1%} of the test images, {count(network.params)} parameters"
+        right = f"{record.final['test_accuracy']:.1%} of the test images are right"
+        told = f"{right}, {count(network.params)} parameters"
+    epochs = record.search["epochs"]
     heads = [
-        f'<text class="title" x="{LEFT}" y="26">{left}</text>',
-        f'<text class="dim" x="{LEFT}" y="46">accuracy on validation images after {record.search["epochs"]} epochs</text>',
-        f'<text class="title" x="{beside}" y="26">the network that was found</text>',
-        f'<text class="dim" x="{beside}" y="46">{escape(told)}</text>',
+        text(LEFT, 26, left, "title"),
+        text(LEFT, 46, f"accuracy on validation images, {epochs} epochs each"),
+        text(beside, 26, "the network that was found", "title"),
+        text(beside, 46, told),
     ]
+    box = f"0 0 {total} {TOP + HIGH + 36}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {TOP + HIGH + 36}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img">'
         f"<title>{left}; {escape(told)}</title><style>{STYLE}</style>"
         f"{''.join(heads)}{plot.drawn()}{placed}</svg>\n"
     )
 
 
 def main() -> None:
+    """Draws the picture of a run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, nargs="?", default=Path("outputs"), help="a run's folder")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -35,9 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is not there, or damaged: for whoever shows what there
-    is.
-    """
+    """What a JSON file holds; None where it is not there, or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -25,10 +25,13 @@ def processor() -> str:
 
 
 def described() -> dict[str, str]:
-    """The machine and the versions that figures depend on, for whoever wants to repeat them."""
-    found = {"hardware": f"{cores()} cores of {processor()}", "system": platform.platform()}
-    found["python"] = platform.python_version()
-    return found | {name: _version(name) for name in ("torch", "numpy")}
+    """The machine and the versions that figures depend on, to repeat them."""
+    return {
+        "hardware": f"{cores()} cores of {processor()}",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "numpy")},
+    }
 
 
 def _version(name: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,9 @@ from nanonas.networks.edits import edits, in_words
 from nanonas.networks.features import GROUPS, KINDS, features
 from nanonas.networks.layout import drawing
 from nanonas.report.charts.architecture import svg
-from nanonas.report.terminal.tables import architecture
 from nanonas.spaces import Bans, Space, one_point_crossover, point_mutation
 from nanonas.strategies.aging import AgingEvolution
+from nanonas.terminal.tables import architecture
 from nanonas.training.inheritance.inherit import Inherited, inherit
 from nanonas.training.inheritance.parents import Parent
 from nanonas.training.modules import MODULES, NetworkModule, build_module
@@ -89,7 +90,7 @@ class Excite(nn.Module):
         self.down, self.up = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.up(F.relu(self.down(x.mean(dim=(2, 3))))).sigmoid()
+        weights: Tensor = self.up(F.relu(self.down(x.mean(dim=(2, 3))))).sigmoid()
         return x * weights[:, :, None, None]
 
 
@@ -130,13 +131,16 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(MODULES, name, module)
 
 
+def attributes_of(op: str, stride: int = 1) -> dict[str, Any]:
+    return {"blur": {"kernel": 3, "stride": stride}, "excite": {"hidden": 2}}.get(op, {})
+
+
 def network(width: int = 8, *middle: str, stride: int = 1) -> Network:
     """Convolution, norm, ReLU; what is in the middle; the same again."""
-    attributes = {"blur": {"kernel": 3, "stride": stride}, "excite": {"hidden": 2}}
     draft = Draft(SHAPE, CLASSES)
     x = relu(draft, conv_norm(draft, "input", width, 3))
     for op in middle:
-        x = draft.add(op, x, **attributes.get(op, {}))
+        x = draft.add(op, x, **attributes_of(op, stride))
     return classifier(draft, relu(draft, conv_norm(draft, x, 8, 3)))
 
 
@@ -167,7 +171,7 @@ def test_an_operation_is_built_and_trains(op: str) -> None:
     module = build_module(network(8, op), seed=0)
     logits = module(torch.randn(2, *SHAPE))
     assert logits.shape == (2, CLASSES)
-    F.cross_entropy(logits, torch.arange(2)).backward()
+    F.cross_entropy(logits, torch.arange(2)).backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in module.parameters())
     assert sum(p.numel() for p in module.parameters()) == module.network.params
 
@@ -222,13 +226,11 @@ def test_tensors_with_axes_of_their_own_are_taken_whole() -> None:
 
 @pytest.mark.parametrize("op", ["blur", "scale", "excite"])
 def test_a_new_branch_adds_nothing_if_it_is_said_to_preserve(op: str) -> None:
-    attributes = {"blur": {"kernel": 3, "stride": 1}, "excite": {"hidden": 2}}
-
     def branched(*, new: bool) -> Network:
         draft = Draft(SHAPE, CLASSES)
         x = relu(draft, conv_norm(draft, "input", 8, 3))
         if new:
-            branch = draft.add(op, conv_norm(draft, x, 8, 3), **attributes.get(op, {}))
+            branch = draft.add(op, conv_norm(draft, x, 8, 3), **attributes_of(op))
             x = relu(draft, draft.add("add", x, branch))
         return classifier(draft, x)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -77,7 +78,10 @@ def test_there_has_to_be_a_run_to_load(tmp_path: Path) -> None:
 
 
 def test_a_program_on_standard_input_is_not_run_again_by_its_workers(tmp_path: Path) -> None:
-    program = f"print('begun')\nfrom nanonas import nano_nas\nmodel = {CALL.format(out='runs')}\nprint(type(model))\n"
+    program = (
+        "print('begun')\nfrom nanonas import nano_nas\n"
+        f"model = {CALL.format(out='runs')}\nprint(type(model))\n"
+    )
     ran = subprocess.run(
         [sys.executable, "-"],
         input=program,
@@ -123,10 +127,14 @@ def test_other_spaces_shapes_and_classes() -> None:
             "sep_conv3x3, "
             "3 sep_conv5x5, 4 maxpool, 5 avgpool, 6 skip, 7 zero), but is 9.",
         ),
-        (lambda: build(5), GenomeError, "a genome must be a list of whole numbers, but is 5"),
-        (lambda: build("0123"), GenomeError, None),
         (
-            lambda: build([0, 1.5]),
+            lambda: build(cast(Any, 5)),
+            GenomeError,
+            "a genome must be a list of whole numbers, but is 5",
+        ),
+        (lambda: build(cast(Any, "0123")), GenomeError, None),
+        (
+            lambda: build(cast(Any, [0, 1.5])),
             GenomeError,
             "a genome must be a list of integers, but position 1 holds 1.5.",
         ),

@@ -27,7 +27,7 @@ class Dashboard:
     host: str = "127.0.0.1"
     """The address it listens at.
 
-    With another one than 127.0.0.1, whoever can reach it can see and steer the run.
+    With another one than 127.0.0.1, anyone who can reach it can see and steer the run.
     """
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
@@ -124,6 +123,8 @@ def _without_gone(search: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1000)  # a run's configuration is read again and again while it is looked at
 def _note(sentence: str) -> None:
+    from loguru import logger  # here, for it takes long to import
+
     logger.warning("{}", sentence)
 
 
@@ -258,7 +259,7 @@ def read_yaml(path: Path) -> Config:
 
 
 def to_values(config: Config) -> dict[str, Any]:
-    """The configuration as plain values, for YAML, JSON and the store: two halves without groups."""
+    """The configuration as plain values, for YAML, JSON and the store: halves without groups."""
     nested: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
     search: dict[str, Any] = {}
     for key, value in nested["search"].items():

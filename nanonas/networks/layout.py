@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nanonas.core import Shape
 from nanonas.networks.network import Network
-from nanonas.networks.ops import Node
+from nanonas.networks.ops import Attribute, Node
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,22 @@ def words(node: Node) -> str:
 
 
 def _row(group: Sequence[Node]) -> Row:
-    return Row(
-        words=" · ".join(words(node) for node in group),
-        shape=group[-1].shape,
-        params=sum(node.params for node in group),
-        family=_family(group[0]),
-        nodes=tuple(node.name for node in group),
-    )
+    kinds = tuple((node.op, node.attributes, node.shape, node.input_shapes) for node in group)
+    row_words, params, family = _described(kinds)
+    names = tuple(node.name for node in group)
+    return Row(row_words, group[-1].shape, params, family, names)
+
+
+@lru_cache(maxsize=20_000)
+def _described(
+    kinds: tuple[tuple[str, tuple[tuple[str, Attribute], ...], Shape, tuple[Shape, ...]], ...],
+) -> tuple[str, int, str]:
+    """The words, the parameters and the family of a row, by what its nodes are; remembered, for the
+    networks of a run have most of their rows in common.
+    """
+    nodes = [Node("", op, (), attributes, shape, inputs) for op, attributes, shape, inputs in kinds]
+    row_words = " · ".join(words(node) for node in nodes)
+    return row_words, sum(node.params for node in nodes), _family(nodes[0])
 
 
 def _family(node: Node) -> str:

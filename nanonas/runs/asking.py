@@ -33,7 +33,7 @@ def ask(run: RunFolder, request: Request, patience: float = 5.0) -> str:
         if time.monotonic() > until:
             return f"{request}: the search has not heard of it yet; it will, as soon as it can"
         time.sleep(0.2)
-    return f"{request}: nobody searches now; it waits until `nanonas resume {run.path}`"
+    return f"{request}: no search is running; it waits until `nanonas resume {run.path}`"
 
 
 def _answer(run: RunFolder, name: str) -> str | None:

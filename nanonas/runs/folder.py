@@ -1,15 +1,19 @@
 """A run's folder, and the networks in it.
 
-outputs/best_genome.json      of the newest run
+outputs/best_genome.json        of the newest run
 outputs/NAME/
-    config.yaml               as resolved
-    study.db                  every candidate, evaluation and event
-    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or gone
-    on with best_genome.json  log.txt requests/*.json           what people have asked for and the
-    search has not heard of yet report.html  figures/*.png  what was found, see nanonas.runs.reading
+    config.yaml                 as resolved
+    study.db                    every candidate, evaluation and event
+    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or
+                                trained on
+    best_genome.json            of the best candidate
+    front/NUMBER.json           with several objectives: the genomes of the best trade-offs
     finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
-    front/NUMBER.json         with several objectives: the genomes of the best trade-offs final/
-    the winner, trained for good: model.safetensors, genome.json, result.json
+    final/                      the winner after its final training: model.safetensors,
+                                genome.json, result.json
+    requests/*.json             what a user has asked for and the search has not heard of yet
+    log.txt
+    report.html  figures/*.png  what was found, see nanonas.runs.reading
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from nanonas.runs.genome import GenomeFile, read_genome
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies."""
+    """The places of everything in one run's folder."""
 
     path: Path
 
@@ -69,7 +73,7 @@ class RunFolder:
         return self.path / "log.txt"
 
     def remove(self) -> None:
-        """Removes the files of a run that came to nothing, and the folder if nothing else is in it."""
+        """Removes the files of a run that came to nothing, and its folder if that is empty then."""
         for path in (
             *self.path.glob("study.db*"),
             self.path / ".study.db.lock",

@@ -27,7 +27,7 @@ def best_module(folder: RunFolder) -> NetworkModule:
 
 
 def trained_module(source: Path) -> NetworkModule:
-    """The finally trained network of a run where there is one, else `best_module`.
+    """The winner of a run after its final training where there is one, else `best_module`.
 
     Raises `RunError`.
     """

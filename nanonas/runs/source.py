@@ -28,7 +28,7 @@ class Source:
     run: RunFolder | None
 
     def opened(self, what: str) -> None:
-        """Records with the run, if there is one, that the test set was opened, and what for."""
+        """Records with the run, where there is one, that the test set was opened, and what for."""
         if self.run is not None:
             try:
                 with RunStore.resume(self.run.store) as store:

@@ -16,6 +16,7 @@ from nanonas.report.page import Part
 from nanonas.report.words.verdict import cards
 from nanonas.serving.view import View
 
+_PATIENCE = 0.2
 _IDLE = 8.0  # a part that takes long is drawn again after so many times as long
 # They look at every network, 2 ms each for the first time: a thread beside the answers draws them.
 _SLOW = ("credit", "mattered")
@@ -51,10 +52,14 @@ class LivePage:
         look: returns the run as it is now.
         idle: a part is drawn again after so many times as long as it took: of a large run rarely,
             for the search needs the processor, too.
+        patience: seconds of the processor for one answer; parts that do not fit into it are drawn
+            for the next one.
     """
 
-    def __init__(self, look: Callable[[], View], idle: float = _IDLE) -> None:
-        self._look, self._idle = look, idle
+    def __init__(
+        self, look: Callable[[], View], idle: float = _IDLE, patience: float = _PATIENCE
+    ) -> None:
+        self._look, self._idle, self._patience = look, idle, patience
         self._lock = threading.Lock()
         self._begun, self._serial = time.time_ns(), 1
         waits = Part(page.fill("waits"))
@@ -119,9 +124,7 @@ class LivePage:
                 self._keep(key, Part(page.fill(f"part_{key}", view=view)))
             self._keep("cards", _cards(view))
             due = [key for key in page.PARTS if key != "cards" and self._due(key, view)]
-            for key in due:
-                if key not in _SLOW:
-                    self._draw(key, view)
+            self._draw([key for key in due if key not in _SLOW], view)
             slow = [key for key in due if key in _SLOW]
             if slow and not self.busy:
                 self._drawing = threading.Thread(
@@ -137,17 +140,24 @@ class LivePage:
             return True
         return drawn.version != view.version and view.now - drawn.at >= self._idle * drawn.seconds
 
+    def _draw(self, keys: list[str], view: View) -> None:
+        """Draws parts, those first that are the oldest; what takes too long is left to the next
+        answer.
+        """
+        begin = time.thread_time()
+        for key in sorted(keys, key=lambda key: self._drawn[key].at if key in self._drawn else 0.0):
+            if key in self._drawn and time.thread_time() - begin > self._patience:
+                continue
+            start = time.thread_time()
+            part = page.draw(key, view.findings, view.config, live=True)
+            self._keep(key, part, view, time.thread_time() - start)
+
     def _draw_slow(self, keys: list[str], view: View) -> None:
         for key in keys:
-            begin = time.thread_time()
+            start = time.thread_time()
             part = page.draw(key, view.findings, view.config, live=True)
             with self._lock:
-                self._keep(key, part, view, time.thread_time() - begin)
-
-    def _draw(self, key: str, view: View) -> None:
-        begin = time.thread_time()
-        part = page.draw(key, view.findings, view.config, live=True)
-        self._keep(key, part, view, time.thread_time() - begin)
+                self._keep(key, part, view, time.thread_time() - start)
 
     def _keep(self, key: str, part: Part, view: View | None = None, seconds: float = 0.0) -> None:
         """Puts a part onto the page; the page has changed when the part has."""

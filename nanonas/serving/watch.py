@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, searching
-from nanonas.config.schema import RunConfig
+from nanonas.config.schema import Config
 from nanonas.core import Evaluation
 from nanonas.engine.controls import in_words, standing
 from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
@@ -26,6 +26,8 @@ from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.reading import read_record
 from nanonas.serving.view import Asked, Goal, View
+from nanonas.session.finalists import FINALS_SHARE
+from nanonas.session.setup import Setup
 
 
 class Watch:
@@ -134,7 +136,7 @@ class Watch:
             Findings(self._record),
             version=f"{self._begun}-{self._reads}",
             config=config.read_text(encoding="utf-8") if config.exists() else "",
-            goal=_goal(read_config(self.run).run),
+            goal=_goal(read_config(self.run)),
             earlier=self._earlier(),
             alive=alive,
             searching=alive and sessions[-1:] == [STARTED],
@@ -155,13 +157,12 @@ class Watch:
         )[1]
 
 
-def _goal(run: RunConfig) -> Goal:
-    kept = run.final_share
-    return Goal(
-        run.evaluations,
-        run.generations,
-        None if run.time is None else run.time * (1 - kept),
-    )
+def _goal(config: Config) -> Goal:
+    run, setup = config.run, Setup(config)
+    if run.time is None:
+        return Goal(run.evaluations, setup.generations)
+    share = (1 - run.final_share) * (1 - FINALS_SHARE * setup.has_finals)
+    return Goal(run.evaluations, setup.generations, run.time * share)
 
 
 def _asked(event: Event) -> Asked:

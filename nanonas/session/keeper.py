@@ -1,4 +1,4 @@
-"""What a search keeps of its candidates while it goes on: the best one's genome, the front, and
+"""What a search keeps of its candidates while it runs: the genome of the best, the front, and
 weights.
 """
 
@@ -17,8 +17,8 @@ class Keeper:
     """Keeps best_genome.json and front/ up to date, and the weights of the best candidates and of
     the front only.
 
-    Where weights are inherited or gone on with, all of them stay: which ones are needed again,
-    nobody knows beforehand, also not after the search's end, for it can be resumed.
+    Where weights are inherited or trained on, all of them stay: which ones are needed again is not
+    known beforehand, nor after the search's end, for it can be resumed.
 
     Args:
         describe: a candidate and what is known of it, as a genome file.

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nanonas.core import Candidate, Evaluation, Told
-from nanonas.engine.storage.store import RunStore
-from nanonas.engine.study import End, Progress, Study
-from nanonas.runs.folder import RunFolder
-from nanonas.session.setup import Setup
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # all of it: a command that only listens starts without the engine
+    from nanonas.core import Candidate, Evaluation, Told
+    from nanonas.engine.storage.store import RunStore
+    from nanonas.engine.study import End, Progress, Study
+    from nanonas.runs.folder import RunFolder
+    from nanonas.session.setup import Setup
     from nanonas.training.final import FinalResult
 
 
@@ -33,7 +32,7 @@ class Begun:
 class Listener:
     """Hears what happens in a session; a subclass takes the methods that it needs.
 
-    Methods are called in the session's own thread, and an exception out of one ends the session.
+    Methods are called in the session's own thread, and an exception in a method ends the session.
     """
 
     def begun(self, search: Begun) -> None:
@@ -68,7 +67,7 @@ class Listener:
         """A final training begins; the label says of what."""
 
     def epoch(self, done: int, of: int, loss: float) -> None:
-        """`done` of `of` epochs of the final training are over, the last one with this mean loss."""
+        """`done` of `of` epochs of the final training are over, the last with this mean loss."""
 
     def trained(self, result: FinalResult | None) -> None:
         """The final training is over; None: an exception ends it."""

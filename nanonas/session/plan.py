@@ -167,7 +167,7 @@ class _Planner:
     # --- what one candidate takes -----------------------------------------------------------------
 
     def _kinds(self) -> tuple[list[Budget], list[float]]:
-        """What candidates after the first generation train for, and how large a share each kind is."""
+        """What candidates after the first generation train for, and the share of each kind."""
         fidelity = self.search.fidelity
         kinds, weights = [self.setup.budget], [1.0]
         if fidelity.halving:  # one of so many is promoted, to a candidate of its own
@@ -346,9 +346,7 @@ class _Planner:
         return advice
 
     def _wider_limits(self, within: float) -> str:
-        """What to say where hardly a random network meets the limits: the tighter one is to be
-        wider.
-        """
+        """Advice where hardly any random network meets the limits: to widen the tighter one."""
         names = [
             ("params", "parameters", self.limits.max_params),
             ("macs", "MACs", self.limits.max_macs),
@@ -381,9 +379,9 @@ class _Planner:
             flags.append("--generations 5")
         if run.time is not None and run.time < seconds:
             flags.append(f"--time {_time_flag(seconds)}")
+        population = self.search.strategy.population
         return (
-            f"{candidates} candidates are fewer than two populations of {self.search.strategy.population}: "
-            "take "
+            f"{candidates} candidates are fewer than two populations of {population}: take "
             f"{' '.join(flags)} for five of them, or --population {max(2, candidates // 5)}"
         )
 

@@ -128,14 +128,14 @@ class Setup:
 
     @property
     def generations(self) -> int | None:
-        """How many generations the search has at most; None: no limit."""
+        """The number of generations that ends the search; None: no limit."""
         run = self.config.run
         unbounded = run.time is None and run.evaluations is None
         return _DEFAULT_GENERATIONS if run.generations is None and unbounded else run.generations
 
     @property
     def evaluations(self) -> int | None:
-        """How many candidates the search ends after, by number or by generations; None: no limit."""
+        """The number of candidates that ends the search, also by generations; None: no limit."""
         limits = [] if self.config.run.evaluations is None else [self.config.run.evaluations]
         if self.generations is not None:
             limits.append(self.size_through(self.generations - 1))

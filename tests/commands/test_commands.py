@@ -36,7 +36,10 @@ from nanonas.session import start as beginning
 from nanonas.session.keeper import Keeper
 from nanonas.training import final
 
-TINY = "--data digits --train-images 150 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
+TINY = (
+    "--data digits --train-images 150 --space nano --channels 3 --length 4 --population 3 --lag 2 "
+    "--device cpu"
+)
 NO_FINAL = "--final-epochs 0"
 # long enough to be killed in the middle
 AGING = f"--strategy aging --evaluations 9 --epochs 15 {NO_FINAL}"
@@ -188,9 +191,7 @@ def test_show_says_what_was_found(short: Path, capsys: pytest.CaptureFixture[str
     lines = (
         read_genome(short / "best_genome.json")
         .make_space()
-        .describe(  # type: ignore[attr-defined]
-            read_genome(short / "best_genome.json").genome
-        )
+        .describe(read_genome(short / "best_genome.json").genome)
     )
     for line in lines:
         assert line.split(": ")[1] in said
@@ -372,7 +373,8 @@ def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: P
     said = refused(capsys, tmp_path, "--device cuda")
     assert (
         said
-        == "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device auto or --device cpu"
+        == "device 'cuda' was asked for, but PyTorch sees no CUDA GPU here; use --device auto or "
+        "--device cpu"
     )
 
 
@@ -380,8 +382,8 @@ def test_a_key_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     (tmp_path / "c.yaml").write_text("search: {populaton: 3}", encoding="utf-8")
     said = refused(capsys, tmp_path, f"--config {tmp_path / 'c.yaml'}")
     assert (
-        said
-        == f"{tmp_path / 'c.yaml'} has an unknown key 'search.populaton'; did you mean 'population'?"
+        said == f"{tmp_path / 'c.yaml'} has an unknown key 'search.populaton'; did you mean "
+        "'population'?"
     )
 
 
@@ -417,7 +419,8 @@ def test_a_name_that_is_taken(capsys: pytest.CaptureFixture[str], short: Path) -
     said = complaint(capsys, "search", *words(TINY), "--out", short.parent, "--name", "short")
     assert (
         said
-        == f"there is a run in {short}/study.db already: resume it, or choose another folder for a new one"
+        == f"there is a run in {short}/study.db already: resume it, or choose another folder for a "
+        "new one"
     )
     assert by_number(short) == before
 
@@ -588,7 +591,7 @@ def test_a_number_that_cannot_be(
 def test_ctrl_c_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pressed(config: object) -> None:
+    def pressed(config: object, listener: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(beginning, "begin", pressed)

@@ -447,19 +447,22 @@ def test_what_is_no_duration_is_one_sentence(text: str) -> None:
         seconds(text, "--time-per-network")
     assert (
         str(error.value)
-        == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+        == f"--time-per-network is {text!r}, but must be a duration above 0 such as 90s, 30m or "
+        "1h30m"
     )
 
 
 def test_a_duration_is_seconds_that_remember_how_they_were_written(tmp_path: Path) -> None:
     run = configure(time="1h30m").run
-    assert run.time == 5400
+    assert run.time == 5400.0
     assert f"{run.time}" == to_values(Config(run=run))["run"]["time"] == "1h30m"
     assert pickle.loads(pickle.dumps(run)) == run
-    assert parsed("--time", "90").run.time == 90
-    for wrong in (lambda: configure(time="soon"), lambda: parsed("--time", "soon")):
-        with pytest.raises(ConfigError, match=r"^--time is 'soon', but must be a duration above 0"):
-            wrong()
+    assert parsed("--time", "90").run.time == 90.0
+    sentence = r"^--time is 'soon', but must be a duration above 0"
+    with pytest.raises(ConfigError, match=sentence):
+        configure(time="soon")
+    with pytest.raises(ConfigError, match=sentence):
+        parsed("--time", "soon")
 
 
 def test_flags_are_held_to_the_ranges_of_files() -> None:

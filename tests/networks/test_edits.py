@@ -30,7 +30,7 @@ def layer(kind: str, **decisions: object) -> Genome:
     }
     return tuple(
         options.index(chosen[name]) if name in chosen else 0 for name, options in DECISIONS.items()
-    )  # type: ignore[arg-type]
+    )
 
 
 def chain(*layers: Genome) -> Genome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,7 +118,7 @@ def test_dead_nodes_are_dropped() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(
-    op: str, inputs: list[str], attributes: dict[str, int], message: str
+    op: str, inputs: list[str], attributes: dict[str, Any], message: str
 ) -> None:
     draft = Draft((3, 8, 8), 10)
     conv(draft, "input", stride=2, name="half")

@@ -12,12 +12,12 @@ import pytest
 
 from nanonas.networks.layout import drawing
 from nanonas.networks.network import Draft, Network
-from nanonas.report.charts.architecture import svg
-from nanonas.report.terminal.tables import architecture_tree
+from nanonas.report.charts.architecture import parts, svg
 from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
+from nanonas.terminal.tables import architecture_tree
 
 SHAPE, CLASSES = (3, 16, 16), 4
 SPACES = [
@@ -96,3 +96,13 @@ def test_in_words_a_skip_says_what_is_read() -> None:
     ]
     assert len(lines) == len(drawing(network).rows)
     assert any("add" in line and "←" in line for line in lines)
+
+
+def test_the_pieces_of_a_drawing_come_up_again_and_again() -> None:
+    drawn = [parts(network) for network in networks(SPACES[0], 60)]
+    for network, pieces in zip(networks(SPACES[0], 60), drawn, strict=True):
+        title = "<title>architecture</title>"
+        assert "".join(pieces) == svg(network, styled=False).replace(title, "")
+        assert not any("\n" in piece for piece in pieces)
+    distinct = {piece for pieces in drawn for piece in pieces}
+    assert len(distinct) < 0.4 * sum(map(len, drawn))

@@ -35,8 +35,10 @@ def test_fitness_shows_best_median_band_and_every_network() -> None:
     drawn, sheet = panel("fitness-generation"), CHARTS["fitness-generation"].sheet
     lines = {line.get_label(): line for line in drawn.get_lines()}
     for name in ("median", "best so far"):
-        assert list(lines[name].get_ydata()) == pytest.approx(100 * np.array(sheet[name]))
-    assert len(lines["a network"].get_xdata()) == sum(e.accuracy is not None for e in RUN.entries)
+        assert np.asarray(lines[name].get_ydata()) == pytest.approx(100 * np.array(sheet[name]))
+    assert np.size(lines["a network"].get_xdata()) == sum(
+        e.accuracy is not None for e in RUN.entries
+    )
     assert [band.get_label() for band in drawn.collections] == ["middle half"]
     assert drawn.get_xlabel() == "generation"
 
@@ -49,9 +51,9 @@ def test_the_tree_has_a_line_for_each_child_and_the_winners_way() -> None:
     assert RUN.winner is not None
     assert way.get_segments()[-1][-1][0] == RUN.winner.number  # type: ignore[attr-defined]
     star = next(
-        line for line in drawn.get_lines() if line.get_marker() == "*" and len(line.get_xdata())
+        line for line in drawn.get_lines() if line.get_marker() == "*" and np.size(line.get_xdata())
     )
-    assert list(star.get_xdata()) == [RUN.winner.number]
+    assert np.asarray(star.get_xdata()).tolist() == [RUN.winner.number]
     judged = sum(e.accuracy is not None for e in RUN.entries)
     assert len(np.asarray(dots.get_offsets())) == judged - 1  # the star is the winner
 
@@ -62,7 +64,7 @@ def test_the_fronts_are_those_of_the_table() -> None:
     for moment in dict.fromkeys(sheet["after"]):
         rows = zip(sheet["after"], sheet["parameters"], strict=True)
         front = [params for after, params in rows if after == moment]
-        assert list(shown[moment].get_xdata()) == front
+        assert np.asarray(shown[moment].get_xdata()).tolist() == front
 
 
 def test_every_figure_is_written(tmp_path: Path) -> None:

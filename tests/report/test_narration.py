@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ FIRST = [entry(n, genome, 0.5 + 0.02 * n) for n, genome in enumerate(GENOMES)]  
 
 
 def child(
-    number: int, parent: int, accuracy: float | None, among: Sequence[Entry] = FIRST, **more: object
+    number: int, parent: int, accuracy: float | None, among: Sequence[Entry] = FIRST, **more: Any
 ) -> Entry:
     genome = SPACE.mutate(among[parent].genome, np.random.default_rng(number))
     return entry(number, genome, accuracy, parents=(parent,), **more)

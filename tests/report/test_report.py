@@ -4,6 +4,7 @@ along.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import shutil
@@ -16,7 +17,6 @@ from toys.report import entries, toy_run
 
 from nanonas import cli
 from nanonas.analysis.findings import Findings
-from nanonas.commands import report
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
 from nanonas.config.files import configure, to_values
@@ -58,9 +58,9 @@ def test_without_matplotlib_there_is_a_page_and_a_hint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = report.importlib.util.find_spec
+    real = importlib.util.find_spec
     missing = lambda name, *more: None if name == "matplotlib" else real(name, *more)  # noqa: E731
-    monkeypatch.setattr(report.importlib.util, "find_spec", missing)
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
     assert cli.main(["report", str(toy.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").exists()
     assert (

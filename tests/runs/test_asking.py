@@ -13,16 +13,18 @@ from toys.session import begun
 
 from nanonas import cli
 from nanonas.config.schema import SpaceOptions
-from nanonas.engine.storage import store as store_module
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError
-from nanonas.report.terminal.progress import SearchProgress
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, search_seconds
 from nanonas.runs.reading import read_record
+from nanonas.terminal.progress import SearchProgress
 
-TINY = "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 --device cpu"
+TINY = (
+    "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 "
+    "--device cpu"
+)
 QUICK = f"{TINY} --strategy aging --epochs 1 --workers 1 --final-epochs 0"
 
 
@@ -54,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_requests_wait_for_a_search_that_resumes_and_another_run_repeats_them(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = f"nobody searches now; it waits until `nanonas resume {run}`"
+    waits = f"no search is running; it waits until `nanonas resume {run}`"
     assert control(run, capsys, "ban", "zero").strip() == f"ban zero: {waits}"
     assert control(run, capsys, "ban", "conv9x9").strip() == f"ban conv9x9: {waits}"
     assert control(run, capsys, "plant", "0,0,0,1").strip() == f"plant [0, 0, 0, 1]: {waits}"
@@ -162,7 +164,7 @@ def test_pauses_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     now = [0.0]
     with RunStore.begin(folder.store, {"search": {}}) as store:
-        monkeypatch.setattr(store_module.time, "time", lambda: now[0])
+        monkeypatch.setattr(time, "time", lambda: now[0])
         for now[0], kind, details in moments:
             store.event(kind, details)
         monkeypatch.undo()

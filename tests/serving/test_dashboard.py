@@ -31,7 +31,7 @@ from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.lineage import ancestors, step
 from nanonas.analysis.record import Record
-from nanonas.core import State
+from nanonas.core import Evaluation, State
 from nanonas.engine.requests import Request, RequestFiles
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, NanonasError, RunError
@@ -135,9 +135,12 @@ def test_what_it_has_read_bit_by_bit_is_what_the_store_holds(run: Run, watch: Wa
 def test_it_reads_only_what_is_new(run: Run, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     plain = RunStore.evaluations
-    monkeypatch.setattr(
-        RunStore, "evaluations", lambda store, since=0: asked.append(since) or plain(store, since)
-    )
+
+    def evaluations(store: RunStore, since: int = 0) -> list[Evaluation]:
+        asked.append(since)
+        return plain(store, since)
+
+    monkeypatch.setattr(RunStore, "evaluations", evaluations)
     for _ in range(3):
         watch.look()
     assert asked == []
@@ -367,11 +370,12 @@ def test_what_cannot_be_asked(
 
 def test_a_paused_search_is_resumed_by_the_same_button(run: Run, watch: Watch) -> None:
     view = watch.look()
-    pages = [
-        LivePage(lambda paused=paused: replace(view, alive=True, searching=True, paused=paused))
-        for paused in (False, True)
-    ]
-    pause, resume = (page.news("")["parts"]["pause"] for page in pages)
+
+    def button(paused: bool) -> str:
+        searching = replace(view, alive=True, searching=True, paused=paused)
+        return str(LivePage(lambda: searching).news("")["parts"]["pause"])
+
+    pause, resume = button(paused=False), button(paused=True)
     assert 'data-ask="pause"' in pause
     assert ">Pause<" in pause
     assert 'data-ask="resume"' in resume

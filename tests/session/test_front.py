@@ -32,7 +32,7 @@ TINY = (
     "--stop-epoch 0 --epochs 2 --keep-weights 1 --final-epochs 0 --strategy nsga2 --objectives "
     "accuracy params"
 )
-BOTH = (OBJECTIVES["accuracy"], OBJECTIVES["params"])
+BOTH = (OBJECTIVES["accuracy"].objective, OBJECTIVES["params"].objective)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from rich.console import Console
 from nanonas import cli
 from nanonas.commands.plan import in_words
 from nanonas.config.duration import Duration
-from nanonas.config.files import validated
+from nanonas.config.files import configure
 from nanonas.config.parts import make_budget, make_space, make_strategy
 from nanonas.config.schema import Config, SpaceOptions
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Proposal, State
@@ -51,22 +52,9 @@ BASE = {
 }
 
 
-def config(time: str | None = None, evaluations: int | None = None, **search: object) -> Config:
-    """Of a search on the CPU with two workers, and no training of the winner where there is no time
-    for it.
-    """
-    run: dict[str, object] = {
-        "time": time,
-        "evaluations": evaluations,
-        "device": "cpu",
-        "workers": 2,
-    }
-    names = {
-        name: search.pop(name)
-        for name in ("generations", "final_share", "out", "final_epochs")
-        if name in search
-    }
-    return validated({"search": {**BASE, **search}, "run": {**run, **names}})
+def config(**settings: Any) -> Config:
+    """Of a search on the CPU with two workers."""
+    return configure(**{**BASE, "device": "cpu", "workers": 2, **settings})
 
 
 class Machine:
@@ -219,7 +207,7 @@ def test_an_imagined_search_ends_when_a_real_one_does(
 
 
 # by budget, not by number: what the plan knows of a search is how many candidates are of which kind
-COSTS = {
+COSTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "inherit": {"inherit": True, "inherit_audit": 0.25},
     "inherit, evolution": {"inherit": True, "strategy": "evolution"},
@@ -238,17 +226,17 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     given = {"strategy": "aging", "stop_epoch": 0, "length": 12, "evaluations": 150, **COSTS[name]}
     # on the highest rung are a few more than their share: those that were ahead for a while
     near = 0.25 if "rung_image_size" in given else 0.1
-    found = planner(config(**given))  # type: ignore[arg-type]
+    found = planner(config(**given))
     if timed:  # about as long
         lasting = f"{found.forecast().search_seconds / (1 - found.run.final_share):.0f}s"
-        found = planner(config(**{**given, "evaluations": None, "time": lasting}))  # type: ignore[arg-type]
+        found = planner(config(**{**given, "evaluations": None, "time": lasting}))
     imagined = found.forecast()
-    means = {None: 0.0}
+    means: dict[Budget, float] = {}
 
     def took(candidate: Candidate) -> float:
         budget = candidate.proposal.budget
         assert budget is not None
-        return means.setdefault(budget, float(found._seconds(budget).mean()))  # type: ignore[arg-type,return-value]
+        return means.setdefault(budget, float(found._seconds(budget).mean()))
 
     clock = Clock(2, took, found.deadline)
     candidates = searched(found, clock, tmp_path / "study.db")
@@ -404,7 +392,7 @@ def test_a_search_of_fewer_than_two_populations(
 ) -> None:
     """What is advised helps, and gives five populations."""
     words = "fewer than two populations"
-    said = advised(config(**ends, **more), words)  # type: ignore[arg-type]
+    said = advised(config(**ends, **more), words)
     assert all(
         f"--{name} " in said for name in ends if name != "evaluations" or "time" not in ends
     ), said
@@ -412,13 +400,13 @@ def test_a_search_of_fewer_than_two_populations(
     for name in ends:
         value = flag(said, name) if f"--{name} " in said else ends[name]
         better[name] = value if name == "time" else int(str(value))
-    made = planner(config(**better, **more))  # type: ignore[arg-type]
+    made = planner(config(**better, **more))
     found = made.forecast()
     assert not any(words in sentence for sentence in found.advice)
     assert made.strategy.generation(found.candidates) >= 5
     fewer = int(flag(said, "population"))
     if fewer > 2:
-        assert not advised(config(**ends, **{**more, "population": fewer}), words)  # type: ignore[arg-type]
+        assert not advised(config(**ends, **{**more, "population": fewer}), words)
 
 
 def test_random_search_has_no_populations(machine: Machine) -> None:
@@ -434,8 +422,8 @@ def test_more_workers_than_the_memory_holds(
     crowded = replace(made, run=replace(made.run, workers=5))
     said = advised(crowded, "workers need")
     assert (
-        said
-        == "5 workers need 1.5 GiB, but there are 1000 MiB: take --workers 3 or a smaller --batch-size"
+        said == "5 workers need 1.5 GiB, but there are 1000 MiB: take --workers 3 or a smaller "
+        "--batch-size"
     )
     assert not advised(replace(made, run=replace(made.run, workers=3)), "workers need")
     monkeypatch.setattr("nanonas.training.measuring.memory.device_memory", lambda device: None)
@@ -490,7 +478,7 @@ def test_a_plan_has_eighty_columns_and_loses_no_word(
     machine: Machine, more: dict[str, object]
 ) -> None:
     machine.epoch_seconds, machine.worker_memory = 4000.0, 10**9
-    found = planner(config(**more)).forecast()  # type: ignore[arg-type]
+    found = planner(config(**more)).forecast()
     assert found.advice
     narrow = said(found, 80)
     assert max(len(line) for line in narrow) <= 80
@@ -534,8 +522,14 @@ def test_a_plan_is_made_by_real_workers_and_nothing_is_left_but_the_cache(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(plan.forecast, "__defaults__", (0.1,))
-    flags = "--data digits --train-images 100 --space nano --channels 2 --length 4 --device cpu --workers 1 --epochs 2"
-    more = "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --halving 2 --inherit"
+    flags = (
+        "--data digits --train-images 100 --space nano --channels 2 --length 4 --device cpu "
+        "--workers 1 --epochs 2"
+    )
+    more = (
+        "--evaluations 20 --strategy nsga2 --objectives accuracy latency memory --halving 2 "
+        "--inherit"
+    )
     assert cli.main(["plan", *flags.split(), *more.split()]) == 0
     words = capsys.readouterr().out
     assert "20 candidates in" in words

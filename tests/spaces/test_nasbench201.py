@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ SPACE = NASBench201Space()
 CELLS = list(SPACE.genomes())
 
 
-def published(*columns: str) -> list[list]:
+def published(*columns: str) -> list[list[Any]]:
     """Columns of the published table, all 15,625 cells."""
     if not TABLE.exists():
         pytest.skip(f"the published table is not at {TABLE}")

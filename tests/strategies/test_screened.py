@@ -55,13 +55,13 @@ from nanonas.predictors.ensemble import Ensemble
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.predictors.lstm import LSTM
 from nanonas.predictors.normal_scores import NormalScores
-from nanonas.report.terminal import tables
-from nanonas.report.terminal.progress import SearchProgress
 from nanonas.spaces.base import Bans
 from nanonas.spaces.nano import NanoSpace
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.around.screened import Screened
 from nanonas.strategies.evolution import Evolution
+from nanonas.terminal import tables
+from nanonas.terminal.progress import SearchProgress
 
 BUDGET = Budget(3)
 

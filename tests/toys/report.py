@@ -66,7 +66,7 @@ def entries(number: int, seed: int = 0) -> list[Entry]:
         else:
             parent = int(rng.integers(max(0, n - 15), n))
             child = SPACE.mutate(made[parent].genome, rng)
-            heir = {
+            heir: dict[str, Any] = {
                 "parents": (parent,),
                 "inherits": (parent,),
                 "budget": HALF,

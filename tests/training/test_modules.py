@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_every_operation_has_its_module_and_its_example() -> None:
 
 @pytest.mark.parametrize(("op", "attributes"), CASES)
 def test_an_operation_gives_the_shape_that_the_network_says(
-    op: str, attributes: dict[str, Attribute]
+    op: str, attributes: dict[str, Any]
 ) -> None:
     draft = Draft(SHAPE, CLASSES)
     x = draft.add("globalpool", "input") if op == "dense" else "input"
@@ -96,7 +97,7 @@ def test_an_operation_gives_the_shape_that_the_network_says(
 
 
 @pytest.mark.parametrize(("op", "attributes"), CASES)
-def test_what_inheritance_may_rely_on_is_true(op: str, attributes: dict[str, Attribute]) -> None:
+def test_what_inheritance_may_rely_on_is_true(op: str, attributes: dict[str, Any]) -> None:
     draft = Draft(SHAPE, CLASSES)
     x = draft.add("globalpool", "input") if op == "dense" else "input"
     inputs = (x, x) if op in ("add", "concat") else (x,)
@@ -219,7 +220,7 @@ def assert_overwriting_changes_nothing(network: Network) -> int:
     plain = copy.deepcopy(module)
     for part in plain.modules():
         if hasattr(part, "inplace"):
-            part.inplace = False
+            part.inplace = False  # type: ignore[assignment]
     x = torch.randn(4, *SHAPE)
     ours, theirs = everything(module, x), everything(plain, x)
     assert torch.equal(ours[0], theirs[0])
@@ -239,7 +240,7 @@ def test_activations_that_overwrite_their_input_change_no_result(space: Space) -
 @pytest.mark.parametrize(("op", "attributes"), [case for case in CASES if case[0] != "globalpool"])
 @pytest.mark.parametrize("shared", ["before", "after", None])
 def test_an_input_that_another_operation_reads_is_not_overwritten(
-    op: str, attributes: dict[str, Attribute], kind: str, shared: str | None
+    op: str, attributes: dict[str, Any], kind: str, shared: str | None
 ) -> None:
     draft = Draft(SHAPE, CLASSES)
     x = draft.add("conv", "input", filters=6, kernel=3, stride=1, groups=1, bias=False)
@@ -322,12 +323,12 @@ def test_a_pool_that_comes_before_its_activation_changes_no_result(
     plain = copy.deepcopy(module)
     for part in plain.modules():
         if hasattr(part, "inplace"):
-            part.inplace = False
+            part.inplace = False  # type: ignore[assignment]
     order = [step.module for step in module.steps]
     turned = stride > 1 and kind in ("relu", "leaky_relu") and not shared
     assert (order.index("pool") < order.index("active")) == turned
-    x = torch.randn(4, *SHAPE)
-    ours, theirs = everything(module, x), everything(InOrder(plain), x)
+    images = torch.randn(4, *SHAPE)
+    ours, theirs = everything(module, images), everything(InOrder(plain), images)
     assert torch.equal(ours[0], theirs[0])
     assert torch.equal(ours[1], theirs[1])
     assert all(torch.equal(ours[2][name], theirs[2][f"module.{name}"]) for name in ours[2])
