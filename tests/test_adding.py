@@ -95,7 +95,7 @@ class Excite(nn.Module):
 
 
 def _excite_tensors(node: Node) -> dict[str, TensorOf]:
-    channels, hidden = node.shape[0], node.number("hidden")
+    channels, hidden = node.shape[0], int(node["hidden"])
     return {
         "down.weight": TensorOf((hidden, channels), "*i"),
         "down.bias": TensorOf((hidden,), "*"),
@@ -124,9 +124,9 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPS, "scale", scale)
     monkeypatch.setitem(OPS, "excite", Op(same_shape, _excite_tensors))
     for name, module in {
-        "blur": lambda node: Blur(node.shape[0], node.number("stride")),
+        "blur": lambda node: Blur(node.shape[0], node.stride),
         "scale": lambda node: Scale(node.shape[0]),
-        "excite": lambda node: Excite(node.shape[0], node.number("hidden")),
+        "excite": lambda node: Excite(node.shape[0], int(node["hidden"])),
     }.items():
         monkeypatch.setitem(MODULES, name, module)
 

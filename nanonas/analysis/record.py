@@ -187,16 +187,17 @@ def _remembered(space: Any, genome: Genome) -> Network:
     return network
 
 
-def read(store: RunStore, name: str, space: Space, **more: Any) -> Record:
+def read(store: RunStore, events: Sequence[Event], name: str, space: Space, **more: Any) -> Record:
     """The record of a run's store.
 
     Args:
+        events: those of the store.
         more: the fields of `Record` that are not in a store.
 
     Raises:
         RunError: the store cannot be read.
     """
-    evaluations, times, events = store.evaluations(), store.arrival_times(), store.events()
+    evaluations, times = store.evaluations(), store.arrival_times()
     latest = {evaluation.number: place for place, evaluation in enumerate(evaluations)}
     elapsed, seconds = searching(events, times)
     entries = tuple(

@@ -45,7 +45,7 @@ def decisions(network: Network) -> dict[str, Value]:
     layers = [
         node
         for node in network.nodes
-        if node.traits.family == "conv" and not projects(network, node)
+        if node.traits.family == "conv" and node.name not in network.projections
     ]
     depthwise = sum(node.grouped for node in layers)
     # the 1×1 half of a separable convolution is counted, its depthwise half is not
@@ -64,7 +64,7 @@ def decisions(network: Network) -> dict[str, Value]:
         thirds = dict(zip(THIRDS, _thirds(layers), strict=True))
         for third, part in thirds.items():
             if part:
-                kernels = [node.number("kernel", 1) for node in _spatial(part)]
+                kernels = [node.kernel for node in _spatial(part)]
                 decided[f"{third} kernel"] = _most([f"{kernel}×{kernel}" for kernel in kernels])
         for third in ("early", "late"):
             widths = [math.log2(node.shape[0]) for node in thirds[third]]
@@ -72,23 +72,13 @@ def decisions(network: Network) -> dict[str, Value]:
                 decided[f"{third} filters"] = sum(widths) / len(widths)
     activations = [node for node in network.nodes if node.traits.family == "act"]
     if activations:
-        decided["activation"] = _most([str(node.get("kind", node.op)) for node in activations])
+        decided["activation"] = _most(
+            [str(node.values.get("kind", node.op)) for node in activations]
+        )
     halvers = [halver for node in network.nodes if (halver := _halver(node))]
     if halvers:
         decided["halved by"] = _most(halvers)
     return decided
-
-
-def projects(network: Network, node: Node) -> bool:
-    """Whether a node is there only to make shapes fit: a 1×1 convolution on the way of a skip."""
-    if node.op != "conv" or node["kernel"] != 1 or node.shape == node.input_shapes[0]:
-        return False
-    end, readers = node, network.readers[node.name]
-    while len(readers) == 1 and readers[0].traits.family == "norm":
-        end, readers = readers[0], network.readers[readers[0].name]
-    if len(readers) != 1 or readers[0].traits.family != "join":
-        return False
-    return readers[0].inputs[-1] == end.name
 
 
 def _normed(network: Network, node: Node) -> bool:
@@ -107,19 +97,17 @@ def _thirds(layers: Sequence[Node]) -> list[Sequence[Node]]:
 def _spatial(layers: Sequence[Node]) -> Sequence[Node]:
     """Without the 1×1 halves of separable convolutions, unless there is nothing else."""
     depthwise = {node.name for node in layers if node.grouped}
-    spatial = [
-        node for node in layers if node.number("kernel", 1) != 1 or node.inputs[0] not in depthwise
-    ]
+    spatial = [node for node in layers if node.kernel != 1 or node.inputs[0] not in depthwise]
     return spatial or layers
 
 
 def _halver(node: Node) -> str:
     """What a node halves the map by; "" where it does not, or only makes shapes fit."""
-    if node.number("stride", 1) == 1:
+    if node.stride == 1:
         return ""
     family = node.traits.family
     if family == "conv":
-        return "" if node.number("kernel", 1) == 1 and not node.grouped else "strides"
+        return "" if node.kernel == 1 and not node.grouped else "strides"
     if family == "pool":
         words = node.traits.words or node.op
         return f"{words}ing" if words.endswith("pool") else words

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nanonas.networks.align import Alignment
-from nanonas.networks.decisions import projects
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Attribute, Node
 
@@ -96,17 +95,16 @@ def _layer(network: Network, node: Node, names: tuple[str, ...]) -> tuple[str, s
     noun = NOUNS.get(family, node.op)
     follows = any(source in names for source in node.inputs)
     if family == "conv":
-        if projects(network, node) or (follows and _pointwise_half(network, node)):
+        if node.name in network.projections or (follows and _pointwise_half(network, node)):
             return None
         kind = f"separable {noun}" if node.grouped else noun
-        kernel = node.number("kernel", 1)
-        return kind, f"{kind} {kernel}×{kernel}, {node.shape[0]} channels"
+        return kind, f"{kind} {node.kernel}×{node.kernel}, {node.shape[0]} channels"
     if family == "norm":
         return None if follows else (noun, noun)
     if family == "act":
         readers = network.readers[node.name]
         leads = all(r.traits.family == "conv" and r.name in names for r in readers)
-        return None if follows or leads else (noun, f"{noun} {node.get('kind', node.op)}")
+        return None if follows or leads else (noun, f"{noun} {node.values.get('kind', node.op)}")
     if family == "join":
         ends = [name for name in node.inputs if name in names and not _fits(network, name)]
         return None if ends else (noun, f"{noun} ({node.op})")
@@ -115,7 +113,7 @@ def _layer(network: Network, node: Node, names: tuple[str, ...]) -> tuple[str, s
 
 def _pointwise_half(network: Network, node: Node) -> bool:
     """Whether a node is the 1×1 half of a separable convolution."""
-    if node.traits.family != "conv" or node.number("kernel", 1) != 1:
+    if node.traits.family != "conv" or node.kernel != 1:
         return False
     before = network.named.get(node.inputs[0])
     return before is not None and before.grouped
@@ -126,7 +124,7 @@ def _fits(network: Network, name: str) -> bool:
     node = network.named.get(name)
     while node is not None and (node.traits.family == "norm" or node.flattens):
         node = network.named.get(node.inputs[0])
-    return node is None or projects(network, node)
+    return node is None or node.name in network.projections
 
 
 # --- attributes changed ---------------------------------------------------------------------------
@@ -134,18 +132,17 @@ def _fits(network: Network, name: str) -> bool:
 
 def _changes(old: Network, before: Node, young: Network, now: Node) -> list[Edit]:
     """How a layer differs from its counterpart."""
-    if projects(old, before) or projects(young, now):
+    if before.name in old.projections or now.name in young.projections:
         return []
     halves = _pointwise_half(old, before), _pointwise_half(young, now)
     if halves[0] != halves[1] or before.grouped != now.grouped:
         how = "separable" if halves[1] or now.grouped else "not separable"
         return [Edit(f"made {how}", f"made {how}", now.name)]
     follow = {"bias", "groups", *(["filters"] if now.grouped else [])}  # from other decisions
-    was = dict(before.attributes)
     return [
-        _change(now, name, was.get(name), value)
+        _change(now, name, before.values.get(name), value)
         for name, value in now.attributes
-        if name not in follow and value != was.get(name)
+        if name not in follow and value != before.values.get(name)
     ]
 
 

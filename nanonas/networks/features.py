@@ -102,7 +102,7 @@ def _kind(node: Node) -> str | None:
     if family == "conv":
         if node.grouped:
             return "depthwise"
-        return f"conv{min(7, node.number('kernel', 1) // 2 * 2 + 1)}"
+        return f"conv{min(7, node.kernel // 2 * 2 + 1)}"
     if node.op in KINDS:
         return node.op
     return None if node.flattens else LIKE.get(family)
@@ -113,7 +113,7 @@ def _passing(node: Node) -> str:
     family = node.traits.family
     if family == "norm":
         return "norm"
-    return str(node.get("kind", node.op)) if family == "act" else node.op
+    return str(node.values.get("kind", node.op)) if family == "act" else node.op
 
 
 def _level(image: Shape, shape: Shape) -> int:

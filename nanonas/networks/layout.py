@@ -20,6 +20,7 @@ class Row:
     params: int
     family: str  # "image", "conv", "separable", "dense", "pool", "join" or "other"
     nodes: tuple[str, ...]  # names
+    mark: str = ""  # "new" where its first node is, "changed" where any is marked
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,12 @@ class Drawing:
         return sorted(placed)
 
 
-def drawing(network: Network) -> Drawing:
-    """The rows and links of a network."""
+def drawing(network: Network, marks: Mapping[str, str] | None = None) -> Drawing:
+    """The rows and links of a network.
+
+    Args:
+        marks: "new" or "changed", by the name of a node.
+    """
     groups: list[list[Node]] = []
     row_of = {"input": 0}
     for node in network.nodes:
@@ -72,7 +77,8 @@ def drawing(network: Network) -> Drawing:
         for name in node.inputs
         if row_of[name] != row_of[node.name]
     }
-    return Drawing((image, *(_row(group) for group in groups)), tuple(sorted(links)))
+    rows = (_row(group, marks or {}) for group in groups)
+    return Drawing((image, *rows), tuple(sorted(links)))
 
 
 def _continues(network: Network, last: Node, node: Node) -> bool:
@@ -80,30 +86,15 @@ def _continues(network: Network, last: Node, node: Node) -> bool:
     return node.inputs == (last.name,) and len(network.readers[last.name]) == 1
 
 
-def mark(row: Row, marks: Mapping[str, str]) -> str:
-    """The mark of a row: "new" where its first node is, "changed" where any is marked, else ""."""
-    marked = [marks.get(name, "") for name in row.nodes]
-    if marked and marked[0] == "new":
-        return "new"
-    return "changed" if any(marked) else ""
-
-
-def words(node: Node) -> str:
-    """An operation in a few words, as in "3×3 max pool /2"."""
-    kernel, stride = node.number("kernel", 0), node.number("stride", 1)
-    noun = node.traits.words.format(**dict(node.attributes)) or node.op
-    if node.grouped:
-        noun = "depthwise"
-    size = f"{kernel}×{kernel} " if kernel else ""
-    halved = f" /{stride}" if stride != 1 else ""
-    return f"{size}{noun}{halved}"
-
-
-def _row(group: Sequence[Node]) -> Row:
+def _row(group: Sequence[Node], marks: Mapping[str, str]) -> Row:
     kinds = tuple((node.op, node.attributes, node.shape, node.input_shapes) for node in group)
     row_words, params, family = _described(kinds)
     names = tuple(node.name for node in group)
-    return Row(row_words, group[-1].shape, params, family, names)
+    marked = [marks.get(name, "") for name in names]
+    mark = "changed" if any(marked) else ""
+    if marked[0] == "new":
+        mark = "new"
+    return Row(row_words, group[-1].shape, params, family, names, mark)
 
 
 @lru_cache(maxsize=20_000)
@@ -114,7 +105,7 @@ def _described(
     networks of a run have most of their rows in common.
     """
     nodes = [Node("", op, (), attributes, shape, inputs) for op, attributes, shape, inputs in kinds]
-    row_words = " · ".join(words(node) for node in nodes)
+    row_words = " · ".join(node.words for node in nodes)
     return row_words, sum(node.params for node in nodes), _family(nodes[0])
 
 

@@ -45,6 +45,23 @@ class Network:
         return readers
 
     @cached_property
+    def projections(self) -> frozenset[str]:
+        """The nodes that are there only to make shapes fit: 1×1 convolutions on the way of a skip;
+        by name.
+        """
+        return frozenset(node.name for node in self.nodes if self._projects(node))
+
+    def _projects(self, node: Node) -> bool:
+        if node.op != "conv" or node.kernel != 1 or node.shape == node.input_shapes[0]:
+            return False
+        end, readers = node, self.readers[node.name]
+        while len(readers) == 1 and readers[0].traits.family == "norm":
+            end, readers = readers[0], self.readers[readers[0].name]
+        if len(readers) != 1 or readers[0].traits.family != "join":
+            return False
+        return readers[0].inputs[-1] == end.name
+
+    @cached_property
     def params(self) -> int:
         """Trainable parameters."""
         return sum(node.params for node in self.nodes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from nanonas.core import Shape
@@ -59,26 +59,29 @@ class Node:
     shape: Shape  # of the output
     input_shapes: tuple[Shape, ...]
 
+    @cached_property
+    def values(self) -> Mapping[str, Attribute]:
+        """Its attributes by name."""
+        return dict(self.attributes)
+
     def __getitem__(self, attribute: str) -> Attribute:
         """The value of an attribute; KeyError when the operation has none of that name."""
-        for name, value in self.attributes:
-            if name == attribute:
-                return value
-        raise KeyError(attribute)
+        return self.values[attribute]
 
-    def get(self, attribute: str, default: Attribute) -> Attribute:
-        """The value of an attribute, or the default when the operation has none of that name."""
-        for name, value in self.attributes:
-            if name == attribute:
-                return value
-        return default
+    @property
+    def kernel(self) -> int:
+        """A side of its window; 1 where it has none."""
+        return int(self.values.get("kernel", 1))
 
-    def number(self, attribute: str, default: int | None = None) -> int:
-        """The value of an attribute that is a whole number.
+    @property
+    def stride(self) -> int:
+        """The step of its window; 1 where it has none."""
+        return int(self.values.get("stride", 1))
 
-        Raises KeyError when the operation has none of that name and there is no default.
-        """
-        return int(self[attribute] if default is None else self.get(attribute, default))
+    @property
+    def groups(self) -> int:
+        """The groups of channels that do not see each other."""
+        return int(self.values.get("groups", 1))
 
     @property
     def traits(self) -> Op:
@@ -106,14 +109,14 @@ class Node:
     @property
     def grouped(self) -> bool:
         """Whether its channels are split into groups that do not see each other."""
-        return self.number("groups", 1) != 1
+        return self.groups != 1
 
     @property
     def channelwise(self) -> bool:
         """Whether each output channel is computed from the input channels in its place alone."""
         if OPS[self.op].channelwise:
             return True
-        return self.grouped and self.number("groups") == self.input_shapes[0][0] == self.shape[0]
+        return self.grouped and self.groups == self.input_shapes[0][0] == self.shape[0]
 
     @property
     def flattens(self) -> bool:
@@ -123,9 +126,19 @@ class Node:
     @property
     def operation(self) -> str:
         """The name by which people ban it; a convolution's has its kernel: "conv3x3", "maxpool"."""
-        if OPS[self.op].family == "conv" and (kernel := self.number("kernel", 0)):
-            return f"{self.op}{kernel}x{kernel}"
+        if OPS[self.op].family == "conv" and "kernel" in self.values:
+            return f"{self.op}{self.kernel}x{self.kernel}"
         return self.op
+
+    @property
+    def words(self) -> str:
+        """The operation in a few words, as in "3×3 max pool /2"."""
+        noun = OPS[self.op].words.format(**self.values) or self.op
+        if self.grouped:
+            noun = "depthwise"
+        size = f"{self.kernel}×{self.kernel} " if "kernel" in self.values else ""
+        halved = f" /{self.stride}" if self.stride != 1 else ""
+        return f"{size}{noun}{halved}"
 
     def __str__(self) -> str:
         attributes = ", ".join(f"{name}={value}" for name, value in self.attributes)
@@ -225,9 +238,8 @@ def _concatenated(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shap
 
 
 def _conv_tensors(node: Node) -> Mapping[str, Tensor]:
-    filters, kernel = node.number("filters"), node.number("kernel")
-    read = node.input_shapes[0][0] // node.number("groups")
-    tensors = {"weight": Tensor((filters, read, kernel, kernel), "oikk")}
+    filters, read = node.shape[0], node.input_shapes[0][0] // node.groups
+    tensors = {"weight": Tensor((filters, read, node.kernel, node.kernel), "oikk")}
     if node["bias"]:
         tensors["bias"] = Tensor((filters,), "o")
     return tensors
@@ -250,7 +262,7 @@ def _norm_tensors(node: Node) -> Mapping[str, Tensor]:
 
 
 def _dense_tensors(node: Node) -> Mapping[str, Tensor]:
-    units = node.number("units")
+    units = node.shape[0]
     return {
         "weight": Tensor((units, node.input_shapes[0][0]), "oi"),
         "bias": Tensor((units,), "o"),
@@ -333,7 +345,7 @@ OPS: dict[str, Op] = {
     "dense": Op(
         lambda shapes, a: (int(a["units"]),),
         _dense_tensors,
-        lambda n: n.input_shapes[0][0] * n.number("units"),
+        lambda node: node.input_shapes[0][0] * node.shape[0],
         family="dense",
         identity={"weight": 1.0, "bias": 0.0},
     ),

@@ -9,6 +9,7 @@ the page's script only shows them.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -25,9 +26,9 @@ from nanonas.report.charts import architecture
 from nanonas.report.charts.chart import Chart, thinned
 from nanonas.report.charts.figures import all_charts, evolution_tree, mattered
 from nanonas.report.charts.plotly import figure
-from nanonas.report.panel import CHUNK, children_of, packed, panel
 from nanonas.report.rows.sheet import Sheet
 from nanonas.report.rows.tables import table
+from nanonas.report.words.candidate import Portrait, portrait
 from nanonas.report.words.verdict import cards, headline, verdict
 from nanonas.text import percent
 
@@ -36,6 +37,7 @@ _DRAWN = 3  # of the best networks, with their architectures
 # dots of a figure that is drawn again and again: ten thousand take a browser a second, and its
 # graphics card is no way out, for WebGL needs eval
 _DOTS = 1500
+CHUNK = 1000  # candidates that are packed together
 _ROWS = 200  # of a table below such a figure
 
 
@@ -90,12 +92,9 @@ def render(findings: Findings, config: str = "") -> str:
         config: the text of the run's config.yaml, to be shown.
     """
     record = findings.record
-    children = children_of(findings)
+    children = _children(findings)
     # first, while each network is at hand: what else is found by networks is kept
-    panels = [
-        fill("panel", one=panel(findings, number, children[number]))
-        for number in range(len(record.entries))
-    ]
+    panels = [_panel(findings, *numbers) for numbers in enumerate(children)]
     parts = {key: draw(key, findings, config) for key in PARTS}
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     subtitle = f"a report by nanonas, made {made} · {len(record.entries):,} candidates"
@@ -122,7 +121,7 @@ def candidate(findings: Findings, number: int) -> str:
     """What a click on a candidate shows."""
     entries = findings.record.entries
     children = [entry.number for entry in entries if number in entry.proposal.parents]
-    return fill("panel", one=panel(findings, number, children))
+    return _panel(findings, number, children)
 
 
 def whole(
@@ -316,6 +315,77 @@ def _filled(sheet: Sheet) -> Sheet:
     ]
     columns = tuple(sheet.columns[place] for place in kept)
     return Sheet(columns, tuple(tuple(row[place] for place in kept) for row in sheet.rows))
+
+
+# --- candidates -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One candidate, for the template.
+
+    Attributes:
+        parents: the numbers of the candidates that it was bred from.
+        marked: whether the drawing marks layers as new or changed.
+        svg: the drawing, as markup.
+    """
+
+    number: int
+    planted: bool
+    words: Portrait
+    parents: Sequence[int]
+    children: Sequence[int]
+    marked: bool
+    genome: str
+    svg: Any
+
+
+def _panel(findings: Findings, number: int, children: Sequence[int]) -> str:
+    """What a click on a candidate shows: how it came about, what became of it, its architecture."""
+    from markupsafe import Markup
+
+    entry, step = findings.record.entries[number], findings.step(number)
+    drawing = architecture.parts(findings.record.network(number), step.marks)
+    shown = _Panel(
+        number,
+        planted=entry.proposal.planted,
+        words=portrait(findings, step),
+        parents=[parent for parent in entry.proposal.parents if parent < number],
+        children=children,
+        marked=bool(step.marks),
+        genome=f"[{', '.join(map(str, entry.genome))}]",
+        svg=Markup("\n".join(drawing)),  # each piece on a line of its own: see `packed`
+    )
+    return fill("panel", one=shown)
+
+
+def _children(findings: Findings) -> list[list[int]]:
+    """The candidates that were bred from each, by number."""
+    children: list[list[int]] = [[] for _ in findings.record.entries]
+    for entry in findings.record.entries:
+        for parent in entry.proposal.parents:
+            if parent < entry.number:
+                children[parent].append(entry.number)
+    return children
+
+
+def packed(panels: Sequence[str]) -> list[str]:
+    """Panels as base64 of compressed JSON, in chunks of `CHUNK`: ten thousand are 75 MB as they
+    are, and 3 MB so.
+
+    A chunk has every line once, and of each panel the places of its lines: gzip alone, which looks
+    back 32 kB, does not see what one drawing has in common with another, and makes 7 MB of them.
+    """
+    chunks = []
+    for first in range(0, len(panels), CHUNK):
+        places: dict[str, int] = {}
+        candidates = [
+            [places.setdefault(line, len(places)) for line in panel.splitlines()]
+            for panel in panels[first : first + CHUNK]
+        ]
+        text = json.dumps({"lines": list(places), "candidates": candidates}, ensure_ascii=False)
+        chunks.append(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
+    return chunks
 
 
 # --- what the page is written with ----------------------------------------------------------------

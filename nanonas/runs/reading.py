@@ -6,7 +6,7 @@ Without torch, also while the run goes on.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from nanonas.config.files import SEARCH_KEYS, to_values
 from nanonas.config.parts import make_objectives, make_space
 from nanonas.config.schema import Config, SearchConfig
 from nanonas.engine.controls import lasting
-from nanonas.engine.storage.events import IMAGES
+from nanonas.engine.storage.events import IMAGES, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
@@ -36,13 +36,15 @@ def read_record(folder: RunFolder) -> Record:
     """
     config = read_config(folder)
     with RunStore.read(folder.store) as store:
-        space, class_names = _space(folder, config.search, store)
+        events = store.events()
+        space, class_names = _space(folder, config.search, events)
         return records.read(
             store,
+            events,
             folder.path.resolve().name,
             space,
             objectives=make_objectives(config.search.strategy),
-            command=command(config) + _requests(folder, store),
+            command=command(config) + _requests(folder, events),
             class_names=class_names,
             final=_mapping(read_json(folder.final / "result.json")),
             comparison=tuple(
@@ -75,16 +77,16 @@ def command(config: Config) -> str:
     return shlex.join(words)
 
 
-def _requests(folder: RunFolder, store: RunStore) -> str:
+def _requests(folder: RunFolder, events: Sequence[Event]) -> str:
     """The flag that repeats what was asked of a run while it went on; nothing where nothing was."""
-    return f" --requests-of {shlex.quote(str(folder.path))}" if lasting(store.events()) else ""
+    return f" --requests-of {shlex.quote(str(folder.path))}" if lasting(events) else ""
 
 
 def _space(
-    folder: RunFolder, search: SearchConfig, store: RunStore
+    folder: RunFolder, search: SearchConfig, events: Sequence[Event]
 ) -> tuple[Space, tuple[str, ...]]:
     """The run's space, and the names of the classes, without a look at the images."""
-    noted = next((event.details for event in store.events() if event.kind == IMAGES), {})
+    noted = next((event.details for event in events if event.kind == IMAGES), {})
     if "input_shape" in noted and "class_names" in noted:
         shape, names = tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
     else:  # begun by a version that did not note them

@@ -35,8 +35,8 @@ class Narration(Listener):
 
     def begun(self, search: Begun) -> None:
         """Reads what earlier sessions have told already."""
-        setup, name = search.setup, search.folder.path.name
-        record = records.read(search.store, name, setup.space, objectives=setup.objectives)
+        setup, store, name = search.setup, search.store, search.folder.path.name
+        record = records.read(store, store.events(), name, setup.space, objectives=setup.objectives)
         self._narrator = Narrator(record, setup.size_through)
 
     def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:

@@ -51,14 +51,13 @@ class Zero(nn.Module):
 
 
 def _conv(node: Node) -> nn.Module:
-    kernel = node.number("kernel")
     return nn.Conv2d(
         node.input_shapes[0][0],
-        node.number("filters"),
-        kernel,
-        stride=node.number("stride"),
-        padding=kernel // 2,
-        groups=node.number("groups"),
+        node.shape[0],
+        node.kernel,
+        stride=node.stride,
+        padding=node.kernel // 2,
+        groups=node.groups,
         bias=bool(node["bias"]),
     )
 
@@ -73,15 +72,12 @@ def _act(node: Node) -> nn.Module:
 
 
 def _maxpool(node: Node) -> nn.Module:
-    kernel = node.number("kernel")
-    return nn.MaxPool2d(kernel, node.number("stride"), padding=(kernel - 1) // 2)
+    return nn.MaxPool2d(node.kernel, node.stride, padding=(node.kernel - 1) // 2)
 
 
 def _avgpool(node: Node) -> nn.Module:
-    kernel = node.number("kernel")
-    return nn.AvgPool2d(
-        kernel, node.number("stride"), padding=(kernel - 1) // 2, count_include_pad=False
-    )
+    padding = (node.kernel - 1) // 2
+    return nn.AvgPool2d(node.kernel, node.stride, padding, count_include_pad=False)
 
 
 ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
@@ -101,7 +97,7 @@ MODULES: dict[str, Callable[[Node], nn.Module]] = {
     "globalpool": lambda node: GlobalPool(),
     "dropout": lambda node: nn.Dropout(float(node["rate"])),
     "zero": lambda node: Zero(),
-    "dense": lambda node: nn.Linear(node.input_shapes[0][0], node.number("units")),
+    "dense": lambda node: nn.Linear(node.input_shapes[0][0], node.shape[0]),
     "add": lambda node: Add(),
     "concat": lambda node: Concat(),
 }
@@ -152,7 +148,7 @@ def _may_come_early(network: Network, pool: Node) -> bool:
     before = network.named.get(pool.inputs[0])
     if before is None or before.op != "act" or len(network.readers[before.name]) > 1:
         return False
-    return pool.number("stride") > 1 and ACTIVATIONS[str(before["kind"])].increasing
+    return pool.stride > 1 and ACTIVATIONS[str(before["kind"])].increasing
 
 
 def _let_go(order: Sequence[Step]) -> list[Step]:

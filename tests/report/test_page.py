@@ -21,7 +21,7 @@ from toys.report import entries, record
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.engine.storage.events import Event
-from nanonas.report import page, panel
+from nanonas.report import page
 from nanonas.report.charts import architecture
 
 EVIL = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
@@ -221,15 +221,15 @@ def test_the_winner_is_there_without_a_click_or_a_script() -> None:
 
 
 def test_candidates_are_packed_in_chunks_and_every_line_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(panel, "CHUNK", 3)
+    monkeypatch.setattr(page, "CHUNK", 3)
     panels = ["<p>a</p>\n<p>b</p>", "<p>b</p>\n<p>ü</p>", "", "<p>b</p>"]
-    chunks = [json.loads(gzip.decompress(base64.b64decode(c))) for c in panel.packed(panels)]
+    chunks = [json.loads(gzip.decompress(base64.b64decode(c))) for c in page.packed(panels)]
     assert chunks == [
         {"lines": ["<p>a</p>", "<p>b</p>", "<p>ü</p>"], "candidates": [[0, 1], [1, 2], []]},
         {"lines": ["<p>b</p>"], "candidates": [[0]]},
     ]
-    assert panel.packed([]) == []
-    assert panel.packed(panels) == panel.packed(panels)
+    assert page.packed([]) == []
+    assert page.packed(panels) == page.packed(panels)
 
 
 def test_nothing_but_the_page_s_own_scripts_may_run() -> None:

@@ -491,7 +491,7 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
 def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
     run(tmp_path / "a.db", screened(Knowing, lag=3), SerialEvaluator(train), total=24)
     with RunStore.read(tmp_path / "a.db") as store:
-        findings = Findings(read(store, "a", NANO))
+        findings = Findings(read(store, store.events(), "a", NANO))
         told = store.told()
     table = tables.audit_table(findings)
     shown = Console(file=io.StringIO(), width=100)
@@ -503,7 +503,7 @@ def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:
         name: str(one) for name, one in expected.items()
     }
     with RunStore.begin(tmp_path / "b.db", {"search": {}}) as store:
-        assert tables.audit_table(Findings(read(store, "b", NANO))).row_count == 0
+        assert tables.audit_table(Findings(read(store, store.events(), "b", NANO))).row_count == 0
 
 
 # --- the configuration ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import lru_cache
 from html import escape
 
 from nanonas.core import Shape
-from nanonas.networks.layout import drawing, mark
+from nanonas.networks.layout import drawing
 from nanonas.networks.network import Network
 from nanonas.text import count
 
@@ -59,13 +59,13 @@ def parts(network: Network, marks: Mapping[str, str] | None = None) -> list[str]
     10,000 drawings has each piece once, and of a drawing only which pieces it consists of. They
     hold nothing but what operations are called, and are escaped.
     """
-    layers = drawing(network)
+    layers = drawing(network, marks)
     arcs = layers.arcs
     left = 12 + LANE * (1 + max((lane for *_, lane in arcs), default=0))
     follows = {end for start, end in layers.links if end - start == 1}
     pieces = [_begin(left, len(layers.rows))]
     for place, row in enumerate(layers.rows):
-        pieces.append(_at(left, place, place in follows, mark(row, marks or {})))
+        pieces.append(_at(left, place, place in follows, row.mark))
         pieces.append(_layer(row.words, row.shape, row.params, row.family))
     pieces += [_arc(left, start, end, lane) for start, end, lane in arcs]
     return [*pieces, "</svg>"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.lineage import Step
 from nanonas.analysis.record import Entry
-from nanonas.networks import layout
 from nanonas.networks.edits import in_words
 from nanonas.text import costs, duration, percent, points
 
@@ -37,7 +36,7 @@ def portrait(findings: Findings, step: Step) -> Portrait:
     return Portrait(
         _facts(findings, entry),
         edits if by_edits else [step.kind, *edits],
-        [layout.words(node) for node in step.gone],
+        [node.words for node in step.gone],
         "" if step.gain is None else points(step.gain),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nanonas.core import Shape
 from nanonas.networks.network import Draft, Network
+from nanonas.networks.ops import Attribute
 from nanonas.spaces.layers.genes import Layer
 
 # of a concat: twenty of them in a row would double the channels to a million times as many
@@ -45,6 +46,15 @@ class ChainDrawing:
     places: list[str] = field(default_factory=lambda: ["input"])  # where skips begin
     norms: set[str] = field(default_factory=set)  # outputs of norms
 
+    @property
+    def shape(self) -> Shape:
+        """Of the end's output."""
+        return self.draft.shape(self.x)
+
+    def _append(self, op: str, *before: str, **attributes: Attribute) -> None:
+        """Adds an operation that reads `before` and the end, and is the end then."""
+        self.x = self.draft.add(op, *before, self.x, name=None, **attributes)
+
     def unit(self, layers: Sequence[Layer]) -> Sequence[Layer]:
         """The first of the layers, together with the norm that goes before its activation."""
         first = layers[0]
@@ -54,7 +64,7 @@ class ChainDrawing:
 
     def takes(self, layer: Layer) -> bool:
         """Whether the layer has an effect at this end of the chain."""
-        sides = self.draft.shape(self.x)[1:]
+        sides = self.shape[1:]
         if layer.kind in ("MaxPool", "AvgPool"):
             return bool(sides) and min(sides) > 1
         if layer.kind == "BatchNorm":
@@ -76,22 +86,22 @@ class ChainDrawing:
         elif layer.kind == "BatchNorm":
             self.norm()
         elif layer.kind == "Dropout":
-            self.x = self.draft.add("dropout", self.x, rate=layer.rate)
+            self._append("dropout", rate=layer.rate)
         else:
-            odd = any(side % 2 for side in self.draft.shape(self.x)[1:])
+            odd = any(side % 2 for side in self.shape[1:])
             window = 3 if odd else layer.window
-            self.x = self.draft.add(layer.kind.lower(), self.x, kernel=window, stride=2)
+            self._append(layer.kind.lower(), kernel=window, stride=2)
 
     def activate(self, layer: Layer, normed: bool) -> None:
         """Adds the norm of a unit and its activation."""
         if normed:
             self.norm()
         if layer.activation != "none":
-            self.x = self.draft.add("act", self.x, kind=layer.activation)
+            self._append("act", kind=layer.activation)
 
     def convolve(self, layer: Layer, bias: bool) -> None:
         """Adds a convolution, in two halves where it is separable."""
-        channels, *sides = self.draft.shape(self.x)
+        channels, *sides = self.shape
         kernel, stride = layer.kernel, layer.stride if min(sides) > 1 else 1
         if layer.separable and kernel > 1:
             self._conv(channels, kernel, stride, groups=channels, bias=False)
@@ -99,42 +109,41 @@ class ChainDrawing:
         self._conv(layer.filters, kernel, stride, groups=1, bias=bias)
 
     def _conv(self, filters: int, kernel: int, stride: int, groups: int, bias: bool) -> None:
-        self.x = self.draft.add(
-            "conv", self.x, filters=filters, kernel=kernel, stride=stride, groups=groups, bias=bias
+        self._append(
+            "conv", filters=filters, kernel=kernel, stride=stride, groups=groups, bias=bias
         )
 
     def norm(self) -> None:
         """Adds a norm."""
-        self.x = self.draft.add("norm", self.x)
+        self._append("norm")
         self.norms.add(self.x)
 
     def connect(self, units: int) -> None:
         """Adds a dense layer, on the global average of a map."""
-        if len(self.draft.shape(self.x)) == 3:
-            self.x = self.draft.add("globalpool", self.x)
-        self.x = self.draft.add("dense", self.x, units=units)
+        if len(self.shape) == 3:
+            self._append("globalpool")
+        self._append("dense", units=units)
 
     def join(self, source: str, how: str) -> None:
         """Adds `source` to the end of the chain, or concatenates the two."""
         if source == self.x:
             return
-        end = self.x
-        shape, end_shape = self.draft.shape(source), self.draft.shape(end)
+        end, end_shape = self.x, self.shape
+        self.x = source
+        shape = self.shape
         if how == "concat" and end_shape[0] + shape[0] > MAX_CHANNELS:
             how = "add"
         channels = end_shape[0] if how == "add" else shape[0]
         wanted = (channels, *end_shape[1:])
-        self.x = source
         if len(shape) > len(wanted):
-            self.x = self.draft.add("globalpool", source)
-            shape = shape[:1]
-        if shape != wanted and len(wanted) == 1:
+            self._append("globalpool")
+        if self.shape != wanted and len(wanted) == 1:
             self.connect(channels)
-        elif shape != wanted:
+        elif self.shape != wanted:
             stride = stride_between(shape[1:], wanted[1:])
             self._conv(channels, kernel=1, stride=stride, groups=1, bias=False)
             self.norm()
-        self.x = self.draft.add(how, end, self.x)
+        self._append(how, end)
 
     def finish(self) -> Network:
         """The network, with its classifier."""

@@ -90,5 +90,5 @@ def origins(network: Network, numbers: ChannelNumbers, image: Integers) -> dict[
 
 def _activation(node: Node) -> Activation:
     """What is known of an activation; nothing for other operations."""
-    kind = node.get("kind", "") if node.op == "act" else ""
+    kind = node.values.get("kind", "") if node.op == "act" else ""
     return ACTIVATIONS.get(str(kind), Activation())

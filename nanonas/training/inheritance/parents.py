@@ -91,8 +91,8 @@ class AlignedParent:
             self.origins[node.inputs[0]],
             self.origins[name],
             partial(self._tensors, node),
-            node.number("kernel", 1),
-            node.number("stride", 1),
+            node.kernel,
+            node.stride,
             "bias" in node.tensors,
         )
         before, behind = network.named.get(node.inputs[0]), network.readers[name]
@@ -101,8 +101,8 @@ class AlignedParent:
                 source,
                 reads=self.origins[before.inputs[0]],
                 tensors=partial(_composed, partial(self._tensors, before), source.tensors),
-                kernel=before.number("kernel"),
-                stride=before.number("stride"),
+                kernel=before.kernel,
+                stride=before.stride,
             )
         if len(behind) == 1 and self._folds(node, behind[0], young):
             source = replace(
@@ -120,7 +120,7 @@ class AlignedParent:
         if not self._gone(before) or not before.channelwise or before["bias"]:
             return False
         pointwise = (node["groups"], node["kernel"], node["stride"]) == (1, 1, 1)
-        return pointwise and before.number("kernel") <= young.number("kernel")
+        return pointwise and before.kernel <= young.kernel
 
     def _folds(self, node: Node, norm: Node, young: Node) -> bool:
         """Whether a norm that is gone becomes part of the weights before it."""
@@ -170,7 +170,6 @@ def sources(child: Network, parents: Sequence[AlignedParent]) -> dict[str, Sourc
 def _fits(young: Node, old: Node) -> bool:
     """Whether the tensors of one say something about those of the other, of the same operation."""
     if taken_whole(young):
-        groups = young.number("groups", 1), old.number("groups", 1)
-        alike = young.tensors == old.tensors and groups[0] == groups[1]
+        alike = young.tensors == old.tensors and young.groups == old.groups
         return alike and young.shape[0] == old.shape[0]
     return young.channelwise == old.channelwise and not taken_whole(old)

@@ -185,7 +185,7 @@ def _passed(
 
 def _taken(node: Node, x: _Channels, source: Source) -> tuple[Transfer, _Channels]:
     """The transfer from a source, and what the node computes then."""
-    fits = node.number("stride", 1) == source.stride and node.number("kernel", 1) >= source.kernel
+    fits = node.stride == source.stride and node.kernel >= source.kernel
     fits &= not source.biased or "bias" in node.tensors
     if taken_whole(node):
         fits &= np.array_equal(x.origin, source.reads) and bool(x.exact.all())
@@ -213,7 +213,7 @@ def _identity(node: Node, x: _Channels) -> tuple[Transfer | None, _Channels]:
     first = {key if key[0] >= 0 and not each else place: place for place, key in enumerate(keys)}
     kept = np.array([*first.values()])
     possible = node.traits.identity is not None and not taken_whole(node)
-    strided = node.number("stride", 1) != 1
+    strided = node.stride != 1
     if not possible or strided or not (x.origin >= 0).any() or len(kept) > node.shape[0]:
         return None, _Channels.all(node.shape[0], NEW)
     tensors = partial(_identity_tensors, node, len(kept))
