@@ -24,10 +24,11 @@ module's level is 1 above the highest that it imports; arrows within a circle do
 Candidates train in this process: the pipe to a worker is left out. A *stop* is a pair of functions
 of two modules, one of which calls the other, itself or through foreign code (pydantic, jinja). It
 counts once, however often it is called: so stops grow not with the candidates, but with everyone
-who asks. Lambdas and comprehensions are part of their function; properties and special methods but
-`__call__` are none, for to read a value at hand is no way. Beside it: the *functions* that are
-called from another module (stops above that are a question asked again elsewhere), the *rooms*, or
-modules, that these lie in, and all *calls* from one module into another.
+who asks. Lambdas and comprehensions are part of their function; properties (cached ones, too) and
+special methods but `__call__` are none, for to read a value at hand is no way. Beside it: the
+*functions* that are called from another module (stops above that are a question asked again
+elsewhere), the *rooms*, or modules, that these lie in, and all *calls* from one module into
+another.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median, quantiles
 from types import CodeType, FrameType, ModuleType
@@ -356,6 +357,7 @@ def follow(modules: list[ModuleType], arguments: Sequence[object], *ways: Way) -
     classes = [one for module in modules for one in vars(module).values() if isinstance(one, type)]
     members = [member for one in classes for member in vars(one).values()]
     properties = {one.fget.__code__ for one in members if isinstance(one, property) and one.fget}
+    properties |= {one.func.__code__ for one in members if isinstance(one, cached_property)}
 
     @cache
     def at(file: str, code: CodeType) -> Place | None:

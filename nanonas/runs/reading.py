@@ -1,4 +1,4 @@
-"""A run's report: its folder read, report.html and figures/*.png written.
+"""A run's folder, read into a `Record`: everything that there is to tell of a run.
 
 Without torch, also while the run goes on.
 """
