@@ -5,13 +5,16 @@ VENV := .venv
 RUN := $(VENV)/bin/
 INSTALLED := $(VENV)/.installed
 
-.PHONY: search test check format docs clean
+.PHONY: search test coverage check format docs clean
 
 search: $(INSTALLED)  ## Evolution discovers, trains and saves a CNN on real handwritten digits; about a minute on 2 cores
 	$(RUN)nanonas search --config configs/fast.yaml
 
 test: check  ## Everything that has to hold before a change lands
 	$(RUN)python -m pytest -n 2
+
+coverage: $(INSTALLED)  ## The tests again, with the lines and branches that they reach; fails below the floor in pyproject.toml
+	$(RUN)python -m pytest -n 2 --cov --cov-report=term
 
 check: $(INSTALLED)  ## Lint, format, types
 	$(RUN)ruff check .
@@ -34,4 +37,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

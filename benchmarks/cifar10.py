@@ -26,8 +26,8 @@ import nanonas
 from nanonas.config.duration import Duration
 from nanonas.config.files import read_yaml
 from nanonas.engine.storage.store import RunStore
-from nanonas.report.terminal.live import live
 from nanonas.session.start import begin
+from nanonas.terminal.live import live
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "cifar10_30m.yaml"

@@ -212,7 +212,7 @@ def halved(
         proposal = strategy.ask(number, rng_for(0, number), [])
         place, rung = places[proposal.genome], 0 if proposal.resumes is None else 1
         if rung == 0 and scores[place]:
-            break  # all have been there, and nobody is left to be promoted
+            break  # all were asked, and none is left to be promoted
         row = networks[place]["ways"].get((LOWEST, HALVED)[rung])
         if row is None:
             raise Unknown(place)
@@ -226,8 +226,8 @@ def halved(
 
 
 def smoothed(networks: Sequence[Mapping[str, Any]], space: Space, values: Floats) -> Floats:
-    """What the default predictor makes of measured accuracies: a network is judged by those like
-    it, too.
+    """Measured accuracies as the default predictor sees them: a network is judged by similar ones,
+    too.
     """
     rng = np.random.default_rng(0)
     reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
@@ -246,15 +246,12 @@ def judged(networks: Sequence[Mapping[str, Any]], config: Config, space: Space) 
     costs: dict[str, float] = {}
     for name in ways(config, space):
         if name != FULL:
-            scores[name], costs[name] = (
-                outcomes(networks, name),
-                float(seconds(networks, name).mean()),
-            )
+            scores[name] = outcomes(networks, name)
+            costs[name] = float(seconds(networks, name).mean())
             other = f"{name}, and the predictor"
             scores[other], costs[other] = smoothed(networks, space, scores[name]), costs[name]
-    for eta in (
-        ETAS
-    ):  # whoever is among the best eighth is among the best quarter: nothing more is to be trained
+    # What is among the best eighth is among the best quarter: no more has to be trained for both.
+    for eta in ETAS:
         name = f"{HALVED}, one of {eta}"
         scores[name], spent = halved(networks, rungs(config, space), eta)
         costs[name] = spent / len(networks)
@@ -324,28 +321,25 @@ def main(arguments: Sequence[str]) -> None:
     setup = Setup(config)
     space = setup.space
     label = given.label or f"{given.space}, {given.data}"
-    results, command = (
-        Results(given.out),
-        shlex.join(["python", "benchmarks/fidelity.py", *arguments]),
-    )
+    results = Results(given.out)
+    command = shlex.join(["python", "benchmarks/fidelity.py", *arguments])
     entry = results.entry(label, settings, "networks", command=command)
     networks: list[dict[str, Any]] = entry["networks"]
-    known = {network["number"]: network for network in networks}
+    by_number = {network["number"]: network for network in networks}
     names = tuple(ways(config, space))
 
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         todo = []
         for number, genome in enumerate(drawn(setup, given.networks)):
-            lacks = tuple(
-                name for name in names if name not in known.get(number, {"ways": {}})["ways"]
-            )
-            if lacks:
-                todo.append(pool.submit(Measurement(config, number, genome, lacks)))
+            measured = by_number[number]["ways"] if number in by_number else {}
+            missing = tuple(name for name in names if name not in measured)
+            if missing:
+                todo.append(pool.submit(Measurement(config, number, genome, missing)))
         for place, future in enumerate(as_completed(todo), 1):
-            found = future.result()
-            network = known.setdefault(found["number"], {**found, "ways": {}})
-            network["ways"].update(found["ways"])
-            networks[:] = sorted(known.values(), key=lambda one: int(one["number"]))
+            result = future.result()
+            network = by_number.setdefault(result["number"], {**result, "ways": {}})
+            network["ways"].update(result["ways"])
+            networks[:] = sorted(by_number.values(), key=lambda network: int(network["number"]))
             results.keep()
             print(f"{place} of {len(todo)}", flush=True)
         while True:

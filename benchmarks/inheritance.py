@@ -173,7 +173,7 @@ def main(arguments: Sequence[str]) -> None:
             todo = [pool.submit(Pair(config, n)) for n in range(given.pairs) if n not in done]
             for future in as_completed(todo):
                 entry["pairs"].append(future.result())
-                entry["pairs"].sort(key=lambda one: one["number"])
+                entry["pairs"].sort(key=lambda pair: pair["number"])
                 entry["summary"] = summed_up(entry["pairs"])
                 results.keep()
                 print(f"{label}: {len(entry['pairs'])} of {given.pairs}", flush=True)

@@ -47,14 +47,13 @@ OBJECTIVES = ("val_acc_200ep", "val_acc_200ep_trial", "val_acc_12ep")
 
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Mean with its standard error, median and extremes."""
-    some = np.array(values, dtype=np.float64)
-    error = some.std(ddof=1) / np.sqrt(len(some)) if len(some) > 1 else float("nan")
+    array = np.array(values, dtype=np.float64)
     figures = {
-        "mean": some.mean(),
-        "error": error,
-        "median": np.median(some),
-        "min": some.min(),
-        "max": some.max(),
+        "mean": array.mean(),
+        "error": array.std(ddof=1) / np.sqrt(len(array)) if len(array) > 1 else float("nan"),
+        "median": np.median(array),
+        "min": array.min(),
+        "max": array.max(),
     }
     return {name: round(float(value), 4) for name, value in figures.items()}
 
@@ -89,7 +88,7 @@ def _table(path: Path) -> Table:
 
 def search(given: argparse.Namespace) -> dict[str, Any]:
     """Each strategy and objective with each seed."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for objective in given.objectives:
         seeds = given.seeds if objective == given.objectives[0] else given.noisy_seeds
         for strategy in given.strategies:
@@ -111,18 +110,17 @@ def search(given: argparse.Namespace) -> dict[str, Any]:
                 "cpu_seconds_a_run": summary([run["cpu_seconds"] for run in runs]),
                 "queries": hits,
             }
-            found[f"{strategy}, {objective}"] = entry
+            figures[f"{strategy}, {objective}"] = entry
             shown = ", ".join(
                 f"{v['mean']:.3f} after {n}" for n, v in entry["test_of_best_by_validation"].items()
             )
             to = entry["queries_to_best_test"]
             print(
                 f"{strategy:<10} {objective:<20} {to['mean']:6.1f} ± {to['error']:.1f} queries "
-                "(median "
-                f"{to['median']:.0f}, {hits.count(None)} of {seeds} never); test {shown}",
+                f"(median {to['median']:.0f}, {hits.count(None)} of {seeds} never); test {shown}",
                 flush=True,
             )
-    return found
+    return figures
 
 
 # --- rank -----------------------------------------------------------------------------------------
@@ -142,7 +140,7 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
     features = np.array([space.encode(genome) for genome in table.genomes])
     tokens = padded([space.tokens(genome) for genome in table.genomes])
     read = {"features": features, "tokens": tokens}
-    known = {
+    predictors = {
         name: (PREDICTORS[name].make(SearchConfig(), space), PREDICTORS[name].reads)
         for name in given.predictors
     }
@@ -156,7 +154,7 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
         for n in given.cells:
             learnt = np.random.default_rng([draw, n]).choice(len(table.genomes), n, replace=False)
             worth = {"parameters": params}
-            for name, (make, reads) in known.items():
+            for name, (make, reads) in predictors.items():
                 predictor = make()
                 predictor.fit(read[reads][learnt], -valid[learnt])
                 worth[name] = -predictor.predict(read[reads])[0]
@@ -167,13 +165,14 @@ def rank(given: argparse.Namespace) -> dict[str, Any]:
     for how in left_out:
         print(f"isomorphs left out: by {how}")
         for name, by_how in taus.items():
-            shown = "   ".join(
-                f"{n}: {np.mean(some):.3f} ± {np.std(some):.3f}" for n, some in by_how[how].items()
-            )
-            print(f"  {name:<11} {shown}", flush=True)
+            by_n = [
+                f"{n}: {np.mean(values):.3f} ± {np.std(values):.3f}"
+                for n, values in by_how[how].items()
+            ]
+            print(f"  {name:<11} {'   '.join(by_n)}", flush=True)
     figures = {
         how: {
-            name: {n: summary(some) for n, some in by_how[how].items()}
+            name: {n: summary(values) for n, values in by_how[how].items()}
             for name, by_how in taus.items()
         }
         for how in left_out
@@ -188,7 +187,7 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
     """Evaluations a CPU second of plain evolution: what a longer search takes beyond one of 1,000,
     on one core.
     """
-    table, found = _table(given.table), dict[str, Any]()
+    table, figures = _table(given.table), dict[str, Any]()
     for strategy in ("evolution", "aging"):
         spent = {
             queries: [
@@ -201,7 +200,7 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
             300 / (longer - shorter)
             for shorter, longer in zip(spent[1000], spent[1300], strict=True)
         ]
-        found[strategy] = {
+        figures[strategy] = {
             "evaluations_per_second": summary(rates),
             "to_1000": summary(spent[1000]),
         }
@@ -210,7 +209,7 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
             "to 1,300",
             flush=True,
         )
-    return found
+    return figures
 
 
 # --- cost -----------------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
     """CPU milliseconds of ask and tell for one candidate, one after the other, with a history of so
     many.
     """
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name in given.spaces:
         config = configure(space=name, strategy=given.strategies[0], lag=1).search
         space = make_space(config.space, (3, 32, 32), 10)
@@ -247,7 +246,7 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
                 strategy.tell(Told(candidate, evaluation))
                 spent.append(asking + time.process_time() - start)
             first, *steady = (1000 * seconds for seconds in spent[history:])
-            found[f"{name}, {history}"] = {
+            figures[f"{name}, {history}"] = {
                 "milliseconds": summary(steady),
                 "first_after_resume": round(first, 1),
             }
@@ -256,7 +255,7 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
                 "ms)",
                 flush=True,
             )
-    return found
+    return figures
 
 
 def main(arguments: Sequence[str]) -> None:

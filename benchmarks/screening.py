@@ -79,7 +79,8 @@ def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     end.
     """
     best = {
-        (one["strategy"], one["seed"]): np.maximum.accumulate(one["accuracies"]) for one in searches
+        (search["strategy"], search["seed"]): np.maximum.accumulate(search["accuracies"])
+        for search in searches
     }
     goals = {
         seed: float(curve[-1])
@@ -87,26 +88,25 @@ def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if strategy == "evolution"
     }
     table: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(one["strategy"] for one in searches):
+    for name in dict.fromkeys(search["strategy"] for search in searches):
         curves = [curve for (strategy, _), curve in best.items() if strategy == name]
-        pairs = [
-            (c, goals[seed])
-            for (strategy, seed), c in best.items()
-            if strategy == name and seed in goals
-        ]
-        reached = [
-            int(np.argmax(curve >= goal)) + 1 if curve[-1] >= goal else len(curve)
-            for curve, goal in pairs
-        ]
+        pairs = []  # a curve, and what evolution reached with the same seed
+        for (strategy, seed), curve in best.items():
+            if strategy == name and seed in goals:
+                pairs.append((curve, goals[seed]))
+        reached = []  # candidates to the goal, or all where it was not reached
+        for curve, goal in pairs:
+            there = curve[-1] >= goal
+            reached.append(int(np.argmax(curve >= goal)) + 1 if there else len(curve))
+        by_candidates = {}
+        if all(len(curve) >= 60 for curve in curves):
+            for n in (10, 20, 30, 40, 50, 60):
+                by_candidates[n] = float(np.mean([curve[n - 1] for curve in curves]))
         ahead = [float(curve[-1]) - goal for curve, goal in pairs]
         table[name] = {
             "seeds": len(curves),
             "best": interval([float(curve[-1]) for curve in curves]),
-            "best_by_candidates": {
-                n: float(np.mean([c[n - 1] for c in curves])) for n in (10, 20, 30, 40, 50, 60)
-            }
-            if all(len(c) >= 60 for c in curves)
-            else {},
+            "best_by_candidates": by_candidates,
             "ahead_of_evolution": interval(ahead),
             "candidates_to_evolutions_end": interval([float(n) for n in reached]),
             "seeds_that_got_there": sum(bool(curve[-1] >= goal) for curve, goal in pairs),
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str]) -> None:
     } | {"train_images": given.train_images, "valid_share": given.valid_share}
     results = Results(given.out)
     entry = results.entry(label, settings, "searches")
-    done = {(one["strategy"], one["seed"]) for one in entry["searches"]}
+    done = {(search["strategy"], search["seed"]) for search in entry["searches"]}
     todo = [
         (name, seed)
         for seed in range(given.seeds)
@@ -171,23 +171,23 @@ def main(arguments: Sequence[str]) -> None:
             for name, seed in todo
         ]
         for future in as_completed(futures):
-            entry["searches"].append(future.result())
-            entry["searches"].sort(key=lambda one: (one["strategy"], one["seed"]))
+            search = future.result()
+            entry["searches"].append(search)
+            entry["searches"].sort(key=lambda search: (search["strategy"], search["seed"]))
             entry["compared"] = compared(entry["searches"])
             results.keep()
-            one = future.result()
             print(
-                f"{one['strategy']} {one['seed']}: {max(one['accuracies']):.4f} in "
-                f"{one['seconds']:.0f} s",
+                f"{search['strategy']} {search['seed']}: {max(search['accuracies']):.4f} in "
+                f"{search['seconds']:.0f} s",
                 flush=True,
             )
     print(f"\n{label}, {given.candidates} candidates")
     for name, row in entry["compared"].items():
         best, reach = row["best"], row["candidates_to_evolutions_end"]
+        seeds = f"{row['seeds_that_got_there']} of {row['seeds']} seeds"
         print(
             f"  {name:<10} best {best[0]:.4f} ± {best[1]:.4f}   candidates to evolution's end "
-            f"{reach[0]:.1f} ± "
-            f"{reach[1]:.1f} ({row['seeds_that_got_there']} of {row['seeds']} seeds)"
+            f"{reach[0]:.1f} ± {reach[1]:.1f} ({seeds})"
         )
 
 

@@ -497,7 +497,7 @@ def table(result: Mapping[str, Any]) -> Any:
 
 
 def random_images(path: Path, number: int) -> None:
-    """Writes an .npz of `number` random colour images of 32×32 in 10 classes, and a few to test by."""
+    """Writes an .npz of `number` random colour images of 32×32 in 10 classes, and 10 to test by."""
     rng = np.random.default_rng(0)
     train, test = (rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8) for size in (number, 10))
     np.savez(path, x_train=train, y_train=np.arange(number) % 10, x_test=test, y_test=np.arange(10))

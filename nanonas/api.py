@@ -63,9 +63,9 @@ def nano_nas(
     """
     from rich.console import Console
 
-    from nanonas.report.terminal.live import live
     from nanonas.runs.models import best_module
     from nanonas.session.start import begin
+    from nanonas.terminal.live import live
 
     chosen = {
         "strategy": strategy,

@@ -20,9 +20,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 Genome = tuple[int, ...]  # integers that only their space can read; hashable, JSON-able
-Shape = tuple[
-    int, ...
-]  # (channels, height, width) of an image or a feature map, (features,) of a vector
+Shape = tuple[int, ...]  # (channels, height, width) of images and feature maps, or (features,)
 
 
 class State(str, enum.Enum):
@@ -30,7 +28,7 @@ class State(str, enum.Enum):
 
     COMPLETE = "complete"  # trained for its whole budget
     PRUNED = "pruned"  # stopped early by its own rule; its metrics are those at the stop
-    CUT = "cut"  # stopped by the run's deadline; can be the best, but no strategy hears of it
+    CUT = "cut"  # stopped by the run's deadline; can be the best, but no strategy is told
     INFEASIBLE = "infeasible"  # breaks a hard limit that had to be measured
     FAILED = "failed"  # raised, hung, ran out of memory or lost its worker; `reason` says which
 
@@ -41,9 +39,7 @@ class Budget:
 
     epochs: int  # passes over the training images
     stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
-    stop_below: float = (
-        0.0  # validation accuracy in [0, 1] under which the candidate is pruned there
-    )
+    stop_below: float = 0.0  # validation accuracy in [0, 1]; below it the candidate is pruned there
     begin: int = 0  # how many of the epochs the candidate that this one resumes has done already
     share: float = 1.0  # of the training images, in (0, 1]
     image_size: int | None = None  # pixels a side that images are shrunk to; None: as they are
@@ -51,11 +47,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What somebody expected of a candidate before it was trained."""
+    """What a predictor expected of a candidate before it was trained."""
 
     mean: float  # of the loss, as `Objective.loss` has it: lower is better
-    std: float  # of the predictor's own doubt, not of the training's noise
-    by: str = ""  # who: the predictor's name
+    std: float  # of the predictor's doubt, not of the training's noise
+    by: str = ""  # the predictor's name
     chosen: bool = True  # whether the candidate was chosen because of it
 
 
@@ -66,16 +62,13 @@ class Proposal:
     genome: Genome
     parents: tuple[int, ...] = ()  # numbers of the candidates it was bred from
     budget: Budget | None = None  # None: the study's own
-    predicted: Prediction | None = None  # None: nobody was asked
-    resumes: int | None = (
-        None  # number of the candidate, of the same genome, whose training goes on
-    )
-    inherits: tuple[
-        int, ...
-    ] = ()  # numbers of the candidates whose weights it begins with, as far as they fit
-    planted: bool = (
-        False  # asked for by a person, in the place of what the strategy would have tried
-    )
+    predicted: Prediction | None = None  # None: no predictor was asked
+    # number of the candidate, of the same genome, whose training goes on
+    resumes: int | None = None
+    # numbers of the candidates whose weights it begins with, as far as they fit
+    inherits: tuple[int, ...] = ()
+    # asked for by a user, in the place of what the strategy would have proposed
+    planted: bool = False
 
     @property
     def from_scratch(self) -> bool:
@@ -181,13 +174,13 @@ class Objective:
 
 
 class Predictor(Protocol):
-    """Guesses the losses of networks that nobody has trained, from those that somebody has."""
+    """Predicts the losses of untrained networks from those of trained ones."""
 
     @property
     def name(self) -> str: ...
 
     def fit(self, features: Floats, losses: Floats) -> None:
-        """Learns from n networks, and forgets what it had learnt before.
+        """Learns from n networks, and forgets what it learnt before.
 
         Args:
             features: shape (n, features), from `Space.encode`; a sequence model reads (n,
@@ -215,7 +208,7 @@ class Strategy(Protocol):
     """
 
     def needs(self, number: int) -> int:
-        """How many evaluations, 0 … in number order, it has to have heard to be asked for `number`.
+        """How many evaluations, from number 0 on, it must have been told to be asked for `number`.
 
         At most `number`, and never less than for the number before.
         """
@@ -235,17 +228,17 @@ class Strategy(Protocol):
 Pulse = Callable[[], bool]
 """Called by a measurement after every batch: says that it lives, and returns whether to go on.
 
-False: the deadline has passed. Validate what is there and return it as `State.CUT`.
+False: the deadline has passed. Validate the network as it is and return `State.CUT`.
 """
 
 Measure = Callable[[Candidate, Pulse], Evaluation]
-"""Measures one candidate. Picklable where worker processes run it. May raise: the evaluator makes a
-result of it."""
+"""Measures one candidate. Picklable where worker processes run it. May raise: the evaluator turns
+that into a result."""
 
 
 class Evaluator(Protocol):
-    """Turns candidates into evaluations, somewhere. A failure is a result; only `KeyboardInterrupt`
-    gets out.
+    """Turns candidates into evaluations, here or elsewhere. A failure is a result, too; only
+    `KeyboardInterrupt` is raised.
     """
 
     @property
@@ -259,8 +252,8 @@ class Evaluator(Protocol):
         """
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
-        """The next evaluation that is ready, in whatever order; None when `timeout` seconds pass
-        without one.
+        """The next evaluation that is ready, in any order; None after `timeout` seconds without
+        one.
         """
 
     def close(self) -> None:

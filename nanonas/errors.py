@@ -1,14 +1,13 @@
-"""What goes wrong, as a tree. Each message is one sentence: the value, what was expected, the way
-out.
+"""The exceptions, as a tree. Each message is one sentence: the value, what was expected, and the
+way out.
 
 NanonasError                 everything below; the command line prints it and exits with 2
-├── InvalidInput (ValueError)  what somebody handed over cannot be used
+├── InvalidInput (ValueError)  an argument or a file that cannot be used
 │   ├── ConfigError              a key, a flag or a value of the configuration
 │   ├── GenomeError              a genome, or a file that holds one
 │   └── DataError                images, labels, or the place where they should be
 ├── DeviceError                a device that is not there, or that cannot do what was asked
-└── RunError                   a run's folder: another configuration, another version, no space, no
-permission
+└── RunError                   a run's folder: another configuration or version, no space left, …
     └── Exhausted                no network left to try within the space and its limits
 """
 
@@ -52,12 +51,10 @@ def reason_for(error: BaseException) -> str:
 
     Running out of memory is called that.
     """
-    lines = str(error).strip().splitlines() or [""]
-    said = f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__
+    name, message = type(error).__name__, str(error).strip()
+    reason = f"{name}: {message.splitlines()[0]}" if message else name
     # By name: torch's class cannot be imported here, and on a CPU torch raises a RuntimeError that
     # names its allocator.
-    exhausted = type(error).__name__ in (
-        "MemoryError",
-        "OutOfMemoryError",
-    ) or "DefaultCPUAllocator" in str(error)
-    return f"out of memory ({said})" if exhausted else said
+    if name in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in message:
+        return f"out of memory ({reason})"
+    return reason

@@ -43,9 +43,9 @@ from nanonas.networks.edits import difference, edits, in_words
 from nanonas.networks.features import GROUPS, KINDS, features
 from nanonas.networks.layout import drawing
 from nanonas.report.charts.architecture import svg
-from nanonas.report.terminal.tables import architecture
 from nanonas.spaces import Bans, Space, one_point_crossover, point_mutation
 from nanonas.strategies.aging import AgingEvolution
+from nanonas.terminal.tables import architecture
 from nanonas.training.inheritance.inherit import Inherited, inherit
 from nanonas.training.inheritance.parents import Parent
 from nanonas.training.modules import MODULES, NetworkModule, build_module

@@ -23,8 +23,8 @@ from nanonas import cli
 from nanonas.commands.arguments import configured, parse
 from nanonas.config.files import configure
 from nanonas.networks import OPS
-from nanonas.report.terminal.live import live
 from nanonas.session.start import begin
+from nanonas.terminal.live import live
 from nanonas.training.modules import MODULES
 
 ROOT = Path(__file__).parent.parent

@@ -25,10 +25,10 @@ FLOORS = [
     ["engine", "strategies", "training"],
     ["analysis", "config"],
     ["bench", "runs"],
-    ["session"],
-    ["report"],  # its progress and its narration are listeners of a session
-    ["api", "serving"],
-    ["", "commands"],  # "" is the package itself: its public names
+    ["report", "session"],
+    ["serving", "terminal"],  # the terminal's progress and narration are listeners of a session
+    ["api", "commands"],
+    [""],  # the package itself: its public names
     ["cli"],
     ["__main__"],
 ]

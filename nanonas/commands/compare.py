@@ -57,9 +57,9 @@ def compare(arguments: Sequence[str]) -> None:
         else seconds(given.time_per_network, "--time-per-network")
     )
 
-    from nanonas.report.terminal.progress import TrainingProgress
     from nanonas.runs.source import fitting, open_source
     from nanonas.session.compare import Comparison
+    from nanonas.terminal.progress import TrainingProgress
 
     console = Console()
     comparison = Comparison(

@@ -26,10 +26,10 @@ class Resume:
 
 def resume(arguments: Sequence[str]) -> None:
     """nanonas resume"""
-    from nanonas.report.terminal.live import live
-    from nanonas.report.terminal.results import say_outcome
     from nanonas.runs.folder import find, read_config
     from nanonas.session import start
+    from nanonas.terminal.live import live
+    from nanonas.terminal.results import say_outcome
 
     folder = parse(Resume, "resume", arguments).folder
     stored = read_config(find(folder))

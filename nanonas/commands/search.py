@@ -21,9 +21,9 @@ def search(arguments: Sequence[str]) -> None:
     """nanonas search"""
     config = configured(Search, "search", arguments)
 
-    from nanonas.report.terminal.live import live
-    from nanonas.report.terminal.results import say_outcome
     from nanonas.session.start import begin
+    from nanonas.terminal.live import live
+    from nanonas.terminal.results import say_outcome
 
     console = Console()
     say_outcome(console, begin(config, live(console, explain=config.run.explain)))

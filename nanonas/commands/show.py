@@ -29,10 +29,10 @@ def show(arguments: Sequence[str]) -> None:
     at_least(1, top=given.top)
 
     from nanonas.analysis.findings import Findings
-    from nanonas.report.terminal import tables
-    from nanonas.report.terminal.results import say_final, say_front
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
+    from nanonas.terminal import tables
+    from nanonas.terminal.results import say_final, say_front
     from nanonas.training.final import read_result
 
     console = Console()

@@ -45,11 +45,11 @@ def train(arguments: Sequence[str]) -> None:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
     from nanonas.config.schema import Config, RunConfig
-    from nanonas.report.terminal.progress import TrainingProgress
-    from nanonas.report.terminal.results import say_final
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
     from nanonas.session.setup import Setup
+    from nanonas.terminal.progress import TrainingProgress
+    from nanonas.terminal.results import say_final
 
     source = fitting(open_source(given.source, given.data))
     search = replace(source.config, seed=given.seed)

@@ -1,13 +1,16 @@
-"""What people have asked of a run, and what follows from it for each candidate.
+"""What users have requested of a run, and what follows from it for each candidate.
 
 Every request is an event of the run, with the first number that it applies to, before that
 candidate is bred. So what a run finds follows from its configuration, its seed and its events; a
 resumed run reads them back from the store.
 
-    pause    no candidate is begun until resume, or until the run is resumed as a whole; those at
-    work finish resume   the search goes on ban      no candidate from `first` on uses the operation
-    allow    it may be used again, from `first` on plant    a genome becomes the next candidate that
-    is trained, from `first` on; several wait for each other
+    pause    no candidate is begun until "resume", or until the run is resumed as a whole; those
+             that are running finish
+    resume   the search goes on
+    ban      no candidate from `first` on uses the operation
+    allow    it may be used again, from `first` on
+    plant    a genome becomes the next candidate that is trained, from `first` on; several wait in
+             a queue
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from nanonas.spaces.base import Space
 
 @dataclass(frozen=True)
 class Ban:
-    """That an operation is banned, or no more, from a candidate on."""
+    """From candidate `first` on an operation is banned, or allowed again."""
 
     first: int
     operation: str
@@ -38,10 +41,10 @@ class Controls:
     """The requests of one run: those in its store, then those that come.
 
     Args:
-        store: what it says is taken as it is; what comes is added to it.
-        check: raises `InvalidInput` for a genome that cannot be planted: what only the study knows.
+        store: its requests are taken as they are; new ones are added to it.
+        check: raises `InvalidInput` for a genome that cannot be planted.
         inbox: where requests come from; None: none come.
-        planted: of how many plants there are candidates already.
+        planted: how many planted genomes have become candidates already.
     """
 
     def __init__(
@@ -53,29 +56,22 @@ class Controls:
         planted: int,
     ) -> None:
         self.paused = False
-        self._store, self._space, self._check, self._inbox, self._planted = (
-            store,
-            space,
-            check,
-            inbox,
-            planted,
-        )
-        self._known: set[str] = set()  # ids of what is recorded
+        self._store, self._space, self._check, self._inbox = store, space, check, inbox
+        self._planted = planted
+        self._recorded: set[str] = set()  # ids of requests
         self._bans: list[Ban] = []
         self._plants: list[tuple[int, Genome]] = []  # the first number that each may have
-        self._since, self._seconds = (
-            0.0,
-            0.0,
-        )  # when this pause began; how long those before it took
+        self._since = 0.0  # when this pause began
+        self._seconds = 0.0  # that the pauses before it took
         for event in store.events():
             if event.kind == REQUEST_TAKEN:
                 self._take(event.details)
             elif event.kind == REQUEST_REFUSED:
-                self._known.add(str(event.details["id"]))
+                self._recorded.add(str(event.details["id"]))
         self.begin()
 
     def begin(self) -> None:
-        """A session begins: whoever starts one wants the search to go on, so it ends a pause."""
+        """A session begins. A user who starts one wants the search to go on, so it ends a pause."""
         self.paused, self._seconds = False, 0.0
 
     @property
@@ -93,28 +89,28 @@ class Controls:
 
     def plant(self, number: int) -> Genome | None:
         """The genome that waits to become a candidate, if `number` may be it."""
-        first, genome = (
-            self._plants[self._planted] if self._planted < len(self._plants) else (number + 1, ())
-        )
+        if self._planted == len(self._plants):
+            return None
+        first, genome = self._plants[self._planted]
         return genome if first <= number else None
 
     def planted(self) -> None:
-        """The one that waited has become a candidate."""
+        """The planted genome that waited has become a candidate."""
         self._planted += 1
 
     def hear(self, number: int) -> list[str]:
-        """Takes or refuses all that waits, `number` being the next candidate.
+        """Takes or refuses all requests that wait, `number` being the next candidate.
 
         Returns a sentence for each.
         """
         if self._inbox is None:
             return []
-        said: list[str] = []
+        answers: list[str] = []
         for name, request in self._inbox.waiting():
-            if name not in self._known:
-                said.append(self._answer(name, request, number))
+            if name not in self._recorded:
+                answers.append(self._answer(name, request, number))
             self._inbox.remove(name)  # recorded by now: a crash in between records nothing twice
-        return said
+        return answers
 
     def _answer(self, name: str, request: Request | InvalidInput, number: int) -> str:
         try:
@@ -124,7 +120,7 @@ class Controls:
         except InvalidInput as error:
             asked = {} if isinstance(request, InvalidInput) else request.to_values()
             self._store.event(REQUEST_REFUSED, {"id": name, **asked, "reason": str(error)})
-            self._known.add(name)
+            self._recorded.add(name)
             return f"refused: {error}"
         details = {"id": name, "first": number, **request.to_values()}
         self._store.event(REQUEST_TAKEN, details)
@@ -139,17 +135,15 @@ class Controls:
             )
         banned = self.banned(number)
         if request.operation is not None:
-            known = self._space.operation_names
-            if request.operation not in known:
+            names = self._space.operation_names
+            if request.operation not in names:
                 raise InvalidInput(
                     f"the space {self._space.name!r} has no operation {request.operation!r}; it "
-                    f"has {', '.join(known)}"
+                    f"has {', '.join(names)}"
                 )
             if (request.operation in banned) == (request.what == BAN):
-                raise InvalidInput(
-                    f"{request.operation} is "
-                    f"{'banned already' if request.what == BAN else 'not banned'}"
-                )
+                already = "banned already" if request.what == BAN else "not banned"
+                raise InvalidInput(f"{request.operation} is {already}")
         if request.genome is not None:
             self._check(request.genome)
             if request.genome in (genome for _, genome in self._plants[self._planted :]):
@@ -160,7 +154,7 @@ class Controls:
                 )
 
     def _take(self, details: Mapping[str, Any]) -> None:
-        self._known.add(str(details["id"]))
+        self._recorded.add(str(details["id"]))
         what, first = details["what"], int(details["first"])
         if what == PAUSE:
             self.paused, self._since = True, time.time()
@@ -201,7 +195,7 @@ def copy_requests(source: RunStore, target: RunStore) -> None:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the requests of a run amount to after its last event, for whoever looks on."""
+    """What the requests of a run amount to after its last event, for its readers."""
 
     paused: bool = False
     banned: tuple[str, ...] = ()

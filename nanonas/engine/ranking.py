@@ -14,28 +14,30 @@ def ranking(told: Iterable[Told]) -> list[Told]:
     Ties go to the lowest number. Accuracies on shrunk images come after all others. Where a
     candidate has several evaluations, the last one counts.
     """
-    latest = {one.number: one for one in told}
-    judged = [one for one in latest.values() if one.judged]
-    return sorted(
-        judged, key=lambda one: (not one.comparable, -(one.evaluation.accuracy or 0.0), one.number)
-    )
+    latest = {evaluated.number: evaluated for evaluated in told}
+    return sorted((evaluated for evaluated in latest.values() if evaluated.judged), key=_place)
+
+
+def _place(told: Told) -> tuple[bool, float, int]:
+    return not told.comparable, -(told.evaluation.accuracy or 0.0), told.number
 
 
 def best_networks(told: Iterable[Told]) -> list[Told]:
     """As `ranking`, each network once."""
     best: dict[str, Told] = {}
-    for one in ranking(told):
-        best.setdefault(one.candidate.key, one)
+    for ranked in ranking(told):
+        best.setdefault(ranked.candidate.key, ranked)
     return list(best.values())
 
 
 def front_of(told: Sequence[Told], objectives: Sequence[Objective]) -> list[Told]:
-    """What none of the others dominates, in the order in which it came.
+    """Those that no other dominates, in the order in which they came.
 
-    What was pruned is among it only where everything was: else guesses of tiny networks would be.
-    So it is with what was judged on shrunk images, whose accuracies say nothing beside the others.
+    Pruned candidates are among them only where all were pruned: otherwise tiny networks that guess
+    would be. So are those that were judged on shrunk images, whose accuracies cannot be compared.
     """
-    whole = [one for one in told if one.comparable] or list(told)
-    kept = [one for one in whole if one.evaluation.state is not State.PRUNED] or whole
-    members = front(losses_of([one.evaluation for one in kept], objectives))
-    return [one for one, member in zip(kept, members, strict=True) if member]
+    comparable = [each for each in told if each.comparable] or list(told)
+    trained = [each for each in comparable if each.evaluation.state is not State.PRUNED]
+    compared = trained or comparable
+    members = front(losses_of([each.evaluation for each in compared], objectives))
+    return [each for each, member in zip(compared, members, strict=True) if member]

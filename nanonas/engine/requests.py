@@ -1,9 +1,8 @@
-"""What people ask of a run while it goes on: one small file for each request, in a folder of the
-run.
+"""What users request of a run while it goes on: one small file per request, in a folder of the run.
 
-Whoever asks writes a file, whole or not at all, and never opens the store for writing. The process
-that runs the search takes the files in the order of their names, records each in the store and
-removes it; see `engine/controls.py`.
+The process that requests writes a file, whole or not at all, and never opens the store for writing.
+The process that runs the search takes the files in the order of their names, records each in the
+store and removes it; see `engine/controls.py`.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from nanonas.files import write_text
 
 PAUSE, RESUME, BAN, ALLOW, PLANT = WHATS = ("pause", "resume", "ban", "allow", "plant")
 _LONGEST = 100_000  # bytes of a request; a genome of the largest space has 220 numbers
-_BRIEF = 12  # numbers of a genome that are said
+_BRIEF = 12  # numbers of a genome that are shown
 _NAME = re.compile(r"[0-9a-z-]{1,80}")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One wish.
+    """What a user asks of a run.
 
     Raises:
-        InvalidInput: it says too much or too little.
+        InvalidInput: a field is missing, or does not belong to this kind of request.
     """
 
     what: str  # one of `WHATS`
@@ -43,38 +42,37 @@ class Request:
     def __post_init__(self) -> None:
         if self.what not in WHATS:
             raise InvalidInput(f"a request must be one of {', '.join(WHATS)}, but is {self.what!r}")
-        if (self.operation is not None) != (self.what in (BAN, ALLOW)):
+        names_operation = self.what in (BAN, ALLOW)
+        if names_operation and self.operation is None:
+            raise InvalidInput(f"the request {self.what!r} must name an operation")
+        if not names_operation and self.operation is not None:
             raise InvalidInput(
-                f"the request {self.what!r} must name an operation"
-                if self.what in (BAN, ALLOW)
-                else f"the request {self.what!r} has no operation, but was given {self.operation!r}"
+                f"the request {self.what!r} has no operation, but was given {self.operation!r}"
             )
-        if (self.genome is not None) != (self.what == PLANT):
-            raise InvalidInput(
-                "the request 'plant' must have a genome, a list of whole numbers"
-                if self.what == PLANT
-                else f"the request {self.what!r} has no genome"
-            )
+        if self.what == PLANT and self.genome is None:
+            raise InvalidInput("the request 'plant' must have a genome, a list of whole numbers")
+        if self.what != PLANT and self.genome is not None:
+            raise InvalidInput(f"the request {self.what!r} has no genome")
 
     def __str__(self) -> str:
         genome = None if self.genome is None else briefly(self.genome)
         return " ".join(part for part in (self.what, self.operation, genome) if part is not None)
 
     def to_values(self) -> dict[str, Any]:
-        """JSON-able, without what is not there."""
+        """JSON-able, without the fields that are None."""
         genome = None if self.genome is None else list(self.genome)
         values = {"what": self.what, "operation": self.operation, "genome": genome}
         return {name: value for name, value in values.items() if value is not None}
 
 
 def briefly(genome: Sequence[int]) -> str:
-    """A genome as a list, of a long one the beginning."""
+    """A genome as a list; of a long one, the beginning."""
     shown = ", ".join(map(str, genome[:_BRIEF]))
     return f"[{shown}, …] of {len(genome)} numbers" if len(genome) > _BRIEF else f"[{shown}]"
 
 
 def parsed(values: object) -> Request:
-    """A request from JSON. Raises `InvalidInput` for whatever else it is."""
+    """A request from JSON. Raises `InvalidInput` for anything else."""
     if not isinstance(values, dict):
         raise InvalidInput(
             f"a request must be an object such as {{'what': 'pause'}}, but is {values!r:.80}"
@@ -89,18 +87,18 @@ def parsed(values: object) -> Request:
         raise InvalidInput(
             f"what is asked for must be words, but is {what!r:.80} and {operation!r:.80}"
         )
-    if genome is not None and not (
-        isinstance(genome, list) and all(type(number) is int for number in genome)
-    ):
+    if genome is None:
+        return Request(what, operation)
+    if not isinstance(genome, list) or not all(type(number) is int for number in genome):
         raise InvalidInput(f"a genome must be a list of whole numbers, but is {genome!r:.80}")
-    return Request(what, operation, None if genome is None else tuple(genome))
+    return Request(what, operation, tuple(genome))
 
 
 class Inbox(Protocol):
-    """Where a study hears of requests."""
+    """Where a study gets requests from."""
 
     def waiting(self) -> Sequence[tuple[str, Request | InvalidInput]]:
-        """Those that wait, in order: the name of each, and what it says or why nobody can read it."""
+        """Those that wait, in order: the name of each, and the request or why it cannot be read."""
 
     def remove(self, name: str) -> None:
         """Forgets one, which is recorded."""
@@ -125,10 +123,7 @@ class RequestFiles:
         return name
 
     def waiting(self) -> list[tuple[str, Request | InvalidInput]]:
-        """Those that wait, the oldest first.
-
-        What is no request of ours is left alone if its name says so.
-        """
+        """Those that wait, the oldest first. Files with other names are left alone."""
         try:
             paths = sorted(
                 path for path in self.folder.glob("*.json") if _NAME.fullmatch(path.stem)
@@ -138,7 +133,9 @@ class RequestFiles:
         return [(path.stem, _read(path)) for path in paths]
 
     def remove(self, name: str) -> None:
-        """Removes one. What cannot be removed stays: it is recorded, and not heard again."""
+        """Removes a request. One that cannot be removed is recorded all the same, and not taken
+        again.
+        """
         with contextlib.suppress(OSError):
             (self.folder / f"{name}.json").unlink()
 

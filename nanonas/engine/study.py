@@ -3,8 +3,8 @@
 Candidate `n` is bred after exactly the first `strategy.needs(n)` evaluations were told, in number
 order. So what a run finds follows from its strategy and its seed alone: not from how many workers
 there are, which of them was faster, or how often the run was interrupted. A deadline decides only
-where the sequence is cut, never what is in it. What people ask of it on the way is recorded with
-the first number that it applies to, before that candidate is bred.
+where the sequence is cut, never what is in it. A request that a user makes on the way is recorded
+with the first number that it applies to, before that candidate is bred.
 """
 
 from __future__ import annotations
@@ -17,33 +17,21 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from nanonas.core import (
-    Budget,
-    Candidate,
-    Evaluation,
-    Evaluator,
-    Genome,
-    Proposal,
-    State,
-    Strategy,
-    Told,
-    rng_for,
-)
-from nanonas.engine.breeding import RANDOM_DRAWS, REDRAWS, REDRAWS_UNDER_BANS, Refused
+from nanonas.core import Budget, Candidate, Evaluation, Evaluator, State, Strategy, Told
+from nanonas.engine.breeding import Breeding
 from nanonas.engine.controls import Controls
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import Exhausted, InvalidInput, RunError
+from nanonas.errors import Exhausted, RunError
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Bans, Space
 
 _POLL = 0.5  # seconds within which a request is heard
-_HOPELESS = (
-    10  # first candidates that all fail for one reason end a run: nobody wants a thousand of them
-)
+# When so many first candidates all fail for one reason, the run ends: a thousand more would too.
+_HOPELESS = 10
 
 
 class Why(str, enum.Enum):
@@ -76,14 +64,14 @@ class Progress:
 
 @dataclass
 class Study:
-    """One run of a search over its store. A store that holds a run already is gone on with.
+    """One run of a search over its store. A store that already holds a run is continued.
 
-    After an exception out of `run` the study is done for: resume the store with new objects.
+    After `run` has raised, the study cannot be used again: resume the store with new objects.
     """
 
     space: Space
-    strategy: Strategy  # one that was told nothing yet: the study tells it what the store holds
-    # closed by whoever made it; by the study when `run` raises or gives candidates up
+    strategy: Strategy  # fresh: the study tells it what the store holds
+    # The caller closes it; the study does where `run` raises or gives candidates up.
     evaluator: Evaluator
     store: RunStore
     budget: Budget  # for proposals that come without one
@@ -91,22 +79,33 @@ class Study:
     limits: Limits = field(default_factory=Limits)
     grace: float = 60.0  # seconds after the deadline within which what runs may still arrive
     inbox: Inbox | None = None  # where requests come from while it runs
-    planted_budget: Budget | None = None  # of a genome that somebody plants; None: `budget`
-    bans: Bans | None = None  # one that the strategy reads too, if it does
+    planted_budget: Budget | None = None  # of a genome that a user plants; None: `budget`
+    bans: Bans | None = None  # the object that the strategy reads, where it reads bans
     # metrics that follow from the network alone, besides "params" and "macs"
     counts: Mapping[str, Callable[[Network], float]] = field(default_factory=dict)
-    _told: int = field(default=0, init=False, repr=False)
+    _told: int = field(default=0, init=False, repr=False)  # evaluations that the strategy has
 
     def __post_init__(self) -> None:
         self._candidates = self.store.candidates()
         self._latest = self.store.latest()
-        self._seen = {candidate.identity for candidate in self._candidates}
-        self._keys = {candidate.proposal.genome: candidate.key for candidate in self._candidates}
-        planted = sum(candidate.proposal.planted for candidate in self._candidates)
-        self._controls = Controls(
-            self.store, self.space, self._require_plantable, self.inbox, planted
+        self._breeding = Breeding(
+            self.space,
+            self.strategy,
+            self.limits,
+            self.bans or Bans(self.space),
+            self.budget,
+            self.planted_budget or self.budget,
+            self.seed,
         )
-        self._bans = self.bans or Bans(self.space)
+        for candidate in self._candidates:
+            self._breeding.take(candidate)
+        self._controls = Controls(
+            self.store,
+            self.space,
+            self._breeding.require_plantable,
+            self.inbox,
+            planted=sum(candidate.proposal.planted for candidate in self._candidates),
+        )
 
     def run(
         self,
@@ -116,7 +115,7 @@ class Study:
         observe: Callable[[Progress], None] | None = None,
         answered: Callable[[str], None] | None = None,
     ) -> End:
-        """Goes on until the first of the budgets is spent; without one, until the space is
+        """Searches until the first of the budgets is spent; without a budget, until the space is
         exhausted.
 
         Args:
@@ -125,12 +124,12 @@ class Study:
             generations: the strategy's generations 0 … generations - 1 are evaluated, counting
                 likewise.
             deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated
-                and stored as CUT. While somebody has paused the search it moves on with the clock.
+                and stored as CUT. While the search is paused, it moves on with the clock.
             observe: called after each evaluation was stored.
-            answered: hears a sentence about each request, after it was recorded.
+            answered: called with a sentence about each request, after it was recorded.
 
         Raises:
-            Exhausted: not one candidate could be found; the message holds the network that was
+            Exhausted: there was no candidate at all; the message holds the network that was
                 nearest to the limits.
             RunError: candidates 0 … 9 all failed for the same reason, or the store could not be
                 written.
@@ -164,7 +163,7 @@ class Study:
 
     @property
     def paused(self) -> bool:
-        """Whether somebody has paused the search."""
+        """Whether the search is paused."""
         return self._controls.paused
 
     @property
@@ -179,9 +178,9 @@ class Study:
         answered: Callable[[str], None],
     ) -> End:
         waiting = deque(
-            c
-            for c in self._candidates
-            if not self._evaluated(c.number) and self._wanted(c.number, goal)
+            candidate
+            for candidate in self._candidates
+            if not self._evaluated(candidate.number) and self._wanted(candidate.number, goal)
         )
         running: set[int] = set()
         end: End | None = None
@@ -199,9 +198,8 @@ class Study:
                     )
                 time.sleep(_POLL)
                 continue
-            evaluation = self.evaluator.result(
-                goal.patience(self.grace, polls=self.inbox is not None)
-            )
+            patience = goal.patience(self.grace, polls=self.inbox is not None)
+            evaluation = self.evaluator.result(patience)
             if evaluation is None:
                 if time.time() < goal.end + self.grace:
                     continue
@@ -210,23 +208,19 @@ class Study:
                 return _past_deadline(len(running))
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
-            if (
-                evaluation.state is State.CUT
-                and self._controls.paused_seconds
-                and time.time() < goal.end
-            ):
-                waiting.append(
-                    self._candidates[evaluation.number]
-                )  # the deadline that it knew of has moved on
-            elif evaluation.state is State.CUT:
-                end = _past_deadline()
+            if evaluation.state is State.CUT:
+                deadline_moved = self._controls.paused_seconds > 0 and time.time() < goal.end
+                if deadline_moved:  # since the candidate was submitted with it
+                    waiting.append(self._candidates[evaluation.number])
+                else:
+                    end = _past_deadline()
             if observe is not None:
                 observe(self._progress(evaluation, len(running)))
             self._require_hope(evaluation.number)
 
     def _fill(self, waiting: deque[Candidate], running: set[int], goal: _Goal) -> End | None:
-        """Submits candidates while slots are free. Returns why there will be no more; None when
-        there may be.
+        """Submits candidates while slots are free. Returns why there will be no more; None where
+        there may be more.
         """
         while len(running) < self.evaluator.slots:
             number = len(self._candidates)
@@ -254,11 +248,9 @@ class Study:
             return False
         if goal.generations is None:
             return True
-        asked = number < len(self._candidates)
-        generation = (
-            self._candidates[number].generation if asked else self.strategy.generation(number)
-        )
-        return generation < goal.generations
+        if number < len(self._candidates):
+            return self._candidates[number].generation < goal.generations
+        return self.strategy.generation(number) < goal.generations
 
     def _evaluated(self, number: int) -> bool:
         return number in self._latest and self._latest[number].state is not State.CUT
@@ -275,115 +267,23 @@ class Study:
         return True
 
     def _ask(self, number: int) -> Candidate:
-        candidate = self._breed(number)
+        pending = self._candidates[self._told :]
+        banned, planted = self._controls.banned(number), self._controls.plant(number)
+        candidate = self._breeding.breed(number, self._told, pending, banned, planted)
         self.store.asked(candidate)
         self._candidates.append(candidate)
-        self._seen.add(candidate.identity)
-        self._keys[candidate.proposal.genome] = candidate.key
+        self._breeding.take(candidate)
         if candidate.proposal.planted:
             self._controls.planted()
         return candidate
 
-    def _breed(self, number: int) -> Candidate:
-        """The next candidate: within the limits, without what is banned, and not tried before under
-        the same budget.
-        """
-        rng, pending = rng_for(self.seed, number), self._candidates[self._told :]
-        self._bans.operations = self._controls.banned(number)
-        redraws = REDRAWS_UNDER_BANS if self._bans.operations else REDRAWS
-        refused = Refused()
-        for draw in range(redraws + RANDOM_DRAWS):
-            if draw < redraws:
-                asked = self.strategy.ask(number, rng, pending)
-            else:
-                # whoever inherits may have a shorter budget for it
-                asked = Proposal(
-                    self.space.sample(rng), budget=asked.budget, inherits=asked.inherits
-                )
-            planted = self._controls.plant(number)
-            if planted is not None:
-                return self._planted(number, planted)
-            genome = tuple(int(gene) for gene in asked.genome)
-            proposal = replace(asked, genome=genome, budget=asked.budget or self.budget)
-            candidate = Candidate(
-                number,
-                proposal,
-                self._keys.get(genome, ""),
-                asked_after=self._told,
-                generation=self.strategy.generation(number),
-            )
-            if candidate.identity in self._seen and not self._bans.operations:
-                continue  # without drawing it
-            network = self.space.decode(genome)
-            if self.limits.excess(network) > 1:
-                refused.too_large += 1
-                refused.smallest = min(refused.smallest or network, network, key=self.limits.excess)
-                continue
-            if self._bans(genome):
-                refused.banned += 1
-                continue
-            candidate = replace(candidate, key=network.key)
-            if candidate.identity not in self._seen:
-                return candidate
-        raise Exhausted(self._what_is_exhausted(redraws + RANDOM_DRAWS, refused))
-
-    def _planted(self, number: int, genome: Genome) -> Candidate:
-        """A planted genome as a candidate. The strategy is told, but it did not propose it."""
-        proposal = Proposal(genome, budget=self.planted_budget or self.budget, planted=True)
-        key, generation = self.space.decode(genome).key, self.strategy.generation(number)
-        return Candidate(number, proposal, key, asked_after=0, generation=generation)
-
-    def _require_plantable(self, genome: Genome) -> None:
-        """Raises `InvalidInput` for what is no genome of the space, exceeds the limits, or was a
-        candidate already.
-        """
-        network = self.space.decode(genome)
-        if self.limits.excess(network) > 1:
-            raise InvalidInput(
-                f"the network has {network.params:,} parameters and {network.macs:,} MACs, but "
-                "the limits are "
-                f"{self.limits}; plant a smaller one"
-            )
-        wanted = Candidate(len(self._candidates), self._planted(0, genome).proposal, network.key)
-        if wanted.identity in self._seen:
-            same = next(c.number for c in self._candidates if c.identity == wanted.identity)
-            raise InvalidInput(
-                f"this network is candidate #{same} already; nothing is trained twice"
-            )
-
-    def _what_is_exhausted(self, draws: int, refused: Refused) -> str:
-        tried = len(self._candidates)
-        rest = f"among the {tried:,} candidates asked before"
-        too_large, banned, smallest = refused.too_large, refused.banned, refused.smallest
-        if banned:
-            names = ", ".join(sorted(self._bans.operations))
-            over = f", {too_large:,} exceed {self.limits}" if too_large else ""
-            rest = f", and the others are {rest}" if too_large + banned < draws else ""
-            return (
-                f"what is not banned is exhausted: {banned:,} of {draws:,} draws from the space "
-                f"{self.space.name!r} "
-                f"use {names}{over}{rest}; allow an operation again, or choose a larger space"
-            )
-        if smallest is None:
-            return (
-                f"the space {self.space.name!r} is exhausted: all of {draws:,} draws are {rest}; "
-                "choose a larger space "
-                "for a longer search"
-            )
-        found = f"{too_large:,} of {draws:,} draws from the space {self.space.name!r} exceed {self.limits}"
-        rest = f", and the others are {rest}" if too_large < draws else ""
-        return (
-            f"the limits are exhausted: {found}{rest}; the smallest network beyond them has "
-            f"{smallest.params:,} "
-            f"parameters and {smallest.macs:,} MACs, so raise the limits or choose another space"
-        )
-
     def _arrive(self, evaluation: Evaluation) -> Evaluation:
-        """Adds the counts, and commits before anybody hears of it."""
+        """Adds the counts, and commits the evaluation before anything else is done with it."""
         network = self.space.decode(self._candidates[evaluation.number].proposal.genome)
-        counts = {name: count(network) for name, count in self.counts.items()}
-        counts |= {"params": network.params, "macs": network.macs}
-        evaluation = replace(evaluation, metrics={**evaluation.metrics, **counts})
+        metrics = dict(evaluation.metrics)
+        metrics |= {name: count(network) for name, count in self.counts.items()}
+        metrics |= {"params": network.params, "macs": network.macs}
+        evaluation = replace(evaluation, metrics=metrics)
         self.store.arrived(evaluation)
         self._latest[evaluation.number] = evaluation
         return evaluation
@@ -400,18 +300,19 @@ class Study:
     def _require_hope(self, number: int) -> None:
         """Ends a run whose first candidates all failed for one reason.
 
-        By number, so that it does not depend on who was faster; looked at only when one of them
-        arrives, so that whoever has removed the reason, or does not mind, can resume the run.
+        By number, so that it does not depend on which worker was faster; checked only when one of
+        them arrives, so that a user who has removed the reason, or does not mind, can resume the
+        run.
         """
-        if number >= _HOPELESS or len(self._candidates) < _HOPELESS:
+        if number >= _HOPELESS:
             return
-        first = [self._latest.get(n) for n in range(_HOPELESS)]
-        if not all(e is not None and e.state is State.FAILED for e in first):
+        first = [self._latest[n] for n in range(_HOPELESS) if n in self._latest]
+        failed = [evaluation for evaluation in first if evaluation.state is State.FAILED]
+        if len(failed) < _HOPELESS:
             return
-        reasons = [e.reason or "" for e in first if e is not None]
-        if (
-            len({re.sub(r"\d+", "", reason) for reason in reasons}) == 1
-        ):  # numbers and bytes may differ
+        reasons = [evaluation.reason or "" for evaluation in failed]
+        without_numbers = {re.sub(r"\d+", "", reason) for reason in reasons}  # which may differ
+        if len(without_numbers) == 1:
             raise RunError(
                 f"the first {_HOPELESS} candidates all failed with {reasons[0]!r}: remove the "
                 "reason and begin again"

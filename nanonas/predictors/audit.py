@@ -1,4 +1,4 @@
-"""Whether a prediction or a count is worth anything: its rank correlation with what was measured
+"""Whether predictions and counts are worth anything: their rank correlations with what was measured
 afterwards.
 """
 
@@ -18,36 +18,36 @@ FREE = ("params", "macs")  # scores that cost nothing: every network has them
 def predictions(
     told: Sequence[Told], objective: Objective
 ) -> dict[str, list[tuple[int, float, float]]]:
-    """What each predictor, by name, had expected, and what came out: (number of the candidate,
-    loss, loss) each.
+    """For each predictor, by name: (number of the candidate, predicted loss, measured loss) each.
 
-    What failed or was pruned has an infinite loss; what a deadline cut is left out, and what went
-    on with an earlier training: earlier versions predicted its accuracy by its learning curve.
+    What failed or was pruned has an infinite loss. Left out are candidates that a deadline cut, and
+    those that went on with an earlier training: earlier versions predicted their accuracy by their
+    learning curve.
     """
-    found: dict[str, list[tuple[int, float, float]]] = {}
-    for one in told:
-        predicted, resumes = one.candidate.proposal.predicted, one.candidate.proposal.resumes
-        if predicted is None or resumes is not None or one.evaluation.state is State.CUT:
+    rows: dict[str, list[tuple[int, float, float]]] = {}
+    for each in told:
+        predicted, resumes = each.candidate.proposal.predicted, each.candidate.proposal.resumes
+        if predicted is None or resumes is not None or each.evaluation.state is State.CUT:
             continue
-        row = one.number, predicted.mean, _outcome(one.evaluation, objective)
-        found.setdefault(predicted.by, []).append(row)
-    return found
+        row = each.number, predicted.mean, _outcome(each.evaluation, objective)
+        rows.setdefault(predicted.by, []).append(row)
+    return rows
 
 
 def audited(
     told: Sequence[Told], objective: Objective, window: int = WINDOW
 ) -> dict[str, Correlation]:
-    """For each predictor, by name, how the last `window` candidates that it predicted came out; 3
-    at the least.
+    """For each predictor, by name, how well it ordered the last `window` candidates that it
+    predicted; from 3 candidates on.
 
     A prediction was made before its candidate was trained, so nothing that is counted here was
-    learnt from. Failed and pruned candidates count as worse than all others: somebody who expected
-    much of them was wrong.
+    learnt from. Failed and pruned candidates count as worse than all others: to expect much of them
+    was wrong.
     """
-    found = predictions(told, objective)
-    return _correlations(
-        {name: [pair[1:] for pair in some[-window:]] for name, some in found.items()}
-    )
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for name, rows in predictions(told, objective).items():
+        pairs[name] = [(predicted, measured) for _, predicted, measured in rows[-window:]]
+    return _correlations(pairs)
 
 
 def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Correlation]:
@@ -59,10 +59,10 @@ def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Corr
     by its outcome and trained for longer, and those that ended without a result to compare.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
-    for one in told:
-        evaluation, outcome = one.evaluation, _outcome(one.evaluation, objective)
+    for each in told:
+        evaluation, outcome = each.evaluation, _outcome(each.evaluation, objective)
         unmeasured = evaluation.state is State.COMPLETE and not np.isfinite(outcome)
-        resumed = one.candidate.proposal.resumes is not None
+        resumed = each.candidate.proposal.resumes is not None
         if resumed or evaluation.state is State.CUT or unmeasured:
             continue
         for name in FREE:
@@ -77,4 +77,4 @@ def _outcome(evaluation: Evaluation, objective: Objective) -> float:
 
 def _correlations(pairs: dict[str, list[tuple[float, float]]]) -> dict[str, Correlation]:
     """Of (prediction, loss), where there are 3 or more."""
-    return {name: kendall(*np.array(some).T) for name, some in pairs.items() if len(some) >= 3}
+    return {name: kendall(*np.array(rows).T) for name, rows in pairs.items() if len(rows) >= 3}

@@ -1,23 +1,33 @@
-"""A predictor that is kept fitted to what was told."""
+"""A predictor that is kept fitted to what was told, with what is pending as it was expected."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanonas.core import (
+    Candidate,
     Floats,
+    Genome,
+    Objective,
     Prediction,
     Predictor,
+    State,
+    Told,
 )
+from nanonas.predictors.curves import CurveModel
+from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 
+LEAST = 4  # trained networks that a predictor can learn from
 
-def finite(losses: Floats) -> Floats:
-    """A failure is a result as bad as the worst."""
-    finite: Floats = np.where(np.isfinite(losses), losses, losses[np.isfinite(losses)].max())
-    return finite
+# What a predictor reads of one genome: shape (features,), or (steps, fields) for a sequence model.
+Read = Callable[[Genome], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,149 @@ class Model:
     unit: NormalScores
 
     def expected(self, features: Floats) -> tuple[Floats, Floats]:
-        """Mean and deviation of the scores."""
+        """Mean and deviation of the scores of m networks, shape (m,) each."""
         return self.predictor.predict(features)
 
     def prediction(self, features: Floats, chosen: bool) -> Prediction:
         """Of one network, shape (1, …), in the unit of the losses."""
         mean, std = self.unit.expected(*self.expected(features))
         return Prediction(float(mean[0]), float(std[0]), self.predictor.name, chosen)
+
+
+@dataclass
+class Surrogate:
+    """A predictor of one objective's loss, for a strategy that tells it every evaluation.
+
+    Losses are `NormalScores`, so that no outlier steers the search. A candidate that its stop rule
+    has pruned is learnt from with the accuracy that its learning curve was heading for; one whose
+    training went on, with what it has become. What is pending counts as having come out as
+    predicted, so that candidates in flight at once stay apart (the "kriging believer" of
+    Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
+
+    The state is what was told; what was learnt from it can be learnt again, and is not pickled.
+
+    Args:
+        predictor: makes a new one.
+        read: what it reads of a genome, `space.encode` or, for a sequence model, `space.tokens`.
+        told: every evaluation so far, in number order.
+    """
+
+    predictor: Callable[[], Predictor]
+    read: Read
+    objective: Objective
+    told: list[Told] = field(default_factory=list, repr=False)
+    _cache: _Cache = field(default_factory=lambda: _Cache(), init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": _Cache()}
+
+    @property
+    def known(self) -> int:
+        """Of how many candidates the loss is known."""
+        return int(np.isfinite(self._all_losses).sum())
+
+    def fitted(self, pending: Sequence[Candidate]) -> Model:
+        """The predictor, fitted to all that was told and to what is pending.
+
+        Needs `LEAST` candidates whose loss is known.
+        """
+        key = len(self.told), tuple(pending)
+        if self._cache.model is None or self._cache.model[0] != key:
+            self._cache.model = key, self._fit(pending)
+        return self._cache.model[1]
+
+    def _fit(self, pending: Sequence[Candidate]) -> Model:
+        told_rows = self._cache.rows
+        for told in self.told[len(told_rows) :]:
+            told_rows.append(self.read(told.candidate.proposal.genome))
+        rows = [*told_rows, *(self.read(candidate.proposal.genome) for candidate in pending)]
+        losses = _finite(self._all_losses)  # (told,)
+        unit = NormalScores.of(losses)
+        believed = [_believed(candidate, losses) for candidate in pending]
+        fitted_to, predictor = self._begun()
+        if fitted_to < len(rows):
+            predictor.update(stacked(rows), unit.score(np.append(losses, believed)))
+        return Model(predictor, unit)
+
+    def _begun(self) -> tuple[int, Predictor]:
+        """A predictor fitted to the first n that were told, and n: fitted anew after every tenth of
+        the candidates, for what takes long to learn.
+
+        It depends on how much was told alone, not on what was asked in between.
+        """
+        n = len(self.told) - len(self.told) % max(1, len(self.told) // 10)
+        losses = self._losses(self.told[:n])
+        if np.isfinite(losses).sum() < LEAST:  # what came since is all there is to learn from
+            n, losses = len(self.told), self._all_losses
+        if self._cache.begun is None or self._cache.begun[0] != n:
+            losses = _finite(losses)
+            predictor = self.predictor()
+            predictor.fit(stacked(self._cache.rows[:n]), NormalScores.of(losses).score(losses))
+            self._cache.begun = n, predictor
+        n, begun = self._cache.begun
+        return n, copy.copy(begun)
+
+    @property
+    def _all_losses(self) -> Floats:
+        if self._cache.losses is None or len(self._cache.losses) != len(self.told):
+            self._cache.losses = self._losses(self.told)
+        return self._cache.losses
+
+    def _losses(self, told: Sequence[Told]) -> Floats:
+        """Of n candidates, shape (n,); infinite where nothing was measured."""
+        losses = np.empty(len(told))
+        for n, candidate_told in enumerate(told):
+            lost = candidate_told.lost
+            losses[n] = np.inf if lost else self.objective.loss(candidate_told.evaluation)
+        for n in reversed(range(len(told))):
+            resumes = told[n].candidate.proposal.resumes
+            if resumes is not None and np.isfinite(losses[n]):
+                losses[resumes] = losses[n]  # a strategy is told every number
+        pruned = [n for n in range(len(told)) if told[n].evaluation.state is State.PRUNED]
+        if not pruned or self.objective.name != "accuracy":
+            return losses
+        complete = [t.evaluation.curve for t in told if t.evaluation.state is State.COMPLETE]
+        curves = CurveModel()
+        curves.fit([curve for curve in complete if curve])
+        for n in pruned:
+            curve, budget = told[n].evaluation.curve, told[n].candidate.proposal.budget
+            if curve and budget is not None:
+                losses[n] = -curves.predict(curve, budget.epochs)[0]
+        return losses
+
+
+@dataclass
+class _Cache:
+    """What follows from what was told, so that it is not computed for every candidate anew."""
+
+    losses: Floats | None = None  # of those told
+    rows: list[NDArray[Any]] = field(default_factory=list)  # what was read of those told, in order
+    begun: tuple[int, Predictor] | None = None  # fitted to so many of those told
+    model: tuple[tuple[int, tuple[Candidate, ...]], Model] | None = None  # of (told, pending)
+
+
+def stacked(rows: Sequence[NDArray[Any]]) -> Floats:
+    """What was read of m genomes, one or more, in one array: (m, features), or (m, steps, fields)
+    with shorter sequences padded.
+    """
+    if rows[0].ndim == 1:
+        return np.array(rows)
+    return padded(rows).astype(np.float64)
+
+
+def _finite(losses: Floats) -> Floats:
+    """A failure is a result as bad as the worst."""
+    worst = losses[np.isfinite(losses)].max()
+    return np.where(np.isfinite(losses), losses, worst)
+
+
+def _believed(candidate: Candidate, losses: Floats) -> float:
+    """The loss that a pending candidate counts with: as predicted, or of what it goes on from.
+
+    Args:
+        losses: of those told, shape (n,).
+    """
+    predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
+    if predicted is not None:
+        return predicted.mean
+    return float(np.median(losses) if resumes is None else losses[resumes])

@@ -35,7 +35,7 @@ class AgingEvolution:
     population_size: int = 30
     sample_size: int | None = None
     lag: int = 1
-    _alive: deque[Told] = field(default_factory=deque, repr=False)
+    _alive: deque[Told] = field(default_factory=deque, repr=False)  # the oldest first
 
     def __post_init__(self) -> None:
         if self.population_size < 2:

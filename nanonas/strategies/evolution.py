@@ -43,10 +43,8 @@ class Evolution:
     tournament_size: int = 3
     crossover_rate: float = 0.5
     _elite: list[Told] = field(default_factory=list, repr=False)  # best first, each network once
-    _last: list[Told] = field(
-        default_factory=list, repr=False
-    )  # the generation heard last, failures left out
-    _heard: int = 0
+    _last: list[Told] = field(default_factory=list, repr=False)  # generation, without failures
+    _heard: int = 0  # evaluations
 
     def __post_init__(self) -> None:
         if self.population_size < 2:
@@ -58,8 +56,7 @@ class Evolution:
         if not 1 <= self.elite_size < self.population_size:
             raise ConfigError(
                 f"elite_size must lie in [1, {self.population_size - 1}] for a population of "
-                f"{self.population_size}, "
-                f"but is {self.elite_size}"
+                f"{self.population_size}, but is {self.elite_size}"
             )
 
     @property
@@ -79,17 +76,19 @@ class Evolution:
         pool = self._parents()
         if number < self.population_size or not pool:
             return Proposal(self.space.sample(rng))
-        a, b = (
-            pool[rng.integers(len(pool), size=self.tournament_size).min()].candidate
-            for _ in range(2)
-        )
+        a, b = self._winner(pool, rng), self._winner(pool, rng)
         if a.number != b.number and rng.random() < self.crossover_rate:
             child = self.space.crossover(a.proposal.genome, b.proposal.genome, rng)
             return Proposal(self.space.mutate(child, rng), (a.number, b.number))
         return Proposal(self.space.mutate(a.proposal.genome, rng), (a.number,))
 
+    def _winner(self, pool: Sequence[Told], rng: np.random.Generator) -> Candidate:
+        """Of a tournament. The pool is sorted, so the smallest of the drawn places wins."""
+        drawn = rng.integers(len(pool), size=self.tournament_size)
+        return pool[int(drawn.min())].candidate
+
     def _parents(self) -> list[Told]:
-        """Those that may breed, best first: a draw's smallest index wins the tournament."""
+        """Those that may breed, best first."""
         share = max(2, round(self.parents_share * len(self._last)))
         best = [*self._sorted(self._last)[:share], *self._elite]
         return self._sorted({told.number: told for told in best}.values())
@@ -109,4 +108,4 @@ class Evolution:
 
     def _sorted(self, told: Iterable[Told]) -> list[Told]:
         """Best first, the older first among equals."""
-        return sorted(told, key=lambda one: (self.objective.loss(one.evaluation), one.number))
+        return sorted(told, key=lambda each: (self.objective.loss(each.evaluation), each.number))

@@ -1,4 +1,4 @@
-"""Local search: from one network to the first better neighbour, and elsewhere when there is none."""
+"""Local search: from one network to the first better neighbour; where there is none, elsewhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nanonas.core import Candidate, Genome, Objective, Proposal, Told, steady
 from nanonas.errors import ConfigError
 from nanonas.spaces.base import Space
 
-# of mutants, all tried before: then the neighbourhood is exhausted (one of 24 is overlooked in 1.4
-# %)
+# Mutants that are drawn until the neighbourhood counts as exhausted, if all were tried before. One
+# neighbour of 24 is overlooked in 1.4 % of the cases.
 _DRAWS = 100
 
 
@@ -22,15 +22,16 @@ class LocalSearch:
     """First-improvement local search with restarts, steady state: the strongest simple baseline of
     the field.
 
-    Mutants of the incumbent are tried until one is better; it becomes the incumbent. Once
-    `patience` of them were not, or no untried one is found, the next climb begins at a random
-    genome. While several candidates are in flight, those drawn at random before the first of them
-    is told are the climb's start together, and the best of them goes on. White et al. 2020,
-    https://arxiv.org/abs/2005.02960; Ottelander et al. 2020, https://arxiv.org/abs/2004.08996.
+    Mutants of the incumbent are tried until one is better; it becomes the incumbent. After
+    `patience` mutants that were no better, or when no untried one is found, the next climb begins
+    at a random genome. While several candidates are in flight, those drawn at random before the
+    first of them is told are the climb's start together, and the best of them goes on. White et al.
+    2020, https://arxiv.org/abs/2005.02960; Ottelander et al. 2020,
+    https://arxiv.org/abs/2004.08996.
 
     Args:
         population_size: what counts as a "generation"; the algorithm has none.
-        patience: how many mutants of one incumbent are tried in vain before the search begins
+        patience: how many mutants of one incumbent may be no better before the search begins
             elsewhere; 1 or more.
         lag: how many candidates may be in flight, the one that is asked for included.
 
@@ -47,9 +48,7 @@ class LocalSearch:
     _incumbent: Candidate | None = field(default=None, repr=False)
     _loss: float = field(default=float("inf"), repr=False)  # the incumbent's
     _began: int = 0  # number of the candidate that this climb began with
-    _since: int = (
-        0  # how many evaluations were told before the incumbent's successors could be asked for
-    )
+    _since: int = 0  # evaluations that were told when the incumbent became known
     _misses: int = 0  # mutants of the incumbent that were no better
 
     def __post_init__(self) -> None:

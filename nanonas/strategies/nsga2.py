@@ -26,10 +26,10 @@ class _Member:
 class NSGA2:
     """NSGA-II, steady state: each evaluation joins the population, and the worst of all leaves it.
 
-    Better is who has the lower rank by non-dominated sorting, of one rank who has more room around.
-    What was pruned ranks behind all others, as what breaks a constraint does there (VI): no size
-    makes up for guessing. Parents win a binary tournament; a child is bred by crossover of two
-    parents and then mutated, or by mutation of one. Deb et al. 2002,
+    Better is the member of lower rank by non-dominated sorting and, of equal rank, with more room
+    around it. Pruned candidates rank behind all others, as those that break a constraint do there
+    (section VI): no size makes up for guessing. Parents win a binary tournament; a child is bred by
+    crossover of two parents and then mutated, or by mutation of one. Deb et al. 2002,
     https://doi.org/10.1109/4235.996017; steady state: Durillo et al. 2009,
     https://doi.org/10.1007/978-3-642-01020-0_18.
 
@@ -71,13 +71,16 @@ class NSGA2:
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         if number < self.population_size or not self._alive:
             return Proposal(self.space.sample(rng))
-        a, b = (
-            self._alive[rng.integers(len(self._alive), size=2).min()].candidate for _ in range(2)
-        )
+        a, b = self._winner(rng), self._winner(rng)
         if a.number != b.number and rng.random() < self.crossover_rate:
             child = self.space.crossover(a.proposal.genome, b.proposal.genome, rng)
             return Proposal(self.space.mutate(child, rng), (a.number, b.number))
         return Proposal(self.space.mutate(a.proposal.genome, rng), (a.number,))
+
+    def _winner(self, rng: np.random.Generator) -> Candidate:
+        """Of a binary tournament. Members are sorted, so the smaller of the drawn places wins."""
+        drawn = rng.integers(len(self._alive), size=2)
+        return self._alive[int(drawn.min())].candidate
 
     def tell(self, told: Told) -> None:
         losses = tuple(objective.loss(told.evaluation) for objective in self.objectives)
@@ -88,14 +91,15 @@ class NSGA2:
         self._sort()
         if len(self._alive) > self.population_size:
             self._alive.pop()
-            self._sort()  # there is more room where it was
+            self._sort()  # its neighbours have more room now
 
     def _sort(self) -> None:
         """Best first: by rank, then by room, then the older."""
-        losses = np.array([member.losses for member in self._alive])
-        pruned = np.array([member.pruned for member in self._alive])
+        losses = np.array([member.losses for member in self._alive])  # (members, objectives)
+        pruned = np.array([member.pruned for member in self._alive])  # (members,)
         rank = np.zeros(len(losses), dtype=np.int64)
-        rank[~pruned], rank[pruned] = ranks(losses[~pruned]), len(losses) + ranks(losses[pruned])
+        rank[~pruned] = ranks(losses[~pruned])
+        rank[pruned] = len(losses) + ranks(losses[pruned])
         room = crowding(losses, rank)
         ages = np.array([member.candidate.number for member in self._alive])
         self._alive = [self._alive[i] for i in np.lexsort((ages, -room, rank))]

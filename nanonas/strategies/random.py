@@ -13,8 +13,10 @@ from nanonas.spaces.base import Space
 
 @dataclass
 class RandomSearch:
-    """Draws from the space and learns nothing. A "generation" is only a count: `population_size`
-    draws.
+    """Draws from the space and learns nothing.
+
+    Args:
+        population_size: draws that count as a "generation"; the algorithm has none.
     """
 
     space: Space

@@ -40,8 +40,7 @@ _MINIBATCH = 32  # images that show how much a parent's feature maps vary
 class Trial:
     """Measures candidates by training them: a `core.Measure`, picklable, one per worker.
 
-    The accuracy is that on the validation images after the last epoch; nothing here knows of a test
-    set.
+    The accuracy is that on the validation images after the last epoch; there is no test set here.
     """
 
     space: Space
@@ -77,17 +76,16 @@ class Trial:
                     candidate, network, train, valid, pulse, seed, pieces
                 )
                 break
-            except (
-                MemoryError,
-                RuntimeError,
-            ) as error:  # PyTorch has its own of the latter, on CPUs that very one
+            except (MemoryError, RuntimeError) as error:  # PyTorch raises RuntimeErrors
                 if pieces == 2 or not reason_for(error).startswith("out of memory"):
                     raise
             if torch.cuda.is_available():
-                # what this process keeps, its neighbours on the same GPU cannot have; here, for the
-                # error held it
+                # Other processes on this GPU cannot have what this one keeps. Not within `except`:
+                # the error refers to the tensors.
                 torch.cuda.empty_cache()
-        metrics = measured | begun.metrics | ({"pieces": 2.0} if pieces == 2 else {})
+        metrics = measured | begun.metrics
+        if pieces == 2:
+            metrics["pieces"] = 2.0
         if curve and state is not State.FAILED:
             metrics["accuracy"] = curve[-1].accuracy
             if self.weights is not None:
@@ -95,16 +93,13 @@ class Trial:
                     "genome": json.dumps(candidate.proposal.genome),
                     "image_size": str(budget.image_size or ""),
                 }
+                path = self.weights / f"{candidate.number}.safetensors"
                 try:
-                    save_weights(
-                        begun.module, self.weights / f"{candidate.number}.safetensors", about
-                    )
+                    save_weights(begun.module, path, about)
                 except RunError as error:
                     reason = str(error)  # the accuracy is measured all the same
-        reason = reason or begun.lacks
-        return Evaluation(
-            candidate.number, state, metrics, curve, time.perf_counter() - start, reason
-        )
+        seconds = time.perf_counter() - start
+        return Evaluation(candidate.number, state, metrics, curve, seconds, reason or begun.lacks)
 
     def measure(self, network: Network) -> dict[str, float]:
         """What limits and objectives ask to be measured of a network, for images as they are."""
@@ -121,10 +116,13 @@ class Trial:
             return _Begun(module)
         images = _minibatch(train, self.seed)
         try:
-            found = inherit(module, [self._parent(number) for number in wanted], images)
+            inherited = inherit(module, [self._parent(number) for number in wanted], images)
         except RunError as error:  # before anything is written into the module
             return _Begun(module, lacks=f"begun from scratch, for {error}")
-        metrics = {"inherited_tensors": float(found.tensors), "inherited_share": found.share}
+        metrics = {
+            "inherited_tensors": float(inherited.tensors),
+            "inherited_share": inherited.share,
+        }
         return _Begun(module, metrics, warm=True, resumed=proposal.resumes is not None)
 
     def _parent(self, number: int) -> Parent:
@@ -162,19 +160,15 @@ class Trial:
         curve: list[Epoch] = []
         while training.epoch < epochs:
             loss = training.run_epoch(pulse)
-            right = accuracy(begun.module, valid, recipe.precision, pulse)
-            epoch = Epoch(math.nan if loss is None else loss, right)
+            valid_accuracy = accuracy(begun.module, valid, recipe.precision, pulse)
+            epoch = Epoch(math.nan if loss is None else loss, valid_accuracy)
             curve.append(epoch)
             done = f"after epoch {training.epoch} of {epochs}"
             if loss is None:
                 return begun, State.CUT, tuple(curve), f"the time was up {done}"
             if not math.isfinite(loss):
-                return (
-                    begun,
-                    State.FAILED,
-                    tuple(curve),
-                    f"training diverged: the loss is {loss} {done}",
-                )
+                diverged = f"training diverged: the loss is {loss} {done}"
+                return begun, State.FAILED, tuple(curve), diverged
             if training.epoch == budget.stop_epoch and epoch.accuracy < budget.stop_below:
                 below = f"accuracy {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
                 return begun, State.PRUNED, tuple(curve), f"{below} {done}"
@@ -219,6 +213,8 @@ def _minibatch(train: Pictures, seed: int) -> Tensor:
 
     Shape (B, C, H, W).
     """
-    some = part(train, min(1.0, _MINIBATCH / len(train)), seed)
-    rows = torch.arange(len(some), device=some.x.device) if some.rows is None else some.rows
-    return normalise(some.x[rows], some.mean, some.std)
+    chosen = part(train, min(1.0, _MINIBATCH / len(train)), seed)
+    rows = chosen.rows
+    if rows is None:
+        rows = torch.arange(len(chosen), device=chosen.x.device)
+    return normalise(chosen.x[rows], chosen.mean, chosen.std)

@@ -591,7 +591,7 @@ def test_a_number_that_cannot_be(
 def test_ctrl_c_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pressed(config: object) -> None:
+    def pressed(config: object, listener: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(beginning, "begin", pressed)

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_study import Interrupting, Shuffled, ones
 from toys.engine import (
     BUDGET,
     CONFIG,
     SPACE,
     STRATEGIES,
+    Interrupting,
+    Shuffled,
     ToySpace,
     UntilDeadline,
     by_number,
     jittery,
+    ones,
     score,
     study,
 )
@@ -146,7 +148,7 @@ def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
         events(tmp_path / "a.db", REQUEST_TAKEN),
         events(tmp_path / "a.db", REQUEST_REFUSED),
     )
-    assert [(one["first"], one["what"]) for one in taken] == [
+    assert [(event["first"], event["what"]) for event in taken] == [
         (0, "ban"),
         (7, "plant"),
         (7, "ban"),
@@ -154,7 +156,7 @@ def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
         (12, "ban"),
         (17, "allow"),
     ]
-    assert [(one["id"], one["reason"]) for one in refused] == [
+    assert [(event["id"], event["reason"]) for event in refused] == [
         (
             "12-1",
             (
@@ -170,9 +172,9 @@ def test_requests_are_recorded_with_the_first_number_that_they_apply_to(
     assert found[7].proposal == Proposal(PLANTED, budget=BUDGET, planted=True)
     assert found[7].asked_after == 0
     used = [WIDE.operations(c.proposal.genome) for c in found]
-    assert not any("wide6" in one for one in used[:17])
-    assert not any("wide0" in one for one in used[7:])
-    assert not any("wide1" in one for one in used[12:])
+    assert not any("wide6" in operations for operations in used[:17])
+    assert not any("wide0" in operations for operations in used[7:])
+    assert not any("wide1" in operations for operations in used[12:])
     assert any(used[n] & {"wide0", "wide1"} for n in range(7))
 
 
@@ -311,7 +313,7 @@ def test_a_ban_that_leaves_nothing_ends_the_run_and_says_why(tmp_path: Path) -> 
 def test_bans_are_not_repeated_nor_lifted_twice(tmp_path: Path) -> None:
     wishes = {1: [Request("ban", "wide2"), Request("ban", "wide2"), Request("allow", "wide3")]}
     run(tmp_path / "b.db", RandomSearch(WIDE), wishes=wishes)
-    assert [one["reason"] for one in events(tmp_path / "b.db", REQUEST_REFUSED)] == [
+    assert [event["reason"] for event in events(tmp_path / "b.db", REQUEST_REFUSED)] == [
         "wide2 is banned already",
         "wide3 is not banned",
     ]
@@ -401,7 +403,7 @@ def test_what_a_deadline_cut_during_a_pause_is_trained_again(tmp_path: Path) -> 
             return Evaluation(2, State.CUT, {"accuracy": 0.1}, reason="the time was over")
         return ones(candidate, pulse)
 
-    made.evaluator = SerialEvaluator(measure)  # type: ignore[arg-type]
+    made.evaluator = SerialEvaluator(measure)
     assert made.run(5, deadline=time.time() + 30).why is Why.EVALUATIONS
     assert [e.state for e in made.store.evaluations() if e.number == 2] == [
         State.CUT,

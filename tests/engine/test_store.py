@@ -1,4 +1,4 @@
-"""The store: exact, append-only, one writer, and one sentence for whatever goes wrong."""
+"""The store: exact, append-only, one writer, and one sentence for everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from toys.screened import NANO as SPACE
 
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State, Strategy
 from nanonas.engine.storage import store as store_module
+from nanonas.engine.storage.rows import MIGRATIONS
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.strategies.aging import AgingEvolution
@@ -87,7 +88,7 @@ def test_what_goes_in_comes_out(
 
 
 def test_not_a_number_and_numpy_scalars_and_strange_text(store: RunStore) -> None:
-    store.asked(Candidate(0, Proposal((np.int64(3),), ()), "key"))  # type: ignore[arg-type]
+    store.asked(Candidate(0, Proposal((np.int64(3),), ()), "key"))
     store.arrived(
         Evaluation(
             0, State.FAILED, {"loss": math.nan, "accuracy": np.float32(0.1)}, reason="\ud800"
@@ -186,7 +187,7 @@ def test_who_has_read_the_beginning_reads_the_rest(store: RunStore) -> None:
         store.event("something", {"number": number})
     for read in (store.candidates, store.evaluations, store.arrival_times, store.events):
         for since in (0, 1, 5, 6, 12, 13):
-            assert read(since) == read()[since:]  # type: ignore[operator]
+            assert read(since) == read()[since:]
 
 
 def test_beginning_where_a_run_is(store: RunStore, path: Path) -> None:
@@ -221,27 +222,24 @@ def test_resuming_with_another_search(store: RunStore, path: Path) -> None:
 
 
 def test_what_a_run_was_begun_without_counts_as_its_default(store: RunStore, path: Path) -> None:
+    search: dict[str, object] = CONFIG["search"]
     store.close()
     defaults = {"search": {"seed": 0, "new": 5, "names": ()}}
-    RunStore.resume(
-        path, {"search": {**CONFIG["search"], "new": 5, "names": ()}}, defaults=defaults
-    ).close()
+    RunStore.resume(path, {"search": {**search, "new": 5, "names": ()}}, defaults=defaults).close()
     with pytest.raises(
         RunError, match=r"was begun with search\.new = 5, not 6: a run keeps its search"
     ):
-        RunStore.resume(
-            path, {"search": {**CONFIG["search"], "new": 6, "names": []}}, defaults=defaults
-        )
+        RunStore.resume(path, {"search": {**search, "new": 6, "names": []}}, defaults=defaults)
     with pytest.raises(
         RunError, match=r"was begun with search\.seed = 7, not 0: a run keeps its search"
     ):
         RunStore.resume(
             path,
-            {"search": {**CONFIG["search"], "seed": 0, "new": 5, "names": []}},
+            {"search": {**search, "seed": 0, "new": 5, "names": []}},
             defaults=defaults,
         )
     with pytest.raises(RunError, match=r"search\.new = 'nothing', not 5: a run keeps its search"):
-        RunStore.resume(path, {"search": {**CONFIG["search"], "new": 5}})
+        RunStore.resume(path, {"search": {**search, "new": 5}})
 
 
 def test_no_run_there(tmp_path: Path) -> None:
@@ -309,7 +307,7 @@ def test_an_older_format_is_migrated_by_the_writer(
     def third(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE run ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, third))
+    monkeypatch.setattr(store_module, "MIGRATIONS", (*MIGRATIONS, third))
     with RunStore.read(path) as older:
         assert older.candidates() == [candidate(0)]
     with RunStore.resume(path, CONFIG) as migrated:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,13 @@ from toys.engine import (
     CONFIG,
     SPACE,
     STRATEGIES,
+    Interrupting,
+    Shuffled,
     SteadyBest,
     ToySpace,
     UntilDeadline,
     by_number,
+    ones,
     score,
     study,
 )
@@ -29,7 +32,6 @@ from nanonas.core import (
     Budget,
     Candidate,
     Evaluation,
-    Measure,
     Proposal,
     Pulse,
     State,
@@ -54,33 +56,6 @@ def make(request: pytest.FixtureRequest) -> Callable[[], Strategy]:
     return STRATEGIES[request.param]
 
 
-@dataclass
-class Shuffled:
-    """Answers in another order than it was asked, from `slots` at once: what workers of different
-    speed look like.
-    """
-
-    slots: int
-    seed: int
-    measure: Measure = score
-    queue: list[Candidate] = field(default_factory=list)
-    closed: bool = False
-
-    def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.seed)
-
-    def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
-        assert len(self.queue) < self.slots
-        self.queue.append(candidate)
-
-    def result(self, timeout: float | None = None) -> Evaluation | None:
-        candidate = self.queue.pop(int(self.rng.integers(len(self.queue))))
-        return attempt(self.measure, candidate, lambda: True)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def run(
     path: Path, strategy: Strategy, evaluator: object = None, total: int = TOTAL, **options: object
 ) -> Study:
@@ -90,20 +65,6 @@ def run(
     finally:
         made.store.close()
     return made
-
-
-@dataclass
-class Interrupting:
-    """`score`, until Ctrl-C is pressed during call number `at`."""
-
-    at: int
-    calls: int = 0
-
-    def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
-        self.calls += 1
-        if self.calls > self.at:
-            raise KeyboardInterrupt
-        return score(candidate, pulse)
 
 
 @pytest.mark.parametrize("slots", [2, 3, 16])
@@ -212,10 +173,6 @@ def test_a_small_space_ends_the_run(tmp_path: Path) -> None:
     made.store.close()
 
 
-def ones(candidate: Candidate, pulse: Pulse) -> Evaluation:
-    return Evaluation(candidate.number, State.COMPLETE, {"accuracy": 1.0})
-
-
 def test_limits_can_end_the_run(tmp_path: Path) -> None:
     tiny = ToySpace(depth=1, widths=2)
     made = study(
@@ -282,7 +239,7 @@ def test_a_strategy_that_repeats_itself_gets_random_genomes(tmp_path: Path) -> N
 
 
 def test_what_is_drawn_instead_of_a_child_inherits_as_it_would_have(tmp_path: Path) -> None:
-    """Whoever inherits may have a shorter budget, which is none for a training from scratch."""
+    """A child that inherits may have a shorter budget; a training from scratch has the study's."""
 
     @dataclass
     class Stubborn(RandomSearch):
@@ -361,11 +318,13 @@ def test_ten_failures_for_one_reason_end_the_run_and_others_do_not(tmp_path: Pat
     letters = itertools.count(ord("a"))
 
     def never_the_same(candidate: Candidate, pulse: Pulse) -> Evaluation:
-        raise ValueError(
-            chr(next(letters))
-        )  # numbers would not tell them apart: paths and bytes differ in them
+        # letters: numbers do not make reasons differ, since paths and bytes contain some
+        raise ValueError(chr(next(letters)))
 
-    message = "the first 10 candidates all failed with 'OSError: no such disk': remove the reason and begin again"
+    message = (
+        "the first 10 candidates all failed with 'OSError: no such disk': remove the reason and "
+        "begin again"
+    )
     with pytest.raises(RunError, match=message):
         run(tmp_path / "f.db", RandomSearch(SPACE), Shuffled(3, 0, no_disk))
     run(
@@ -428,9 +387,9 @@ def test_ranking() -> None:
         scored(0, State.COMPLETE, None),
         scored(6, State.CUT, 0.6),
     ]
-    assert [one.number for one in ranking(told)] == [6, 2, 5, 1]
+    assert [ranked.number for ranked in ranking(told)] == [6, 2, 5, 1]
     shrunk = scored(7, State.COMPLETE, 0.95, image_size=8)
-    assert [one.number for one in ranking([*told, shrunk])] == [6, 2, 5, 1, 7]
+    assert [ranked.number for ranked in ranking([*told, shrunk])] == [6, 2, 5, 1, 7]
 
 
 def test_the_store_keeps_the_budget_of_the_study(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def evaluate(
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs. A zombie does not: where nobody reaps orphans, it is all that
+    """Whether the process runs. A zombie does not: where no process reaps orphans, it is all that
     remains of one.
     """
     try:
@@ -165,7 +165,7 @@ def test_a_measure_that_cannot_be_sent() -> None:
         InvalidInput,
         match=r"cannot be sent to worker processes .*: define it at the top of a module",
     ):
-        WorkerPool([lambda candidate, pulse: None])  # type: ignore[arg-type,list-item,return-value]
+        WorkerPool([lambda candidate, pulse: None])  # type: ignore[list-item,return-value]
     with pytest.raises(InvalidInput, match="needs one measure or more"):
         WorkerPool([])
 
@@ -195,6 +195,7 @@ def test_closing_kills_at_once_and_leaves_nothing(tmp_path: Path) -> None:
 def test_the_deadline_reaches_the_workers(tmp_path: Path) -> None:
     with WorkerPool([UntilDeadline(3)] * 2) as pool:
         made = study(tmp_path / "d.db", SteadyBest(SPACE), pool)
+        made.run(2)  # both workers have started, however long that took
         end = made.run(deadline=time.time() + 2)
         states = [e.state for _, e in sorted(made.store.latest().items())]
         made.store.close()

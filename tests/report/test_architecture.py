@@ -13,11 +13,11 @@ import pytest
 from nanonas.networks.layout import drawing
 from nanonas.networks.network import Draft, Network
 from nanonas.report.charts.architecture import parts, svg
-from nanonas.report.terminal.tables import architecture_tree
 from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
+from nanonas.terminal.tables import architecture_tree
 
 SHAPE, CLASSES = (3, 16, 16), 4
 SPACES = [

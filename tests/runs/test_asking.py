@@ -16,10 +16,10 @@ from nanonas.config.schema import SpaceOptions
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError
-from nanonas.report.terminal.progress import SearchProgress
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, search_seconds
 from nanonas.runs.reading import read_record
+from nanonas.terminal.progress import SearchProgress
 
 TINY = (
     "--data digits --train-images 100 --space nano --channels 3 --length 4 --population 3 --lag 2 "

@@ -62,7 +62,7 @@ TOTAL = 32
 
 
 class Pool:
-    """A `WorkerPool` in this process: whoever of those at work is done first is drawn."""
+    """A `WorkerPool` in this process: which running candidate is done first is drawn."""
 
     slots = 1
     seed = 0
@@ -143,7 +143,7 @@ def weights(run: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The run of a strategy by one worker, without an interruption. Nobody may change it."""
+    """The run of a strategy by one worker, without an interruption. Tests must not change it."""
     made: dict[str, Path] = {}
 
     def run(strategy: str) -> Path:
@@ -267,7 +267,7 @@ def test_either_of_both_is_a_reason_to_keep_weights(
 def test_the_time_of_finalists_is_the_searchs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was killed among its finalists, and is gone on with, has so much less of --time."""
+    """A run that was killed among its finalists, and is resumed, has so much less of --time."""
     clock = iter([1000.0, 1005.0, 1007.0, 1009.0, 1030.0])
     folder = RunFolder(tmp_path / "run")
     with RunStore.begin(folder.store, {}) as store:

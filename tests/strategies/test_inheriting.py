@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_halving import RUNGS, SPACE, driven, measured, wrapped
+from toys.halving import RUNGS, SPACE, driven, measured, wrapped
 
 from nanonas.analysis import findings
 from nanonas.analysis.findings import HeadStart

@@ -33,7 +33,7 @@ NEIGHBOURS = 21
 
 
 def rugged(genome: Genome) -> float:
-    """Some accuracy, different for every genome: many lists are better than all their neighbours."""
+    """An accuracy, different for every genome: many are better than all their neighbours."""
     return float(np.random.default_rng(genome).random())
 
 
@@ -50,8 +50,8 @@ def told(
     informed_by, parents = more.get("informed_by", number), more.get("parents", ())
     candidate = Candidate(number, Proposal(genome, parents), str(genome))  # type: ignore[arg-type]
     state = State.FAILED if accuracy is None else State.COMPLETE
-    known = {} if accuracy is None else {"accuracy": accuracy}
-    evaluation = Evaluation(number, state, known, reason=None if known else "bad luck")
+    metrics = {} if accuracy is None else {"accuracy": accuracy}
+    evaluation = Evaluation(number, state, metrics, reason=None if metrics else "bad luck")
     strategy.tell(Told(candidate, evaluation, informed_by))  # type: ignore[arg-type]
 
 
@@ -82,7 +82,7 @@ def walked(
     return asked
 
 
-def test_each_first_better_neighbour_is_the_next_incumbent_and_each_is_tried_before_the_search_begins_anew() -> (
+def test_the_first_better_neighbour_is_the_next_incumbent_and_all_are_tried_before_a_restart() -> (
     None
 ):
     incumbent: Candidate | None = None

@@ -23,6 +23,7 @@ from nanonas.core import (
     Evaluation,
     Evaluator,
     Genome,
+    Measure,
     Objective,
     Proposal,
     Pulse,
@@ -32,6 +33,7 @@ from nanonas.core import (
     Told,
     steady,
 )
+from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import GenomeError, RunError
@@ -43,7 +45,10 @@ from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.random import RandomSearch
 
 BUDGET = Budget(epochs=2)
-CONFIG = {"search": {"seed": 7, "space": {"name": "toy", "depth": 4}}, "run": {"workers": 1}}
+CONFIG: dict[str, dict[str, object]] = {
+    "search": {"seed": 7, "space": {"name": "toy", "depth": 4}},
+    "run": {"workers": 1},
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ SPACE = ToySpace()
 
 @dataclass
 class SteadyBest:
-    """Mutates the best that it has heard of; up to `lag` candidates are in flight."""
+    """Mutates the best of those told; up to `lag` candidates are in flight."""
 
     space: ToySpace
     lag: int = 3
@@ -97,10 +102,10 @@ class SteadyBest:
         return number // 5
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        heard = [told for told in self.told if told.evaluation.accuracy is not None]
-        if not heard:
+        measured = [told for told in self.told if told.evaluation.accuracy is not None]
+        if not measured:
             return Proposal(self.space.sample(rng))
-        best = min(heard, key=lambda told: (Objective().loss(told.evaluation), told.number))
+        best = min(measured, key=lambda told: (Objective().loss(told.evaluation), told.number))
         parent = best.candidate
         return Proposal(
             self.space.mutate(parent.proposal.genome, rng), (parent.number,), Budget(1 + number % 2)
@@ -139,16 +144,62 @@ def score(candidate: Candidate, pulse: Pulse) -> Evaluation:
     )
 
 
+def ones(candidate: Candidate, pulse: Pulse) -> Evaluation:
+    """All equally good."""
+    return Evaluation(candidate.number, State.COMPLETE, {"accuracy": 1.0})
+
+
 def jittery(candidate: Candidate, pulse: Pulse) -> Evaluation:
     """`score`, in a time that differs from call to call."""
     time.sleep(int.from_bytes(os.urandom(1), "big") / 255 * 0.02)
     return score(candidate, pulse)
 
 
+@dataclass
+class Shuffled:
+    """Answers in another order than it was asked, from `slots` at once: what workers of different
+    speed look like.
+    """
+
+    slots: int
+    seed: int
+    measure: Measure = score
+    queue: list[Candidate] = field(default_factory=list)
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+
+    def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
+        assert len(self.queue) < self.slots
+        self.queue.append(candidate)
+
+    def result(self, timeout: float | None = None) -> Evaluation | None:
+        candidate = self.queue.pop(int(self.rng.integers(len(self.queue))))
+        return attempt(self.measure, candidate, lambda: True)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Interrupting:
+    """`score`, until Ctrl-C is pressed during call number `at`."""
+
+    at: int
+    calls: int = 0
+
+    def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
+        self.calls += 1
+        if self.calls > self.at:
+            raise KeyboardInterrupt
+        return score(candidate, pulse)
+
+
 @dataclass(frozen=True)
 class Misbehaving:
-    """`score`, but for candidate `number`; `folder` counts how often that one was begun, across
-    processes.
+    """`score`, but for candidate `number`; `folder` counts how often its measurement was begun,
+    across processes.
     """
 
     number: int
@@ -214,7 +265,7 @@ class DeadOnArrival(Unloadable):
 
 
 def environment(candidate: Candidate, pulse: Pulse) -> Evaluation:
-    """What a worker finds around it."""
+    """Environment, signals and process of a worker, as metrics."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     metrics = {"threads": float(os.environ["OMP_NUM_THREADS"]), "ignores_interrupt": float(ignored)}
     return Evaluation(candidate.number, State.COMPLETE, {**metrics, "pid": float(os.getpid())})

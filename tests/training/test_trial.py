@@ -20,6 +20,7 @@ from nanonas.networks.limits import Limits
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial as trials
 from nanonas.training.augment import Augment
+from nanonas.training.inheritance.inherit import inherit as inheriting
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures
 from nanonas.training.recipe import Recipe
@@ -191,9 +192,7 @@ def test_what_goes_on_trains_for_the_epochs_that_are_left(
     assert (training.epochs, training.recipe.lr) == (3, WARM_LR * RECIPE.lr)
     assert len(evaluation.curve) == 3
     assert evaluation.metrics["inherited_share"] == 1.0
-    assert (
-        tmp_path / "3.safetensors"
-    ).read_bytes() == before  # somebody else may go on with it, too
+    assert (tmp_path / "3.safetensors").read_bytes() == before  # others may resume it, too
     module = build_module(SPACE.decode(PARENT))
     load_weights(module, tmp_path / "5.safetensors")
     assert accuracy(module, pictures(DIGITS, "cpu")[1]) == evaluation.accuracy
@@ -322,7 +321,7 @@ def short_of_memory(
         if next(left, None) is not None:
             raise error
 
-    plain, inherits = Training._step, trials.inherit
+    plain = Training._step
 
     def step(self: Training, batch: Tensor, draw: torch.Generator) -> Tensor:
         pieces.append(self.pieces)
@@ -333,7 +332,7 @@ def short_of_memory(
     def inherit(*arguments: object) -> object:
         if where == "inherit":
             fail()
-        return inherits(*arguments)  # type: ignore[arg-type]
+        return inheriting(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Training, "_step", step)
     monkeypatch.setattr(trials, "inherit", inherit)

@@ -1,4 +1,4 @@
-"""One measurement, whatever becomes of it."""
+"""One measurement, whose failure is a result, too."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from nanonas.errors import reason_for
 
 
 def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
-    """Measures a candidate, whatever happens: an exception is a result too. Lets only
-    `KeyboardInterrupt` out.
+    """Measures a candidate. An exception is a result, too: only `KeyboardInterrupt` is raised.
 
-    `seconds` is filled in where the measurement left it at 0. Metrics and curve become Python's own
-    floats, so that what a strategy hears is what a resumed run reads back from the store.
+    `seconds` is filled in where the measurement left it at 0. Metrics and curve become Python's
+    floats, so that a strategy is told what a resumed run reads back from the store.
     """
     start = time.perf_counter()
     try:
@@ -28,7 +27,7 @@ def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
         curve = tuple(
             Epoch(float(epoch.train_loss), float(epoch.accuracy)) for epoch in evaluation.curve
         )
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad architecture must not end a run of thousands
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad network must not end a run
         seconds = time.perf_counter() - start
         return Evaluation(
             candidate.number,

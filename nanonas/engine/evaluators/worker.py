@@ -57,8 +57,8 @@ def serve(handle: str, parent: str) -> None:
 
 @dataclass
 class _Pulse:
-    """Tells the pool that the candidate lives, about once a second, and the measure whether to go
-    on.
+    """Tells the pool about once a second that the measurement goes on, and the measure whether it
+    may.
     """
 
     connection: Connection
@@ -77,16 +77,18 @@ class _Pulse:
 
 
 def say(connection: Connection, kind: str, content: object = None) -> None:
+    """Sends a message to the pool."""
     connection.send((kind, content))
 
 
 def connection_of(handle: int) -> Connection:
+    """The worker's end of the pipe, which its children do not get."""
     os.set_inheritable(handle, False)
     return Connection(handle)
 
 
 def end_with(parent: int) -> None:
-    """Ends this process when its parent is gone, also while a measurement hangs."""
+    """Ends this process when its parent has ended, also while a measurement hangs."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)

@@ -1,12 +1,11 @@
 """Worker processes that cost a run one candidate at most, whatever happens to them.
 
-Each is a plain ``python -c`` that imports what it needs: it never runs the caller's ``__main__``
-again, so scripts without a main guard, notebooks, the prompt and standard input can all start a
-search. (`multiprocessing`'s spawn does run it again; its fork does not survive threads and CUDA.)
-One worker has one thread by default: for networks this small two processes are faster than one with
-two threads.
+Each is a plain ``python -c`` that imports what it needs: it never runs the caller's ``__main__``,
+so scripts without a main guard, notebooks, the prompt and standard input can all start a search.
+(`multiprocessing`'s spawn does run it; its fork does not survive threads and CUDA.) One worker has
+one thread by default: for networks this small two processes are faster than one with two threads.
 
-What is said over the pipe, in this order:
+What is sent over the pipe, in this order:
 
     worker: HELLO    pool: the pickled measure    worker: READY, or BROKEN and why
     pool: a candidate and its deadline    worker: BEAT, about once a second    worker: DONE and the
@@ -35,14 +34,17 @@ from nanonas.engine.evaluators.worker import BROKEN, DONE, HELLO, READY
 from nanonas.engine.storage.events import WORKER_LOST
 from nanonas.errors import InvalidInput, RunError
 
-_BOOTSTRAP = "import sys; sys.path[:] = sys.argv[3:]; from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
+_BOOTSTRAP = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
+)
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # workers that a candidate may lose: the first may have been in the wrong place at the wrong time
 _ATTEMPTS = 2
 _TAIL = 2000  # characters of a lost worker's output that are kept
 
 Notice = Callable[[str, Mapping[str, Any]], None]
-"""Hears what happens to workers: a kind and its details, as `RunStore.event` takes them."""
+"""Called with what happens to workers: a kind and its details, as `RunStore.event` takes them."""
 
 
 class WorkerPool:
@@ -227,11 +229,8 @@ class WorkerPool:
             return  # replaced when there is something to do
         task.attempts += 1
         if task.attempts >= _ATTEMPTS:
-            self._fail(
-                slot,
-                f"{'its worker died twice' if ready else 'no worker could start'}: {reason}",
-                trace,
-            )
+            lost = "its worker died twice" if ready else "no worker could start"
+            self._fail(slot, f"{lost}: {reason}", trace)
             return
         if self._notice is not None:
             self._notice(WORKER_LOST, {"number": task.candidate.number, "reason": reason})
@@ -290,12 +289,12 @@ class _Worker:
         self.connection.close()
         if not self.output.closed:
             self.output.seek(0)
-            said = self.output.read()
+            printed = self.output.read()
             self.output.close()
-            self.last_words = said[-_TAIL:].decode(errors="replace").strip()
-            if self.log is not None and said:
+            self.last_words = printed[-_TAIL:].decode(errors="replace").strip()
+            if self.log is not None and printed:
                 with contextlib.suppress(OSError), self.log.open("ab") as log:
-                    log.write(said)
+                    log.write(printed)
         return code
 
 

@@ -14,8 +14,8 @@ def lock_for_writing(path: Path) -> int:
     """A file descriptor that holds the writer's lock. The system releases it with the process,
     however that ends.
 
-    A file of its own: SQLite's locks on the database would be lost with any other descriptor of it
-    that is closed.
+    The lock is a separate file: locks on the database itself would be lost whenever any other
+    descriptor of it is closed.
     """
     try:
         descriptor = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o666)
@@ -38,11 +38,19 @@ def lock_for_writing(path: Path) -> int:
 
 
 def lock_file(path: Path) -> Path:
+    """The file that is locked for the store at `path`."""
     return path.with_name(f".{path.name}.lock")
 
 
+def probe(descriptor: int) -> None:
+    """Raises `OSError` where another process holds the writer's lock. Closing the descriptor ends
+    the probe.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def _take_patiently(descriptor: int) -> None:
-    """Takes the lock, also from under the nose of somebody who only looks whether it is taken."""
+    """Takes the lock, even while another process is probing it."""
     try:
         _take(descriptor)
     except OSError:
@@ -52,7 +60,3 @@ def _take_patiently(descriptor: int) -> None:
 
 def _take(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def look(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

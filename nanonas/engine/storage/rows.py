@@ -1,18 +1,22 @@
-"""The tables of a run's store, and how values become rows."""
+"""The tables of a run's store, and how values become rows and rows values again."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nanonas.core import Budget, Epoch, Prediction, Proposal
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Prediction, Proposal, State
+from nanonas.engine.storage.events import Event
 from nanonas.errors import RunError
 
-APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from anybody else's
+APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from all others
+
+Row = tuple[Any, ...]
 
 
 def _first_tables(db: sqlite3.Connection) -> None:
@@ -27,9 +31,9 @@ def _first_tables(db: sqlite3.Connection) -> None:
     )
     db.execute(
         """CREATE TABLE evaluation (
-            seq INTEGER PRIMARY KEY, number INTEGER NOT NULL REFERENCES candidate, state TEXT NOT NULL,
-            metrics TEXT NOT NULL, curve TEXT NOT NULL, seconds REAL NOT NULL, reason TEXT, traceback TEXT,
-            time REAL NOT NULL)"""
+            seq INTEGER PRIMARY KEY, number INTEGER NOT NULL REFERENCES candidate,
+            state TEXT NOT NULL, metrics TEXT NOT NULL, curve TEXT NOT NULL, seconds REAL NOT NULL,
+            reason TEXT, traceback TEXT, time REAL NOT NULL)"""
     )
     db.execute("CREATE INDEX evaluation_number ON evaluation (number)")
     db.execute(
@@ -65,9 +69,9 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables, _
 def first_format_generation(search: object, number: int) -> int:
     """The generation of a candidate of format 1, which does not store it.
 
-    That is what its strategy said: the population's size of candidates each, but for `evolution`,
-    whose elite stays in the population without being evaluated again. The scored pool of versions
-    that had one belonged to generation 0.
+    It is what its strategy counted: the population's size of candidates in each generation, but for
+    `evolution`, whose elite stays in the population without being evaluated again. In versions that
+    had a scored pool, the pool belonged to generation 0.
 
     Args:
         search: the "search" half of the configuration that the run was begun with.
@@ -84,15 +88,7 @@ def first_format_generation(search: object, number: int) -> int:
     return max(0, 1 + (trained - population) // children)
 
 
-@contextmanager
-def decoded(path: Path) -> Iterator[None]:
-    """What cannot be read back was changed by hand."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            f"{path} holds a row that nanonas did not write ({error}): restore it from a copy"
-        ) from error
+# --- values become rows ---------------------------------------------------------------------------
 
 
 def to_json(value: object) -> str:
@@ -102,29 +98,91 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=lambda scalar: scalar.item())
 
 
-def storable(text: str | None) -> str | None:
-    """Without the lone surrogates that UTF-8 cannot store: a strange message must not cost the row."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+def candidate_row(candidate: Candidate, time: float) -> Row:
+    """In the order of the table's columns; `time` in seconds since 1970."""
+    proposal = to_json(asdict(candidate.proposal))
+    asked_after, generation = candidate.asked_after, candidate.generation
+    return candidate.number, candidate.key, proposal, asked_after, time, generation
 
 
-def proposal_from(fields: dict[str, Any]) -> Proposal:
-    """What an earlier version did not know of has its default."""
-    budget, predicted = fields["budget"], fields.get("predicted")
-    return Proposal(
-        tuple(fields["genome"]),
-        tuple(fields["parents"]),
-        None if budget is None else Budget(**budget),
-        None if predicted is None else Prediction(**predicted),
-        fields.get("resumes"),
-        tuple(fields.get("inherits", ())),
-        fields.get("planted", False),
+def evaluation_row(evaluation: Evaluation, time: float) -> Row:
+    """In the order of the table's columns, `seq` left to the table; `time` as above."""
+    curve = [(epoch.train_loss, epoch.accuracy) for epoch in evaluation.curve]
+    return (
+        None,
+        evaluation.number,
+        evaluation.state.value,
+        to_json(dict(evaluation.metrics)),
+        to_json(curve),
+        evaluation.seconds,
+        _storable(evaluation.reason),
+        _storable(evaluation.traceback),
+        time,
     )
 
 
-def metrics_from(metrics: dict[str, float]) -> dict[str, float]:
-    """Without the image size, which earlier versions stored here too: the budget has it."""
-    return {name: value for name, value in metrics.items() if name != "image_size"}
+def _storable(text: str | None) -> str | None:
+    """Without the lone surrogates that UTF-8 cannot store: a strange message must not cost the
+    row.
+    """
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def curve_from(points: list[list[float]]) -> tuple[Epoch, ...]:
-    return tuple(Epoch(train_loss, accuracy) for train_loss, accuracy in points)
+# --- rows become values ---------------------------------------------------------------------------
+
+# What the functions below read, in this order; a candidate's generation since format 2.
+CANDIDATE_COLUMNS = "number, key, proposal, asked_after"
+EVALUATION_COLUMNS = "number, state, metrics, curve, seconds, reason, traceback"
+EVENT_COLUMNS = "time, kind, details"
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises `RunError` for a row that cannot be read back, because it was changed by hand."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{path} holds a row that nanonas did not write ({error}): restore it from a copy"
+        ) from error
+
+
+def candidates_from(rows: Iterable[Row]) -> list[Candidate]:
+    """Rows of `CANDIDATE_COLUMNS` and the generation. What an earlier version did not know of has
+    its default.
+    """
+    candidates = []
+    for number, key, proposal_json, asked_after, generation in rows:
+        stored = json.loads(proposal_json)
+        budget, predicted = stored["budget"], stored.get("predicted")
+        proposal = Proposal(
+            genome=tuple(stored["genome"]),
+            parents=tuple(stored["parents"]),
+            budget=None if budget is None else Budget(**budget),
+            predicted=None if predicted is None else Prediction(**predicted),
+            resumes=stored.get("resumes"),
+            inherits=tuple(stored.get("inherits", ())),
+            planted=stored.get("planted", False),
+        )
+        candidates.append(Candidate(number, proposal, key, asked_after, generation))
+    return candidates
+
+
+def evaluations_from(rows: Iterable[Row]) -> list[Evaluation]:
+    """Rows of `EVALUATION_COLUMNS`. Without the image size, which earlier versions stored among the
+    metrics: the budget has it.
+    """
+    evaluations = []
+    for number, state, metrics_json, curve_json, seconds, reason, traceback in rows:
+        metrics = json.loads(metrics_json)
+        metrics.pop("image_size", None)
+        curve = tuple(Epoch(loss, accuracy) for loss, accuracy in json.loads(curve_json))
+        evaluations.append(
+            Evaluation(number, State(state), metrics, curve, seconds, reason, traceback)
+        )
+    return evaluations
+
+
+def events_from(rows: Iterable[Row]) -> list[Event]:
+    """Rows of `EVENT_COLUMNS`."""
+    return [Event(time, kind, json.loads(details)) for time, kind, details in rows]

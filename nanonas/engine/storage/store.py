@@ -1,12 +1,12 @@
 """What happened in a run: one SQLite file, append-only tables, one writer.
 
-Workers never open it. A candidate is committed before it is submitted, an evaluation before anybody
-hears of it, so at every instant the file holds all that is needed to go on. Nothing is ever changed
-or deleted.
+Workers never open it. A candidate is committed before it is submitted, and an evaluation before the
+strategy is told, so at every instant the file holds all that is needed to resume. Nothing is ever
+changed or deleted.
 
 Write-ahead logging with ``synchronous = NORMAL``: a killed process loses nothing that was
-acknowledged; a power cut may lose the last moments, never the file, and a resumed run makes the
-same moments again.
+acknowledged; a power cut may lose the last moments, never the file, and a resumed run repeats them
+exactly.
 """
 
 from __future__ import annotations
@@ -18,22 +18,26 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nanonas.core import Candidate, Evaluation, State, Told
+from nanonas.core import Candidate, Evaluation, Told
 from nanonas.engine.storage.events import RESUMED, Event
-from nanonas.engine.storage.lock import lock_file, lock_for_writing, look
+from nanonas.engine.storage.lock import lock_file, lock_for_writing, probe
 from nanonas.engine.storage.rows import (
     APPLICATION,
+    CANDIDATE_COLUMNS,
+    EVALUATION_COLUMNS,
+    EVENT_COLUMNS,
     MIGRATIONS,
-    curve_from,
-    decoded,
+    Row,
+    candidate_row,
+    candidates_from,
+    evaluation_row,
+    evaluations_from,
+    events_from,
     first_format_generation,
-    metrics_from,
-    proposal_from,
-    storable,
+    readable,
     to_json,
 )
 from nanonas.errors import RunError
@@ -94,13 +98,13 @@ class RunStore:
         defaults: Mapping[str, Any] | None = None,
         ignored: Collection[str] = (),
     ) -> RunStore:
-        """The run at `path`, to go on with. An event says when, and with which "run" half of the
-        configuration.
+        """The run at `path`, to be continued. An event records when, and with which "run" half of
+        the configuration.
 
         Args:
             path: the file that `begin` made.
-            config: its "search" half must be the one that the run was begun with; None: whatever
-                that is.
+            config: its "search" half must be the one that the run was begun with; None: is not
+                compared.
             defaults: a configuration; its "search" half counts for the keys that the run was begun
                 without, by a version of nanonas that did not have them yet.
             ignored: keys of the "search" half that earlier versions had, and that are not compared.
@@ -123,7 +127,7 @@ class RunStore:
 
     @classmethod
     def read(cls, path: Path | str) -> RunStore:
-        """The run at `path`, to look at, also while it is running; of any format up to ours.
+        """The run at `path`, read only, also while it is running; of any format up to the newest.
 
         Raises `RunError` as `resume` does.
         """
@@ -135,15 +139,15 @@ class RunStore:
 
     @staticmethod
     def in_use(path: Path) -> bool:
-        """Whether a process writes the run at `path` now: whether its search is going on, or its
-        winner trains.
+        """Whether a process writes the run at `path` now: its search is going on, or its winner is
+        being trained.
         """
         try:
             descriptor = os.open(lock_file(path), os.O_RDONLY)
         except OSError:
-            return False  # there never was a writer, or it is none of our business
+            return False  # there never was a writer, or we may not know
         try:
-            look(descriptor)
+            probe(descriptor)
         except OSError:
             return True
         finally:
@@ -154,7 +158,7 @@ class RunStore:
     def config(self) -> dict[str, Any]:
         """The configuration that the run was begun with."""
         (config,) = self._rows("SELECT config FROM run")[0]
-        with decoded(self.path):
+        with readable(self.path):
             return dict(json.loads(config))
 
     @property
@@ -169,86 +173,46 @@ class RunStore:
 
     def asked(self, candidate: Candidate) -> None:
         """Commits the next candidate. Its number must be the next one."""
-        proposal = to_json(asdict(candidate.proposal))
-        self._insert(
-            "candidate",
-            candidate.number,
-            candidate.key,
-            proposal,
-            candidate.asked_after,
-            time.time(),
-            candidate.generation,
-        )
+        self._insert("candidate", candidate_row(candidate, time.time()))
 
     def arrived(self, evaluation: Evaluation) -> None:
         """Commits an evaluation.
 
         Refused when its candidate has one already that is not `State.CUT`.
         """
-        self._insert(
-            "evaluation",
-            None,
-            evaluation.number,
-            evaluation.state.value,
-            to_json(dict(evaluation.metrics)),
-            to_json([(epoch.train_loss, epoch.accuracy) for epoch in evaluation.curve]),
-            evaluation.seconds,
-            storable(evaluation.reason),
-            storable(evaluation.traceback),
-            time.time(),
-        )
+        self._insert("evaluation", evaluation_row(evaluation, time.time()))
 
     def event(self, kind: str, details: Mapping[str, Any] | None = None) -> None:
         """Commits something that came from outside. `details` must be JSON-able."""
-        self._insert("event", None, time.time(), kind, to_json(dict(details or {})))
+        self._insert("event", (None, time.time(), kind, to_json(dict(details or {}))))
 
     def candidates(self, since: int = 0) -> list[Candidate]:
         """All that were asked, by number; without the first `since`, which the caller has."""
-        columns = "number, key, proposal, asked_after"
-        if self._format > 1:
-            columns += ", generation"
+        columns = CANDIDATE_COLUMNS if self._format == 1 else f"{CANDIDATE_COLUMNS}, generation"
         rows = self._rows(
             f"SELECT {columns} FROM candidate WHERE number >= ? ORDER BY number", since
         )
-        with decoded(self.path):
-            if self._format == 1:  # opened to be looked at, by a reader that cannot migrate it
+        with readable(self.path):
+            if self._format == 1:  # opened by `read`, which cannot migrate it
                 search = self.config.get("search")
                 rows = [(*row, first_format_generation(search, row[0])) for row in rows]
-            return [
-                Candidate(number, proposal_from(json.loads(proposal)), key, asked_after, generation)
-                for number, key, proposal, asked_after, generation in rows
-            ]
+            return candidates_from(rows)
 
     def evaluations(self, since: int = 0) -> list[Evaluation]:
-        """All that arrived, in the order of their arrival. A number may come again after a
-        `State.CUT`.
+        """All that arrived, in the order of their arrival; without the first `since`.
 
-        Without the first `since`.
+        A number may come again after a `State.CUT`.
         """
         rows = self._rows(
-            "SELECT number, state, metrics, curve, seconds, reason, traceback FROM evaluation "
-            "WHERE seq > ? "
-            "ORDER BY seq",  # which has no gaps: nothing is ever deleted
+            # `seq` has no gaps: nothing is ever deleted
+            f"SELECT {EVALUATION_COLUMNS} FROM evaluation WHERE seq > ? ORDER BY seq",
             since,
         )
-        with decoded(self.path):
-            return [
-                Evaluation(
-                    n,
-                    State(state),
-                    metrics_from(json.loads(metrics)),
-                    curve_from(json.loads(curve)),
-                    seconds,
-                    reason,
-                    trace,
-                )
-                for n, state, metrics, curve, seconds, reason, trace in rows
-            ]
+        with readable(self.path):
+            return evaluations_from(rows)
 
     def latest(self) -> dict[int, Evaluation]:
-        """The evaluation of each candidate that has one, by number: the last one, where several
-        arrived.
-        """
+        """The evaluation of each candidate that has one, by number: the last that arrived."""
         latest = {evaluation.number: evaluation for evaluation in self.evaluations()}
         return {number: latest[number] for number in sorted(latest)}
 
@@ -263,19 +227,17 @@ class RunStore:
 
     def arrival_times(self, since: int = 0) -> list[float]:
         """When each of `evaluations` arrived, in seconds since 1970."""
-        return [
-            float(at)
-            for (at,) in self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)
-        ]
+        rows = self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)
+        return [float(time) for (time,) in rows]
 
     def events(self, since: int = 0) -> list[Event]:
         """All events, in the order in which they were stored; without the first `since`."""
-        rows = self._rows("SELECT time, kind, details FROM event WHERE seq > ? ORDER BY seq", since)
-        with decoded(self.path):
-            return [Event(at, kind, json.loads(details)) for at, kind, details in rows]
+        rows = self._rows(f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > ? ORDER BY seq", since)
+        with readable(self.path):
+            return events_from(rows)
 
     def close(self) -> None:
-        """Lets go of the file. May be called twice."""
+        """Closes the file and releases the lock. May be called twice."""
         self._db.close()
         self._unlock()
 
@@ -285,16 +247,17 @@ class RunStore:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: object) -> list[Row]:
         with _explained(self.path):
             return self._db.execute(query, values).fetchall()
 
-    def _insert(self, table: str, *values: object) -> None:
+    def _insert(self, table: str, row: Row) -> None:
+        places = ", ".join("?" * len(row))
         with _explained(self.path):
-            self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+            self._db.execute(f"INSERT INTO {table} VALUES ({places})", row)
 
     def _empty(self) -> bool:
-        """Whether nothing was ever stored, as in the file of a run that was killed while it began."""
+        """Whether nothing was ever stored, as where a run was killed while it began."""
         return bool(self._rows("SELECT COUNT(*) FROM sqlite_master")[0][0] == 0)
 
     def _checked_version(self) -> int:
@@ -302,10 +265,8 @@ class RunStore:
 
         Raises `RunError` for files that are not ours, or too new.
         """
-        (version,), (application,) = (
-            self._rows("PRAGMA user_version")[0],
-            self._rows("PRAGMA application_id")[0],
-        )
+        (version,) = self._rows("PRAGMA user_version")[0]
+        (application,) = self._rows("PRAGMA application_id")[0]
         if self._empty():
             raise RunError(
                 f"{self.path} is empty, its run was stopped while it began: begin it again"
@@ -315,8 +276,7 @@ class RunStore:
         if version > len(MIGRATIONS):
             raise RunError(
                 f"{self.path} has the format {version}, but this nanonas knows formats up to "
-                f"{len(MIGRATIONS)}: "
-                "update nanonas"
+                f"{len(MIGRATIONS)}: update nanonas"
             )
         return int(version)
 
@@ -327,10 +287,8 @@ class RunStore:
         if version == len(MIGRATIONS):
             return
         with _explained(self.path):
-            if version == 0:
-                self._db.execute(
-                    "PRAGMA journal_mode = WAL"
-                )  # kept in the file; not possible inside a transaction
+            if version == 0:  # kept in the file; not possible inside a transaction
+                self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for migration in MIGRATIONS[version:]:
@@ -366,9 +324,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(
-            "SELECT COUNT(*) FROM sqlite_master"
-        )  # the first look at the file: says whether it is a database
+        # the first read of the file: raises where it is no database
+        db.execute("SELECT COUNT(*) FROM sqlite_master")
     except sqlite3.Error:
         db.close()
         raise
@@ -408,11 +365,20 @@ def _existing(path: Path | str) -> Path:
     return path
 
 
-_SENTENCES = {  # what SQLite's message contains: what to tell
-    "disk is full": "no space is left for {path}: free some and resume; all that was stored before is safe",
-    "readonly database": "{path} cannot be written: get write permission on it and its folder, or copy the run",
-    "unable to open": "{path} cannot be opened: it must be a file that you may read, in a folder that you may write",
-    "not a database": "{path} is not a run's store, or its beginning is damaged: give the folder of a run",
+_SENTENCES = {  # what SQLite's message contains: what to tell the user
+    "disk is full": (
+        "no space is left for {path}: free some and resume; all that was stored before is safe"
+    ),
+    "readonly database": (
+        "{path} cannot be written: get write permission on it and its folder, or copy the run"
+    ),
+    "unable to open": (
+        "{path} cannot be opened: it must be a file that you may read, in a folder that you may "
+        "write"
+    ),
+    "not a database": (
+        "{path} is not a run's store, or its beginning is damaged: give the folder of a run"
+    ),
     "malformed": "{path} is damaged: restore it from a copy, or begin a new run in another folder",
     "locked": "{path} is locked by another program: close what has it open, and resume",
 }
@@ -435,6 +401,7 @@ def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 
 def _require_equal_search(path: Path, begun: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    # through JSON, as the configuration of the run was stored
     before, now = (_flat(json.loads(to_json(search)), "search") for search in (begun, given))
     missing = "nothing"
     changed = [

@@ -31,16 +31,16 @@ class Halving:
     Whenever the best `1 / eta` of a rung, of those told so far, holds one that was not promoted
     yet, it is: the next candidate goes on with its training under the next rung's budget. Else the
     wrapped strategy is asked. A promotion is a candidate of its own and follows from what was told
-    alone, so runs stay the same on any number of workers. The wrapped strategy hears of every
-    evaluation, when it needs to: a network that was promoted is there again, as good as it has
-    become. ASHA: Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
+    alone, so runs stay the same on any number of workers. The wrapped strategy is told every
+    evaluation, when it needs it: a network that was promoted comes again, as good as it has become.
+    ASHA: Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
 
-    With several objectives the order on a rung is that of NSGA-II, by non-domination and by room
-    around (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed
+    With several objectives the order on a rung is that of NSGA-II, by non-domination and crowding
+    (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed
     counts, and is not promoted.
 
     Args:
-        strategy: what is asked for new candidates, one that was told nothing yet.
+        strategy: proposes new candidates; one that was told nothing yet.
         rungs: the budgets, two or more, the smallest first; each but the first begins where the one
             before ends.
         eta: one of so many is promoted; 2 or more.
@@ -57,13 +57,11 @@ class Halving:
     objectives: Sequence[Objective] = (Objective(),)
     lag: int = 1
     _next: int = 0  # the candidate that will be asked for after what was told
-    _held: list[Told] = field(
-        default_factory=list, repr=False
-    )  # what the wrapped strategy does not hear of yet
+    # what the wrapped strategy is not told yet
+    _held: list[Told] = field(default_factory=list, repr=False)
     _told: list[list[Told]] = field(default_factory=list, repr=False)  # rung by rung
-    _promoted: set[tuple[int, str]] = field(
-        default_factory=set, repr=False
-    )  # from which rung, and the network's key
+    # from which rung, and the network's key
+    _promoted: set[tuple[int, str]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.rungs) < 2:
@@ -74,8 +72,7 @@ class Halving:
             if not lower.epochs == upper.begin < upper.epochs:
                 raise ConfigError(
                     f"each rung begins where the one below ends, but one of {upper.begin} to "
-                    f"{upper.epochs} epochs "
-                    f"comes after {lower.epochs}"
+                    f"{upper.epochs} epochs comes after {lower.epochs}"
                 )
         if self.eta < 2:
             raise ConfigError(
@@ -93,8 +90,8 @@ class Halving:
         promotion = self._promotion(pending)
         if promotion is not None:
             return promotion
-        own = self.strategy.ask(number, rng, [*(told.candidate for told in self._held), *pending])
-        return replace(own, budget=self.rungs[0])
+        unknown = [*(told.candidate for told in self._held), *pending]  # to the wrapped strategy
+        return replace(self.strategy.ask(number, rng, unknown), budget=self.rungs[0])
 
     def tell(self, told: Told) -> None:
         candidate, budget = told.candidate, told.candidate.proposal.budget
@@ -106,14 +103,15 @@ class Halving:
         self._held.append(told)
         while self.needs(self._next) <= candidate.number:
             self._next += 1
-        known = candidate.number + 1 - len(self._held)
-        heard = min(candidate.number + 1, self.strategy.needs(self._next)) - known
-        for held in self._held[:heard]:
+        told_now = candidate.number + 1
+        passed_on = told_now - len(self._held)
+        due = min(told_now, self.strategy.needs(self._next)) - passed_on
+        for held in self._held[:due]:
             self.strategy.tell(held)
-        del self._held[:heard]
+        del self._held[:due]
 
     def _promotion(self, pending: Sequence[Candidate]) -> Proposal | None:
-        """Who is promoted now, from the highest rung that has somebody."""
+        """The promotion that is due, from the highest rung that has one."""
         taken = {(candidate.proposal.budget, candidate.key) for candidate in pending}
         for rung in reversed(range(len(self.rungs) - 1)):
             told, above = self._told[rung], self.rungs[rung + 1]
@@ -135,11 +133,11 @@ class Halving:
     def _ordered(self, rung: int) -> list[Told]:
         """Those on a rung that may be promoted, best first."""
         told = [
-            one
-            for one in self._told[rung]
-            if one.evaluation.state is State.COMPLETE and one.evaluation.curve
+            each
+            for each in self._told[rung]
+            if each.evaluation.state is State.COMPLETE and each.evaluation.curve
         ]
-        losses = losses_of([one.evaluation for one in told], self.objectives)
+        losses = losses_of([each.evaluation for each in told], self.objectives)
         if len(self.objectives) == 1:
             order = np.lexsort((np.arange(len(told)), losses[:, 0]))
         else:
@@ -176,37 +174,36 @@ def ladder(
     if first_image_size is not None and first_image_size > side:
         raise ConfigError(
             f"the first rung's images must be {side} pixels a side at most, as large as they are, "
-            "but "
-            f"rung_image_size is {first_image_size}"
+            f"but rung_image_size is {first_image_size}"
         )
     if first_epochs is not None and first_epochs >= top.epochs:
         raise ConfigError(
             f"the first rung must be shorter than epochs = {top.epochs}, but rung_epochs is "
-            f"{first_epochs}; lower "
-            "--rung-epochs or raise --epochs"
+            f"{first_epochs}; lower --rung-epochs or raise --epochs"
         )
     growth = eta if first_epochs is None else (top.epochs / first_epochs) ** (1 / (number - 1))
     epochs = sorted({max(1, round(top.epochs / growth**step)) for step in range(number)})
     if len(epochs) < 2:
         raise ConfigError(
             f"successive halving needs two rungs of different length, but {number} rungs up to "
-            f"epochs = {top.epochs} "
-            f"with halving = {eta} make one; raise --epochs or --rungs"
+            f"epochs = {top.epochs} with halving = {eta} make one; raise --epochs or --rungs"
         )
     rungs: list[Budget] = []
     for place, until in enumerate(epochs):
-        left = 1 - place / (len(epochs) - 1)
-        size = None if first_image_size is None else round(side * (first_image_size / side) ** left)
-        begin = rungs[-1].epochs if rungs else 0
-        stops = 0 < top.stop_epoch < until and not rungs  # who is promoted is better than chance
+        left = 1 - place / (len(epochs) - 1)  # of the way up: 1 on the first rung, 0 on the top
+        size = None
+        if first_image_size is not None:
+            size = round(side * (first_image_size / side) ** left)
+        # only on the first rung: what was promoted is better than chance
+        stops = not rungs and 0 < top.stop_epoch < until
         rungs.append(
             Budget(
                 until,
-                top.stop_epoch if stops else 0,
-                top.stop_below if stops else 0.0,
-                begin,
-                first_share**left,
-                None if size == side else size,
+                stop_epoch=top.stop_epoch if stops else 0,
+                stop_below=top.stop_below if stops else 0.0,
+                begin=rungs[-1].epochs if rungs else 0,
+                share=first_share**left,
+                image_size=None if size == side else size,
             )
         )
     return tuple(rungs)

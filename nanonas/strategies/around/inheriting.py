@@ -13,24 +13,23 @@ import numpy as np
 from nanonas.core import Budget, Candidate, Genome, Proposal, State, Strategy, Told
 from nanonas.errors import ConfigError
 
-_REDRAWS = (
-    20  # of a child that was tried before: with other parents it would count as something new
-)
+# Of a child that was tried before: with other parents it would count as a new candidate.
+_REDRAWS = 20
 
 
 @dataclass
 class Inheriting:
     """Another strategy, whose children inherit the weights of those parents that have some.
 
-    Which they are is known from what was told alone, so the same children inherit the same weights
-    in every run. After every so-many-th child that was trained to its end comes its twin: the same
-    network, from scratch, under the study's own budget, with the child as its parent; but not where
-    another genome of that network was trained from scratch before, for a study takes nothing twice.
-    `analysis.Findings.head_start` reads from the pairs what inheritance does to the ranking.
+    Which parents have some follows from what was told alone, so the same children inherit the same
+    weights in every run. A share of the children that were trained to their end get a twin: the
+    same network, from scratch, under the study's own budget, with the child as its parent; but not
+    where another genome of that network was trained from scratch before, for a study takes nothing
+    twice. `analysis.Findings.head_start` reads from the pairs what inheritance does to the ranking.
     Inherited weights in an evolution: Real et al. 2017, https://arxiv.org/abs/1703.01041.
 
     Args:
-        strategy: whose children they are, one that was told nothing yet.
+        strategy: proposes the children; one that was told nothing yet.
         budget: of a child that inherits; None: the study's own.
         audit_share: the share of those children that get a twin, in [0, 1].
 
@@ -41,15 +40,13 @@ class Inheriting:
     strategy: Strategy
     budget: Budget | None = None
     audit_share: float = 0.1
-    _weights: set[int] = field(default_factory=set, repr=False)  # numbers of those that have some
-    _known: set[Genome] = field(default_factory=set, repr=False)  # that were trained
-    _scratch: set[str] = field(
-        default_factory=set, repr=False
-    )  # networks that were trained from scratch, by key
+    _weights: set[int] = field(default_factory=set, repr=False)  # candidates that have weights
+    _trained: set[Genome] = field(default_factory=set, repr=False)
+    # keys of the networks that were trained from scratch
+    _scratch: set[str] = field(default_factory=set, repr=False)
     _heirs: int = 0  # that were trained to their end
-    _twinless: list[Candidate] = field(
-        default_factory=list, repr=False
-    )  # heirs that are to have a twin, and have none
+    # heirs that are to have a twin, and have none yet
+    _twinless: list[Candidate] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.audit_share <= 1:
@@ -62,33 +59,29 @@ class Inheriting:
         return self.strategy.generation(number)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        asked = {candidate.key for candidate in pending if candidate.proposal.from_scratch}
+        from_scratch = {c.key for c in pending if c.proposal.from_scratch}
         for heir in self._twinless:
-            if heir.key not in asked:
+            if heir.key not in from_scratch:
                 return Proposal(heir.proposal.genome, (heir.number,))
-        known = {
-            *self._known,
-            *(candidate.proposal.genome for candidate in pending),
-        }
-        own = self.strategy.ask(number, rng, pending)
+        tried = self._trained | {candidate.proposal.genome for candidate in pending}
+        proposal = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
-            if own.genome not in known:
+            if proposal.genome not in tried:
                 break
-            own = self.strategy.ask(number, rng, pending)
-        heritage = tuple(dict.fromkeys(parent for parent in own.parents if parent in self._weights))
-        return replace(own, budget=self.budget, inherits=heritage) if heritage else own
+            proposal = self.strategy.ask(number, rng, pending)
+        inherits = tuple(dict.fromkeys(n for n in proposal.parents if n in self._weights))
+        return replace(proposal, budget=self.budget, inherits=inherits) if inherits else proposal
 
     def tell(self, told: Told) -> None:
         candidate, evaluation = told.candidate, told.evaluation
         proposal = candidate.proposal
-        self._known.add(proposal.genome)
+        self._trained.add(proposal.genome)
         if evaluation.state in (State.COMPLETE, State.PRUNED) and evaluation.accuracy is not None:
             self._weights.add(candidate.number)
         if proposal.inherits and evaluation.state is State.COMPLETE:
+            twins_before = floor(self._heirs * self.audit_share)
             self._heirs += 1
-            chosen = floor(self._heirs * self.audit_share) > floor(
-                (self._heirs - 1) * self.audit_share
-            )
+            chosen = floor(self._heirs * self.audit_share) > twins_before
             if chosen and candidate.key not in self._scratch:
                 self._twinless.append(candidate)
         if proposal.from_scratch:

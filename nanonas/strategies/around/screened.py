@@ -4,7 +4,6 @@ is trained.
 
 from __future__ import annotations
 
-import copy
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanonas.core import (
     Candidate,
@@ -27,13 +27,9 @@ from nanonas.core import (
 from nanonas.errors import ConfigError
 from nanonas.maths.ranks import Correlation
 from nanonas.predictors.audit import audited
-from nanonas.predictors.curves import CurveModel
-from nanonas.predictors.lstm import padded
-from nanonas.predictors.normal_scores import NormalScores
-from nanonas.predictors.surrogate import Model, finite
+from nanonas.predictors.surrogate import LEAST, Surrogate, stacked
 from nanonas.spaces.base import Space
 
-_LEAST = 4  # trained networks that a predictor can learn from
 _MUTANTS = 5  # their streams are apart from every candidate's
 _ENUMERABLE = 20_000  # genomes of a space that are all scored
 # pairs of a scored and a trained network: what the predictor compares for one candidate
@@ -42,28 +38,26 @@ _AT_ONCE = 1_000_000
 
 @dataclass
 class Screened:
-    """Trains only what a predictor finds promising among many proposals of `strategy` and the
-    neighbours of the best.
+    """Trains only what a predictor finds promising: among many proposals of `strategy`, and among
+    the neighbours of the best networks.
 
     The first `opening` candidates are the largest of a few random networks each: parameters and
     MACs are the best scores that cost nothing (White et al. 2022,
     https://iclr-blog-track.github.io/2022/03/25/zero-cost-proxies/). From then on, for every
-    candidate, the predictor learns from all that was told and scores proposals of the wrapped
-    strategy, mutants of the best networks and fresh random ones; or the whole space, where it is
-    small enough to enumerate. The one with the lowest confidence bound, mean - `explore` ×
-    deviation of its loss, is trained (Srinivas et al. 2010, https://arxiv.org/abs/0912.3995). What
-    is pending counts as having come out as predicted, so that candidates in flight at once stay apart (the
-    "kriging believer" of Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
-    Losses are `NormalScores`, so that no outlier steers the search. A candidate that its stop rule
-    has pruned is learnt from with the accuracy that its learning curve was heading for.
+    candidate, the predictor learns from all that was told (see `Surrogate`) and scores proposals of
+    the wrapped strategy, mutants of the best networks and fresh random ones; or the whole space,
+    where it is small enough to enumerate. The one with the lowest confidence bound, mean -
+    `explore` × deviation of its loss, is trained (Srinivas et al. 2010,
+    https://arxiv.org/abs/0912.3995).
 
     Every prediction is written into its proposal before the training. While those predictions order
     the networks no better than chance, the predictor steps aside: the wrapped strategy is asked,
     and the predictions go on, so that the predictor can earn its place again. Every twentieth
-    candidate is the wrapped strategy's own in any case: among candidates that were all chosen for
-    looking good, the correlation says little.
+    candidate is a proposal of the wrapped strategy in any case: among candidates that were all
+    chosen for looking good, the correlation says little.
 
     Args:
+        strategy: proposes networks to score; one that was told nothing yet.
         predictor: makes a new one; what it has learnt is never a part of the state.
         reads: what the predictor reads of a genome: `space.encode` or, a sequence model,
             `space.tokens`.
@@ -73,7 +67,7 @@ class Screened:
         proposals: how many are asked of the wrapped strategy for one candidate.
         elite: of how many of the best networks mutants are scored, and `mutants` how many of each.
         samples: how many random networks are scored.
-        audit_every: each so-many-th candidate is the wrapped strategy's own; 0: none.
+        audit_every: each so-many-th candidate is a proposal of the wrapped strategy; 0: none.
         allowed: whether a genome is within the limits; None: all are.
         banned: whether a genome may not be proposed now, which may change from candidate to
             candidate; None: none is.
@@ -97,14 +91,12 @@ class Screened:
     audit_every: int = 20
     allowed: Callable[[Genome], bool] | None = None
     banned: Callable[[Genome], bool] | None = None
-    _told: list[Told] = field(default_factory=list, repr=False)
-    _cache: dict[Any, Any] = field(
-        default_factory=dict, repr=False
-    )  # nothing that could not be computed again
+    _surrogate: Surrogate = field(init=False, repr=False)
+    _cache: _Cache = field(default_factory=lambda: _Cache(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         least = {
-            "opening": _LEAST,
+            "opening": LEAST,
             "tournament": 1,
             "proposals": 1,
             "elite": 0,
@@ -118,8 +110,11 @@ class Screened:
                     f"{getattr(self, name)}"
                 )
 
+        read = self.space.tokens if self.reads == "tokens" else self.space.encode
+        self._surrogate = Surrogate(self.predictor, read, self.objective)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": _Cache()}
 
     def needs(self, number: int) -> int:
         return self.strategy.needs(number)
@@ -128,7 +123,7 @@ class Screened:
         return self.strategy.generation(number)
 
     def tell(self, told: Told) -> None:
-        self._told.append(told)
+        self._surrogate.told.append(told)
         predicted, resumes = told.candidate.proposal.predicted, told.candidate.proposal.resumes
         # Where a training goes on, a prediction is not ours: earlier versions made it by the curve.
         chosen = predicted is not None and predicted.chosen and resumes is None
@@ -137,47 +132,45 @@ class Screened:
         self.strategy.tell(told)
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
-        own = self.strategy.ask(number, rng, pending)
-        losses = self._losses(self._told)
-        known = int(np.isfinite(losses).sum())
-        if number < self.opening and (
-            known or not len(losses)
-        ):  # when all fail, the wrapped strategy knows what to do
-            own = self._largest(own, rng)
-        if known < _LEAST:
-            return own
-        model = self._fitted(losses, pending)
-        by_turns = self.audit_every > 0 and number % self.audit_every == self.audit_every - 1
-        if number < self.opening or by_turns or self.aside:
-            return replace(
-                own,
-                predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False),
-            )
+        proposal = self.strategy.ask(number, rng, pending)
+        told, known = self._surrogate.told, self._surrogate.known
+        opens = number < self.opening
+        if opens and (known or not told):  # when all fail, the wrapped strategy knows what to do
+            proposal = self._largest(proposal, rng)
+        if known < LEAST:
+            return proposal
+        audits = self.audit_every > 0 and number % self.audit_every == self.audit_every - 1
+        if opens or audits or self.aside:
+            return self._predicted(proposal, pending)
         options, features = self._options(number, rng, pending, known)
-        mean, std = model.expected(features)
+        model = self._surrogate.fitted(pending)
+        mean, std = model.expected(features)  # (options,) each
         bounds = mean - self.explore * std
-        taken = {
-            self._key(candidate.proposal.genome)
-            for candidate in (*(told.candidate for told in self._told), *pending)
-        }
+        candidates = [*(one_told.candidate for one_told in told), *pending]
+        taken = {self._key(candidate.proposal.genome) for candidate in candidates}
         for place in np.argsort(bounds, kind="stable"):
-            genome = options[place].genome
-            if self._key(genome) not in taken and self._may(genome):
-                option: Proposal = options[place]
-                return replace(option, predicted=model.prediction(features[[place]], chosen=True))
-        return replace(
-            own, predicted=model.prediction(self._stacked([self._row(own.genome)]), chosen=False)
-        )
+            option: Proposal = options[place]
+            if self._key(option.genome) not in taken and self._may(option.genome):
+                predicted = model.prediction(features[[place]], chosen=True)
+                return replace(option, predicted=predicted)
+        return self._predicted(proposal, pending)
+
+    def _predicted(self, proposal: Proposal, pending: Sequence[Candidate]) -> Proposal:
+        """A proposal that was not chosen by the predictor, with what it expects of it."""
+        features = stacked([self._surrogate.read(proposal.genome)])
+        model = self._surrogate.fitted(pending)
+        return replace(proposal, predicted=model.prediction(features, chosen=False))
 
     @property
     def trust(self) -> Correlation | None:
         """How the predictions so far came out; None while there are fewer than 3."""
-        return next(iter(audited(self._told, self.objective).values()), None)
+        return next(iter(audited(self._surrogate.told, self.objective).values()), None)
 
     @property
     def aside(self) -> bool:
         """Whether the predictions so far were no better than chance."""
-        return self.trust is not None and self.trust.worthless
+        trust = self.trust
+        return trust is not None and trust.worthless
 
     def _may(self, genome: Genome) -> bool:
         """Whether a genome may be proposed now."""
@@ -187,11 +180,11 @@ class Screened:
 
     # --- what is scored ---------------------------------------------------------------------------
 
-    def _largest(self, own: Proposal, rng: np.random.Generator) -> Proposal:
-        """A random network that is larger than `tournament - 1` others, of those that are allowed."""
-        drawn = [own.genome, *(self.space.sample(rng) for _ in range(self.tournament - 1))]
-        fitting = [genome for genome in drawn if self._may(genome)]
-        return Proposal(max(fitting or drawn[:1], key=self._size), budget=own.budget)
+    def _largest(self, proposal: Proposal, rng: np.random.Generator) -> Proposal:
+        """A network that is larger than `tournament - 1` random ones, of those that are allowed."""
+        drawn = [proposal.genome, *(self.space.sample(rng) for _ in range(self.tournament - 1))]
+        allowed = [genome for genome in drawn if self._may(genome)]
+        return Proposal(max(allowed or drawn[:1], key=self._size), budget=proposal.budget)
 
     def _size(self, genome: Genome) -> float:
         network = self.space.decode(genome)
@@ -200,152 +193,93 @@ class Screened:
     def _options(
         self, number: int, rng: np.random.Generator, pending: Sequence[Candidate], known: int
     ) -> tuple[list[Proposal], Floats]:
-        """What may be trained, and what the predictor reads of it."""
-        everything = self._everything()
-        if everything is not None:
-            options, features = everything
+        """What may be trained, and what the predictor reads of it: shape (options, …)."""
+        whole = self._whole_space()
+        if whole.options:
             most = max(1000, _AT_ONCE // known)
-            if len(options) <= most:
-                return options, features
-            some = rng.choice(len(options), most, replace=False)
-            return [options[n] for n in some], features[some]
+            if len(whole.options) <= most:
+                return whole.options, whole.features
+            drawn = rng.choice(len(whole.options), most, replace=False)
+            return [whole.options[n] for n in drawn], whole.features[drawn]
         options = [self.strategy.ask(number, rng, pending) for _ in range(self.proposals)]
         options += [Proposal(self.space.sample(rng)) for _ in range(self.samples)]
-        rows = [self._row(option.genome) for option in options]
+        rows = [self._surrogate.read(option.genome) for option in options]
         for parent in self._elite():
-            children, read = self._children(parent)
-            options, rows = options + children, rows + read
-        return options, self._stacked(rows)
+            children, children_rows = self._children(parent)
+            options += children
+            rows += children_rows
+        return options, stacked(rows)
 
-    def _everything(self) -> tuple[list[Proposal], Floats] | None:
-        """The whole space within the limits, each network once, where it is small enough to
-        enumerate.
-        """
-        if "everything" not in self._cache:
-            genomes = self.space.genomes()
-            some = [] if genomes is None else list(islice(genomes, _ENUMERABLE + 1))
-            self._cache["everything"] = None
-            if 0 < len(some) <= _ENUMERABLE:
-                distinct = {self._key(genome): genome for genome in reversed(some)}.values()
-                fitting = [
-                    genome for genome in distinct if self.allowed is None or self.allowed(genome)
-                ]
-                rows = [self._row(genome) for genome in fitting]
-                if fitting:
-                    self._cache["everything"] = (
-                        [Proposal(genome) for genome in fitting],
-                        self._stacked(rows),
-                    )
-        found: tuple[list[Proposal], Floats] | None = self._cache["everything"]
-        return found
+    def _whole_space(self) -> _Whole:
+        """Every network of the space within the limits, where it is small enough to enumerate."""
+        if self._cache.whole is None:
+            self._cache.whole = self._enumerated()
+        return self._cache.whole
+
+    def _enumerated(self) -> _Whole:
+        genomes = list(islice(self.space.genomes() or (), _ENUMERABLE + 1))
+        if len(genomes) > _ENUMERABLE:
+            return _Whole()
+        distinct = {self._key(genome): genome for genome in reversed(genomes)}.values()
+        allowed = list(distinct if self.allowed is None else filter(self.allowed, distinct))
+        if not allowed:
+            return _Whole()
+        rows = [self._surrogate.read(genome) for genome in allowed]
+        return _Whole([Proposal(genome) for genome in allowed], stacked(rows))
 
     def _elite(self) -> list[Candidate]:
         """The best networks so far, each once, best first."""
-        usable = [told for told in self._told if told.evaluation.state is State.COMPLETE]
+        told = self._surrogate.told
         ordered = heapq.nsmallest(
             3 * self.elite,
-            usable,
-            key=lambda told: (self.objective.loss(told.evaluation), told.number),
+            [each for each in told if each.evaluation.state is State.COMPLETE],
+            key=lambda each: (self.objective.loss(each.evaluation), each.number),
         )
         best: dict[str, Candidate] = {}
-        for told in ordered:
-            best.setdefault(told.candidate.key, told.candidate)
+        for each in ordered:
+            best.setdefault(each.candidate.key, each.candidate)
         return list(best.values())[: self.elite]
 
-    def _children(self, parent: Candidate) -> tuple[list[Proposal], list[Any]]:
-        """Mutants of one network, one edit away mostly: the same whenever it is asked, so that they
-        are read once.
+    def _children(self, parent: Candidate) -> tuple[list[Proposal], list[NDArray[Any]]]:
+        """Mutants of one network, mostly one edit away, and what is read of each: the same whenever
+        they are asked for, so that each is read once.
 
-        Each time that a child of it has been trained there are some more, so that they never run
+        There are more of them with every child of it that has been trained, so that they never run
         out.
         """
-        trained = sum(parent.number in told.candidate.proposal.parents for told in self._told)
-        children, rows = self._cache.setdefault(("children", parent.number), ([], []))
-        while len(children) < self.mutants + 2 * trained:
+        trained = sum(
+            parent.number in told.candidate.proposal.parents for told in self._surrogate.told
+        )
+        wanted = self.mutants + 2 * trained
+        children, rows = self._cache.children.setdefault(parent.number, ([], []))
+        while len(children) < wanted:
             rng = np.random.default_rng([parent.number, len(children), _MUTANTS])
             genome = self.space.mutate(parent.proposal.genome, rng)
             children.append(Proposal(genome, (parent.number,)))
-            rows.append(self._row(genome))
-        wanted = self.mutants + 2 * trained
+            rows.append(self._surrogate.read(genome))
         return children[:wanted], rows[:wanted]
-
-    # --- what is learnt ---------------------------------------------------------------------------
-
-    def _losses(self, told: Sequence[Told]) -> Floats:
-        """Of n candidates, shape (n,); infinite where nothing was measured."""
-        losses = np.array(
-            [np.inf if one.lost else self.objective.loss(one.evaluation) for one in told]
-        )
-        for n in reversed(range(len(told))):  # what went on is known by what it has become
-            resumes = told[n].candidate.proposal.resumes
-            if resumes is not None and np.isfinite(losses[n]):
-                losses[resumes] = losses[n]  # a strategy hears of every number
-        pruned = [n for n, one in enumerate(told) if one.evaluation.state is State.PRUNED]
-        if not pruned or self.objective.name != "accuracy":
-            return losses
-        curves = CurveModel()
-        evaluations = [one.evaluation for one in told]
-        curves.fit([e.curve for e in evaluations if e.state is State.COMPLETE and e.curve])
-        for n in pruned:
-            curve, budget = told[n].evaluation.curve, told[n].candidate.proposal.budget
-            if curve and budget is not None:
-                losses[n] = -curves.predict(curve, budget.epochs)[0]
-        return losses
-
-    def _fitted(self, losses: Floats, pending: Sequence[Candidate]) -> Model:
-        """The predictor, with all that was told, and what is pending as it was expected."""
-        key = len(losses), tuple(pending)
-        if self._cache.get("model", (None,))[0] != key:
-            rows = self._cache.setdefault("told", [])
-            rows += [self._row(told.candidate.proposal.genome) for told in self._told[len(rows) :]]
-            losses = finite(losses)
-            scores = NormalScores.of(losses)
-            believed = [self._believed(candidate, losses) for candidate in pending]
-            rows = [*rows, *(self._row(candidate.proposal.genome) for candidate in pending)]
-            n, predictor = self._begun(rows)
-            if n < len(rows):
-                predictor.update(self._stacked(rows), scores.score(np.append(losses, believed)))
-            self._cache["model"] = key, Model(predictor, scores)
-        model: Model = self._cache["model"][1]
-        return model
-
-    def _believed(self, candidate: Candidate, losses: Floats) -> float:
-        """What a pending candidate counts as: as predicted, or as what it goes on from."""
-        predicted, resumes = candidate.proposal.predicted, candidate.proposal.resumes
-        if predicted is not None:
-            return predicted.mean
-        known = np.median(losses) if resumes is None else losses[resumes]
-        return float(known)
-
-    def _begun(self, rows: Sequence[Any]) -> tuple[int, Predictor]:
-        """A predictor fitted to the first n that were told: anew after every tenth of it, for what
-        takes long to learn.
-
-        It depends on how much was told alone, not on who asked for what in between.
-        """
-        n = len(self._told) - len(self._told) % max(1, len(self._told) // 10)
-        losses = self._losses(self._told[:n])
-        if np.isfinite(losses).sum() < _LEAST:  # what came since is all there is to learn from
-            n, losses = len(self._told), self._losses(self._told)
-        if self._cache.get("begun", (None,))[0] != n:
-            losses = finite(losses)
-            predictor = self.predictor()
-            predictor.fit(self._stacked(rows[:n]), NormalScores.of(losses).score(losses))
-            self._cache["begun"] = n, predictor
-        n, begun = self._cache["begun"]
-        return n, copy.copy(begun)
-
-    def _row(self, genome: Genome) -> Any:
-        """What the predictor reads of one genome."""
-        return self.space.tokens(genome) if self.reads == "tokens" else self.space.encode(genome)
-
-    def _stacked(self, rows: Sequence[Any]) -> Floats:
-        return padded(rows).astype(np.float64) if self.reads == "tokens" else np.array(rows)
 
     def _key(self, genome: Genome) -> str:
         """Equal for genomes of one network."""
-        known = self._cache.setdefault("keys", {})
-        if genome not in known:
-            known[genome] = self.space.key(genome)
-        key: str = known[genome]
-        return key
+        keys = self._cache.keys
+        if genome not in keys:
+            keys[genome] = self.space.key(genome)
+        return keys[genome]
+
+
+@dataclass
+class _Whole:
+    """A space that is scored as a whole; empty where it is too large for that."""
+
+    options: list[Proposal] = field(default_factory=list)  # each network once
+    features: Floats = field(default_factory=lambda: np.empty((0, 0)))  # (options, …)
+
+
+@dataclass
+class _Cache:
+    """What can be computed again."""
+
+    whole: _Whole | None = None  # None: not looked at yet
+    # by the parent's number: its mutants, and what is read of them
+    children: dict[int, tuple[list[Proposal], list[NDArray[Any]]]] = field(default_factory=dict)
+    keys: dict[Genome, str] = field(default_factory=dict)  # of networks

@@ -10,12 +10,12 @@ from rich.markup import escape
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
-from nanonas.report.terminal import tables
-from nanonas.report.terminal.progress import best_line
 from nanonas.report.writing import write_at_end
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.reading import read_record
 from nanonas.session.session import Outcome
+from nanonas.terminal import tables
+from nanonas.terminal.progress import best_line
 from nanonas.text import count, duration
 
 if TYPE_CHECKING:

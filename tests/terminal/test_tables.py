@@ -5,7 +5,7 @@ from __future__ import annotations
 from toys.report import entries, entry, record
 
 from nanonas.analysis.findings import Findings
-from nanonas.report.terminal import tables
+from nanonas.terminal import tables
 
 
 def test_what_inheritance_did_is_said_with_its_twins() -> None:

@@ -11,9 +11,9 @@ from nanonas.analysis import record as records
 from nanonas.analysis.record import Entry
 from nanonas.core import Told
 from nanonas.engine.study import End, Progress
-from nanonas.report.terminal.progress import SearchProgress, TrainingProgress
 from nanonas.report.words.narration import Narrator
 from nanonas.session.listener import Begun, Listener, Listeners
+from nanonas.terminal.progress import SearchProgress, TrainingProgress
 
 
 def live(console: Console, *, explain: bool = False) -> Listener:
