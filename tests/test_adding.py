@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from toys.engine import BUDGET, CONFIG, score
 
-from nanonas.analysis.lineage import difference
+from nanonas.analysis.findings import of_networks
 from nanonas.core import Genome
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.requests import Request
@@ -39,7 +39,7 @@ from nanonas.networks import (
 from nanonas.networks import Tensor as TensorOf
 from nanonas.networks.align import align
 from nanonas.networks.decisions import decisions
-from nanonas.networks.edits import edits, in_words
+from nanonas.networks.edits import difference, edits, in_words
 from nanonas.networks.features import GROUPS, KINDS, features
 from nanonas.networks.layout import drawing
 from nanonas.report.charts.architecture import svg
@@ -316,7 +316,7 @@ def test_a_space_of_four_methods_has_everything_else() -> None:
     assert SPACE.at(16) == BlurSpace((3, 16, 16), CLASSES)
     assert SPACE.at(None) is SPACE
     assert BlurSpace(SHAPE, CLASSES + 1) != SPACE
-    assert difference(SPACE, genome, (1, 1, 2)).kind == "pool → convolution"
+    assert of_networks(difference, SPACE, genome, (1, 1, 2)).kind == "pool → convolution"
 
 
 def test_a_space_is_shown() -> None:

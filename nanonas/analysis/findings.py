@@ -11,19 +11,20 @@ equal size. What remains is an slope_interval, not a proof.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from nanonas.analysis.lineage import Step, Tree, step, tree
 from nanonas.analysis.record import Entry, Record, decoded
 from nanonas.core import Floats, Genome, Objective, State, Told
 from nanonas.maths.intervals import Labels, slope_interval, winsorised
 from nanonas.maths.ranks import Correlation, kendall
 from nanonas.networks.decisions import NUMBERS, WORDS, Value, decisions
+from nanonas.networks.edits import Edit, difference
+from nanonas.networks.ops import Node
 from nanonas.predictors.audit import audited, audited_scores
 from nanonas.spaces.base import Space
 
@@ -31,6 +32,12 @@ LEAST = 8  # candidates with and without a decision, and children by a kind of e
 FAMILIES = 5  # that must be there, with and without
 RISK = 0.05  # that one or more of all the intervals of a table do not hold what they are for
 MEASURED = 3  # twins: fewer say nothing of a head start
+
+# how a candidate came about, but for edits
+RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
+TWIN, RESUMED = "the same, from scratch", "trained on"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Findings:
         if number not in self._steps:
             self._steps[number] = step(self.record, number)
             # for `effects`, while its network is at hand
-            decided(self.record.space, self.record.entries[number].genome)
+            of_networks(decisions, self.record.space, self.record.entries[number].genome)
         return self._steps[number]
 
     @property
@@ -96,6 +103,133 @@ class Findings:
         """The metrics that are weighed against accuracy: the other objectives, or parameters."""
         names = [objective.name for objective in self.record.objectives]
         return [name for name in names if name != "accuracy"] or ["params"]
+
+
+# --- lineage --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a candidate came about.
+
+    Attributes:
+        kind: that of its edits (see `Difference.kind`), or one of the constants above.
+        parent: the first one.
+        marks: "new" or "changed", by the name of a node of the child.
+        gone: the parent's nodes that it lacks.
+        gain: its accuracy minus its parent's.
+    """
+
+    number: int
+    kind: str
+    parent: int | None = None
+    edits: tuple[Edit, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[Node, ...] = ()
+    gain: float | None = None
+
+    @property
+    def bred(self) -> bool:
+        """Whether it is one parent's child by edits, and not the same network again."""
+        return self.parent is not None and self.kind not in (CROSSED, TWIN, RESUMED)
+
+
+def step(record: Record, number: int) -> Step:
+    """How one candidate came about; takes about 2 ms where it was not looked at before."""
+    entry = record.entries[number]
+    proposal = entry.proposal
+    parent = next((ancestor for ancestor in proposal.parents if ancestor < number), None)
+    if parent is None:
+        return Step(number, PLANTED if proposal.planted else RANDOM)
+    before = record.entries[parent]
+    gain = None
+    if entry.accuracy is not None and before.accuracy is not None:
+        gain = entry.accuracy - before.accuracy
+    if before.candidate.key == entry.candidate.key:
+        again = TWIN if proposal.resumes is None else RESUMED
+        return Step(number, again, parent, gain=gain)
+    how = of_networks(difference, record.space, before.genome, entry.genome)
+    kind = CROSSED if len(proposal.parents) > 1 else how.kind
+    return Step(number, kind, parent, how.edits, how.marks, how.gone, gain)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Who came from whom, by first parents; everything by number of the candidate.
+
+    Attributes:
+        families: the random candidate that each goes back to.
+        children: in the order of their numbers.
+        way: the winner, its first parent, that one's first parent, …; empty without a winner.
+        places: where each is drawn, from 0 up.
+    """
+
+    families: list[int]
+    children: list[list[int]]
+    way: list[int]
+    places: list[float]
+
+
+def tree(record: Record) -> Tree:
+    """The tree of a run."""
+    families: list[int] = []
+    children: list[list[int]] = [[] for _ in record.entries]
+    for entry in record.entries:
+        parent = _first_parent(record, entry.number)
+        if parent is None:
+            families.append(entry.number)
+        else:
+            families.append(families[parent])
+            children[parent].append(entry.number)
+    way = ancestors(record, record.winner.number) if record.winner is not None else []
+    roots = [number for number, root in enumerate(families) if number == root]
+    return Tree(families, children, way, _places(roots, children, set(way)))
+
+
+def _first_parent(record: Record, number: int) -> int | None:
+    parents = record.entries[number].proposal.parents
+    return parents[0] if parents and parents[0] < number else None
+
+
+def ancestors(record: Record, number: int) -> list[int]:
+    """A candidate, its first parent, that one's first parent, …"""
+    way = [number]
+    while (parent := _first_parent(record, way[-1])) is not None:
+        way.append(parent)
+    return way
+
+
+def _places(roots: list[int], children: list[list[int]], spine: set[int]) -> list[float]:
+    """A place for each candidate, so that lines of descent are straight and families together.
+
+    The way to the winner (`spine`), and elsewhere the child with the most descendants, keeps its
+    parent's place. The other children lie above and below it by turns, the first ones outermost:
+    their lines are short and steep, and those of the later ones pass inside of them.
+    """
+    sizes = [1] * len(children)
+    for number in reversed(range(len(children))):
+        sizes[number] += sum(sizes[child] for child in children[number])
+
+    def heavy(numbers: list[int]) -> int:
+        return max(numbers, key=lambda number: (number in spine, sizes[number], -number))
+
+    places = [0.0] * len(children)
+    free, waiting = 0, [roots] if roots else []
+    while waiting:
+        siblings = waiting.pop()
+        if len(siblings) > 1:
+            middle = heavy(siblings)
+            others = sorted(number for number in siblings if number != middle)
+            ordered = [*others[::2], middle, *others[1::2][::-1]]
+            waiting += [[number] for number in reversed(ordered)]
+        elif children[siblings[0]]:
+            waiting.append(children[siblings[0]])
+        else:
+            places[siblings[0]], free = float(free), free + 1
+    for number in reversed(range(len(children))):
+        if children[number]:
+            places[number] = places[heavy(children[number])]
+    return places
 
 
 # --- effects --------------------------------------------------------------------------------------
@@ -176,7 +310,7 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
         return []
     family = np.array([families[entry.number] for entry in entries])
     accuracies = winsorised(np.array([entry.accuracy for entry in entries], dtype=np.float64))
-    decisions_taken = [decided(record.space, entry.genome) for entry in entries]
+    decisions_taken = [of_networks(decisions, record.space, entry.genome) for entry in entries]
     questions = [
         question
         for question in _questions(decisions_taken)
@@ -201,19 +335,6 @@ def _completed(entry: Entry) -> bool:
     evaluation = entry.evaluation
     complete = evaluation is not None and evaluation.state is State.COMPLETE
     return complete and entry.accuracy is not None
-
-
-def decided(space: Space, genome: Genome) -> dict[str, Value]:
-    """`decisions` of a genome's network, remembered."""
-    try:
-        return _remembered(cast(Hashable, space), genome)
-    except TypeError:  # a space of the user's own that cannot be hashed
-        return _remembered.__wrapped__(space, genome)
-
-
-@lru_cache(maxsize=20_000)
-def _remembered(space: Any, genome: Genome) -> dict[str, Value]:
-    return decisions(decoded(space, genome))
 
 
 @dataclass(frozen=True)
@@ -328,3 +449,20 @@ def head_start(pairs: Sequence[tuple[Told, Told]]) -> HeadStart | None:
     gain = children - scratch
     error = float(gain.std(ddof=1) / len(gain) ** 0.5)
     return HeadStart(float(gain.mean()), error, kendall(children, scratch))
+
+
+# --- what is remembered ---------------------------------------------------------------------------
+
+
+def of_networks(about: Callable[..., T], space: Space, *genomes: Genome) -> T:
+    """What a function says of the networks of genomes; remembered, for it takes milliseconds."""
+    try:
+        result: T = _remembered(about, cast(Hashable, space), genomes)
+    except TypeError:  # a space of the user's own that cannot be hashed
+        result = _remembered.__wrapped__(about, space, genomes)
+    return result
+
+
+@lru_cache(maxsize=40_000)
+def _remembered(about: Callable[..., Any], space: Any, genomes: tuple[Genome, ...]) -> Any:
+    return about(*(decoded(space, genome) for genome in genomes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nanonas.networks.align import Alignment
+from nanonas.networks.align import Alignment, align
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Attribute, Node
 
@@ -49,6 +49,17 @@ class Difference:
         if not kinds:
             return REWIRED
         return self.edits[0].kind if len(kinds) == 1 else SEVERAL
+
+
+def difference(parent: Network, child: Network) -> Difference:
+    """How a child differs from its parent; takes 1 to 2 ms."""
+    alignment = align(parent, child)
+    marks = dict.fromkeys(alignment.new, "new")
+    for name, before in alignment.changed.items():
+        if child.named[name].attributes != parent.named[before].attributes:
+            marks[name] = "changed"
+    gone = tuple(parent.named[name] for name in alignment.gone)
+    return Difference(edits(parent, child, alignment), marks, gone)
 
 
 def edits(parent: Network, child: Network, alignment: Alignment) -> tuple[Edit, ...]:

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys.report import SPACE, entries, entry, record
 
-from nanonas.analysis import lineage
-from nanonas.analysis.findings import Findings
+from nanonas.analysis.findings import CROSSED, RANDOM, RESUMED, TWIN, Findings, ancestors
 from nanonas.analysis.record import Entry
 from nanonas.core import Budget
 
@@ -31,8 +30,8 @@ def test_how_each_came_about() -> None:
     )
     found = Findings(run).steps
     kinds = [step.kind for step in found]
-    assert kinds[0] == lineage.RANDOM
-    assert kinds[2:5] == [lineage.TWIN, lineage.RESUMED, lineage.CROSSED]
+    assert kinds[0] == RANDOM
+    assert kinds[2:5] == [TWIN, RESUMED, CROSSED]
     assert [step.bred for step in found] == [False, True, False, False, False, True]
     assert found[1].gain == pytest.approx(0.1)
     assert found[5].gain is None
@@ -48,8 +47,8 @@ def test_families_and_ancestors() -> None:
             entry(3, A, 0.5, parents=(2,)),
         ]
     )
-    assert lineage.tree(run).families == [0, 1, 0, 0]
-    assert lineage.ancestors(run, 3) == [3, 2, 0]
+    assert Findings(run).tree.families == [0, 1, 0, 0]
+    assert ancestors(run, 3) == [3, 2, 0]
 
 
 def tree(parents: list[int]) -> list[Entry]:
@@ -62,7 +61,7 @@ def tree(parents: list[int]) -> list[Entry]:
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_no_two_nodes_are_in_one_place(parents: list[int]) -> None:
     run = record(tree(parents))
-    places = lineage.tree(run).places
+    places = Findings(run).tree.places
     leaves = {
         n
         for n in range(len(parents))
@@ -75,10 +74,10 @@ def test_no_two_nodes_are_in_one_place(parents: list[int]) -> None:
 def test_the_way_to_the_winner_is_straight() -> None:
     run = record(entries(60))
     assert run.winner is not None
-    way = lineage.ancestors(run, run.winner.number)
-    assert len({lineage.tree(run).places[number] for number in way}) == 1
+    way = ancestors(run, run.winner.number)
+    assert len({Findings(run).tree.places[number] for number in way}) == 1
 
 
 def test_no_candidates_no_tree() -> None:
-    assert lineage.tree(record([])).places == []
+    assert Findings(record([])).tree.places == []
     assert Findings(record([])).steps == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanonas.analysis.lineage import difference
+from nanonas.analysis.findings import of_networks
 from nanonas.core import Genome
-from nanonas.networks.edits import REWIRED, in_words
+from nanonas.networks.edits import REWIRED, difference, in_words
 from nanonas.networks.network import Draft, Network
 from nanonas.spaces.layers.genes import DECISIONS
 from nanonas.spaces.layers.space import LayersSpace
@@ -68,7 +68,7 @@ PARENT = chain(
     ],
 )
 def test_one_edit_is_said_as_that_one(child: Genome, kind: str) -> None:
-    found = difference(SPACE, PARENT, child)
+    found = of_networks(difference, SPACE, PARENT, child)
     assert found.kind == kind, found.edits
     assert found.marks or found.gone
 
@@ -81,18 +81,18 @@ def test_every_child_differs_from_its_parent_and_no_genome_from_itself(space: La
     for _ in range(40):
         parent = space.sample(rng)
         child = space.mutate(parent, rng)
-        found = difference(space, parent, child)
+        found = of_networks(difference, space, parent, child)
         assert found.edits or found.kind == REWIRED
         assert all(edit.words for edit in found.edits)
         names = {node.name for node in space.decode(child).nodes}
         assert set(found.marks) <= names
-        same = difference(space, parent, parent)
+        same = of_networks(difference, space, parent, parent)
         assert (same.edits, dict(same.marks), same.gone) == ((), {}, ())
 
 
 def test_a_layer_in_another_ones_place() -> None:
     conv, pool = NAMES.index("conv3x3"), NAMES.index("maxpool")
-    found = difference(NANO, (conv, conv, conv, conv), (conv, pool, conv, conv))
+    found = of_networks(difference, NANO, (conv, conv, conv, conv), (conv, pool, conv, conv))
     assert found.kind == "convolution → pool"
     assert in_words(found.edits) == ["convolution 3×3, 8 channels → maxpool"]
 
@@ -102,7 +102,7 @@ def test_what_was_done_in_every_cell_is_said_once() -> None:
     rng = np.random.default_rng(1)
     for _ in range(30):
         parent = space.sample(rng)
-        found = difference(space, parent, space.mutate(parent, rng))
+        found = of_networks(difference, space, parent, space.mutate(parent, rng))
         assert len(in_words(found.edits)) <= 8
 
 
@@ -117,4 +117,4 @@ def test_a_space_that_cannot_be_hashed() -> None:
             )
             return draft.finish(draft.add("dense", draft.add("globalpool", x), units=4))
 
-    assert difference(Own(), (8,), (16,)).kind == "more filters"  # type: ignore[arg-type]
+    assert of_networks(difference, Own(), (8,), (16,)).kind == "more filters"  # type: ignore[arg-type]

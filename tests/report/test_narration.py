@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from toys.report import BUDGET, HALF, SPACE, entries, entry, evaluated, record
 
-from nanonas.analysis.lineage import difference
+from nanonas.analysis.findings import of_networks
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Budget, Objective, Prediction, State
 from nanonas.engine.storage.events import Event
-from nanonas.networks.edits import in_words
+from nanonas.networks.edits import difference, in_words
 from nanonas.report.words.narration import Narrator, farewell, narrate
 
 JUDGED = Event(0.0, "images", {"valid": 200})
@@ -38,7 +38,7 @@ def said(some: Sequence[Entry], generation: int, **search: object) -> str:
 
 
 def edit(parent: Entry, young: Entry) -> str:
-    words = in_words(difference(SPACE, parent.genome, young.genome).edits)
+    words = in_words(of_networks(difference, SPACE, parent.genome, young.genome).edits)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 

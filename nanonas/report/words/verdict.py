@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from nanonas.analysis.findings import Findings
@@ -41,6 +41,8 @@ class _Figures:
     Attributes:
         accuracy: of the winner on the validation images; from scratch, if it is a finalist.
         tested: the accuracy of its final training on the test images.
+        between: the ends of the 95 % interval of that.
+        latency: of the trained network, for an image.
     """
 
     seconds: str
@@ -48,17 +50,30 @@ class _Figures:
     macs: str = ""
     accuracy: str = ""
     tested: str = ""
+    between: str = ""
+    latency: str = ""
 
 
 def _figures(record: Record) -> _Figures:
-    winner, seconds = record.winner, duration(record.seconds)
-    tested = "" if record.final is None else percent(record.final["test_accuracy"])
-    if winner is None:
-        return _Figures(seconds, tested=tested)
-    params, macs = count(winner.metrics["params"]), count(winner.metrics["macs"])
-    accuracy = record.finalists.get(winner.number, winner.accuracy)
-    judged = "" if accuracy is None else percent(accuracy)
-    return _Figures(seconds, params, macs, judged, tested)
+    figures, winner, final = _Figures(duration(record.seconds)), record.winner, record.final
+    if winner is not None:
+        accuracy = record.finalists.get(winner.number, winner.accuracy)
+        figures = replace(
+            figures,
+            params=count(winner.metrics["params"]),
+            macs=count(winner.metrics["macs"]),
+            accuracy="" if accuracy is None else percent(accuracy),
+        )
+    if final is not None:
+        tested = float(final["test_accuracy"])
+        low, high = wilson(tested, int(final["test_images"]))
+        figures = replace(
+            figures,
+            tested=percent(tested),
+            between=f"{percent(low)} to {percent(high)}",
+            latency=milliseconds(final["latency_ms"]),
+        )
+    return figures
 
 
 def cards(findings: Findings) -> list[tuple[str, str]]:
@@ -94,15 +109,14 @@ def headline(findings: Findings) -> list[str]:
             f"The best of them, #{winner.number}, has {size}. It {judged} not trained for good "
             "yet: `nanonas train` does that, and tests it.",
         ]
-    low, high = map(percent, wilson(float(final["test_accuracy"]), int(final["test_images"])))
     hardware = final.get("hardware", "its machine")
     return [
         searched,
-        f"The winner, #{winner.number}, has {size}, and takes "
-        f"{milliseconds(final['latency_ms'])} an image on {hardware}.",
+        f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
+        f"{hardware}.",
         f"Trained for good ({int(final['epochs'])} epochs), it is right on {figures.tested} of "
         f"{int(final['test_images']):,} test images that nothing was chosen by; with so many "
-        f"images, that is {low} to {high} with 95 % confidence.",
+        f"images, that is {figures.between} with 95 % confidence.",
     ]
 
 

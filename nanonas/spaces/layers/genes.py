@@ -108,7 +108,12 @@ def described(number: int, layer: Layer, effect: bool) -> str:
     return f"{layer}, {'+' if layer.join == 'add' else 'concat'} skip from {place}"
 
 
-def read_layer(number: int, genes: Genes) -> Layer:
+def read_layers(genome: Genome) -> list[Layer]:
+    """The decisions of all layers. Raises `GenomeError`."""
+    return [_read_layer(number, genes) for number, genes in enumerate(split(genome))]
+
+
+def _read_layer(number: int, genes: Genes) -> Layer:
     """The decisions of layer `number` (0-based). Raises `GenomeError`."""
     for value, size, name in zip(genes, SIZES, NAMES, strict=True):
         if not 0 <= value < size:

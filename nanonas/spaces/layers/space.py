@@ -49,7 +49,7 @@ from nanonas.spaces.layers.genes import (
     Layer,
     described,
     joined,
-    read_layer,
+    read_layers,
     split,
     unit_end,
 )
@@ -90,7 +90,7 @@ class LayersSpace(Space):
 
         Raises `GenomeError`.
         """
-        layers = _layers(genome)
+        layers = read_layers(integers(genome))
         _, effects = self._drawn(layers)
         living = [layer for layer, effect in zip(layers, effects, strict=True) if effect]
         skips = {f"skip_{layer.join}" for layer in living if layer.skip}
@@ -148,7 +148,7 @@ class LayersSpace(Space):
 
         Raises `GenomeError`.
         """
-        _layers(genome)
+        read_layers(integers(genome))
         return np.array(genome, dtype=np.int64).reshape(-1, WIDTH)
 
     def describe(self, genome: Sequence[int]) -> list[str]:
@@ -156,7 +156,7 @@ class LayersSpace(Space):
 
         Raises `GenomeError`.
         """
-        layers = _layers(genome)
+        layers = read_layers(integers(genome))
         _, effects = self._drawn(layers)
         numbered = enumerate(zip(layers, effects, strict=True), 1)
         return [described(number, layer, effect) for number, (layer, effect) in numbered]
@@ -166,12 +166,7 @@ class LayersSpace(Space):
         return drawn(Draft(self.input_shape, self.classes), layers)
 
 
-def _layers(genome: Sequence[int]) -> list[Layer]:
-    """The decisions of all layers. Raises `GenomeError`."""
-    return [read_layer(number, genes) for number, genes in enumerate(split(integers(genome)))]
-
-
 # some 10 KB each: `mutate` decodes parent and child, and the study decodes the child again
 @lru_cache(maxsize=512)
 def _network(space: LayersSpace, genome: Genome) -> Network:
-    return space._drawn(_layers(genome))[0]
+    return space._drawn(read_layers(genome))[0]
