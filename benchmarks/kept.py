@@ -15,7 +15,7 @@ from throughput import surroundings
 
 @dataclass
 class Results:
-    """A JSON file of entries by label. What it holds already is gone on with."""
+    """A JSON file of entries by label. What it already holds is continued."""
 
     path: Path
     _entries: dict[str, dict[str, Any]] = field(init=False, repr=False)

@@ -12,9 +12,7 @@ from nanonas.commands.arguments import Configured, Verb, configured
 
 @dataclass(frozen=True)
 class Search(Configured):
-    """Finds a network: evolution proposes, workers train, the best is trained for good and tested
-    once.
-    """
+    """Finds a network: evolution proposes, workers train; the best is trained and tested once."""
 
 
 def search(arguments: Sequence[str]) -> None:

@@ -15,9 +15,9 @@ from nanonas.errors import ConfigError
 
 @dataclass(frozen=True)
 class Train:
-    """Trains a network for good, on training and validation images, and tests it once.
+    """The final training of a network, on training and validation images; it is tested once.
 
-    Interrupted, it goes on.
+    Interrupted, it continues.
     """
 
     source: Positional[Path] = Path("outputs")

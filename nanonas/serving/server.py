@@ -124,7 +124,7 @@ def make_server(watch: Watch, host: str, port: int) -> Server:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"nobody can listen at {host}, port {port}: {error.strerror}; choose another --port "
+            f"no server can listen at {host}, port {port}: {error.strerror}; choose another --port "
             "or --host"
         ) from None
     guard = Guard(host, listener.getsockname()[1])
@@ -135,7 +135,7 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
     """Serves the dashboard of a run until Ctrl-C.
 
     Args:
-        host: the address to listen at; but for 127.0.0.1 others can reach it, and whoever can may
+        host: the address to listen at; at any but 127.0.0.1 others can reach it, and they may
             steer the search.
         port: 0: any that is free.
         say: is told where the page is.

@@ -106,7 +106,7 @@ def test_the_headline_says_what_the_figures_say() -> None:
     )
     assert "Aging evolution tried 60 networks of the space layers in 1m 40s" in said
     assert "right on 90.00 % of 300 test images" in said
-    assert "is not trained for good yet" in " ".join(headline(found(entries(12))))
+    assert "without its final training yet" in " ".join(headline(found(entries(12))))
     assert headline(found([]))[-1].startswith("No network was judged yet")
     assert dict(cards(found(entries(60), final=FINAL)))["test accuracy"] == "90.00 %"
 

@@ -533,7 +533,7 @@ def test_a_port_that_is_taken(watch: Watch) -> None:
         port = server.port
         with pytest.raises(
             ConfigError,
-            match=f"nobody can listen at 127.0.0.1, port {port}: .*; choose another --port",
+            match=f"no server can listen at 127.0.0.1, port {port}: .*; choose another --port",
         ):
             make_server(watch, "127.0.0.1", port)
     finally:
@@ -541,7 +541,7 @@ def test_a_port_that_is_taken(watch: Watch) -> None:
 
 
 def test_a_host_that_is_none(watch: Watch) -> None:
-    with pytest.raises(ConfigError, match=r"nobody can listen at nowhere\.invalid, port 0: "):
+    with pytest.raises(ConfigError, match=r"no server can listen at nowhere\.invalid, port 0: "):
         make_server(watch, "nowhere.invalid", 0)
 
 

@@ -278,7 +278,7 @@ class Generation:
             f"{best}."
         )
         if self.number == 0:
-            words += " There is no one best: whoever uses it chooses among them."
+            words += " There is no one best: choose among them by what you need."
         return words
 
     def _lost(self) -> str:

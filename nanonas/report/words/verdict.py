@@ -106,16 +106,16 @@ def headline(findings: Findings) -> list[str]:
             judged = f"was right on {figures.accuracy} of the validation images and is"
         return [
             searched,
-            f"The best of them, #{winner.number}, has {size}. It {judged} not trained for good "
-            "yet: `nanonas train` does that, and tests it.",
+            f"The best of them, #{winner.number}, has {size}. It {judged} without its final "
+            "training yet: `nanonas train` does that, and tests it.",
         ]
     hardware = final.get("hardware", "its machine")
     return [
         searched,
         f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
         f"{hardware}.",
-        f"Trained for good ({int(final['epochs'])} epochs), it is right on {figures.tested} of "
-        f"{int(final['test_images']):,} test images that nothing was chosen by; with so many "
+        f"After its final training ({int(final['epochs'])} epochs), it is right on "
+        f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen by; with so many "
         f"images, that is {figures.between} with 95 % confidence.",
     ]
 
@@ -197,8 +197,8 @@ def _tested(record: Record) -> Argument:
         )
     return Argument(
         "open",
-        f"The test set was opened {winners:,} times for winners{besides}: whoever chooses among "
-        "them by what came out there chooses by luck, too.",
+        f"The test set was opened {winners:,} times for winners{besides}: to choose among "
+        "them by what came out there is to choose by luck, too.",
     )
 
 
