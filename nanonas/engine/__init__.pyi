@@ -3,7 +3,6 @@ from .evaluators.serial import SerialEvaluator as SerialEvaluator
 from .evaluators.workers import WorkerPool as WorkerPool
 from .ranking import best_networks as best_networks
 from .ranking import front_of as front_of
-from .ranking import ranking as ranking
 from .requests import Request as Request
 from .requests import RequestFiles as RequestFiles
 from .storage.events import Event as Event
@@ -27,5 +26,4 @@ __all__ = [
     "WorkerPool",
     "best_networks",
     "front_of",
-    "ranking",
 ]

@@ -1,6 +1,7 @@
 from .augment import Augment as Augment
 from .augment import normalise as normalise
 from .final import FinalResult as FinalResult
+from .modules import MODULES as MODULES
 from .modules import build_module as build_module
 from .recipe import Recipe as Recipe
 from .train import Training as Training
@@ -10,6 +11,7 @@ from .weights import load_weights as load_weights
 from .weights import save_weights as save_weights
 
 __all__ = [
+    "MODULES",
     "Augment",
     "FinalResult",
     "Recipe",

@@ -115,7 +115,8 @@ def headline(findings: Findings) -> list[str]:
         f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
         f"{hardware}.",
         f"After its final training ({int(final['epochs'])} epochs), it is right on "
-        f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen by; with so many "
+        f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen "
+        "by; with so many "
         f"images, that is {figures.between} with 95 % confidence.",
     ]
 
