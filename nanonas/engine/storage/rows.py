@@ -136,8 +136,11 @@ EVALUATION_COLUMNS = "number, state, metrics, curve, seconds, reason, traceback"
 EVENT_COLUMNS = "time, kind, details"
 
 
+# Each raises `RunError` for a row of the store at `path` that cannot be read back.
+
+
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Raises `RunError` for a row that cannot be read back, because it was changed by hand."""
     try:
         yield
@@ -147,42 +150,55 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def candidates_from(rows: Iterable[Row]) -> list[Candidate]:
-    """Rows of `CANDIDATE_COLUMNS` and the generation. What an earlier version did not know of has
-    its default.
+def settings_from(path: Path, text: str) -> dict[str, Any]:
+    """The configuration that a run was begun with."""
+    with _readable(path):
+        return dict(json.loads(text))
+
+
+def candidates_from(path: Path, rows: Iterable[Row], search: object = None) -> list[Candidate]:
+    """Rows of `CANDIDATE_COLUMNS` and, since format 2, the generation. What an earlier version did
+    not know of has its default.
+
+    Args:
+        search: of a run of format 1, the "search" half of its configuration.
     """
-    candidates = []
-    for number, key, proposal_json, asked_after, generation in rows:
-        stored = json.loads(proposal_json)
-        budget, predicted = stored["budget"], stored.get("predicted")
-        proposal = Proposal(
-            genome=tuple(stored["genome"]),
-            parents=tuple(stored["parents"]),
-            budget=None if budget is None else Budget(**budget),
-            predicted=None if predicted is None else Prediction(**predicted),
-            resumes=stored.get("resumes"),
-            inherits=tuple(stored.get("inherits", ())),
-            planted=stored.get("planted", False),
-        )
-        candidates.append(Candidate(number, proposal, key, asked_after, generation))
-    return candidates
+    with _readable(path):
+        return [_candidate_from(row, search) for row in rows]
 
 
-def evaluations_from(rows: Iterable[Row]) -> list[Evaluation]:
-    """Rows of `EVALUATION_COLUMNS`. Without the image size, which earlier versions stored among the
-    metrics: the budget has it.
-    """
-    evaluations = []
-    for number, state, metrics_json, curve_json, seconds, reason, traceback in rows:
-        metrics = json.loads(metrics_json)
-        metrics.pop("image_size", None)
-        curve = tuple(Epoch(loss, accuracy) for loss, accuracy in json.loads(curve_json))
-        evaluations.append(
-            Evaluation(number, State(state), metrics, curve, seconds, reason, traceback)
-        )
-    return evaluations
+def _candidate_from(row: Row, search: object) -> Candidate:
+    number, key, proposal_json, asked_after, *generations = row
+    stored = json.loads(proposal_json)
+    budget, predicted = stored["budget"], stored.get("predicted")
+    proposal = Proposal(
+        genome=tuple(stored["genome"]),
+        parents=tuple(stored["parents"]),
+        budget=None if budget is None else Budget(**budget),
+        predicted=None if predicted is None else Prediction(**predicted),
+        resumes=stored.get("resumes"),
+        inherits=tuple(stored.get("inherits", ())),
+        planted=stored.get("planted", False),
+    )
+    generation = generations[0] if generations else first_format_generation(search, number)
+    return Candidate(number, proposal, key, asked_after, generation)
 
 
-def events_from(rows: Iterable[Row]) -> list[Event]:
+def evaluations_from(path: Path, rows: Iterable[Row]) -> list[Evaluation]:
+    """Rows of `EVALUATION_COLUMNS`."""
+    with _readable(path):
+        return [_evaluation_from(row) for row in rows]
+
+
+def _evaluation_from(row: Row) -> Evaluation:
+    number, state, metrics_json, curve_json, seconds, reason, traceback = row
+    metrics = json.loads(metrics_json)
+    metrics.pop("image_size", None)  # of earlier versions: the budget has it
+    curve = tuple(Epoch(loss, accuracy) for loss, accuracy in json.loads(curve_json))
+    return Evaluation(number, State(state), metrics, curve, seconds, reason, traceback)
+
+
+def events_from(path: Path, rows: Iterable[Row]) -> list[Event]:
     """Rows of `EVENT_COLUMNS`."""
-    return [Event(time, kind, json.loads(details)) for time, kind, details in rows]
+    with _readable(path):
+        return [Event(time, kind, json.loads(details)) for time, kind, details in rows]

@@ -36,8 +36,7 @@ from nanonas.engine.storage.rows import (
     evaluation_row,
     evaluations_from,
     events_from,
-    first_format_generation,
-    readable,
+    settings_from,
     to_json,
 )
 from nanonas.errors import RunError
@@ -158,8 +157,7 @@ class RunStore:
     def config(self) -> dict[str, Any]:
         """The configuration that the run was begun with."""
         (config,) = self._rows("SELECT config FROM run")[0]
-        with readable(self.path):
-            return dict(json.loads(config))
+        return settings_from(self.path, config)
 
     @property
     def created(self) -> float:
@@ -192,11 +190,9 @@ class RunStore:
         rows = self._rows(
             f"SELECT {columns} FROM candidate WHERE number >= ? ORDER BY number", since
         )
-        with readable(self.path):
-            if self._format == 1:  # opened by `read`, which cannot migrate it
-                search = self.config.get("search")
-                rows = [(*row, first_format_generation(search, row[0])) for row in rows]
-            return candidates_from(rows)
+        # of format 1 where it was opened by `read`, which cannot migrate it
+        search = self.config.get("search") if self._format == 1 else None
+        return candidates_from(self.path, rows, search)
 
     def evaluations(self, since: int = 0) -> list[Evaluation]:
         """All that arrived, in the order of their arrival; without the first `since`.
@@ -208,8 +204,7 @@ class RunStore:
             f"SELECT {EVALUATION_COLUMNS} FROM evaluation WHERE seq > ? ORDER BY seq",
             since,
         )
-        with readable(self.path):
-            return evaluations_from(rows)
+        return evaluations_from(self.path, rows)
 
     def latest(self) -> dict[int, Evaluation]:
         """The evaluation of each candidate that has one, by number: the last that arrived."""
@@ -233,8 +228,7 @@ class RunStore:
     def events(self, since: int = 0) -> list[Event]:
         """All events, in the order in which they were stored; without the first `since`."""
         rows = self._rows(f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > ? ORDER BY seq", since)
-        with readable(self.path):
-            return events_from(rows)
+        return events_from(self.path, rows)
 
     def close(self) -> None:
         """Closes the file and releases the lock. May be called twice."""
