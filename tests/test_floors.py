@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,16 @@ def test_no_circles() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+def test_the_house_is_low_and_no_room_is_a_hall() -> None:
+    assert len(FLOORS) <= 13
+    lines: Counter[str] = Counter()
+    for path in MODULES:
+        room = module_name(path).split(".")[0]
+        lines[room] += len(path.read_text(encoding="utf-8").splitlines())
+    largest, count = lines.most_common(1)[0]
+    assert count <= 0.15 * lines.total(), f"{largest} has {count:,} of {lines.total():,} lines"
 
 
 def test_the_package_starts_without_torch() -> None:
