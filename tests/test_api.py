@@ -16,6 +16,7 @@ from nanonas import build, load, nano_nas
 from nanonas.config.files import read_yaml
 from nanonas.config.parts import make_data
 from nanonas.core import rng_for
+from nanonas.data import load as load_images
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, GenomeError, RunError
@@ -78,6 +79,7 @@ def test_there_has_to_be_a_run_to_load(tmp_path: Path) -> None:
 
 
 def test_a_program_on_standard_input_is_not_run_again_by_its_workers(tmp_path: Path) -> None:
+    load_images("digits")  # into the cache: what is said of decoding is not what is tested here
     program = (
         "print('begun')\nfrom nanonas import nano_nas\n"
         f"model = {CALL.format(out='runs')}\nprint(type(model))\n"

@@ -18,12 +18,12 @@ from nanonas.config.schema import (
     TrainingOptions,
 )
 from nanonas.core import Budget, Genome, Objective, Predictor, Shape, Strategy
-from nanonas.networks.limits import Limits
-from nanonas.networks.network import Network
-from nanonas.spaces.base import Space
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
+    from nanonas.networks.limits import Limits
+    from nanonas.networks.network import Network
+    from nanonas.spaces.base import Space
 
 # --- spaces ---------------------------------------------------------------------------------------
 
@@ -104,6 +104,8 @@ def make_counts(options: StrategyOptions) -> dict[str, Callable[[Network], float
 
 def make_limits(options: LimitOptions) -> Limits:
     """The configured limits."""
+    from nanonas.networks.limits import Limits
+
     return Limits(
         max_params=options.max_params,
         max_macs=options.max_macs,
