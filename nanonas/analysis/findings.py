@@ -6,7 +6,7 @@ here are careful in three ways. Intervals are those for clusters: relatives coun
 observation as far as they are alike. They hold together: with all the questions that are asked,
 the chance that one of the answers is wrong is 5 % (Bonferroni). And decisions are compared at
 equal training, at an equal moment of the search and, but for those that make a network larger, at
-equal size. What remains is an slope_interval, not a proof.
+equal size. What remains is an association, not a proof.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ def credit(record: Record, steps: Sequence[Step]) -> list[Effect]:
     if len(bred) < LEAST:
         return []
     better = np.array([gain > 0 for _, gain in bred])
-    gains = winsorised(np.array([gain for _, gain in bred], dtype=np.float64))
+    gains = _without_outliers([gain for _, gain in bred])
     warm = np.array([bool(record.entries[step.number].proposal.inherits) for step, _ in bred])
     for group in (warm, ~warm):
         gains[group] -= gains[group].mean() if group.any() else 0.0
@@ -286,8 +286,7 @@ def credit(record: Record, steps: Sequence[Step]) -> list[Effect]:
     for kind in asked:
         of_kind = kinds == kind
         n = int(of_kind.sum())
-        risk = RISK / len(asked)
-        effect = slope_interval(gains[of_kind], np.empty((n, 0)), parents[of_kind], risk)
+        effect = _interval(gains[of_kind], np.empty((n, 0)), parents[of_kind], len(asked))
         if effect is not None:
             families = len(np.unique(parents[of_kind]))
             share = float(better[of_kind].mean())
@@ -309,7 +308,7 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
     if len(entries) < 2 * LEAST:
         return []
     family = np.array([families[entry.number] for entry in entries])
-    accuracies = winsorised(np.array([entry.accuracy for entry in entries], dtype=np.float64))
+    accuracies = _without_outliers([entry.accuracy for entry in entries])
     decisions_taken = [of_networks(decisions, record.space, entry.genome) for entry in entries]
     questions = [
         question
@@ -322,13 +321,24 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
         x = question.x[known]
         asked = [entry for entry, has in zip(entries, known, strict=True) if has]
         columns = np.column_stack([x, _circumstances(asked, question.size)])
-        risk = RISK / len(questions)
-        effect = slope_interval(accuracies[known], columns, family[known], risk)
+        effect = _interval(accuracies[known], columns, family[known], len(questions))
         if effect is not None:
             n = int((x == 1).sum()) if question.word else len(x)
             having = len(np.unique(family[known][x != 0]))
             answers.append(Effect(question.words, *effect, n, having))
     return sorted(answers, key=lambda effect: (not effect.clear, -abs(effect.mean)))
+
+
+def _without_outliers(values: Sequence[float | None]) -> Floats:
+    """Accuracies or gains of which one that diverged decides nothing."""
+    return winsorised(np.array(values, dtype=np.float64))
+
+
+def _interval(
+    y: Floats, x: Floats, clusters: Labels, questions: int
+) -> tuple[float, float, float] | None:
+    """Of one of so many questions, whose intervals are to hold together (Bonferroni)."""
+    return slope_interval(y, x, clusters, RISK / questions)
 
 
 def _completed(entry: Entry) -> bool:

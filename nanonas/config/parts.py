@@ -91,8 +91,7 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
 
 def make_objectives(options: StrategyOptions) -> tuple[Objective, ...]:
     """The configured objectives, or the strategy's own where none are."""
-    several = STRATEGIES[options.strategy].several
-    names = options.objectives or (("accuracy", "params") if several else ("accuracy",))
+    names = options.objectives or STRATEGIES[options.strategy].objectives
     return tuple(OBJECTIVES[name].objective for name in names)
 
 
@@ -164,6 +163,11 @@ class StrategyEntry:
     several: bool = False  # takes several objectives, and only several
     breeds: bool = True  # its candidates can have parents
     screens: bool = False  # chooses among the proposals of the strategy that `screens` names
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What it gets the best of where nothing else is configured."""
+        return ("accuracy", "params") if self.several else ("accuracy",)
 
     @property
     def screenable(self) -> bool:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from nanonas.analysis import record as records
 from nanonas.analysis.record import Record
 from nanonas.config.files import SEARCH_KEYS, to_values
-from nanonas.config.parts import make_objectives, make_space
+from nanonas.config.parts import STRATEGIES, make_objectives, make_space
 from nanonas.config.schema import Config, SearchConfig
 from nanonas.engine.controls import lasting
 from nanonas.engine.storage.events import IMAGES, Event
@@ -61,8 +60,7 @@ def command(config: Config) -> str:
     """
     given, default = to_values(config), to_values(Config())
     # what was filled in when the run was begun
-    usual = make_objectives(replace(config.search.strategy, objectives=()))
-    default["search"]["objectives"] = [objective.name for objective in usual]
+    default["search"]["objectives"] = list(STRATEGIES[config.search.strategy.strategy].objectives)
     words = ["nanonas", "search"]
     names = [("search", name) for name in SEARCH_KEYS] + [("run", name) for name in _RESULT_KEYS]
     for half, name in names:
