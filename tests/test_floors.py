@@ -39,7 +39,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
-    """ "training.build" for nanonas/training/build.py; "" for the package itself."""
+    """ "training.modules" for nanonas/training/modules.py; "" for the package itself."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 

@@ -1,8 +1,8 @@
-"""Images for a search: loaded once into a cache that all processes share, and split by seed.
+"""Images for a search: loaded once, into a cache that all processes share.
 
-`load` decodes a source into plain .npy files and maps them into memory; `split` divides the
-training images. The test images are kept apart from both and choose nothing. What can be loaded is
-the table `sources.SOURCES`.
+`load` decodes a source into plain .npy files and maps them into memory; `nanonas.data.split`
+divides the training images. The test images are kept apart from both and choose nothing. What can
+be loaded is the table `sources.SOURCES`.
 """
 
 from __future__ import annotations
