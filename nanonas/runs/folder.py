@@ -1,4 +1,4 @@
-"""A run's folder, and the networks in it.
+"""A run's folder: what lies where, the newest of many, its configuration.
 
 outputs/best_genome.json        of the newest run
 outputs/NAME/
