@@ -348,10 +348,14 @@ def make_heirs_budget(search: SearchConfig, classes: int) -> Budget:
 
 
 def load_images(options: DataOptions) -> Images:
-    """The configured images, from the cache or decoded into it. Raises `DataError`."""
-    from nanonas.data.images import load
+    """The configured images, from the cache or decoded into it; says what was found. Raises
+    `DataError`.
+    """
+    from nanonas.data.images import load, say_once
 
-    return load(options.data, options.image_size)
+    images = load(options.data, options.image_size)
+    say_once(images.in_words())
+    return images
 
 
 def make_data(options: DataOptions, seed: int) -> DataSpec:

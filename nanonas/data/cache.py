@@ -59,6 +59,7 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "name": name,
             "source": source,
             "class_names": decoded.class_names,
+            "remarks": decoded.remarks,
             **_write(part, decoded, source),
         }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -123,7 +124,7 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
                     sink.write(chunk)
     np.save(folder / "y_train.npy", y_train)
     np.save(folder / "y_test.npy", y_test)
-    mean, std = moments.mean_and_std()
+    mean, std = moments.mean_and_std(source)
     digest = hashlib.sha256(
         json.dumps([decoded.class_names, shape, len(y_train), len(y_test)]).encode()
     )
@@ -182,12 +183,21 @@ class _Moments:
         self._sum = self._sum + pixels.sum((0, 1, 2), dtype=np.int64)
         self._squares = self._squares + np.square(pixels, dtype=np.int64).sum((0, 1, 2))
 
-    def mean_and_std(self) -> tuple[list[float], list[float]]:
+    def mean_and_std(self, source: str) -> tuple[list[float], list[float]]:
         """One number per channel each, in [0, 1].
 
         The deviation is one grey level at least, so that a constant channel can be divided by it.
+
+        Raises:
+            DataError: all images are of one colour.
         """
         mean = self._sum / self._count
+        if np.array_equal(self._sum * self._sum, self._squares * self._count):
+            raise DataError(
+                f"all training images of {source!r} are of one colour, "
+                f"{' '.join(f'{level:.0f}' for level in mean)} of 255: what they show is lost; "
+                "look into the files, and save them as 8-bit grey or RGB"
+            )
         variance = self._squares / self._count - mean**2
         return (mean / 255).tolist(), (np.sqrt(np.maximum(variance, 1.0)) / 255).tolist()
 

@@ -13,6 +13,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from nanonas.data.sources import Decoded, Labels, Reader, find_reader
 from nanonas.errors import ConfigError, DataError
 
 SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
-_CACHE_VERSION = 1  # part of every key: raise it when decoding or the stored files change
+_CACHE_VERSION = 2  # part of every key: raise it when decoding or the stored files change
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ class Images:
     fingerprint: str  # a hash of names, pixels and labels, whatever the path
     own_valid: int = 0
     folder: Path | None = None  # in the cache; None: in memory only
+    remarks: tuple[str, ...] = ()  # of the reader: sizes, what was passed over
 
     @property
     def input_shape(self) -> Shape:
@@ -60,6 +62,23 @@ class Images:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    def in_words(self) -> str:
+        """What was found, as a line: "photos: 4 classes (ant 120 … owl 80), 400 + 50 + 50 images of
+        24×24 to 640×480; passed over: 8 .heic, 2 .txt".
+        """
+        counts = np.bincount(self.y_train, minlength=self.classes)
+        most, least = int(np.argmax(counts)), int(np.argmin(counts))
+        ends = f"{self.class_names[most]} {counts[most]:,}"
+        if counts[most] > counts[least]:
+            ends += f" … {self.class_names[least]} {counts[least]:,}"
+        else:
+            ends = f"{counts[most]:,} images each"
+        parts = [len(self.y_train) - self.own_valid, self.own_valid, len(self.y_test)]
+        numbers = " + ".join(f"{number:,}" for number in parts if number)
+        sizes, *others = self.remarks or (f"of {self.x_train.shape[2]}×{self.x_train.shape[1]}",)
+        line = f"{self.name}: {self.classes} classes ({ends}), {numbers} images {sizes}"
+        return "; ".join([line, *others])
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self.folder is None:
@@ -128,6 +147,12 @@ def load(
     return open_cached(folder, flip)
 
 
+@lru_cache(maxsize=100)
+def say_once(sentence: str) -> None:
+    """Logs what was found, once, however often a command asks for its images."""
+    logger.info("{}", sentence)
+
+
 def open_cached(folder: Path, flip: bool | None = None) -> Images:
     """The images that `load` wrote into a folder of the cache, mapped read-only.
 
@@ -151,6 +176,7 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             fingerprint=about["fingerprint"],
             own_valid=about["own_valid"],
             folder=folder,
+            remarks=tuple(about["remarks"]),
             **arrays,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -171,7 +171,6 @@ def test_folder_of_one_size_keeps_it_and_splits_off_a_test_set(tmp_path: Path) -
     root = image_folder(tmp_path / "pets", shape=(12, 14, 3))
     (root / "cat" / "notes.txt").write_text("no image")
     (root / ".hidden").mkdir()
-    (root / "empty").mkdir()
     images = load(str(root))
     assert (images.name, images.class_names, images.input_shape) == (
         "pets",

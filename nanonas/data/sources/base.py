@@ -53,6 +53,7 @@ class Decoded:
     train: Part
     valid: Part | None = None
     test: Part | None = None
+    remarks: tuple[str, ...] = ()  # what is to be said of the images: sizes, what was passed over
 
 
 class Reader(Protocol):

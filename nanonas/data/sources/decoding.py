@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import io
+import math
+import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
 
 import numpy as np
-from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from nanonas.data.sources.base import CHUNK, Decoded, Form, Labels, Part
-from nanonas.errors import DataError
+from nanonas.data.sources.orientation import ROTATED, orientation_of, upright
+from nanonas.errors import DataError, reason_for
 from nanonas.machine import cores
 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-_ORIENTATION = 0x0112  # EXIF's tag
-_ROTATED = (5, 6, 7, 8)  # its values that exchange width and height
+_DEEP = ("I", "F")  # how the modes begin that have more than 8 bits
+_NAMED = 10  # broken images that a message names
+_PIXELS = "NANONAS_MAX_PIXELS"
 
 
 @dataclass(frozen=True)
@@ -32,102 +37,221 @@ class Encoded:
 
 
 def _opened(image: Encoded) -> Image.Image:
-    if isinstance(image.content, Path):
-        return Image.open(image.content)
-    return Image.open(io.BytesIO(image.content))
+    if isinstance(image.content, bytes):
+        return Image.open(io.BytesIO(image.content))
+    opened = Image.open(image.content)
+    if opened.format != "TIFF":
+        return opened
+    opened.close()  # Pillow 13 maps a plain TIFF into memory with its sides exchanged
+    return Image.open(io.BytesIO(image.content.read_bytes()))
 
 
-def _broken(image: Encoded, error: Exception) -> DataError:
-    """What to raise when Pillow raises `error`."""
-    reason = "it is no image that Pillow knows" if "cannot identify" in str(error) else str(error)
-    return DataError(f"{image.name} cannot be read: {reason}; repair it or delete it")
+def _reason(error: Exception) -> str:
+    """What Pillow raised, for people. Each of its formats raises errors of its own."""
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return (
+            f"it has more than {most:,} pixels, which may fill the memory; scale it down, or allow "
+            f"so many by the environment variable {_PIXELS}"
+        )
+    if "cannot identify" in str(error):
+        return "it is no image that Pillow knows"
+    return str(error) if isinstance(error, OSError) and str(error) else reason_for(error)
 
 
-def _inspected(image: Encoded) -> tuple[bool, int, int]:
-    """Whether an image is grey, its height and width; reads little more than its header."""
-    try:
-        with _opened(image) as opened:
-            width, height = opened.size
-            # Only JPEGs from cameras are rotated; reading the EXIF data of a PNG decodes it.
-            if opened.format in ("JPEG", "MPO") and opened.getexif().get(_ORIENTATION) in _ROTATED:
-                width, height = height, width
-            return opened.mode in _GREY, height, width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _broken(image, error) from None
+class _Broken:
+    """Collects the images that cannot be read, so that all of them can be named at once."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    def add(self, image: Encoded, error: Exception) -> None:
+        self._reasons[image.name] = _reason(error)
+
+    def check(self) -> None:
+        """Raises `DataError` where there are any."""
+        if not self._reasons:
+            return
+        (name, reason), *others = sorted(self._reasons.items())
+        if not others:
+            raise DataError(f"{name} cannot be read: {reason}; repair it or delete it")
+        names = [name for name, _ in others[: _NAMED - 1]]
+        more = f" and {len(others) - len(names)} more" if len(others) > len(names) else ""
+        raise DataError(
+            f"{len(others) + 1} images cannot be read: {name} ({reason}), {', '.join(names)}{more}"
+            "; repair or delete them"
+        )
 
 
-def chosen_form(chunks: Iterable[list[Encoded]], image_size: int | None, source: str) -> Form:
+@contextmanager
+def _pillow() -> Iterator[None]:
+    """Pillow without warnings of its own, and with as many pixels as the user allows."""
+    allowed = os.environ.get(_PIXELS)
+    if allowed and not allowed.isdigit():
+        raise DataError(f"{_PIXELS} must be a number of pixels, but is {allowed!r}")
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        if allowed:
+            Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow refuses twice as many
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+# --- what all images have in common ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is known of an image before it is brought into form."""
+
+    grey: bool
+    height: int  # upright
+    width: int
+    transparent: bool
+    span: tuple[float, float] | None = None  # the values of one that is deeper than 8 bits
+    whole: bool = True  # whether these are integers
+
+
+def _inspected(image: Encoded) -> _Look:
+    """Reads little more than the header of an image with 8 bits a channel; all of a deeper one."""
+    with _opened(image) as opened:
+        width, height = opened.size
+        if orientation_of(opened) in ROTATED:
+            width, height = height, width
+        grey, transparent = opened.mode in _GREY, opened.has_transparency_data
+        if not opened.mode.startswith(_DEEP):
+            return _Look(grey, height, width, transparent)
+        values = np.asarray(opened)
+        span = float(values.min()), float(values.max())
+        return _Look(grey, height, width, transparent, span, opened.mode != "F")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How values of more than 8 bits become 8 bits: one rule for all images of a data set."""
+
+    shift: int = 0  # of whole numbers, to the right
+    scale: float = 1.0  # of floats
+
+
+def _depth(looks: Sequence[tuple[str, _Look]], source: str) -> tuple[Depth, list[str]]:
+    """The rule that keeps what the data set's deep images hold, and what is said of it.
+
+    Raises:
+        DataError: values below 0, no numbers, or floats that are neither in [0, 1] nor [0, 255].
+    """
+    shift, scale, remarks = 0, 1.0, []
+    deep = [(name, look) for name, look in looks if look.span is not None]
+    for name, look in deep:
+        low, high = look.span or (0, 0)
+        if not (low >= 0 and high < math.inf):  # "not", because NaN compares as False
+            raise DataError(
+                f"{name} in {source!r} holds values from {low:g} to {high:g}, but 0 is the least; "
+                "shift and scale all images to [0, 255]"
+            )
+    whole = [(look.span or (0, 0))[1] for _, look in deep if look.whole]
+    if whole and (top := int(max(whole))) > 255:
+        bits = top.bit_length()
+        shift = bits - 8
+        remarks.append(f"values up to {top:,} ({bits} bits), of which the upper 8 bits are kept")
+    floats = [((look.span or (0, 0))[1], name) for name, look in deep if not look.whole]
+    if floats:
+        top_float, name = max(floats)
+        if top_float > 255:
+            raise DataError(
+                f"{name} in {source!r} holds floats up to {top_float:g}, but they must lie in "
+                "[0, 1] or in [0, 255]; scale all images"
+            )
+        scale = 255.0 if top_float <= 1 else 1.0
+        remarks.append(f"floats in [0, {1 if scale > 1 else 255}]")
+    return Depth(shift, scale), remarks
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What inspecting all images has told."""
+
+    form: Form
+    depth: Depth
+    remarks: tuple[str, ...]
+
+
+def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: str) -> _Common:
     """The form to bring images into: colour if any image is; `image_size` squared if given.
 
     Otherwise their own size if it is the same for all and no side is over 64; else 64 squared if
     the smaller side of most images is at least that, or 32 squared.
 
-    Args:
-        chunks: all images of the source.
-        image_size: in pixels.
-        source: for the log.
-
     Raises:
         DataError: an image cannot be read.
     """
-    grey = True
-    sizes: list[tuple[int, int]] = []
-    with ThreadPoolExecutor(cores()) as threads:
+    broken = _Broken()
+    looks: list[tuple[str, _Look]] = []
+
+    def look(image: Encoded) -> tuple[str, _Look] | None:
+        try:
+            return image.name, _inspected(image)
+        except Exception as error:  # noqa: BLE001  whatever it is, it needs the image's name
+            broken.add(image, error)
+            return None
+
+    with _pillow(), ThreadPoolExecutor(cores()) as threads:
         for chunk in chunks:
-            for is_grey, height, width in threads.map(_inspected, chunk):
-                grey = grey and is_grey
-                sizes.append((height, width))
-    channels = 1 if grey else 3
+            looks += [seen for seen in threads.map(look, chunk) if seen is not None]
+        broken.check()
+    sizes = [(seen.height, seen.width) for _, seen in looks]
+    channels = 1 if all(seen.grey for _, seen in looks) else 3
+    depth, remarks = _depth(looks, source)
+    if sizes:
+        smallest, largest = min(sizes, key=math.prod), max(sizes, key=math.prod)
+        small, large = (f"{width}×{height}" for height, width in (smallest, largest))
+        remarks.insert(0, f"of {small}" if small == large else f"of {small} to {large}")
+    if transparent := sum(seen.transparent for _, seen in looks):
+        remarks.append(f"{transparent} with transparency, drawn on white")
     if image_size is not None:
-        return Form(channels, image_size, image_size)
-    if len(set(sizes)) == 1 and max(sizes[0]) <= 64:
-        return Form(channels, *sizes[0])
-    sides = [min(size) for size in sizes]
-    chosen = 64 if sides and median_low(sides) >= 64 else 32
-    smallest, largest = min(sides, default=0), max((max(size) for size in sizes), default=0)
-    logger.info(
-        f"the images in {source} have sides from {smallest} to {largest} pixels and become "
-        f"{chosen}x{chosen}; --image-size sets another size"
-    )
-    return Form(channels, chosen, chosen)
+        form = Form(channels, image_size, image_size)
+    elif len(set(sizes)) == 1 and max(sizes[0]) <= 64:
+        form = Form(channels, *sizes[0])
+    else:
+        sides = [min(size) for size in sizes]
+        chosen = 64 if sides and median_low(sides) >= 64 else 32
+        form = Form(channels, chosen, chosen)
+        remarks.insert(1, f"which become {chosen}×{chosen} (--image-size sets another size)")
+    return _Common(form, depth, tuple(remarks))
 
 
-def decoded(images: Sequence[Encoded], form: Form) -> NDArray[np.uint8]:
-    """The images as (B, H, W, C): cropped around the centre to the form's proportions, then scaled
-    (bilinear, antialiased). Raises `DataError` for an image that cannot be read.
+# --- decoding -------------------------------------------------------------------------------------
+
+
+def _decode(image: Encoded, form: Form, depth: Depth) -> NDArray[np.uint8]:
+    """(H, W, C): upright, on white, cropped around the centre to the form's proportions, then
+    scaled (bilinear, antialiased).
     """
-    out = np.empty((len(images), form.height, form.width, form.channels), np.uint8)
-
-    def decode(place: int) -> None:
-        out[place] = _decode(images[place], form)
-
-    _for_each(decode, len(images))
-    return out
-
-
-def _decode(image: Encoded, form: Form) -> NDArray[np.uint8]:
-    try:
-        with _opened(image) as opened:
-            # A JPEG can be decoded at a half, a quarter or an eighth of its size: a photograph ten
-            # times as fast. Twice the needed size is kept, so that scaling down still averages.
-            longest = 2 * max(form.height, form.width)
-            opened.draft("L" if form.channels == 1 else "RGB", (longest, longest))
-            upright: Image.Image = opened
-            if opened.format in ("JPEG", "MPO"):
-                upright = ImageOps.exif_transpose(opened)
-            return _fitted(_converted(upright, form.channels), form)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _broken(image, error) from None
+    with _opened(image) as opened:
+        # A JPEG can be decoded at a half, a quarter or an eighth of its size: a photograph ten
+        # times as fast. Twice the needed size is kept, so that scaling down still averages.
+        longest = 2 * max(form.height, form.width)
+        opened.draft("L" if form.channels == 1 else "RGB", (longest, longest))
+        opened.load()
+        return _fitted(_converted(upright(opened), form.channels, depth), form)
 
 
-def _converted(image: Image.Image, channels: int) -> Image.Image:
-    """Grey or RGB, 8 bits per channel; transparency is dropped."""
-    if image.mode.startswith("I"):  # 16 bits: Pillow would clip values above 255
-        high_byte = np.asarray(image).astype(np.uint32) >> 8
-        image = Image.fromarray(high_byte.clip(0, 255).astype(np.uint8))
-    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        image = image.convert("RGBA")  # otherwise Pillow warns
+def _converted(image: Image.Image, channels: int, depth: Depth) -> Image.Image:
+    """Grey or RGB, 8 bits per channel; what is transparent becomes white."""
+    if image.mode.startswith("I"):  # Pillow would clip values above 255
+        values = np.asarray(image).astype(np.uint32) >> depth.shift
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        scaled = np.rint(np.asarray(image) * depth.scale)
+        image = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
     mode = "L" if channels == 1 else "RGB"
+    if image.has_transparency_data:
+        drawn = image.convert("RGBA")
+        ground = Image.new("RGBA", drawn.size, "white")
+        image = Image.alpha_composite(ground, drawn).convert("RGB")
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -142,7 +266,7 @@ def _fitted(image: Image.Image, form: Form) -> NDArray[np.uint8]:
 
 
 def resized(images: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
-    """(B, H, W, C) images scaled to the form's size as in `decoded`; C stays as it is."""
+    """(B, H, W, C) images scaled to the form's size as encoded ones are; C stays as it is."""
     if images.shape[1:3] == (form.height, form.width):
         return images
     out = np.empty((len(images), form.height, form.width, form.channels), np.uint8)
@@ -193,24 +317,57 @@ class Files:
 
 
 def decode_all(
-    parts: dict[str, Files], names: tuple[str, ...], image_size: int | None, source: str
+    parts: dict[str, Files],
+    names: tuple[str, ...],
+    image_size: int | None,
+    source: str,
+    remarks: Sequence[str] = (),
 ) -> Decoded:
     """Inspects all images for their common form, then decodes them into it, chunk by chunk.
 
     Args:
         parts: "train" and, if any, "valid" and "test".
         names: of the classes.
-        image_size: side in pixels of the square to scale to; None to choose, see `chosen_form`.
-        source: for the log.
+        image_size: side in pixels of the square to scale to; None to choose: the images' own size
+            where all have it and no side is over 64, else 32 or 64.
+        source: for messages.
+        remarks: what else is to be said of the images.
 
     Raises:
-        DataError: an image cannot be read; also while the chunks are iterated.
+        DataError: images cannot be read; also while the chunks are iterated.
     """
-    all_chunks = (chunk for files in parts.values() for chunk in files.encoded())
-    form = chosen_form(all_chunks, image_size, source)
+    common = _in_common(
+        (chunk for files in parts.values() for chunk in files.encoded()), image_size, source
+    )
 
-    def part(files: Files) -> Part:
-        return Part(files.labels, (decoded(chunk, form) for chunk in files.encoded()))
+    def chunks(files: Files) -> Iterator[NDArray[np.uint8]]:
+        broken = _Broken()
+        for chunk in files.encoded():
+            yield _decoded(chunk, common, broken)
+        broken.check()  # at the end, so that all are named
 
-    made = {name: part(files) for name, files in parts.items()}
-    return Decoded(names, form, made["train"], made.get("valid"), made.get("test"))
+    made = {name: Part(files.labels, chunks(files)) for name, files in parts.items()}
+    return Decoded(
+        names,
+        common.form,
+        made["train"],
+        made.get("valid"),
+        made.get("test"),
+        (*common.remarks, *remarks),
+    )
+
+
+def _decoded(images: Sequence[Encoded], common: _Common, broken: _Broken) -> NDArray[np.uint8]:
+    """(B, H, W, C); what is broken is noted, and stays black."""
+    form = common.form
+    out = np.zeros((len(images), form.height, form.width, form.channels), np.uint8)
+
+    def decode(place: int) -> None:
+        try:
+            out[place] = _decode(images[place], form, common.depth)
+        except Exception as error:  # noqa: BLE001  whatever it is, it needs the image's name
+            broken.add(images[place], error)
+
+    with _pillow():
+        _for_each(decode, len(images))
+    return out
