@@ -60,7 +60,7 @@ def train(arguments: Sequence[str]) -> None:
     result = winner.train(
         source.genome,
         folder,
-        Setup(Config(search, RunConfig(device=given.device))),
+        Setup(Config(search, RunConfig(device=given.device)), source.images),
         epochs=given.epochs,
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {given.epochs} epochs, seed {given.seed}"),

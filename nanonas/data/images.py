@@ -12,7 +12,8 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,8 @@ def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
 class DataSpec:
     """Which images a run uses, and how they are split: small and picklable, for worker processes.
 
-    The fields are the arguments of `load` and `split`.
+    Most fields are the arguments of `load` and `split`. The last two are of the images that a run
+    was begun with: whatever happens to the source, it goes on with these, or not at all.
     """
 
     source: str
@@ -238,7 +240,30 @@ class DataSpec:
     valid_share: float = 0.1
     train_images: int | None = None
     seed: int = 0  # of the split
+    pinned: Path | None = None  # the folder of the cache that they were decoded into
+    fingerprint: str | None = None  # None: any images
+
+    def of(self, images: Images) -> DataSpec:
+        """These images and no others."""
+        return replace(self, pinned=images.folder, fingerprint=images.fingerprint)
 
     def load(self) -> Images:
-        """The images. Raises as `load`."""
-        return load(self.source, self.image_size)
+        """The images. Raises as `load`, and `DataError` when they are others than those pinned."""
+        if self.pinned is not None:
+            with suppress(DataError):  # gone from the cache: the source may still hold the same
+                images = open_cached(self.pinned)
+                if images.fingerprint == self.fingerprint:
+                    return images
+        images = load(self.source, self.image_size)
+        if self.fingerprint not in (None, images.fingerprint):
+            raise DataError(have_changed(self.source))
+        return images
+
+
+def have_changed(source: str, run: Path | None = None) -> str:
+    """The sentence for images that are others than those that a run was begun with."""
+    where = "" if run is None else f" in {run}"
+    return (
+        f"the images in {source!r} have changed since the run{where} was begun; bring back the old "
+        "ones, or begin a new run"
+    )

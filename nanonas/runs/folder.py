@@ -25,6 +25,7 @@ from pathlib import Path
 from nanonas.analysis.record import searching
 from nanonas.config.files import read_yaml, validated
 from nanonas.config.schema import Config
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.runs.genome import GenomeFile, read_genome
@@ -141,3 +142,9 @@ def search_seconds(run: RunFolder) -> float:
     """Wall-clock seconds that a run's search took, over all its sessions, its pauses left out."""
     with RunStore.read(run.store) as store:
         return searching(store.events(), store.arrival_times())[1]
+
+
+def images_of(store: RunStore) -> str | None:
+    """The fingerprint of the images that a run was begun with; None where its version kept none."""
+    begun = (event.details["fingerprint"] for event in store.events() if event.kind == IMAGES)
+    return next(begun, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -11,11 +12,15 @@ from nanonas.config.files import validated
 from nanonas.config.parts import load_images
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Shape
+from nanonas.data.images import have_changed
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError, RunError
-from nanonas.runs.folder import RunFolder, best_genome, find, read_config
+from nanonas.runs.folder import RunFolder, best_genome, find, images_of, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
+
+if TYPE_CHECKING:
+    from nanonas.data.images import Images
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Source:
     config: SearchConfig  # the run's, or the default with the genome's data and space
     folder: Path  # where results go
     run: RunFolder | None
+    fingerprint: str | None = None  # of the only images that will do; None: any
+    images: Images | None = None  # the configured ones, once they are known to fit
 
     def opened(self, what: str) -> None:
         """Records with the run, where there is one, that the test set was opened, and what for."""
@@ -45,9 +52,12 @@ def fitting(source: Source) -> Source:
 
     Raises:
         GenomeError: the images have other channels or another number of classes than the network.
+        RunError: they are others than those that the run was begun with, and not named by a user.
     """
     data, genome = source.config.data, source.genome
     images, shape = load_images(data), genome.input_shape
+    if source.fingerprint not in (None, images.fingerprint):
+        raise RunError(have_changed(data.data, source.folder))
     if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
         data = replace(data, image_size=shape[1])
         source = replace(source, config=replace(source.config, data=data))
@@ -60,7 +70,7 @@ def fitting(source: Source) -> Source:
             "name its own data "
             "with --data, or search anew"
         )
-    return source
+    return replace(source, images=images)
 
 
 def _shape(shape: Shape) -> str:
@@ -84,4 +94,6 @@ def open_source(path: Path, data: str | None = None) -> Source:
     genome, config = best_genome(run), read_config(run).search
     if data:
         config = replace(config, data=replace(config.data, data=data))
-    return Source(genome, config, run.path, run)
+        return Source(genome, config, run.path, run)
+    with RunStore.read(run.store) as store:
+        return Source(genome, config, run.path, run, images_of(store))

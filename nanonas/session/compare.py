@@ -126,7 +126,7 @@ class Comparison:
         config = Config(replace(self.source.config, seed=seed), RunConfig(device=self.device))
         training = final_training(
             network,
-            Setup(config),
+            Setup(config, self.source.images),
             self._folder / label,
             lambda: self.source.opened(f"compare: {label}"),
         )

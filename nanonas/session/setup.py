@@ -47,13 +47,15 @@ class Setup:
 
     Args:
         config: of a search that begins, as `resolved`.
+        images: the configured ones, where they are loaded already.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, images: Images | None = None) -> None:
         self.config = config
+        self._images = images
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -67,12 +69,12 @@ class Setup:
     @cached_property
     def images(self) -> Images:
         """All images, decoded."""
-        return load_images(self.config.search.data)
+        return self._images or load_images(self.config.search.data)
 
     @cached_property
     def data(self) -> DataSpec:
         """Which images candidates train on and are judged by, for workers to load."""
-        return make_data(self.config.search.data, self.config.search.seed)
+        return make_data(self.config.search.data, self.config.search.seed).of(self.images)
 
     @cached_property
     def split(self) -> Split:
@@ -232,18 +234,14 @@ def resolved(config: Config) -> Config:
     """The configuration with everything filled in that depends on this machine and belongs to the
     run's identity.
     """
-    from nanonas.data.sources import find_reader
     from nanonas.training.device import default_workers, resolve_device, resolve_precision
 
     search = config.search
     device = resolve_device(config.run.device)
     precision: Any = resolve_precision(search.training.precision, device)
-    source = search.data.data
-    if find_reader(source)[0] != source:  # a path: so that it is found from anywhere
-        source = str(Path(source).expanduser().resolve())
     search = replace(
         search,
-        data=replace(search.data, data=source),
+        data=replace(search.data, data=located(search.data.data)),
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
@@ -252,6 +250,15 @@ def resolved(config: Config) -> Config:
         training=replace(search.training, precision=precision),
     )
     return replace(config, search=search)
+
+
+def located(source: str) -> str:
+    """A source so that it is found from anywhere: a path as an absolute one."""
+    from nanonas.data.sources import find_reader
+
+    if Path(source).is_absolute():  # it may be gone since its images were decoded
+        return source
+    return source if find_reader(source)[0] == source else str(Path(source).expanduser().resolve())
 
 
 def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from nanonas.config.files import GONE, to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
+from nanonas.data.images import have_changed
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import Exhausted, RunError
 from nanonas.files import write_text
-from nanonas.runs.folder import RunFolder, find, read_config, search_seconds
+from nanonas.runs.folder import RunFolder, find, images_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
 from nanonas.session.listener import Listener
 from nanonas.session.session import Outcome, Session
@@ -105,12 +106,8 @@ def resume(
 
 def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> None:
     """Raises `RunError` when the images are others than those that the run was begun with."""
-    begun = [event.details["fingerprint"] for event in store.events() if event.kind == IMAGES]
-    if begun and begun[0] != setup.images.fingerprint:
-        raise RunError(
-            f"the images in {setup.config.search.data.data!r} have changed since the run in "
-            f"{folder.path} was begun; bring back the old ones, or begin a new run"
-        )
+    if images_of(store) not in (None, setup.images.fingerprint):
+        raise RunError(have_changed(setup.config.search.data.data, folder.path))
 
 
 def _repeatable(source: Path, config: Config) -> RunFolder:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nanonas.networks.network import Network
 from nanonas.runs.genome import GenomeFile
 from nanonas.session.listener import Listener
-from nanonas.session.setup import Setup
+from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
@@ -66,7 +66,12 @@ def train(
     training = final_training(genome.network(), setup, folder, opened)
     result = run_training(training, label, listener, epochs, deadline, again)
     known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
-    replace(genome, data=setup.config.search.data.data, known=known).write(folder / "genome.json")
+    replace(
+        genome,
+        class_names=setup.images.class_names,
+        data=located(setup.config.search.data.data),
+        known=known,
+    ).write(folder / "genome.json")
     return result
 
 

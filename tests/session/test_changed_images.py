@@ -1,0 +1,160 @@
+"""A run goes on with the images that it was begun with, whatever happens to their folder."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys.images import image_folder, pixels, png
+
+from nanonas import cli
+from nanonas.config.files import configure
+from nanonas.errors import DataError
+from nanonas.runs.genome import read_genome
+from nanonas.session.setup import Setup, resolved
+from nanonas.training import final
+from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
+
+pytestmark = pytest.mark.usefixtures("cache")
+TINY = [
+    "--space",
+    "nano",
+    "--channels",
+    "3",
+    "--length",
+    "4",
+    "--population",
+    "2",
+    "--lag",
+    "1",
+    "--device",
+    "cpu",
+    "--workers",
+    "1",
+    "--evaluations",
+    "2",
+    "--epochs",
+    "1",
+    "--final-epochs",
+    "0",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_measurements() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
+        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
+        yield
+
+
+def add(root: Path) -> None:
+    for index in range(5):
+        png(root / "dog" / f"new{index}.png", pixels(1, 12, 12, 3, seed=90 + index)[0])
+
+
+def rename(root: Path) -> None:
+    (root / "cat").rename(root / "zebra")
+
+
+def relabel(root: Path) -> None:
+    (root / "cat" / "03.png").rename(root / "dog" / "30.png")
+
+
+CHANGES = pytest.mark.parametrize("change", [add, rename, relabel, shutil.rmtree])
+
+
+@CHANGES
+def test_images_stay_those_that_the_run_began_with(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root = image_folder(tmp_path / "pets")
+    setup = Setup(resolved(configure(data=str(root), space="nano", device="cpu")))
+    spec, begun = setup.data, setup.images
+    train, test = np.array(begun.x_train), np.array(begun.x_test)
+    change(root)
+    restarted = pickle.loads(pickle.dumps(spec))  # as a new worker gets it
+    assert restarted.load().class_names == ("cat", "dog")
+    assert restarted.load().fingerprint == begun.fingerprint
+    for seen, expected in (
+        (final_pictures(setup.data, "cpu"), train),
+        (held_out_pictures(setup.data, "cpu"), test),
+        (pictures(restarted, "cpu")[0], train),
+    ):
+        np.testing.assert_array_equal(seen.x.permute(0, 2, 3, 1).numpy(), expected)
+
+
+@pytest.mark.parametrize("change", [add, rename, relabel])
+def test_without_the_decoded_images_others_are_refused(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root = image_folder(tmp_path / "pets")
+    spec = Setup(resolved(configure(data=str(root), space="nano", device="cpu"))).data
+    assert spec.pinned is not None
+    shutil.rmtree(spec.pinned)
+    assert spec.load().fingerprint == spec.fingerprint  # decoded anew
+    change(root)
+    shutil.rmtree(spec.pinned)
+    with pytest.raises(DataError, match="have changed since the run was begun; bring back the old"):
+        spec.load()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A finished search, and its images. Nobody may change them."""
+    place = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANONAS_CACHE", str(place / "cache"))
+        root = image_folder(place / "pets")
+        run = ["--data", str(root), "--out", str(place), "--name", "run"]
+        assert cli.main(["search", *run, *TINY]) == 0
+    return place / "run", root
+
+
+@pytest.fixture
+def copied(tmp_path: Path, searched: tuple[Path, Path]) -> tuple[Path, Path]:
+    """A copy of it whose images lie in another folder, too."""
+    run, root = searched
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(root, tmp_path / "pets")
+    config = tmp_path / "run" / "config.yaml"
+    text = config.read_text(encoding="utf-8").replace(str(root), str(tmp_path / "pets"))
+    config.write_text(text, encoding="utf-8")
+    return tmp_path / "run", tmp_path / "pets"
+
+
+@pytest.mark.parametrize("verb", ["train", "compare"])
+@pytest.mark.parametrize("change", [add, rename, relabel])
+def test_a_run_is_not_trained_on_other_images_unless_they_are_named(
+    copied: tuple[Path, Path],
+    verb: str,
+    change: Callable[[Path], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, root = copied
+    change(root)
+    assert cli.main([verb, str(run), "--epochs", "1", "--device", "cpu"]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"have changed since the run in {run} was begun; bring back the old ones" in said
+    if verb == "train":
+        named = ["--data", str(root), "--epochs", "1", "--device", "cpu"]
+        assert cli.main([verb, str(run), *named]) == 0
+
+
+@pytest.mark.parametrize("suffix", ["", ".json"])
+def test_a_trained_network_has_the_names_of_its_images_and_their_whole_path(
+    copied: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    run, _ = copied
+    image_folder(tmp_path / "others", ("apple", "pear"))
+    monkeypatch.chdir(tmp_path)
+    source = run / "best_genome.json" if suffix else run
+    options = ["--data", "others", "--epochs", "1", "--device", "cpu", "--out", "trained"]
+    assert cli.main(["train", str(source), *options]) == 0
+    genome = read_genome(tmp_path / "trained" / "genome.json")
+    assert genome.class_names == ("apple", "pear")
+    assert genome.data == str((tmp_path / "others").resolve())
