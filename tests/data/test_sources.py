@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image
 from toys.images import Pixels, encoded, image_folder, labels, npz, pixels, png
@@ -103,10 +104,43 @@ def test_npz_with_its_own_validation_images_and_names(tmp_path: Path) -> None:
     assert parts.train.tolist() == list(range(16))
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+def test_npz_parts_have_their_usual_names(tmp_path: Path, name: str) -> None:
+    valid, test = pixels(6, 10, 10, seed=1), pixels(4, 10, 10, seed=2)
+    stored = {f"x_{name}": valid, f"y_{name}": labels(6), "x_testing": test, "y_testing": labels(4)}
+    images = load(npz(tmp_path / "a.npz", **stored))
+    assert images.own_valid == 6
+    np.testing.assert_array_equal(images.x_train[20:, :, :, 0], valid)
+    np.testing.assert_array_equal(images.x_test[..., 0], test)
+
+
+def test_npz_says_which_arrays_are_passed_over(tmp_path: Path) -> None:
+    heard: list[str] = []
+    handler = logger.add(heard.append, format="{message}", level="WARNING")  # type: ignore[arg-type]
+    try:
+        images = load(npz(tmp_path / "a.npz", weights=np.ones(20), author=np.array("me")))
+    finally:
+        logger.remove(handler)
+    assert len(images.x_train) == 16
+    assert len(heard) == 1
+    assert "holds author, weights, passed over" in heard[0]
+
+
 X = pixels(20, 10, 10)
 BAD_NPZ: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "no images": ({"x_train": X[:0], "y_train": labels(0)}, "training images of 0 class"),
     "no test labels": ({"x_test": X}, "holds x_test but no y_test; add the labels"),
+    "no test images": ({"y_test": labels(4)}, "holds y_test but no x_test; add the images"),
+    "no validation labels": ({"x_val": X}, "holds x_val but no y_val; add the labels"),
+    "a part twice": (
+        {"x_val": X, "y_val": labels(20), "x_dev": X, "y_dev": labels(20)},
+        "x_val and x_dev, which both are names of its valid images; keep one of them",
+    ),
+    "a part of no name": (
+        {"x_eval": X, "y_eval": labels(20)},
+        "holds x_eval, which is the name of no part; rename it .*x_val, .* or leave it out",
+    ),
+    "a part in capitals": ({"Y_val": labels(20)}, "holds Y_val, which is the name of no part"),
     "too few labels": ({"y_train": labels(19)}, "has 20 images, but y_train has 19 labels"),
     "other shapes": ({"x_test": pixels(4, 9, 9), "y_test": labels(4)}, "they must match"),
     "two channels": (

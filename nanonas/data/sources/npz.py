@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
-from nanonas.data.sources.base import CHUNK, Decoded, Labels, numbered
+from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.errors import DataError
 
@@ -17,7 +18,7 @@ from nanonas.errors import DataError
 @dataclass(frozen=True)
 class Npz:
     """``x_train``, ``y_train`` and, if any, ``x_valid``, ``y_valid``, ``x_test``, ``y_test``,
-    ``class_names``.
+    ``class_names``. Parts may have their other usual names: ``x_val``, ``y_dev``, ….
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; integers in [0, 255],
     or floats in [0, 1]. Labels are (N,) integers from 0.
@@ -32,33 +33,24 @@ class Npz:
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
         """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
         arrays = self._arrays()
-        for key in ("x_train", "y_train"):
-            if key not in arrays:
-                raise DataError(
-                    f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
-                )
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
-        for name in ("train", "valid", "test"):
-            if f"x_{name}" not in arrays:
-                continue
-            if f"y_{name}" not in arrays:
-                raise DataError(
-                    f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels"
-                )
-            pairs[name] = (self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}"))
-        shape = pairs["train"][0].shape[1:]
-        for name, (x, y) in pairs.items():
+        shape: tuple[int, ...] | None = None
+        called = self._called(arrays)
+        for part, name in called.items():
+            x, y = self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}")
             where = f"x_{name} in {str(self.path)!r}"
             if len(x) != len(y):
                 raise DataError(
                     f"{where} has {len(x)} images, but y_{name} has {len(y)} labels; they must "
                     "match"
                 )
+            shape = shape or x.shape[1:]
             if x.shape[1:] != shape:
                 raise DataError(
-                    f"{where} has images of shape {x.shape[1:]}, but x_train of {shape}; they "
-                    "must match"
+                    f"{where} has images of shape {x.shape[1:]}, but x_{called['train']} of "
+                    f"{shape}; they must match"
                 )
+            pairs[part] = (x, y)
         form = form_of(pairs["train"][0], image_size)
         parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
         names = self._class_names(arrays, pairs["train"][1])
@@ -77,6 +69,51 @@ class Npz:
             raise DataError(
                 f"{str(self.path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
             ) from None
+
+    def _called(self, arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+        """What each part of the archive is called there: {"train": "train", "valid": "val"}."""
+        called: dict[str, str] = {}
+        for part, names in PARTS.items():
+            found = [name for name in names if {f"x_{name}", f"y_{name}"} & arrays.keys()]
+            if len(found) > 1:
+                raise DataError(
+                    f"{str(self.path)!r} holds x_{found[0]} and x_{found[1]}, which both are names "
+                    f"of its {part} images; keep one of them"
+                )
+            for name in found:
+                called[part] = name
+        for name in called.values():
+            for key, other, what in (("x", "y", "labels"), ("y", "x", "images")):
+                if f"{other}_{name}" not in arrays:
+                    raise DataError(
+                        f"{str(self.path)!r} holds {key}_{name} but no {other}_{name}; add the "
+                        f"{what}"
+                    )
+        if "train" not in called:
+            raise DataError(
+                f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
+            )
+        known = {"class_names", *(f"{key}_{name}" for name in called.values() for key in "xy")}
+        self._pass_over(sorted(arrays.keys() - known))
+        return called
+
+    def _pass_over(self, keys: list[str]) -> None:
+        """Says which arrays are not read. Raises `DataError` for what looks like images or labels:
+        somebody counts on them.
+        """
+        for key in keys:
+            if key.lower().startswith(("x_", "y_")):
+                names = ", ".join(f"x_{name}" for part in PARTS.values() for name in part)
+                raise DataError(
+                    f"{str(self.path)!r} holds {key}, which is the name of no part; rename it (the "
+                    f"names of images are {names}), or leave it out"
+                )
+        if keys:
+            logger.warning(
+                "{!r} holds {}, passed over: images, labels and class_names are all that is read",
+                str(self.path),
+                ", ".join(keys),
+            )
 
     def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8."""
