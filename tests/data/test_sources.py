@@ -153,7 +153,29 @@ BAD_NPZ: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
         r"values in \[0, 1\] as float64, but holds .* divide them by 255",
     ),
     "large integers": ({"x_train": X.astype(int) * 2}, r"values in \[0, 255\] as int64"),
-    "NaN": ({"x_train": np.where(X < 9, np.nan, X / 255)}, "holds nan to nan"),
+    "NaN": (
+        {"x_train": np.where(np.arange(2000).reshape(X.shape) // 3 == 451, np.nan, X / 255)},
+        "3 of its 2,000 values are NaN or infinite, the first, nan, in image 13; leave out",
+    ),
+    "infinite": (
+        {"x_test": np.where(X == X, -np.inf, 0)[:2], "y_test": labels(2)},
+        "x_test in .* 200 of its 200 values are NaN or infinite, the first, -inf, in image 0",
+    ),
+    "in [-1, 1]": (
+        {"x_train": X / 127.5 - 1},
+        r"as float64, but holds -1.0 to 1.0; if they are scaled to \[-1, 1\], save \(x \+ 1\) / 2",
+    ),
+    "standardised": ({"x_train": X / 64.0 - 2}, r"save x \* deviation \+ mean"),
+    "floats of 16 bits": ({"x_train": X * 257.0}, "divide them by 65535"),
+    "signed": ({"x_train": X.astype(int) - 128}, "holds -128 to 127; add 128 to them, as uint8"),
+    "too few names": (
+        {"y_train": labels(20, 6), "class_names": np.array(["a", "b", "c"])},
+        "has 3 names, but the labels in y_train go up to 5; name all 6 classes",
+    ),
+    "too few names for the test": (
+        {"x_test": X, "y_test": labels(20, 5), "class_names": np.array(["a", "b"])},
+        "has 2 names, but the labels in y_test go up to 4; name all 5 classes",
+    ),
     "complex": ({"x_train": X.astype(complex)}, "but is complex128"),
     "objects": (
         {"y_train": np.array([None] * 20)},

@@ -53,7 +53,7 @@ class Npz:
             pairs[part] = (x, y)
         form = form_of(pairs["train"][0], image_size)
         parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
-        names = self._class_names(arrays, pairs["train"][1])
+        names = self._class_names(arrays, {called[part]: y for part, (_, y) in pairs.items()})
         return Decoded(names, form, parts["train"], parts.get("valid"), parts.get("test"))
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -131,13 +131,14 @@ class Npz:
             return x
         if x.dtype.kind not in "buif":
             raise DataError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
+        if x.dtype.kind == "f":
+            _check_finite(x, where)
         low, high = (x.min(), x.max()) if x.size else (0, 0)
         top = 1 if x.dtype.kind in "bf" else 255
-        if not (low >= 0 and high <= top):  # "not", because NaN compares as False
-            way_out = "divide them by 255" if top == 1 else "scale them to uint8"
+        if low < 0 or high > top:
             raise DataError(
                 f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; "
-                f"{way_out}"
+                f"{_way_out(float(low), float(high), top)}"
             )
         if top == 255:
             return x.astype(np.uint8)
@@ -160,7 +161,49 @@ class Npz:
             )
         return y.astype(np.int64)
 
-    def _class_names(self, arrays: dict[str, NDArray[Any]], labels: Labels) -> tuple[str, ...]:
-        if "class_names" in arrays:
-            return tuple(str(name) for name in arrays["class_names"].ravel())
-        return numbered(labels)
+    def _class_names(
+        self, arrays: dict[str, NDArray[Any]], labels: dict[str, Labels]
+    ) -> tuple[str, ...]:
+        """The names of the classes; `labels` by what their part is called."""
+        if "class_names" not in arrays:
+            return numbered(next(iter(labels.values())))
+        names = tuple(str(name) for name in arrays["class_names"].ravel())
+        for part, y in labels.items():
+            if len(y) and y.max() >= len(names):
+                raise DataError(
+                    f"class_names in {str(self.path)!r} has {len(names)} names, but the labels in "
+                    f"y_{part} go up to {y.max()}; name all {y.max() + 1} classes, or correct the "
+                    "labels"
+                )
+        return names
+
+
+def _check_finite(x: NDArray[Any], where: str) -> None:
+    """Raises `DataError` for images, (N, H, W, C), with values that are no numbers."""
+    number, first = 0, None
+    for start in range(0, len(x), CHUNK):
+        wrong = ~np.isfinite(x[start : start + CHUNK])
+        if first is None and wrong.any():
+            row = int(np.argmax(wrong.any(axis=(1, 2, 3))))
+            first = (start + row, x[start + row][wrong[row]][0])
+        number += int(wrong.sum())
+    if first is not None:
+        index, value = first
+        raise DataError(
+            f"{where} must hold numbers in [0, 1], but {number:,} of its {x.size:,} values are NaN "
+            f"or infinite, the first, {value}, in image {index}; leave out such images, or put "
+            "numbers there"
+        )
+
+
+def _way_out(low: float, high: float, top: int) -> str:
+    """What brings values from `low` to `high` into [0, top]."""
+    if top == 255:
+        signed = -128 <= low < 0 and high <= 127
+        return "add 128 to them, as uint8" if signed else "scale them to uint8"
+    if low >= 0:
+        whole = next((most for most in (255, 4095, 65535) if high <= most), None)
+        return f"divide them by {whole or 'the highest'}"
+    if low >= -1 and high <= 1:
+        return "if they are scaled to [-1, 1], save (x + 1) / 2"
+    return "if a mean was subtracted and a deviation divided by, undo it: save x * deviation + mean"
