@@ -21,7 +21,7 @@ def nano_nas(
     population_size: int = 10,
     generations: int = 5,
     space: str = "nano",
-    data: str = "cifar10",
+    data: str | Path = "cifar10",
     epochs: int = 3,
     train_images: int | None = 10_000,
     seed: int = 0,

@@ -3,14 +3,57 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from pathlib import Path
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(root: Path = Path("/")) -> int:
+    """How many cores this process may use: those it is bound to, or fewer where its control groups
+    have a quota of time, rounded up, as in a container.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min([bound or 1, *map(math.ceil, _quotas(root))]))
+
+
+def _quotas(root: Path) -> list[float]:
+    """Cores' worth of time that each control group around this process grants, where it limits."""
+    mount = root / "sys/fs/cgroup"
+    found = []
+    for line in _words(root / "proc/self/cgroup", "\n"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":  # version 2
+            bases = [mount, mount / "unified"]
+        elif "cpu" in controllers.split(","):
+            bases = [mount / "cpu", mount / controllers]
+        else:
+            continue
+        # In a container the path may be the host's, or begin above the mount: then the mount itself
+        # is the container's group, which is looked at as the last ancestor.
+        inside = [name for name in path.split("/") if name not in ("", "..")]
+        for base in bases:
+            for depth in range(len(inside), -1, -1):
+                group = base.joinpath(*inside[:depth])
+                quota = _words(group / "cpu.max") or [
+                    *_words(group / "cpu.cfs_quota_us"),
+                    *_words(group / "cpu.cfs_period_us"),
+                ]
+                # "max" and -1 are no limit
+                if len(quota) == 2 and all(word.isdecimal() and int(word) for word in quota):
+                    found.append(int(quota[0]) / int(quota[1]))
+    return found
+
+
+def _words(path: Path, between: str | None = None) -> list[str]:
+    """What a file of the system holds; nothing where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").split(between)
+    except OSError:
+        return []
 
 
 def processor() -> str:

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
 from nanonas.config.files import checked, read_yaml
 from nanonas.config.schema import Config, RunConfig, SearchConfig
@@ -103,14 +104,17 @@ _REGISTRY = ConstructorRegistry()
 
 
 @_REGISTRY.primitive_rule
-def _duration(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Durations go through as they were written: `checked` reads them, and says what is wrong."""
-    if info.type is not Duration:
+def _as_written(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Durations and amounts go through as they were written: `checked` reads them, and says what is
+    wrong.
+    """
+    kind = info.type
+    if kind not in (Duration, Amount):
         return None
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="DURATION",
+        metavar=kind.__name__.upper(),
         instance_from_str=lambda words: words[0],
-        is_instance=lambda value: isinstance(value, Duration),
+        is_instance=lambda value: isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )

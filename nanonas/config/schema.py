@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import BeforeValidator, Field
 from pydantic import ConfigDict as Settings
-from pydantic import Field
 
+from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Source = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
+]
 
 # "always": what was parsed into these classes, by flags, is held to the same ranges as a file
 _SETTINGS = Settings(extra="forbid", coerce_numbers_to_str=True, revalidate_instances="always")
@@ -30,7 +34,7 @@ class DataOptions:
 
     __pydantic_config__ = _SETTINGS
 
-    data: str = "cifar10"
+    data: Source = "cifar10"
     """digits, cifar10, cifar100, a folder of images (`root/class/*`, or
     `root/{train,val,test}/class/*`), an .npz, or parquet (a file or a folder)."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
@@ -70,10 +74,10 @@ class LimitOptions:
 
     __pydantic_config__ = _SETTINGS
 
-    max_params: Count | None = None
-    """No network with more parameters is trained."""
-    max_macs: Count | None = None
-    """No network with more multiply-accumulates an image is trained."""
+    max_params: Amount | None = None
+    """No network with more parameters is trained: 250000, 250k, 2.5M."""
+    max_macs: Amount | None = None
+    """No network with more multiply-accumulates an image is trained: 250k, 2.5M, 1e9."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """No network that takes longer for one image is trained; measured on the worker, in float32, on
     a CPU with one thread. A measurement comes from outside: it is stored and read back, but another

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,9 @@ def split(
             are left. Fewer leave the validation images as they are and are a subset of more.
 
     Raises:
-        DataError: a class would be without an image to train on or to validate with.
-        ConfigError: `valid_share` or `train_images` is out of its range.
+        DataError: a class has too few images to train on and to validate with.
+        ConfigError: `valid_share` or `train_images` is out of its range, or `valid_share` leaves a
+            class without an image to train on.
     """
     if not 0 < valid_share < 1:
         raise ConfigError(f"valid_share must be above 0 and below 1, but is {valid_share}")
@@ -45,18 +47,14 @@ def split(
         )
     labels = np.asarray(images.y_train)
     first_valid = len(labels) - images.own_valid
+    _check_smallest(images, labels[:first_valid], valid_share)
     # a stream of its own: [seed, n] breeds candidates, [seed, n, 1] trains them
     rng = np.random.default_rng([seed, 0, 2])
     train: list[Integers] = []
     valid: list[Integers] = [np.arange(first_valid, len(labels))]
-    for number, name in enumerate(images.class_names):
+    for number in range(images.classes):
         members = rng.permutation(np.flatnonzero(labels[:first_valid] == number))
-        held_out = 0 if images.own_valid else max(1, round(valid_share * len(members)))
-        if len(members) <= held_out:
-            raise DataError(
-                f"class {name!r} has {len(members)} image(s) to train on and to judge by, but 2 "
-                "are the least; add images of it, or leave it out"
-            )
+        held_out = 0 if images.own_valid else _held_out(len(members), valid_share)
         valid.append(members[:held_out])
         train.append(members[held_out:])
     valid_rows = np.sort(np.concatenate(valid))
@@ -67,6 +65,32 @@ def split(
             "leave out the validation part, and one is split off"
         )
     return Split(_limited(train, train_images), valid_rows)
+
+
+def _held_out(images: int, valid_share: float) -> int:
+    """How many of a class's images validate."""
+    return max(1, round(valid_share * images))
+
+
+def _check_smallest(images: Images, labels: Integers, valid_share: float) -> None:
+    """Raises `split`'s errors for the smallest class, which has the fewest left to train on.
+
+    `labels` are those of the images to divide, (n,).
+    """
+    counts = np.bincount(labels, minlength=images.classes)
+    name, least = images.class_names[int(counts.argmin())], int(counts.min())
+    if least < (1 if images.own_valid else 2):
+        raise DataError(
+            f"class {name!r} has {least} image(s) to train on and to judge by, but 2 are the "
+            "least; add images of it, or leave it out"
+        )
+    if not images.own_valid and _held_out(least, valid_share) >= least:
+        digits = 2 if least < 100 else len(str(least))
+        fits = math.floor((1 - 1 / least) * 10**digits) / 10**digits
+        raise ConfigError(
+            f"valid_share is {valid_share:g}, which leaves none of the {least} images of class "
+            f"{name!r} to train on; {fits:g} leaves some (--valid-share)"
+        )
 
 
 def _limited(by_class: list[Integers], number: int | None) -> Integers:

@@ -465,6 +465,56 @@ def test_a_duration_is_seconds_that_remember_how_they_were_written(tmp_path: Pat
         parsed("--time", "soon")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("250k", 250_000),
+        ("250 K", 250_000),
+        ("2.5M", 2_500_000),
+        ("2.3m", 2_300_000),
+        ("1e6", 1_000_000),
+        ("1.5E+3", 1500),
+        ("0.4G", 400_000_000),
+        ("1B", 10**9),
+        ("250_000", 250_000),
+        ("7", 7),
+    ],
+)
+@pytest.mark.parametrize("key", ["max_params", "max_macs"])
+def test_amounts_are_read_as_people_write_them(
+    tmp_path: Path, key: str, text: str, expected: int
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"search: {{{key}: {text}}}")
+    flag = f"--{key.replace('_', '-')}"
+    for config in (
+        configure(**{key: text}),
+        parsed(flag, text),
+        read_yaml(tmp_path / "a.yaml"),
+        parsed("--config", str(tmp_path / "a.yaml")),
+    ):
+        assert config == configure(**{key: expected})
+        stored = to_values(config)["search"][key]
+        assert (stored, type(stored)) == (expected, int)
+        assert validated(yaml.safe_load(to_yaml(config))) == config
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "0.2", "0", "-3k", "k", "1e999", "nan", "5 x", ""])
+def test_what_is_no_amount_is_one_sentence(text: str) -> None:
+    for make in (lambda: configure(max_params=text), lambda: parsed(f"--max-params={text}")):
+        with pytest.raises(ConfigError) as error:
+            make()
+        assert (
+            f"search.max_params is {text!r}, but must be a whole number, 1 or more, such as "
+            in (str(error.value))
+        )
+
+
+def test_data_may_be_a_path() -> None:
+    config = configure(data=Path("a") / "b.npz")
+    assert config == configure(data=str(Path("a") / "b.npz"))
+    assert type(config.search.data.data) is str
+
+
 def test_flags_are_held_to_the_ranges_of_files() -> None:
     with pytest.raises(ConfigError) as error:
         parsed("--population", "1")

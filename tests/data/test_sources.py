@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image
 from toys.images import Pixels, encoded, image_folder, labels, npz, pixels, png
@@ -103,10 +104,43 @@ def test_npz_with_its_own_validation_images_and_names(tmp_path: Path) -> None:
     assert parts.train.tolist() == list(range(16))
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+def test_npz_parts_have_their_usual_names(tmp_path: Path, name: str) -> None:
+    valid, test = pixels(6, 10, 10, seed=1), pixels(4, 10, 10, seed=2)
+    stored = {f"x_{name}": valid, f"y_{name}": labels(6), "x_testing": test, "y_testing": labels(4)}
+    images = load(npz(tmp_path / "a.npz", **stored))
+    assert images.own_valid == 6
+    np.testing.assert_array_equal(images.x_train[20:, :, :, 0], valid)
+    np.testing.assert_array_equal(images.x_test[..., 0], test)
+
+
+def test_npz_says_which_arrays_are_passed_over(tmp_path: Path) -> None:
+    heard: list[str] = []
+    handler = logger.add(heard.append, format="{message}", level="WARNING")  # type: ignore[arg-type]
+    try:
+        images = load(npz(tmp_path / "a.npz", weights=np.ones(20), author=np.array("me")))
+    finally:
+        logger.remove(handler)
+    assert len(images.x_train) == 16
+    assert len(heard) == 1
+    assert "holds author, weights, passed over" in heard[0]
+
+
 X = pixels(20, 10, 10)
 BAD_NPZ: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "no images": ({"x_train": X[:0], "y_train": labels(0)}, "training images of 0 class"),
     "no test labels": ({"x_test": X}, "holds x_test but no y_test; add the labels"),
+    "no test images": ({"y_test": labels(4)}, "holds y_test but no x_test; add the images"),
+    "no validation labels": ({"x_val": X}, "holds x_val but no y_val; add the labels"),
+    "a part twice": (
+        {"x_val": X, "y_val": labels(20), "x_dev": X, "y_dev": labels(20)},
+        "x_val and x_dev, which both are names of its valid images; keep one of them",
+    ),
+    "a part of no name": (
+        {"x_eval": X, "y_eval": labels(20)},
+        "holds x_eval, which is the name of no part; rename it .*x_val, .* or leave it out",
+    ),
+    "a part in capitals": ({"Y_val": labels(20)}, "holds Y_val, which is the name of no part"),
     "too few labels": ({"y_train": labels(19)}, "has 20 images, but y_train has 19 labels"),
     "other shapes": ({"x_test": pixels(4, 9, 9), "y_test": labels(4)}, "they must match"),
     "two channels": (
@@ -119,7 +153,29 @@ BAD_NPZ: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
         r"values in \[0, 1\] as float64, but holds .* divide them by 255",
     ),
     "large integers": ({"x_train": X.astype(int) * 2}, r"values in \[0, 255\] as int64"),
-    "NaN": ({"x_train": np.where(X < 9, np.nan, X / 255)}, "holds nan to nan"),
+    "NaN": (
+        {"x_train": np.where(np.arange(2000).reshape(X.shape) // 3 == 451, np.nan, X / 255)},
+        "3 of its 2,000 values are NaN or infinite, the first, nan, in image 13; leave out",
+    ),
+    "infinite": (
+        {"x_test": np.where(X == X, -np.inf, 0)[:2], "y_test": labels(2)},
+        "x_test in .* 200 of its 200 values are NaN or infinite, the first, -inf, in image 0",
+    ),
+    "in [-1, 1]": (
+        {"x_train": X / 127.5 - 1},
+        r"as float64, but holds -1.0 to 1.0; if they are scaled to \[-1, 1\], save \(x \+ 1\) / 2",
+    ),
+    "standardised": ({"x_train": X / 64.0 - 2}, r"save x \* deviation \+ mean"),
+    "floats of 16 bits": ({"x_train": X * 257.0}, "divide them by 65535"),
+    "signed": ({"x_train": X.astype(int) - 128}, "holds -128 to 127; add 128 to them, as uint8"),
+    "too few names": (
+        {"y_train": labels(20, 6), "class_names": np.array(["a", "b", "c"])},
+        "has 3 names, but the labels in y_train go up to 5; name all 6 classes",
+    ),
+    "too few names for the test": (
+        {"x_test": X, "y_test": labels(20, 5), "class_names": np.array(["a", "b"])},
+        "has 2 names, but the labels in y_test go up to 4; name all 5 classes",
+    ),
     "complex": ({"x_train": X.astype(complex)}, "but is complex128"),
     "objects": (
         {"y_train": np.array([None] * 20)},

@@ -64,6 +64,29 @@ def test_another_seed_is_another_split() -> None:
     assert not np.array_equal(split(images, 0).valid, split(images, 1).valid)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "share", "fits"),
+    [
+        ((50, 20), 0.999, 0.95),
+        ((2, 40), 0.8, 0.5),
+        ((3, 9), 0.9, 0.66),
+        ((900, 901), 0.9999, 0.998),
+    ],
+)
+def test_a_share_that_leaves_none_to_train_on_is_told_one_that_fits(
+    sizes: tuple[int, int], share: float, fits: float
+) -> None:
+    images = with_labels(np.repeat([0, 1], sizes))
+    least = min(sizes)
+    with pytest.raises(
+        ConfigError,
+        match=f"valid_share is {share}, which leaves none of the {least} images of class "
+        f"'{sizes.index(least)}' to train on; {fits} leaves some",
+    ):
+        split(images, 0, share)
+    assert set(images.y_train[split(images, 0, fits).train]) == {0, 1}
+
+
 def test_splits_that_cannot_be_made() -> None:
     with pytest.raises(
         DataError,

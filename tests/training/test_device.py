@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,10 +149,68 @@ def test_there_is_a_worker_a_core_or_a_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     assert [default_workers(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == [5, 3, 1, 1]
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_those_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 7}, raising=False)
-    assert cores() == 3
+    assert cores(tmp_path) == 3
+
+
+QUOTAS: dict[str, tuple[dict[str, str], int]] = {
+    "a container's own group": ({"cgroup": "0::/", "cpu.max": "200000 100000"}, 2),
+    "rounded up": ({"cgroup": "0::/", "cpu.max": "150000 100000"}, 2),
+    "less than one": ({"cgroup": "0::/", "cpu.max": "5000 100000"}, 1),
+    "more than there are": ({"cgroup": "0::/", "cpu.max": "9900000 100000"}, 64),
+    "no limit": ({"cgroup": "0::/a", "a/cpu.max": "max 100000"}, 64),
+    "an ancestor's": (
+        {"cgroup": "0::/a/b", "a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000"},
+        3,
+    ),
+    "a sibling's": ({"cgroup": "0::/a", "a/cpu.max": "max 100000", "b/cpu.max": "1 1"}, 64),
+    "the least of several": (
+        {"cgroup": "0::/a/b", "a/b/cpu.max": "800000 100000", "a/cpu.max": "400000 100000"},
+        4,
+    ),
+    "the host's path, not mounted here": (
+        {"cgroup": "0::/host/docker/1234", "cpu.max": "200000 100000"},
+        2,
+    ),
+    "version 1": (
+        {
+            "cgroup": "5:memory:/a\n3:cpu,cpuacct:/a\n0::/",
+            "cpu,cpuacct/a/cpu.cfs_quota_us": "250000\n",
+            "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
+        },
+        3,
+    ),
+    "version 1, another name": (
+        {
+            "cgroup": "3:cpuacct,cpu:/host/1234",
+            "cpu/cpu.cfs_quota_us": "500000",
+            "cpu/cpu.cfs_period_us": "100000",
+        },
+        5,
+    ),
+    "version 1, no limit": (
+        {"cgroup": "1:cpu:/", "cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+        64,
+    ),
+    "nonsense": ({"cgroup": "hello\n\n0::/", "cpu.max": "many 0"}, 64),
+}
+
+
+@pytest.mark.parametrize("case", QUOTAS)
+def test_cores_heed_the_quotas_of_control_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: str
+) -> None:
+    files, expected = QUOTAS[case]
+    for name, content in files.items():
+        path = tmp_path / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    assert cores(tmp_path) == expected
 
 
 def test_preparing_sets_the_threads() -> None:

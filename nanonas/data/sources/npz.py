@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
-from nanonas.data.sources.base import CHUNK, Decoded, Labels, numbered
+from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.errors import DataError
 
@@ -17,7 +18,7 @@ from nanonas.errors import DataError
 @dataclass(frozen=True)
 class Npz:
     """``x_train``, ``y_train`` and, if any, ``x_valid``, ``y_valid``, ``x_test``, ``y_test``,
-    ``class_names``.
+    ``class_names``. Parts may have their other usual names: ``x_val``, ``y_dev``, ….
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; integers in [0, 255],
     or floats in [0, 1]. Labels are (N,) integers from 0.
@@ -32,36 +33,27 @@ class Npz:
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
         """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
         arrays = self._arrays()
-        for key in ("x_train", "y_train"):
-            if key not in arrays:
-                raise DataError(
-                    f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
-                )
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
-        for name in ("train", "valid", "test"):
-            if f"x_{name}" not in arrays:
-                continue
-            if f"y_{name}" not in arrays:
-                raise DataError(
-                    f"{str(self.path)!r} holds x_{name} but no y_{name}; add the labels"
-                )
-            pairs[name] = (self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}"))
-        shape = pairs["train"][0].shape[1:]
-        for name, (x, y) in pairs.items():
+        shape: tuple[int, ...] | None = None
+        called = self._called(arrays)
+        for part, name in called.items():
+            x, y = self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}")
             where = f"x_{name} in {str(self.path)!r}"
             if len(x) != len(y):
                 raise DataError(
                     f"{where} has {len(x)} images, but y_{name} has {len(y)} labels; they must "
                     "match"
                 )
+            shape = shape or x.shape[1:]
             if x.shape[1:] != shape:
                 raise DataError(
-                    f"{where} has images of shape {x.shape[1:]}, but x_train of {shape}; they "
-                    "must match"
+                    f"{where} has images of shape {x.shape[1:]}, but x_{called['train']} of "
+                    f"{shape}; they must match"
                 )
+            pairs[part] = (x, y)
         form = form_of(pairs["train"][0], image_size)
         parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
-        names = self._class_names(arrays, pairs["train"][1])
+        names = self._class_names(arrays, {called[part]: y for part, (_, y) in pairs.items()})
         return Decoded(names, form, parts["train"], parts.get("valid"), parts.get("test"))
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -77,6 +69,51 @@ class Npz:
             raise DataError(
                 f"{str(self.path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
             ) from None
+
+    def _called(self, arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+        """What each part of the archive is called there: {"train": "train", "valid": "val"}."""
+        called: dict[str, str] = {}
+        for part, names in PARTS.items():
+            found = [name for name in names if {f"x_{name}", f"y_{name}"} & arrays.keys()]
+            if len(found) > 1:
+                raise DataError(
+                    f"{str(self.path)!r} holds x_{found[0]} and x_{found[1]}, which both are names "
+                    f"of its {part} images; keep one of them"
+                )
+            for name in found:
+                called[part] = name
+        for name in called.values():
+            for key, other, what in (("x", "y", "labels"), ("y", "x", "images")):
+                if f"{other}_{name}" not in arrays:
+                    raise DataError(
+                        f"{str(self.path)!r} holds {key}_{name} but no {other}_{name}; add the "
+                        f"{what}"
+                    )
+        if "train" not in called:
+            raise DataError(
+                f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
+            )
+        known = {"class_names", *(f"{key}_{name}" for name in called.values() for key in "xy")}
+        self._pass_over(sorted(arrays.keys() - known))
+        return called
+
+    def _pass_over(self, keys: list[str]) -> None:
+        """Says which arrays are not read. Raises `DataError` for what looks like images or labels:
+        somebody counts on them.
+        """
+        for key in keys:
+            if key.lower().startswith(("x_", "y_")):
+                names = ", ".join(f"x_{name}" for part in PARTS.values() for name in part)
+                raise DataError(
+                    f"{str(self.path)!r} holds {key}, which is the name of no part; rename it (the "
+                    f"names of images are {names}), or leave it out"
+                )
+        if keys:
+            logger.warning(
+                "{!r} holds {}, passed over: images, labels and class_names are all that is read",
+                str(self.path),
+                ", ".join(keys),
+            )
 
     def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8."""
@@ -94,13 +131,14 @@ class Npz:
             return x
         if x.dtype.kind not in "buif":
             raise DataError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
+        if x.dtype.kind == "f":
+            _check_finite(x, where)
         low, high = (x.min(), x.max()) if x.size else (0, 0)
         top = 1 if x.dtype.kind in "bf" else 255
-        if not (low >= 0 and high <= top):  # "not", because NaN compares as False
-            way_out = "divide them by 255" if top == 1 else "scale them to uint8"
+        if low < 0 or high > top:
             raise DataError(
                 f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; "
-                f"{way_out}"
+                f"{_way_out(float(low), float(high), top)}"
             )
         if top == 255:
             return x.astype(np.uint8)
@@ -123,7 +161,49 @@ class Npz:
             )
         return y.astype(np.int64)
 
-    def _class_names(self, arrays: dict[str, NDArray[Any]], labels: Labels) -> tuple[str, ...]:
-        if "class_names" in arrays:
-            return tuple(str(name) for name in arrays["class_names"].ravel())
-        return numbered(labels)
+    def _class_names(
+        self, arrays: dict[str, NDArray[Any]], labels: dict[str, Labels]
+    ) -> tuple[str, ...]:
+        """The names of the classes; `labels` by what their part is called."""
+        if "class_names" not in arrays:
+            return numbered(next(iter(labels.values())))
+        names = tuple(str(name) for name in arrays["class_names"].ravel())
+        for part, y in labels.items():
+            if len(y) and y.max() >= len(names):
+                raise DataError(
+                    f"class_names in {str(self.path)!r} has {len(names)} names, but the labels in "
+                    f"y_{part} go up to {y.max()}; name all {y.max() + 1} classes, or correct the "
+                    "labels"
+                )
+        return names
+
+
+def _check_finite(x: NDArray[Any], where: str) -> None:
+    """Raises `DataError` for images, (N, H, W, C), with values that are no numbers."""
+    number, first = 0, None
+    for start in range(0, len(x), CHUNK):
+        wrong = ~np.isfinite(x[start : start + CHUNK])
+        if first is None and wrong.any():
+            row = int(np.argmax(wrong.any(axis=(1, 2, 3))))
+            first = (start + row, x[start + row][wrong[row]][0])
+        number += int(wrong.sum())
+    if first is not None:
+        index, value = first
+        raise DataError(
+            f"{where} must hold numbers in [0, 1], but {number:,} of its {x.size:,} values are NaN "
+            f"or infinite, the first, {value}, in image {index}; leave out such images, or put "
+            "numbers there"
+        )
+
+
+def _way_out(low: float, high: float, top: int) -> str:
+    """What brings values from `low` to `high` into [0, top]."""
+    if top == 255:
+        signed = -128 <= low < 0 and high <= 127
+        return "add 128 to them, as uint8" if signed else "scale them to uint8"
+    if low >= 0:
+        whole = next((most for most in (255, 4095, 65535) if high <= most), None)
+        return f"divide them by {whole or 'the highest'}"
+    if low >= -1 and high <= 1:
+        return "if they are scaled to [-1, 1], save (x + 1) / 2"
+    return "if a mean was subtracted and a deviation divided by, undo it: save x * deviation + mean"
