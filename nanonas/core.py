@@ -38,7 +38,7 @@ class Budget:
     """How long one candidate may train, and the rule that stops it early."""
 
     epochs: int  # passes over the training images
-    stop_epoch: int = 0  # the rule is looked at once, after this epoch; 0 = never
+    stop_epoch: int = 0  # the rule is looked at once, after this epoch or later; 0 = never
     stop_below: float = 0.0  # validation accuracy in [0, 1]; below it the candidate is pruned there
     begin: int = 0  # how many of the epochs the candidate that this one resumes has done already
     share: float = 1.0  # of the training images, in (0, 1]

@@ -161,9 +161,12 @@ class TrainingOptions:
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Passes over the training images for each candidate."""
     stop_epoch: Annotated[int, Field(ge=0)] = 3
-    """After this epoch, candidates that are hardly better than chance are pruned; 0 = never."""
+    """After this epoch, candidates that are hardly better than chance are pruned; 0 = never. It is
+    put off until 100 steps are done, since batch norms need them to settle; where that is not
+    before the last epoch, none is pruned."""
     stop_margin: Share = 0.05
-    """What a candidate has to be better than chance by, in accuracy, not to be pruned."""
+    """What a candidate has to be better than chance by, in accuracy, not to be pruned; to fall
+    short of it counts by more than two standard errors of the validation images."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images in one step."""
     lr: Annotated[float, Field(gt=0, le=100)] = 0.3

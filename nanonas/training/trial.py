@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nanonas.core import Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.errors import RunError, reason_for
 from nanonas.networks.limits import Limits
@@ -33,6 +33,9 @@ from nanonas.training.weights import read_weights, save_weights
 
 # the peak learning rate of a training that begins with others' weights, relative to the recipe's
 WARM_LR = 0.5
+# Steps before which the rule that prunes is not looked at. Batch norms judge by running averages,
+# which have forgotten how they began after some 50 steps; before, good networks look like chance.
+SETTLED_STEPS = 100
 _MINIBATCH = 32  # images that show how much a parent's feature maps vary
 
 
@@ -157,6 +160,7 @@ class Trial:
         if begun.warm:
             recipe = replace(recipe, lr=WARM_LR * recipe.lr)
         training = Training(begun.module, train, recipe, epochs, seed, pieces)
+        stop_epoch = _stop_epoch(budget, training.steps)
         curve: list[Epoch] = []
         while training.epoch < epochs:
             loss = training.run_epoch(pulse)
@@ -169,7 +173,9 @@ class Trial:
             if not math.isfinite(loss):
                 diverged = f"training diverged: the loss is {loss} {done}"
                 return begun, State.FAILED, tuple(curve), diverged
-            if training.epoch == budget.stop_epoch and epoch.accuracy < budget.stop_below:
+            if training.epoch == stop_epoch and _clearly_below(
+                budget.stop_below, epoch.accuracy, len(valid)
+            ):
                 below = f"accuracy {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
                 return begun, State.PRUNED, tuple(curve), f"{below} {done}"
         return begun, State.COMPLETE, tuple(curve), None
@@ -184,6 +190,22 @@ class _Begun:
     warm: bool = False  # whether it has
     resumed: bool = False  # whether it goes on with a training of its own network
     lacks: str | None = None  # why it has inherited nothing, where it should have
+
+
+def _stop_epoch(budget: Budget, steps: int) -> int:
+    """The epoch after which the rule that prunes is looked at, with so many steps an epoch; 0 =
+    never.
+    """
+    if budget.stop_epoch == 0:
+        return 0
+    epoch = max(budget.stop_epoch, math.ceil(SETTLED_STEPS / steps))
+    return epoch if epoch < budget.epochs else 0  # nothing is saved after the last one
+
+
+def _clearly_below(threshold: float, accuracy: float, images: int) -> bool:
+    """Whether an accuracy on so many images is below by more than two of its standard errors."""
+    share = min(1.0, threshold)
+    return accuracy < threshold - 2 * math.sqrt(share * (1 - share) / images)
 
 
 def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:

@@ -133,7 +133,7 @@ def test_how_parents_are_chosen_is_the_strategys() -> None:
 
 
 def test_the_pruned_and_the_failed_are_told_with_reasons() -> None:
-    stops = Budget(4, 3, 0.3)
+    stops = Budget(4, 2, 0.3)
     some = [
         *FIRST,
         state(child(10, 9, 0.2, budget=stops), State.PRUNED, "accuracy 0.200 is below 0.300"),
@@ -142,7 +142,7 @@ def test_the_pruned_and_the_failed_are_told_with_reasons() -> None:
         state(child(13, 9, None), State.INFEASIBLE, "9.1 ms are more than 5 ms"),
     ]
     words = said(some, 1)
-    assert "1 network was stopped early: after epoch 3 it was right on less than 30.00 %" in words
+    assert "1 network was stopped early: after epoch 2 it was right on less than 30.00 %" in words
     assert "2 networks were lost: out of memory." in words
     assert "1 network was over a limit: 9.1 ms are more than 5 ms." in words
 

@@ -340,14 +340,37 @@ def test_a_trial_is_the_training_of_its_seed(digits: tuple[Pictures, Pictures]) 
     ]
 
 
-def test_what_is_hardly_better_than_chance_is_pruned() -> None:
-    evaluation = measured(Budget(4, stop_epoch=2, stop_below=1.1))
-    assert evaluation.state is State.PRUNED
-    assert len(evaluation.curve) == 2
+@pytest.mark.parametrize(
+    ("budget", "epoch"),
+    [  # 10 steps an epoch
+        (Budget(11, stop_epoch=2, stop_below=1.1), 10),
+        (Budget(12, stop_epoch=11, stop_below=1.1), 11),
+        (Budget(10, stop_epoch=2, stop_below=1.1), None),  # nothing is saved after the last
+        (Budget(3, stop_epoch=0, stop_below=1.1), None),
+    ],
+)
+def test_what_is_hardly_better_than_chance_is_pruned_once_its_batch_norms_have_settled(
+    budget: Budget, epoch: int | None
+) -> None:
+    evaluation = measured(budget)
+    assert len(evaluation.curve) == (epoch or budget.epochs)
     assert evaluation.accuracy == evaluation.curve[-1].accuracy
-    assert (
-        evaluation.reason == f"accuracy {evaluation.accuracy:.3f} is below 1.100 after epoch 2 of 4"
-    )
+    if epoch is None:
+        assert (evaluation.state, evaluation.reason) == (State.COMPLETE, None)
+    else:
+        below = f"accuracy {evaluation.accuracy:.3f} is below 1.100"
+        assert evaluation.state is State.PRUNED
+        assert evaluation.reason == f"{below} after epoch {epoch} of {budget.epochs}"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "pruned"),
+    [(0.5, 16, False), (0.25, 16, True), (0.5, 390, False), (0.5, 400, True), (0.56, 10**6, False)],
+)
+def test_what_is_within_the_noise_of_few_validation_images_is_not_pruned(
+    accuracy: float, images: int, pruned: bool
+) -> None:
+    assert trial._clearly_below(0.55, accuracy, images) is pruned
 
 
 def test_what_the_deadline_stops_is_judged_as_it_is(

@@ -411,11 +411,11 @@ def doubt(accuracy: float, images: int) -> str:
 
 def _reason(lost: Sequence[Entry]) -> str:
     """Why these were lost: by the rule that stops them, or the most frequent reason."""
-    budget = lost[0].proposal.budget
-    if lost[0].state == State.PRUNED.value and budget is not None:
+    budget, evaluation = lost[0].proposal.budget, lost[0].evaluation
+    if lost[0].state == State.PRUNED.value and budget is not None and evaluation is not None:
         they = "it was" if len(lost) == 1 else "they were"
         return (
-            f"after epoch {budget.stop_epoch} {they} right on less than "
+            f"after epoch {len(evaluation.curve)} {they} right on less than "
             f"{percent(budget.stop_below)}, hardly better than chance, and the time is better "
             "spent on others"
         )
