@@ -7,6 +7,7 @@ imported. Arguments are checked before anything heavy is imported.
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,9 @@ def _verb(name: str) -> Verb:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `nanonas`. Returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot say is no reason to stop
+            stream.reconfigure(errors="replace")
     if not given or given[0] in ("-h", "--help"):
         print(_help())
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from dataclasses import replace
@@ -41,7 +42,7 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
     setup = Setup(config)
     setup.check()
     run = config.run
-    folder = RunFolder(run.out / (run.name or _name(run.out, config.search.data.data)))
+    folder = RunFolder(run.out / run.name if run.name else _new(run.out, config.search.data.data))
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
@@ -127,9 +128,18 @@ def _repeatable(source: Path, config: Config) -> RunFolder:
     return folder
 
 
-def _name(out: Path, data: str) -> str:
-    """A name for a run that no other in `out` has."""
+def _new(out: Path, data: str) -> Path:
+    """A new folder for a run, made here: so it is this run's, whatever else begins now."""
     words = re.sub(r"[^a-zA-Z0-9]+", "-", Path(data).stem).strip("-") or "run"
     name = f"{datetime.now():%Y-%m-%d_%H%M%S}_{words}"
-    same = len(list(out.glob(f"{name}*"))) if out.is_dir() else 0
-    return f"{name}_{same + 1}" if same else name
+    for path in itertools.chain([out / name], (out / f"{name}_{n}" for n in itertools.count(2))):
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if out.is_dir():
+                continue
+            break
+        except OSError:
+            break
+        return path
+    return out / name  # which the store cannot make either, and says so
