@@ -63,15 +63,25 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             **_write(part, decoded, source),
         }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # an existing one was not whole
         try:
             part.rename(folder)
-        except OSError:
-            another_was_faster = (folder / "about.json").exists()  # with the same content
-            if not another_was_faster:
-                raise
+        except OSError:  # there is one already
+            if not _whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether another process has written the same."""
+    try:
+        json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            np.load(folder / f"{name}.npy", mmap_mode="r")
+    except (OSError, EOFError, ValueError):
+        return False
+    return True
 
 
 def _sweep(parent: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -500,7 +501,11 @@ def test_amounts_are_read_as_people_write_them(
 
 @pytest.mark.parametrize("text", ["many", "1.5", "0.2", "0", "-3k", "k", "1e999", "nan", "5 x", ""])
 def test_what_is_no_amount_is_one_sentence(text: str) -> None:
-    for make in (lambda: configure(max_params=text), lambda: parsed(f"--max-params={text}")):
+    makers: tuple[Callable[[], Config], ...] = (
+        lambda: configure(max_params=text),
+        lambda: parsed(f"--max-params={text}"),
+    )
+    for make in makers:
         with pytest.raises(ConfigError) as error:
             make()
         assert (

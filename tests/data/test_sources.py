@@ -107,7 +107,12 @@ def test_npz_with_its_own_validation_images_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
 def test_npz_parts_have_their_usual_names(tmp_path: Path, name: str) -> None:
     valid, test = pixels(6, 10, 10, seed=1), pixels(4, 10, 10, seed=2)
-    stored = {f"x_{name}": valid, f"y_{name}": labels(6), "x_testing": test, "y_testing": labels(4)}
+    stored: dict[str, NDArray[Any]] = {
+        f"x_{name}": valid,
+        f"y_{name}": labels(6),
+        "x_testing": test,
+        "y_testing": labels(4),
+    }
     images = load(npz(tmp_path / "a.npz", **stored))
     assert images.own_valid == 6
     np.testing.assert_array_equal(images.x_train[20:, :, :, 0], valid)
@@ -116,7 +121,7 @@ def test_npz_parts_have_their_usual_names(tmp_path: Path, name: str) -> None:
 
 def test_npz_says_which_arrays_are_passed_over(tmp_path: Path) -> None:
     heard: list[str] = []
-    handler = logger.add(heard.append, format="{message}", level="WARNING")  # type: ignore[arg-type]
+    handler = logger.add(heard.append, format="{message}", level="WARNING")
     try:
         images = load(npz(tmp_path / "a.npz", weights=np.ones(20), author=np.array("me")))
     finally:
