@@ -45,4 +45,5 @@ def read_json(path: Path) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8. Raises `RunError` as `replacing` does."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        # a path that is not UTF-8 holds what a file in UTF-8 cannot
+        part.write_text(text, encoding="utf-8", errors="replace")

@@ -1,8 +1,10 @@
-"""Numbers for people."""
+"""Numbers, and commands to type, for people."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -14,6 +16,11 @@ def count(number: float) -> str:
             scaled = number / size
             return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
     return f"{number:.0f}"
+
+
+def command(*words: str | Path) -> str:
+    """A command as a shell reads it: what is no `Path` stands as it is, a `Path` quoted."""
+    return " ".join(shlex.quote(str(word)) if isinstance(word, Path) else word for word in words)
 
 
 def costs(metrics: Mapping[str, float]) -> str:

@@ -248,7 +248,7 @@ class Bench:
             self._print_path(picture)
 
     def _print_path(self, path: Path) -> None:
-        self.console.print(str(path), style="dim", highlight=False, soft_wrap=True)
+        self.console.print(str(path), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,7 @@ def compare(arguments: Sequence[str]) -> None:
         soft_wrap=True,
     )
     console.print(_table(comparison.run(contenders), given.seeds))
-    console.print(str(comparison.table), style="dim", highlight=False, soft_wrap=True)
+    console.print(str(comparison.table), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 class _Results(Listener):
@@ -97,7 +97,7 @@ class _Results(Listener):
     def trained(self, result: FinalResult | None) -> None:
         if result is not None:
             accuracy = f"test accuracy {result.test_accuracy:.2%}"
-            self.console.print(f"  {self.label}: {accuracy}", highlight=False)
+            self.console.print(f"  {self.label}: {accuracy}", markup=False, highlight=False)
 
 
 def _plan(contenders: Sequence[Contender]) -> Table:

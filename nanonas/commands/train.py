@@ -10,6 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, at_least, parse
+from nanonas.config.files import NO_IMAGES, in_full
 from nanonas.errors import ConfigError
 
 
@@ -44,6 +45,9 @@ def train(arguments: Sequence[str]) -> None:
     if given.lr is not None and not 0 < given.lr <= 100:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
+    if given.data is not None and not given.data.strip():
+        raise ConfigError(f"--data is empty; {NO_IMAGES}")
+
     from nanonas.config.schema import Config, RunConfig
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
@@ -55,7 +59,7 @@ def train(arguments: Sequence[str]) -> None:
     search = replace(source.config, seed=given.seed)
     if given.lr is not None:
         search = replace(search, training=replace(search.training, lr=given.lr))
-    folder = given.out or source.folder / "final"
+    folder = source.folder / "final" if given.out is None else in_full(given.out)
     console = Console()
     result = winner.train(
         source.genome,

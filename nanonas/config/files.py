@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _GROUPS = {
 _GROUP_OF: dict[str, str | None] = {key: group for group in _GROUPS for key in _GROUPS[group]}
 _GROUP_OF |= {option.name: None for option in fields(SearchConfig) if option.name not in _GROUPS}
 SEARCH_KEYS = tuple(_GROUP_OF)
+NO_IMAGES = "name a folder of images, an .npz, parquet or a built-in set such as digits"
 RUN_KEYS = tuple(option.name for option in fields(RunConfig))
 
 
@@ -138,6 +139,16 @@ def _misplaced(key: str) -> str:
 # --- what is right --------------------------------------------------------------------------------
 
 
+def in_full(path: Path) -> Path:
+    """A path without a leading "~". Raises `ConfigError` where that stands for no folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"the home folder in {str(path)!r} is not known; name the folder in full, or set HOME"
+        ) from None
+
+
 def checked(config: Config | dict[str, Any], where: str = "the configuration") -> Config:
     """The configuration with every value of its type and within its range.
 
@@ -152,6 +163,9 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
         made: Config = TypeAdapter(Config).validate_python(config)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
+    if not made.search.data.data.strip():
+        raise ConfigError(f"{where}: search.data is empty (--data); {NO_IMAGES}")
+    made = replace(made, run=replace(made.run, out=in_full(made.run.out)))
     strategy, fidelity = made.search.strategy, made.search.fidelity
     screenable = [name for name, entry in STRATEGIES.items() if entry.screenable]
     for key, value, known in (

@@ -10,11 +10,12 @@ from loguru import logger
 
 from nanonas.analysis.findings import Findings
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import RunError
+from nanonas.errors import RunError, reason_for
 from nanonas.files import write_text
 from nanonas.report.page import render
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.reading import read_record
+from nanonas.text import command
 
 # candidates that a search may have for its report to be written when it ends: it takes some seconds
 AT_END = 1000
@@ -68,8 +69,8 @@ def write_at_end(folder: RunFolder) -> Path | None:
         return None if candidates > AT_END else write_report(folder, pictures=False).page
     except Exception as error:  # noqa: BLE001 - whatever it is, what was found is safe
         logger.warning(
-            "the report could not be written: {!r}; `nanonas report {}` tries again",
-            error,
-            folder.path,
+            "the report could not be written: {}; `{}` tries again",
+            reason_for(error),
+            command("nanonas report", folder.path),
         )
         return None

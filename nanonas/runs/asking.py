@@ -16,6 +16,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import FORMAT, GenomeFile, space_options
+from nanonas.text import command
 
 
 def ask(run: RunFolder, request: Request, patience: float = 5.0) -> str:
@@ -33,7 +34,8 @@ def ask(run: RunFolder, request: Request, patience: float = 5.0) -> str:
         if time.monotonic() > until:
             return f"{request}: the search has not heard of it yet; it will, as soon as it can"
         time.sleep(0.2)
-    return f"{request}: no search is running; it waits until `nanonas resume {run.path}`"
+    again = command("nanonas resume", run.path)
+    return f"{request}: no search is running; it waits until `{again}`"
 
 
 def _answer(run: RunFolder, name: str) -> str | None:

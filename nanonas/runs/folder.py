@@ -29,6 +29,7 @@ from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.runs.genome import GenomeFile, read_genome
+from nanonas.text import command
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def find(source: Path) -> RunFolder:
                 ".json"
             )
         what = "holds no run" if source.exists() else "does not exist"
-        raise RunError(f"{str(source)!r} {what}; begin a run with `nanonas search --out {source}`")
+        raise RunError(
+            f"{str(source)!r} {what}; begin a run with `{command('nanonas search --out', source)}`"
+        )
     return RunFolder(max(runs, key=lambda path: (_created(path), path.name)))
 
 
@@ -132,8 +135,8 @@ def best_genome(run: RunFolder) -> GenomeFile:
     """The genome of a run's best network. Raises `RunError` where none is evaluated yet."""
     if not run.best_genome.exists():
         raise RunError(
-            f"the run {str(run.path)!r} has no evaluated network yet; `nanonas resume {run.path}` "
-            "goes on"
+            f"the run {str(run.path)!r} has no evaluated network yet; "
+            f"`{command('nanonas resume', run.path)}` goes on"
         )
     return read_genome(run.best_genome)
 

@@ -67,6 +67,7 @@ def logged(folder: RunFolder) -> Iterator[None]:
         filter="nanonas",
         format="{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}",
         level="DEBUG",
+        errors="replace",  # of a path that is not UTF-8
     )
     try:
         yield

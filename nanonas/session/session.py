@@ -26,6 +26,7 @@ from nanonas.session.log import Log, logged
 from nanonas.session.setup import Setup
 from nanonas.session.winner import train
 from nanonas.spaces.base import Space
+from nanonas.text import command
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -143,9 +144,16 @@ class Session:
             return (
                 f"no candidate met the limits ({end.message}); of the last one {over[-1]}: raise it"
             )
+        failed = [e for e in latest if e.state is State.FAILED]
+        if failed and len(failed) == len(latest):
+            return (
+                f"every candidate failed ({end.message}), the last one with: {failed[-1].reason}; "
+                f"mend that and go on with `{command('nanonas resume', self.folder.path)}`, or see "
+                f"{self.folder.log}"
+            )
         return (
             f"no candidate got far enough to be judged ({end.message}); give it more time with "
-            f"`nanonas resume {self.folder.path} --time …`, or see {self.folder.log}"
+            f"`{command('nanonas resume', self.folder.path, '--time …')}`, or see {self.folder.log}"
         )
 
     def _pool(self, trials: list[Trial]) -> WorkerPool:
@@ -209,5 +217,5 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"everything so far is kept: `nanonas resume {folder.path}` goes on"
+            f"everything so far is kept: `{command('nanonas resume', folder.path)}` goes on"
         ) from None

@@ -108,7 +108,7 @@ class SearchProgress(_Panel, Listener):
             return
         before = None if earlier is None else earlier.told.candidate.generation
         if before is not None and candidate.generation > before and not self.console.is_terminal:
-            self.console.print(self._line(), highlight=False, soft_wrap=True)
+            self.console.print(self._line(), markup=False, highlight=False, soft_wrap=True)
         if progress.best is not None and progress.best.number == candidate.number:
             line = best_line(candidate, evaluation)
             self.console.print(f"  new best: {line}", highlight=False, soft_wrap=True)
@@ -232,7 +232,7 @@ class TrainingProgress(_Panel, Listener):
             self.start, self.first = time.time(), done
         self.done, self.of, self.loss = done, of, loss
         if not self.console.is_terminal and (done == of or done % max(1, of // 5) == 0):
-            self.console.print(f"  {self._line()}", highlight=False, soft_wrap=True)
+            self.console.print(f"  {self._line()}", markup=False, highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
         if self.start is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from nanonas.runs.reading import read_record
 from nanonas.session.session import Outcome
 from nanonas.terminal import tables
 from nanonas.terminal.progress import best_line
-from nanonas.text import count, duration
+from nanonas.text import command, count, duration
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def say_outcome(console: Console, outcome: Outcome) -> None:
     """Prints what a run came to, writes its report, and says what can be done next."""
-    run = escape(str(outcome.folder.path))
+    run = outcome.folder.path
     console.print(
         f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False
     )
@@ -40,21 +41,27 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
     if outcome.final is not None:
         say_final(console, outcome.final, outcome.folder.final)
     page = write_at_end(outcome.folder)
-    console.print(f"\nkept in {run}; next:", highlight=False, soft_wrap=True)
+    console.print(f"\nkept in {escape(str(run))}; next:", highlight=False, soft_wrap=True)
     if page is not None:
         about = "[dim]what was found, how, and whether to believe it[/dim]"
         console.print(
             f"  [bold]{escape(str(page))}[/bold]  {about}", highlight=False, soft_wrap=True
         )
-    for command, what in (
-        (f"nanonas show {run}", "what was found"),
-        (f"nanonas train {run} --epochs 100", "train it longer"),
-        (f"nanonas compare {run}", "against ResNet-18, a plain CNN and random networks"),
-        (f'python -c "import nanonas; model = nanonas.load({str(run)!r})"', "the module"),
+    code = f"import nanonas; model = nanonas.load({str(run)!r})"
+    for words, what in (
+        (command("nanonas show", run), "what was found"),
+        (command("nanonas train", run, "--epochs 100"), "train it longer"),
+        (command("nanonas compare", run), "against ResNet-18, a plain CNN and random networks"),
+        (f"python -c {_quoted(code)}", "the module"),
     ):
         console.print(
-            f"  [bold]{command}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True
+            f"  [bold]{escape(words)}[/bold]  [dim]{what}[/dim]", highlight=False, soft_wrap=True
         )
+
+
+def _quoted(code: str) -> str:
+    """Code as a shell reads it, within double quotes where these are enough."""
+    return shlex.quote(code) if any(mark in code for mark in '"$`\\!') else f'"{code}"'
 
 
 def say_front(console: Console, folder: RunFolder, record: Record) -> None:
@@ -64,8 +71,9 @@ def say_front(console: Console, folder: RunFolder, record: Record) -> None:
     names = " and ".join(objective.name for objective in record.objectives)
     console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
     console.print(tables.front_table(record))
+    train = command("nanonas train", folder.front / "NUMBER.json")
     console.print(
-        f"  each is a genome's file: nanonas train {escape(str(folder.front))}/NUMBER.json",
+        f"  each is a genome's file: {escape(train)}",
         highlight=False,
         soft_wrap=True,
     )
