@@ -17,6 +17,7 @@ from loguru import logger
 from nanonas import commands
 from nanonas.commands.arguments import Verb
 from nanonas.config.files import nearest
+from nanonas.data import found
 from nanonas.errors import ConfigError, NanonasError, reason_for
 
 # as a user meets them; the help lists others behind
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logger.remove()  # a run has a log of its own; here only what is said of the images is shown
     logger.add(sys.stderr, format="{message}", filter={"": "WARNING", "nanonas.data": "INFO"})
+    logger.enable(found.__name__)
     try:
         _verb(given[0]).call(given[1:])
     except NanonasError as error:

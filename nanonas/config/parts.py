@@ -351,10 +351,11 @@ def load_images(options: DataOptions) -> Images:
     """The configured images, from the cache or decoded into it; says what was found. Raises
     `DataError`.
     """
-    from nanonas.data.images import load, say_once
+    from nanonas.data.found import say
+    from nanonas.data.images import load
 
     images = load(options.data, options.image_size)
-    say_once(images.in_words())
+    say(images.in_words())
     return images
 
 

@@ -14,7 +14,6 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +145,6 @@ def load(
         ) from None
     logger.debug(f"{source}: decoded in {time.perf_counter() - start:.1f} s into {folder}")
     return open_cached(folder, flip)
-
-
-@lru_cache(maxsize=100)
-def say_once(sentence: str) -> None:
-    """Logs what was found, once, however often a command asks for its images."""
-    logger.info("{}", sentence)
 
 
 def open_cached(folder: Path, flip: bool | None = None) -> Images:
