@@ -21,6 +21,8 @@ class Resume:
 
     folder: Positional[Path] = Path("outputs")
     """The run's folder; a folder of runs means its newest."""
+    data: str | None = None
+    """Where the run's images are now, if they were moved; they must be the same."""
     run: OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
 
 
@@ -34,7 +36,7 @@ def resume(arguments: Sequence[str]) -> None:
     folder = parse(Resume, "resume", arguments).folder
     stored = read_config(find(folder))
     # the stored values are the defaults of the flags: so they are parsed a second time
-    given = parse(Resume, "resume", arguments, Resume(folder, stored.run))
+    given = parse(Resume, "resume", arguments, Resume(folder, run=stored.run))
     if (given.run.out, given.run.name) != (stored.run.out, stored.run.name):
         raise ConfigError(
             "--out and --name are of a new run, but resume goes on with one where it is; leave "
@@ -44,7 +46,8 @@ def resume(arguments: Sequence[str]) -> None:
     more_time = any(word.split("=")[0] == "--time" for word in arguments)
     console = Console()
     listener = live(console, explain=run.explain)
-    say_outcome(console, start.resume(given.folder, run, listener, more_time=more_time))
+    outcome = start.resume(given.folder, run, listener, more_time=more_time, data=given.data)
+    say_outcome(console, outcome)
 
 
 VERB = Verb(Resume, resume)

@@ -11,6 +11,8 @@ from nanonas.runs.genome import GenomeFile, read_genome
 if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
+_WEIGHTS, _GENOME = "model.safetensors", "genome.json"  # of a final training
+
 
 def best_module(folder: RunFolder) -> NetworkModule:
     """The best candidate's module, with the weights it was evaluated with, in eval mode, on the
@@ -27,16 +29,23 @@ def best_module(folder: RunFolder) -> NetworkModule:
 
 
 def trained_module(source: Path) -> NetworkModule:
-    """The winner of a run after its final training where there is one, else `best_module`.
+    """The winner of a run after its final training where there is one, else `best_module`; or the
+    network in the folder that a training wrote.
 
     Raises `RunError`.
     """
+    if _is_trained(source):
+        return _trained(source)
     folder = find(source)
-    if (folder.final / "model.safetensors").exists():
-        return _module(
-            read_genome(folder.final / "genome.json"), folder.final / "model.safetensors"
-        )
-    return best_module(folder)
+    return _trained(folder.final) if _is_trained(folder.final) else best_module(folder)
+
+
+def _is_trained(folder: Path) -> bool:
+    return (folder / _WEIGHTS).exists() and (folder / _GENOME).exists()
+
+
+def _trained(folder: Path) -> NetworkModule:
+    return _module(read_genome(folder / _GENOME), folder / _WEIGHTS)
 
 
 def _module(genome: GenomeFile, weights: Path) -> NetworkModule:

@@ -15,13 +15,13 @@ from nanonas.data.images import have_changed
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import Exhausted, RunError
+from nanonas.errors import DataError, Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.runs.folder import RunFolder, find, images_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
 from nanonas.session.listener import Listener
 from nanonas.session.session import Outcome, Session
-from nanonas.session.setup import Setup, resolved
+from nanonas.session.setup import Setup, located, resolved
 
 
 def begin(config: Config, listener: Listener | None = None, *, final: bool = True) -> Outcome:
@@ -66,6 +66,7 @@ def resume(
     *,
     more_time: bool = False,
     final: bool = True,
+    data: str | None = None,
 ) -> Outcome:
     """Continues the run at `source` (see `find`).
 
@@ -75,6 +76,7 @@ def resume(
         more_time: the time budget counts from here; else it is the whole run's, and what the search
             took is gone.
         final: whether the winner gets its final training, as far as the configuration asks for it.
+        data: where the images are now, if they were moved; None: where they were.
 
     Raises:
         NanonasError: as `begin`; also when config.yaml says another "search" half than the run was
@@ -85,14 +87,24 @@ def resume(
     config = read_config(folder)
     run = replace(run or config.run, out=folder.path.parent, name=folder.path.name)
     config = replace(config, run=run)
+    moved = config if data is None else _with_data(config, data)
     spent = 0.0 if more_time else search_seconds(folder)
+    with RunStore.read(folder.store) as store:
+        known = images_of(store) is not None
+    if data is not None and not known:
+        raise RunError(
+            f"the run in {folder.path} kept no fingerprint of its images, so that none can be "
+            "taken instead; bring them back to where they were, and leave out --data"
+        )
+    # images are the same by their fingerprint, wherever they lie
+    ignored = {*GONE, "data"} if known else GONE
     with RunStore.resume(
-        folder.store, to_values(config), defaults=to_values(Config()), ignored=GONE
+        folder.store, to_values(config), defaults=to_values(Config()), ignored=ignored
     ) as store:
-        if not folder.config.exists():
-            write_text(folder.config, to_yaml(config))
-        setup = Setup(config)
+        setup = Setup(moved)
         _require_same_images(setup, store, folder)
+        if not folder.config.exists() or moved != config:
+            write_text(folder.config, to_yaml(moved))
         session = Session(
             setup,
             store,
@@ -105,8 +117,22 @@ def resume(
         return session.run()
 
 
+def _with_data(config: Config, source: str) -> Config:
+    """The configuration with another place of the images."""
+    data = replace(config.search.data, data=located(source))
+    return replace(config, search=replace(config.search, data=data))
+
+
 def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> None:
-    """Raises `RunError` when the images are others than those that the run was begun with."""
+    """Raises `RunError` when the images are others than those that the run was begun with, and
+    `DataError` when they cannot be loaded.
+    """
+    source = Path(setup.config.search.data.data)
+    if source.is_absolute() and not source.exists():
+        raise DataError(
+            f"the images of the run in {folder.path} are not in {str(source)!r} any more; where "
+            "they were moved, name their new place with --data"
+        )
     if images_of(store) not in (None, setup.images.fingerprint):
         raise RunError(have_changed(setup.config.search.data.data, folder.path))
 

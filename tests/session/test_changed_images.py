@@ -9,39 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from toys.images import image_folder, pixels, png
 
-from nanonas import cli
+from nanonas import cli, load
 from nanonas.config.files import configure
+from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError
+from nanonas.runs.folder import find, read_config
 from nanonas.runs.genome import read_genome
 from nanonas.session.setup import Setup, resolved
 from nanonas.training import final
 from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
 
 pytestmark = pytest.mark.usefixtures("cache")
-TINY = [
-    "--space",
-    "nano",
-    "--channels",
-    "3",
-    "--length",
-    "4",
-    "--population",
-    "2",
-    "--lag",
-    "1",
-    "--device",
-    "cpu",
-    "--workers",
-    "1",
-    "--evaluations",
-    "2",
-    "--epochs",
-    "1",
-    "--final-epochs",
-    "0",
-]
+TINY = ["--space", "nano", "--channels", "3", "--length", "4", "--population", "2", "--lag", "1"]
+TINY += ["--device", "cpu", "--workers", "1", "--evaluations", "2", "--epochs", "1"]
+TINY += ["--final-epochs", "0"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,3 +143,28 @@ def test_a_trained_network_has_the_names_of_its_images_and_their_whole_path(
     genome = read_genome(tmp_path / "trained" / "genome.json")
     assert genome.class_names == ("apple", "pear")
     assert genome.data == str((tmp_path / "others").resolve())
+    module = load(tmp_path / "trained")
+    weights = load_file(tmp_path / "trained" / "model.safetensors")
+    assert not module.training
+    assert all(torch.equal(module.state_dict()[name], weights[name]) for name in weights)
+
+
+def test_images_that_were_moved_are_named_on_resume(
+    copied: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, root = copied
+    more = ["resume", str(run), "--evaluations", "3", "--workers", "1"]
+    root.rename(tmp_path / "moved")
+    assert cli.main(more) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"are not in '{root}' any more; where they were moved, name their new place" in said
+    image_folder(tmp_path / "others", ("apple", "pear"))
+    assert cli.main([*more, "--data", str(tmp_path / "others")]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the images in '{tmp_path / 'others'}' have changed since the run" in said
+    assert cli.main([*more, "--data", str(tmp_path / "moved")]) == 0
+    assert read_config(find(run)).search.data.data == str((tmp_path / "moved").resolve())
+    with RunStore.read(run / "study.db") as store:
+        assert len(store.evaluations()) == 3
+    assert cli.main(["train", str(run), "--epochs", "1", "--device", "cpu"]) == 0
+    assert cli.main([*more[:2], "--evaluations", "4", "--workers", "1"]) == 0
