@@ -79,13 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nanonas: {what}; nothing that was stored is lost", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
-        if "home directory" in str(error):
-            print(
-                "nanonas: the home folder is not known; set HOME, or NANONAS_CACHE to a folder for "
-                "decoded images",
-                file=sys.stderr,
-            )
-            return 2
         if not (reason := reason_for(error)).startswith("out of memory"):
             raise
         print(

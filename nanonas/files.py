@@ -1,5 +1,5 @@
-"""Files that are written whole or not at all: into a part file beside them, then renamed into
-place.
+"""Paths as users write them, and files that are written whole or not at all: into a part file
+beside them, then renamed into place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nanonas.errors import RunError
+from nanonas.errors import ConfigError, RunError
+
+
+def in_full(path: Path) -> Path:
+    """A path without a leading "~". Raises `ConfigError` where that stands for no folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"the home folder in {str(path)!r} is not known; name the folder in full, or set HOME"
+        ) from None
 
 
 @contextmanager

@@ -25,6 +25,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
+def quick_measurements() -> Iterator[None]:
+    """No seconds are spent on measuring the winner's speed and latency."""
+    from nanonas.training import final
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
+        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
+        yield
+
+
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """PyTorch as a search's workers have it: for networks this small a second thread costs more
     than it brings.

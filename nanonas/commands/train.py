@@ -10,8 +10,8 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, at_least, parse
-from nanonas.config.files import NO_IMAGES, in_full
 from nanonas.errors import ConfigError
+from nanonas.files import in_full
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,6 @@ def train(arguments: Sequence[str]) -> None:
     at_least(0, seed=given.seed)
     if given.lr is not None and not 0 < given.lr <= 100:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
-
-    if given.data is not None and not given.data.strip():
-        raise ConfigError(f"--data is empty; {NO_IMAGES}")
 
     from nanonas.config.schema import Config, RunConfig
     from nanonas.runs.source import fitting, open_source

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
 from nanonas.config.schema import Config, RunConfig, SearchConfig, StrategyOptions
 from nanonas.errors import ConfigError
+from nanonas.files import in_full
 
 # The keys of each group of `SearchConfig`, and to which group a key of the search half belongs;
 # None: to none.
@@ -32,7 +33,6 @@ _GROUPS = {
 _GROUP_OF: dict[str, str | None] = {key: group for group in _GROUPS for key in _GROUPS[group]}
 _GROUP_OF |= {option.name: None for option in fields(SearchConfig) if option.name not in _GROUPS}
 SEARCH_KEYS = tuple(_GROUP_OF)
-NO_IMAGES = "name a folder of images, an .npz, parquet or a built-in set such as digits"
 RUN_KEYS = tuple(option.name for option in fields(RunConfig))
 
 
@@ -139,16 +139,6 @@ def _misplaced(key: str) -> str:
 # --- what is right --------------------------------------------------------------------------------
 
 
-def in_full(path: Path) -> Path:
-    """A path without a leading "~". Raises `ConfigError` where that stands for no folder."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ConfigError(
-            f"the home folder in {str(path)!r} is not known; name the folder in full, or set HOME"
-        ) from None
-
-
 def checked(config: Config | dict[str, Any], where: str = "the configuration") -> Config:
     """The configuration with every value of its type and within its range.
 
@@ -163,8 +153,6 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
         made: Config = TypeAdapter(Config).validate_python(config)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
-    if not made.search.data.data.strip():
-        raise ConfigError(f"{where}: search.data is empty (--data); {NO_IMAGES}")
     made = replace(made, run=replace(made.run, out=in_full(made.run.out)))
     strategy, fidelity = made.search.strategy, made.search.fidelity
     screenable = [name for name, entry in STRATEGIES.items() if entry.screenable]

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from nanonas.data.sources import Decoded, Labels, Part
 from nanonas.errors import DataError
 
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+DAMAGED = (OSError, EOFError, ValueError)  # what numpy and json raise for files that are not whole
 TEST_SHARE = 0.2  # of the images, where a source has no test set
 
 
@@ -59,6 +61,7 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "name": name,
             "source": source,
             "class_names": decoded.class_names,
+            "sizes": decoded.sizes,
             "remarks": decoded.remarks,
             **_write(part, decoded, source),
         }
@@ -76,12 +79,19 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
 def _whole(folder: Path) -> bool:
     """Whether another process has written the same."""
     try:
-        json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        for name in ("x_train", "y_train", "x_test", "y_test"):
-            np.load(folder / f"{name}.npy", mmap_mode="r")
-    except (OSError, EOFError, ValueError):
+        read_folder(folder)
+    except DAMAGED:
         return False
     return True
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What `fill` wrote: what is known of the images, and the four arrays, mapped read-only.
+
+    Raises one of `DAMAGED` where the folder is missing or not whole.
+    """
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    return about, {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
 
 
 def _sweep(parent: Path) -> None:

@@ -22,9 +22,10 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.core import Shape
-from nanonas.data.cache import fill, reading
+from nanonas.data.cache import DAMAGED, fill, read_folder, reading
 from nanonas.data.sources import Decoded, Labels, Reader, find_reader
 from nanonas.errors import ConfigError, DataError
+from nanonas.files import in_full
 
 SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
 _CACHE_VERSION = 2  # part of every key: raise it when decoding or the stored files change
@@ -50,7 +51,8 @@ class Images:
     fingerprint: str  # a hash of names, pixels and labels, whatever the path
     own_valid: int = 0
     folder: Path | None = None  # in the cache; None: in memory only
-    remarks: tuple[str, ...] = ()  # of the reader: sizes, what was passed over
+    sizes: str = ""  # of the images before they were decoded; empty: those that they have
+    remarks: tuple[str, ...] = ()  # of the reader, such as what was passed over
 
     @property
     def input_shape(self) -> Shape:
@@ -69,16 +71,17 @@ class Images:
         """
         counts = np.bincount(self.y_train, minlength=self.classes)
         most, least = int(np.argmax(counts)), int(np.argmin(counts))
-        ends = f"{self.class_names[most]} {counts[most]:,}"
-        if counts[most] > counts[least]:
-            ends += f" … {self.class_names[least]} {counts[least]:,}"
-        else:
+        if counts[most] == counts[least]:
             ends = f"{counts[most]:,} images each"
+        else:
+            first, last = self.class_names[most], self.class_names[least]
+            ends = f"{first} {counts[most]:,} … {last} {counts[least]:,}"
         parts = [len(self.y_train) - self.own_valid, self.own_valid, len(self.y_test)]
         numbers = " + ".join(f"{number:,}" for number in parts if number)
-        sizes, *others = self.remarks or (f"of {self.x_train.shape[2]}×{self.x_train.shape[1]}",)
-        line = f"{self.name}: {self.classes} classes ({ends}), {numbers} images {sizes}"
-        return "; ".join([line, *others])
+        _, height, width = self.input_shape
+        sizes = self.sizes or f"{width}×{height}"
+        line = f"{self.name}: {self.classes} classes ({ends}), {numbers} images of {sizes}"
+        return "; ".join([line, *self.remarks])
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self.folder is None:
@@ -89,7 +92,7 @@ class Images:
 def cache_folder() -> Path:
     """Where data is kept: $NANONAS_CACHE, or the user's cache folder on this platform."""
     if path := os.environ.get("NANONAS_CACHE"):
-        return Path(path).expanduser()
+        return in_full(Path(path))
     import pooch
 
     return Path(pooch.os_cache("nanonas"))
@@ -124,8 +127,8 @@ def load(
     if image_size is not None and image_size < SMALLEST:
         raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
     kind, reader = find_reader(source)
-    root = (cache or cache_folder()).expanduser().absolute()
-    name = kind if kind == source else Path(source).expanduser().resolve().stem
+    root = in_full(cache or cache_folder()).absolute()
+    name = kind if kind == source else in_full(Path(source)).resolve().stem
     safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
     folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, source)}"
     try:
@@ -158,9 +161,7 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
         DataError: the folder is missing or damaged.
     """
     try:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        names = ("x_train", "y_train", "x_test", "y_test")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        about, arrays = read_folder(folder)
         return Images(
             name=about["name"],
             class_names=tuple(about["class_names"]),
@@ -170,10 +171,11 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             fingerprint=about["fingerprint"],
             own_valid=about["own_valid"],
             folder=folder,
+            sizes=about["sizes"],
             remarks=tuple(about["remarks"]),
             **arrays,
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (*DAMAGED, KeyError, TypeError) as error:
         raise DataError(
             f"{str(folder)!r} holds no decoded images ({error}); load the data again"
         ) from None
@@ -236,7 +238,7 @@ class DataSpec:
     pinned: Path | None = None  # the folder of the cache that they were decoded into
     fingerprint: str | None = None  # None: any images
 
-    def of(self, images: Images) -> DataSpec:
+    def pinned_to(self, images: Images) -> DataSpec:
         """These images and no others."""
         return replace(self, pinned=images.folder, fingerprint=images.fingerprint)
 
@@ -249,11 +251,11 @@ class DataSpec:
                     return images
         images = load(self.source, self.image_size)
         if self.fingerprint not in (None, images.fingerprint):
-            raise DataError(have_changed(self.source))
+            raise DataError(changed_message(self.source))
         return images
 
 
-def have_changed(source: str, run: Path | None = None) -> str:
+def changed_message(source: str, run: Path | None = None) -> str:
     """The sentence for images that are others than those that a run was begun with."""
     where = "" if run is None else f" in {run}"
     return (

@@ -147,7 +147,7 @@ def search_seconds(run: RunFolder) -> float:
         return searching(store.events(), store.arrival_times())[1]
 
 
-def images_of(store: RunStore) -> str | None:
+def fingerprint_of(store: RunStore) -> str | None:
     """The fingerprint of the images that a run was begun with; None where its version kept none."""
     begun = (event.details["fingerprint"] for event in store.events() if event.kind == IMAGES)
     return next(begun, None)

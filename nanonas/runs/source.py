@@ -12,11 +12,12 @@ from nanonas.config.files import validated
 from nanonas.config.parts import load_images
 from nanonas.config.schema import SearchConfig
 from nanonas.core import Shape
-from nanonas.data.images import have_changed
+from nanonas.data.images import changed_message
+from nanonas.data.sources import find_reader
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError, RunError
-from nanonas.runs.folder import RunFolder, best_genome, find, images_of, read_config
+from nanonas.runs.folder import RunFolder, best_genome, find, fingerprint_of, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def fitting(source: Source) -> Source:
     data, genome = source.config.data, source.genome
     images, shape = load_images(data), genome.input_shape
     if source.fingerprint not in (None, images.fingerprint):
-        raise RunError(have_changed(data.data, source.folder))
+        raise RunError(changed_message(data.data, source.folder))
     if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
         data = replace(data, image_size=shape[1])
         source = replace(source, config=replace(source.config, data=data))
@@ -84,7 +85,10 @@ def open_source(path: Path, data: str | None = None) -> Source:
     Raises:
         RunError: no run there, or nothing in it yet.
         GenomeError: no genome file, or a damaged one.
+        DataError: `data` is no source of images.
     """
+    if data is not None:
+        find_reader(data)
     if path.suffix == ".json":
         genome = read_genome(path)
         values = {**genome.options, "space": genome.space, "data": data or genome.data}
@@ -92,8 +96,8 @@ def open_source(path: Path, data: str | None = None) -> Source:
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)
     genome, config = best_genome(run), read_config(run).search
-    if data:
+    if data is not None:
         config = replace(config, data=replace(config.data, data=data))
         return Source(genome, config, run.path, run)
     with RunStore.read(run.store) as store:
-        return Source(genome, config, run.path, run, images_of(store))
+        return Source(genome, config, run.path, run, fingerprint_of(store))

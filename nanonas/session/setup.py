@@ -26,6 +26,7 @@ from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
+from nanonas.files import in_full
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
 from nanonas.spaces.base import Bans, Space
@@ -74,7 +75,7 @@ class Setup:
     @cached_property
     def data(self) -> DataSpec:
         """Which images candidates train on and are judged by, for workers to load."""
-        return make_data(self.config.search.data, self.config.search.seed).of(self.images)
+        return make_data(self.config.search.data, self.config.search.seed).pinned_to(self.images)
 
     @cached_property
     def split(self) -> Split:
@@ -258,7 +259,7 @@ def located(source: str) -> str:
 
     if Path(source).is_absolute():  # it may be gone since its images were decoded
         return source
-    return source if find_reader(source)[0] == source else str(Path(source).expanduser().resolve())
+    return source if find_reader(source)[0] == source else str(in_full(Path(source)).resolve())
 
 
 def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:

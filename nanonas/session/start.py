@@ -11,13 +11,13 @@ from pathlib import Path
 
 from nanonas.config.files import GONE, to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
-from nanonas.data.images import have_changed
+from nanonas.data.images import changed_message
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError, Exhausted, RunError
 from nanonas.files import write_text
-from nanonas.runs.folder import RunFolder, find, images_of, read_config, search_seconds
+from nanonas.runs.folder import RunFolder, find, fingerprint_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
 from nanonas.session.listener import Listener
 from nanonas.session.session import Outcome, Session
@@ -90,7 +90,7 @@ def resume(
     moved = config if data is None else _with_data(config, data)
     spent = 0.0 if more_time else search_seconds(folder)
     with RunStore.read(folder.store) as store:
-        known = images_of(store) is not None
+        known = fingerprint_of(store) is not None
     if data is not None and not known:
         raise RunError(
             f"the run in {folder.path} kept no fingerprint of its images, so that none can be "
@@ -133,8 +133,8 @@ def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> No
             f"the images of the run in {folder.path} are not in {str(source)!r} any more; where "
             "they were moved, name their new place with --data"
         )
-    if images_of(store) not in (None, setup.images.fingerprint):
-        raise RunError(have_changed(setup.config.search.data.data, folder.path))
+    if fingerprint_of(store) not in (None, setup.images.fingerprint):
+        raise RunError(changed_message(setup.config.search.data.data, folder.path))
 
 
 def _repeatable(source: Path, config: Config) -> RunFolder:
@@ -158,14 +158,14 @@ def _new(out: Path, data: str) -> Path:
     """A new folder for a run, made here: so it is this run's, whatever else begins now."""
     words = re.sub(r"[^a-zA-Z0-9]+", "-", Path(data).stem).strip("-") or "run"
     name = f"{datetime.now():%Y-%m-%d_%H%M%S}_{words}"
-    for path in itertools.chain([out / name], (out / f"{name}_{n}" for n in itertools.count(2))):
+    for number in itertools.count(1):
+        path = out / (name if number == 1 else f"{name}_{number}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             if out.is_dir():
                 continue
-            break
         except OSError:
-            break
-        return path
-    return out / name  # which the store cannot make either, and says so
+            pass  # the store cannot make it either, and says so
+        break
+    return path

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sqlite3
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from nanonas.runs import models
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.session import start as beginning
 from nanonas.session.keeper import Keeper
-from nanonas.training import final
+
+pytestmark = pytest.mark.usefixtures("quick_measurements")
 
 TINY = (
     "--data digits --train-images 150 --space nano --channels 3 --length 4 --population 3 --lag 2 "
@@ -62,15 +63,6 @@ def by_number(run: Path) -> list[object]:
             *store.candidates(),
             *(replace(latest[number], seconds=0.0) for number in sorted(latest)),
         ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_measurements() -> Iterator[None]:
-    """The winner's speed and latency are measured for seconds each: not here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,12 @@ from nanonas.errors import DataError
 from nanonas.runs.folder import find, read_config
 from nanonas.runs.genome import read_genome
 from nanonas.session.setup import Setup, resolved
-from nanonas.training import final
 from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = pytest.mark.usefixtures("cache", "quick_measurements")
 TINY = ["--space", "nano", "--channels", "3", "--length", "4", "--population", "2", "--lag", "1"]
 TINY += ["--device", "cpu", "--workers", "1", "--evaluations", "2", "--epochs", "1"]
 TINY += ["--final-epochs", "0"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_measurements() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
-        yield
 
 
 def add(root: Path) -> None:

@@ -16,6 +16,7 @@ from nanonas.data.sources.folder import Folder
 from nanonas.data.sources.npz import Npz
 from nanonas.data.sources.parquet import Parquet, parquet_files
 from nanonas.errors import DataError
+from nanonas.files import in_full
 
 __all__ = ["SOURCES", "Decoded", "Form", "Labels", "Part", "Reader", "Source", "find_reader"]
 
@@ -30,7 +31,7 @@ class Source:
 
 
 def _path(source: str) -> Path:
-    return Path(source).expanduser().resolve()
+    return in_full(Path(source)).resolve()
 
 
 SOURCES: dict[str, Source] = {
@@ -76,12 +77,18 @@ def find_reader(source: str) -> tuple[str, Reader]:
     """The kind of a source, a key of `SOURCES`, and its reader.
 
     Raises:
-        DataError: an unknown name, a missing path, or a path that no reader recognises.
+        DataError: no name at all, an unknown one, a missing path, or one that no reader recognises.
+        ConfigError: the path begins with a home folder that is not known.
     """
+    if not source.strip():  # as a path it would be the working directory
+        raise DataError(
+            "the source of images is empty (--data); name a folder of images, an .npz, parquet or "
+            "a built-in set such as digits"
+        )
     for kind, candidate in SOURCES.items():
         if candidate.knows(source):
             return kind, candidate.reader(source)
-    path = Path(source).expanduser()
+    path = in_full(Path(source))
     named = [kind for kind, candidate in SOURCES.items() if candidate.knows(kind)]
     choices = f"{', '.join(named)}, a folder of images, an .npz file, or a .parquet file or folder"
     if path.exists():

@@ -53,7 +53,8 @@ class Decoded:
     train: Part
     valid: Part | None = None
     test: Part | None = None
-    remarks: tuple[str, ...] = ()  # what is to be said of the images: sizes, what was passed over
+    sizes: str = ""  # of the images as they were: "24×24 to 640×480"; empty: those of `form`
+    remarks: tuple[str, ...] = ()  # what else is to be said of them, such as what was passed over
 
 
 class Reader(Protocol):

@@ -111,8 +111,17 @@ class _Look:
     height: int  # upright
     width: int
     transparent: bool
-    span: tuple[float, float] | None = None  # the values of one that is deeper than 8 bits
-    whole: bool = True  # whether these are integers
+    deep: _Deep | None = None  # for one of more than 8 bits a channel
+
+
+@dataclass(frozen=True)
+class _Deep:
+    """The values of an image of more than 8 bits a channel."""
+
+    name: str  # of the image, for messages
+    low: float
+    high: float
+    whole: bool  # whether these are integers
 
 
 def _inspected(image: Encoded) -> _Look:
@@ -125,49 +134,49 @@ def _inspected(image: Encoded) -> _Look:
         if not opened.mode.startswith(_DEEP):
             return _Look(grey, height, width, transparent)
         values = np.asarray(opened)
-        span = float(values.min()), float(values.max())
-        return _Look(grey, height, width, transparent, span, opened.mode != "F")
+        low, high = float(values.min()), float(values.max())
+        deep = _Deep(image.name, low, high, whole=opened.mode != "F")
+        return _Look(grey, height, width, transparent, deep)
 
 
 @dataclass(frozen=True)
-class Depth:
+class _Depth:
     """How values of more than 8 bits become 8 bits: one rule for all images of a data set."""
 
     shift: int = 0  # of whole numbers, to the right
     scale: float = 1.0  # of floats
 
 
-def _depth(looks: Sequence[tuple[str, _Look]], source: str) -> tuple[Depth, list[str]]:
+def _depth(images: Sequence[_Deep], source: str) -> tuple[_Depth, list[str]]:
     """The rule that keeps what the data set's deep images hold, and what is said of it.
 
     Raises:
         DataError: values below 0, no numbers, or floats that are neither in [0, 1] nor [0, 255].
     """
     shift, scale, remarks = 0, 1.0, []
-    deep = [(name, look) for name, look in looks if look.span is not None]
-    for name, look in deep:
-        low, high = look.span or (0, 0)
-        if not (low >= 0 and high < math.inf):  # "not", because NaN compares as False
+    for deep in images:
+        if not (deep.low >= 0 and deep.high < math.inf):  # "not", because NaN compares as False
             raise DataError(
-                f"{name} in {source!r} holds values from {low:g} to {high:g}, but 0 is the least; "
-                "shift and scale all images to [0, 255]"
+                f"{deep.name} in {source!r} holds values from {deep.low:g} to {deep.high:g}, but 0 "
+                "is the least; shift and scale all images to [0, 255]"
             )
-    whole = [(look.span or (0, 0))[1] for _, look in deep if look.whole]
-    if whole and (top := int(max(whole))) > 255:
-        bits = top.bit_length()
+    most = int(max((deep.high for deep in images if deep.whole), default=0))
+    if most > 255:
+        bits = most.bit_length()
         shift = bits - 8
-        remarks.append(f"values up to {top:,} ({bits} bits), of which the upper 8 bits are kept")
-    floats = [((look.span or (0, 0))[1], name) for name, look in deep if not look.whole]
+        remarks.append(f"values up to {most:,} ({bits} bits), of which the upper 8 bits are kept")
+    floats = [deep for deep in images if not deep.whole]
     if floats:
-        top_float, name = max(floats)
-        if top_float > 255:
+        brightest = max(floats, key=lambda deep: deep.high)
+        if brightest.high > 255:
             raise DataError(
-                f"{name} in {source!r} holds floats up to {top_float:g}, but they must lie in "
-                "[0, 1] or in [0, 255]; scale all images"
+                f"{brightest.name} in {source!r} holds floats up to {brightest.high:g}, but they "
+                "must lie in [0, 1] or in [0, 255]; scale all images"
             )
-        scale = 255.0 if top_float <= 1 else 1.0
-        remarks.append(f"floats in [0, {1 if scale > 1 else 255}]")
-    return Depth(shift, scale), remarks
+        top = 1 if brightest.high <= 1 else 255
+        scale = 255 / top
+        remarks.append(f"floats in [0, {top}]")
+    return _Depth(shift, scale), remarks
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,8 @@ class _Common:
     """What inspecting all images has told."""
 
     form: Form
-    depth: Depth
+    depth: _Depth
+    sizes: str
     remarks: tuple[str, ...]
 
 
@@ -189,11 +199,11 @@ def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: 
         DataError: an image cannot be read.
     """
     broken = _Broken()
-    looks: list[tuple[str, _Look]] = []
+    looks: list[_Look] = []
 
-    def look(image: Encoded) -> tuple[str, _Look] | None:
+    def look(image: Encoded) -> _Look | None:
         try:
-            return image.name, _inspected(image)
+            return _inspected(image)
         except Exception as error:  # noqa: BLE001  whatever it is, it needs the image's name
             broken.add(image, error)
             return None
@@ -202,14 +212,10 @@ def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: 
         for chunk in chunks:
             looks += [seen for seen in threads.map(look, chunk) if seen is not None]
         broken.check()
-    sizes = [(seen.height, seen.width) for _, seen in looks]
-    channels = 1 if all(seen.grey for _, seen in looks) else 3
-    depth, remarks = _depth(looks, source)
-    if sizes:
-        smallest, largest = min(sizes, key=math.prod), max(sizes, key=math.prod)
-        small, large = (f"{width}×{height}" for height, width in (smallest, largest))
-        remarks.insert(0, f"of {small}" if small == large else f"of {small} to {large}")
-    if transparent := sum(seen.transparent for _, seen in looks):
+    sizes = [(seen.height, seen.width) for seen in looks]
+    channels = 1 if all(seen.grey for seen in looks) else 3
+    depth, remarks = _depth([seen.deep for seen in looks if seen.deep is not None], source)
+    if transparent := sum(seen.transparent for seen in looks):
         remarks.append(f"{transparent} with transparency, drawn on white")
     if image_size is not None:
         form = Form(channels, image_size, image_size)
@@ -219,14 +225,20 @@ def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: 
         sides = [min(size) for size in sizes]
         chosen = 64 if sides and median_low(sides) >= 64 else 32
         form = Form(channels, chosen, chosen)
-        remarks.insert(1, f"which become {chosen}×{chosen} (--image-size sets another size)")
-    return _Common(form, depth, tuple(remarks))
+        remarks.insert(0, f"which become {chosen}×{chosen} (--image-size sets another size)")
+    return _Common(form, depth, _sizes_in_words(sizes), tuple(remarks))
+
+
+def _sizes_in_words(sizes: Sequence[tuple[int, int]]) -> str:
+    """Of sizes (height, width): "24×24 to 640×480", the smallest and the largest area."""
+    ends = [end(sizes, key=math.prod, default=(0, 0)) for end in (min, max)]
+    return " to ".join(dict.fromkeys(f"{width}×{height}" for height, width in ends))
 
 
 # --- decoding -------------------------------------------------------------------------------------
 
 
-def _decode(image: Encoded, form: Form, depth: Depth) -> NDArray[np.uint8]:
+def _decode(image: Encoded, form: Form, depth: _Depth) -> NDArray[np.uint8]:
     """(H, W, C): upright, on white, cropped around the centre to the form's proportions, then
     scaled (bilinear, antialiased).
     """
@@ -239,7 +251,7 @@ def _decode(image: Encoded, form: Form, depth: Depth) -> NDArray[np.uint8]:
         return _fitted(_converted(upright(opened), form.channels, depth), form)
 
 
-def _converted(image: Image.Image, channels: int, depth: Depth) -> Image.Image:
+def _converted(image: Image.Image, channels: int, depth: _Depth) -> Image.Image:
     """Grey or RGB, 8 bits per channel; what is transparent becomes white."""
     if image.mode.startswith("I"):  # Pillow would clip values above 255
         values = np.asarray(image).astype(np.uint32) >> depth.shift
@@ -353,6 +365,7 @@ def decode_all(
         made["train"],
         made.get("valid"),
         made.get("test"),
+        common.sizes,
         (*common.remarks, *remarks),
     )
 

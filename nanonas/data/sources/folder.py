@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache as cached
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,14 @@ class Folder:
     def files(self) -> list[Path]:
         """All images, by part and class."""
         files: list[Path] = []
-        for classes in self._tree().values():
+        for classes in self._tree.values():
             for content in classes.values():
                 files += content.images
         return files
 
     def decode(self, image_size: int | None, cache: Path) -> Decoded:
         """Classes are numbered in the order of their names. Raises as `Reader.decode` does."""
-        tree = self._tree()
+        tree = self._tree
         for part, classes in tree.items():
             for name, content in classes.items():
                 if not content.images and (part == "train" or content.passed):
@@ -82,6 +83,7 @@ class Folder:
         remarks = [f"passed over: {_in_words(passed)}"] if passed else []
         return decode_all(parts, names, image_size, str(self.root), remarks)
 
+    @cached_property
     def _tree(self) -> dict[str, dict[str, _Content]]:
         """What each class of each part holds, all sorted; there always is a part "train"."""
         by_part = _parts(self.root)
@@ -118,9 +120,7 @@ def _parts(root: Path) -> dict[str, Path]:
         return {}  # a folder "train" of images alone is a class: photographs of trains
     others = [folder for folder in top if folder not in like and _contents(folder).images]
     if others:
-        raise _ambiguous(
-            root, with_classes, "parts of a data set", beside=[folder.name for folder in others]
-        )
+        raise _ambiguous(root, with_classes, "parts of a data set", others)
     by_part: dict[str, Path] = {}
     prefixes = set()
     for folder, (prefix, part) in like.items():
@@ -137,10 +137,11 @@ def _parts(root: Path) -> dict[str, Path]:
 
 
 def _ambiguous(
-    root: Path, folders: object, as_parts: str, beside: list[str] | None = None
+    root: Path, folders: Iterable[Path], as_parts: str, beside: Iterable[Path] = ()
 ) -> DataError:
-    names = ", ".join(folder.name for folder in folders)  # type: ignore[attr-defined]
-    apart = f" beside {', '.join(beside)}" if beside else ""
+    """The refusal of folders that can be read in two ways, with both."""
+    names, others = (", ".join(path.name for path in paths) for paths in (folders, beside))
+    apart = f" beside {others}" if others else ""
     return DataError(
         f"in {str(root)!r} the folder(s) {names}{apart} can be read as classes, or as {as_parts}; "
         "for classes, rename them so that no name is that of a part; for parts, make "
