@@ -6,11 +6,15 @@ imported. Arguments are checked before anything heavy is imported.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
 import pkgutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from loguru import logger
 
@@ -51,11 +55,57 @@ def _verb(name: str) -> Verb:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `nanonas`. Returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    """The command `nanonas`.
+
+    Returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot say is no reason to stop
             stream.reconfigure(errors="replace")
+    try:
+        with _terminable() as terminated:
+            code = _answered(given)
+        return 143 if terminated else code
+    except BrokenPipeError:
+        return 0  # who reads the first lines alone has them
+    finally:
+        _flush()
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Has SIGTERM stop what goes on as Ctrl-C does; gives a list, empty until then."""
+    terminated: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+
+    def stop(number: int, frame: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _flush() -> None:
+    """Lets go of what nobody reads any more, else the interpreter complains as it ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answered(given: list[str]) -> int:
+    """Does what the arguments say, and says what went wrong. Returns the exit code.
+
+    Raises:
+        BrokenPipeError: nobody reads the output any more.
+    """
     if not given or given[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -72,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NanonasError as error:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         what = str(error.strerror or error)
         if error.filename:

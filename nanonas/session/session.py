@@ -215,7 +215,7 @@ class Session:
 def _resumable(folder: RunFolder) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the latter is rich's, where nobody reads its lines
         raise KeyboardInterrupt(
             f"everything so far is kept: `{command('nanonas resume', folder.path)}` goes on"
         ) from None

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nanonas import cli
+from nanonas.commands.arguments import Verb
+from nanonas.runs.folder import RunFolder
+from nanonas.session.session import _resumable
+from nanonas.text import command as suggested
 
 
 def nanonas(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -29,3 +36,38 @@ def test_what_a_stream_cannot_say_is_replaced(
     done = nanonas("train", "--help", PYTHONIOENCODING=encoding)
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("asked", ["--help", "train --help", "spaces"])
+def test_a_reader_may_leave(asked: str) -> None:
+    command = [sys.executable, "-m", "nanonas", *asked.split()]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode in (0, 1)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_a_session_that_is_stopped_names_resume(stop: type[BaseException], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a run")
+    with pytest.raises(KeyboardInterrupt) as stopped, _resumable(folder):
+        raise stop(1)
+    assert f"`{suggested('nanonas resume', folder.path)}`" in str(stopped.value)
+
+
+def test_sigterm_stops_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(arguments: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("it goes on with resume") from None
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "_verb", lambda name: Verb(object, stopped))
+    assert cli.main(["search"]) == 143
+    assert "it goes on with resume" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
