@@ -134,3 +134,9 @@ def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
         spent / 5, abs=0.01
     )
     assert judged["scratch"]["against_scratch"] == 0
+
+
+def test_damaged_images_are_read_right_or_refused_by_name() -> None:
+    said = benchmark("images.py", "--exif", "24", "--files", "48")
+    assert "EXIF: 24 read right" in said
+    assert "WRONG" not in said
