@@ -69,6 +69,8 @@ class Proposal:
     inherits: tuple[int, ...] = ()
     # asked for by a user, in the place of what the strategy would have proposed
     planted: bool = False
+    # the name of the hand-made network that it is, in the place of a random one; "": it is none
+    ancestor: str = ""
 
     @property
     def from_scratch(self) -> bool:

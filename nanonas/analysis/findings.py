@@ -35,6 +35,7 @@ MEASURED = 3  # twins: fewer say nothing of a head start
 
 # how a candidate came about, but for edits
 RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
+HAND_MADE = "hand-made"
 TWIN, RESUMED = "the same, from scratch", "trained on"
 
 T = TypeVar("T")
@@ -140,7 +141,8 @@ def step(record: Record, number: int) -> Step:
     proposal = entry.proposal
     parent = next((ancestor for ancestor in proposal.parents if ancestor < number), None)
     if parent is None:
-        return Step(number, PLANTED if proposal.planted else RANDOM)
+        kind = HAND_MADE if proposal.ancestor else RANDOM
+        return Step(number, PLANTED if proposal.planted else kind)
     before = record.entries[parent]
     gain = None
     if entry.accuracy is not None and before.accuracy is not None:
@@ -158,7 +160,7 @@ class Tree:
     """Who came from whom, by first parents; everything by number of the candidate.
 
     Attributes:
-        families: the random candidate that each goes back to.
+        families: the candidate, random or hand-made, that each goes back to.
         children: in the order of their numbers.
         way: the winner, its first parent, that one's first parent, …; empty without a winner.
         places: where each is drawn, from 0 up.
@@ -302,7 +304,7 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
     decisions that 8 candidates and more, in 5 families and more, took, and as many did not.
 
     Args:
-        families: of each candidate, the random one that it goes back to.
+        families: of each candidate, the random or hand-made one that it goes back to.
     """
     entries = [entry for entry in record.trained if _completed(entry)]
     if len(entries) < 2 * LEAST:

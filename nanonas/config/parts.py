@@ -35,6 +35,13 @@ class SpaceEntry:
     make: Callable[[SpaceOptions, Shape, int], Space]  # for images of a shape, and classes
     # whole numbers among `SpaceOptions` that decide how a genome reads; a genome's file keeps them
     options: tuple[str, ...] = ()
+    fills: bool = False  # what it draws fills the limits, which are a field of it
+
+
+def _stages(options: SpaceOptions, shape: Shape, classes: int) -> Space:
+    from nanonas.spaces.stages.space import StagesSpace
+
+    return StagesSpace(shape, classes)
 
 
 def _layers(options: SpaceOptions, shape: Shape, classes: int) -> Space:
@@ -57,6 +64,7 @@ def _nasbench201(options: SpaceOptions, shape: Shape, classes: int) -> Space:
 
 
 SPACES: dict[str, SpaceEntry] = {
+    "stages": SpaceEntry(_stages, fills=True),
     "layers": SpaceEntry(_layers),
     "nano": SpaceEntry(_nano, ("channels", "length")),
     "nasbench201": SpaceEntry(_nasbench201),
@@ -66,6 +74,17 @@ SPACES: dict[str, SpaceEntry] = {
 def make_space(options: SpaceOptions, input_shape: Shape, classes: int) -> Space:
     """The configured space for images of `input_shape` (C, H, W) in `classes` classes."""
     return SPACES[options.space].make(options, input_shape, classes)
+
+
+def make_search_space(search: SearchConfig, input_shape: Shape, classes: int) -> Space:
+    """The configured space as a search draws from it: what it draws fills the limits where accuracy
+    is the only objective.
+    """
+    space = make_space(search.space, input_shape, classes)
+    if not SPACES[search.space.space].fills:
+        return space
+    fill = len(make_objectives(search.strategy)) == 1
+    return replace(space, limits=make_limits(search.limits), fill=fill)  # type: ignore[call-arg]
 
 
 # --- objectives and limits ------------------------------------------------------------------------
@@ -291,6 +310,11 @@ def make_strategy(
     strategy = STRATEGIES[search.strategy.strategy].make(search, space)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
+    ancestors = make_ancestors(search, space)
+    if ancestors:
+        from nanonas.strategies.around.ancestral import Ancestral
+
+        strategy = Ancestral(strategy, ancestors, banned)
     fidelity = search.fidelity
     if fidelity.inherit:
         from nanonas.strategies.around.inheriting import Inheriting
@@ -303,6 +327,21 @@ def make_strategy(
         objectives, lag = make_objectives(search.strategy), search.strategy.lag or 1
         strategy = Halving(strategy, make_rungs(search, space), fidelity.halving, objectives, lag)
     return strategy
+
+
+def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
+    """The hand-made networks that the first generation begins with: those within the limits, each
+    network once, and one random network at least beside them.
+    """
+    if not search.space.ancestors or not STRATEGIES[search.strategy.strategy].breeds:
+        return {}
+    limits = make_limits(search.limits)
+    chosen: dict[str, tuple[str, Genome]] = {}  # by the network's key
+    for name, genome in space.ancestors().items():
+        network = space.decode(genome)
+        if limits.excess(network) <= 1:
+            chosen.setdefault(network.key, (name, genome))
+    return dict(list(chosen.values())[: search.strategy.population - 1])
 
 
 # --- budgets --------------------------------------------------------------------------------------

@@ -53,7 +53,10 @@ class SpaceOptions:
     __pydantic_config__ = _SETTINGS
 
     space: str = "layers"
-    """The search space: layers, nano or nasbench201; `nanonas spaces` describes them."""
+    """The search space: stages, layers, nano or nasbench201; `nanonas spaces` describes them."""
+    ancestors: bool = True
+    """Begin with hand-made networks, scaled to the limits, beside random ones (stages only); a
+    random search never does."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 48
     """Channels of layer 1; layer 2 has twice as many (nano only)."""
     length: Annotated[int, Field(ge=2, le=64)] = 6

@@ -261,6 +261,44 @@ def _norm_tensors(node: Node) -> Mapping[str, Tensor]:
     }
 
 
+def _affine_tensors(node: Node) -> Mapping[str, Tensor]:
+    channels = node.shape[:1]
+    return {"weight": Tensor(channels, "o"), "bias": Tensor(channels, "o")}
+
+
+def _grouped_norm(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+    if shapes[0][0] % int(a["parts"]):
+        raise ValueError(f"parts must divide {shapes[0][0]} channels, but is {a['parts']}")
+    return shapes[0]
+
+
+def _folded(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+    channels, height, width = shapes[0]
+    stride = int(a["stride"])
+    return (channels * stride**2, -(-height // stride), -(-width // stride))
+
+
+def _sliced(shapes: tuple[Shape, ...], a: Mapping[str, Attribute]) -> Shape:
+    start, stop, channels = int(a["start"]), int(a["stop"]), shapes[0][0]
+    if not 0 <= start < stop <= channels:
+        raise ValueError(f"there is no slice {start}:{stop} of {channels} channels")
+    return (stop - start, *shapes[0][1:])
+
+
+def _squeeze_excite_tensors(node: Node) -> Mapping[str, Tensor]:
+    channels, hidden = node.shape[0], int(node["hidden"])
+    return {
+        "reduce.weight": Tensor((hidden, channels), "*i"),
+        "reduce.bias": Tensor((hidden,), "*"),
+        "expand.weight": Tensor((channels, hidden), "o*"),
+        "expand.bias": Tensor((channels,), "o"),
+    }
+
+
+def _spatial_attention_macs(node: Node) -> int:
+    return 2 * node.kernel**2 * math.prod(node.shape[1:])
+
+
 def _dense_tensors(node: Node) -> Mapping[str, Tensor]:
     units = node.shape[0]
     return {
@@ -291,6 +329,11 @@ OPS: dict[str, Op] = {
             "running_var": 1.0,
         },
     ),
+    # parts: into how many the channels are split, each with its own mean and variance over the map;
+    # Wu & He 2018, https://arxiv.org/abs/1803.08494
+    "group_norm": Op(_grouped_norm, _affine_tensors, family="norm", words="group norm"),
+    # over the channels of each pixel, as in Liu et al. 2022, https://arxiv.org/abs/2201.03545
+    "layer_norm": Op(same_shape, _affine_tensors, family="norm", words="layer norm"),
     # kind: one of ACTIVATIONS
     "act": Op(
         same_shape,
@@ -328,6 +371,47 @@ OPS: dict[str, Op] = {
         keeps_zero=True,
         keeps_sign=True,
         words="global pool",
+    ),
+    # largest over height and width: (C, H, W) -> (C,)
+    "globalmaxpool": Op(
+        lambda shapes, a: (shapes[0][0],),
+        family="pool",
+        channelwise=True,
+        keeps_zero=True,
+        keeps_sign=True,
+        words="global max pool",
+    ),
+    # stride: blocks of stride × stride pixels become channels, (C, H, W) -> (C s², H / s, W / s),
+    # rounded up, with zeros beyond the map's right and bottom; Shi et al. 2016,
+    # https://arxiv.org/abs/1609.05158, the other way round
+    "space_to_depth": Op(
+        _folded, family="pool", keeps_zero=True, keeps_sign=True, words="space to depth"
+    ),
+    # the channels from start to stop (without it)
+    "slice": Op(_sliced, keeps_zero=True, keeps_sign=True, words="channels {start} to {stop}"),
+    # each channel times a gate in (0, 1) that two dense layers compute from the means of all of
+    # them; hidden: the units between; Hu et al. 2018, https://arxiv.org/abs/1709.01507
+    "squeeze_excite": Op(
+        same_shape,
+        _squeeze_excite_tensors,
+        lambda node: 2 * node.shape[0] * int(node["hidden"]),
+        words="squeeze and excite",
+    ),
+    # the same by one convolution along the means of the channels; span: its length, odd; Wang et
+    # al. 2020, https://arxiv.org/abs/1910.03151
+    "channel_attention": Op(
+        same_shape,
+        lambda node: {"weight": Tensor((1, 1, int(node["span"])), "***")},
+        lambda node: node.shape[0] * int(node["span"]),
+        words="channel attention",
+    ),
+    # each pixel times a gate in (0, 1) that a convolution computes from the mean and the largest of
+    # its channels; kernel; Woo et al. 2018, https://arxiv.org/abs/1807.06521, section 3.2
+    "spatial_attention": Op(
+        same_shape,
+        lambda node: {"weight": Tensor((1, 2, node.kernel, node.kernel), "**kk")},
+        _spatial_attention_macs,
+        words="spatial attention",
     ),
     # rate in [0, 1)
     "dropout": Op(

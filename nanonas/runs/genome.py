@@ -42,7 +42,8 @@ class GenomeFile:
 
     def make_space(self) -> Space:
         """The space that reads the genome."""
-        options = SpaceOptions(self.space, **self.options)
+        values: dict[str, Any] = {"space": self.space, **self.options}
+        options = SpaceOptions(**values)
         return make_space(options, self.input_shape, len(self.class_names))
 
     def network(self) -> Network:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanonas.config.parts import make_limits
+from nanonas.config.parts import make_limits, make_search_space
 from nanonas.config.schema import Config, RunConfig
 from nanonas.core import rng_for
 from nanonas.errors import Exhausted
@@ -104,7 +104,7 @@ class Comparison:
         for name in ("resnet18", "baseline"):
             networks[name] = REFERENCES[name](shape, classes)
         limits = make_limits(self.source.config.limits)
-        space = genome.make_space()
+        space = make_search_space(self.source.config, shape, classes)
         for number in range(self.random):
             rng = rng_for(self.source.config.seed, RANDOM_STREAM + number)
             drawn = (space.decode(space.sample(rng)) for _ in range(10_000))

@@ -17,7 +17,7 @@ from nanonas.config.parts import (
     make_limits,
     make_objectives,
     make_rungs,
-    make_space,
+    make_search_space,
     make_strategy,
 )
 from nanonas.config.schema import Config, TrainingOptions
@@ -97,7 +97,7 @@ class Setup:
     @cached_property
     def space(self) -> Space:
         """The search space for the images."""
-        return make_space(self.config.search.space, self.images.input_shape, self.images.classes)
+        return make_search_space(self.config.search, self.images.input_shape, self.images.classes)
 
     @cached_property
     def bans(self) -> Bans:

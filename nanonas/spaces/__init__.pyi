@@ -6,6 +6,7 @@ from .choices import uniform_crossover as uniform_crossover
 from .layers.space import LayersSpace as LayersSpace
 from .nano import NanoSpace as NanoSpace
 from .nasbench201 import NASBench201Space as NASBench201Space
+from .stages.space import StagesSpace as StagesSpace
 
 __all__ = [
     "Bans",
@@ -13,6 +14,7 @@ __all__ = [
     "NASBench201Space",
     "NanoSpace",
     "Space",
+    "StagesSpace",
     "one_point_crossover",
     "point_mutation",
     "uniform_crossover",

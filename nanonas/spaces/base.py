@@ -99,6 +99,10 @@ class Space(ABC):
         """All genomes, one after the other; None where they are too many to be enumerated."""
         return None
 
+    def ancestors(self) -> Mapping[str, Genome]:
+        """Hand-made networks by name, with which a first generation may begin; none by default."""
+        return {}
+
     def options(self) -> Mapping[str, tuple[Attribute, ...]]:
         """The decisions of a genome, and the options of each in the order of their numbers."""
         return {}

@@ -1,4 +1,5 @@
 from .aging import AgingEvolution as AgingEvolution
+from .around.ancestral import Ancestral as Ancestral
 from .around.halving import Halving as Halving
 from .around.halving import ladder as ladder
 from .around.inheriting import Inheriting as Inheriting
@@ -11,6 +12,7 @@ from .random import RandomSearch as RandomSearch
 __all__ = [
     "NSGA2",
     "AgingEvolution",
+    "Ancestral",
     "Evolution",
     "Halving",
     "Inheriting",

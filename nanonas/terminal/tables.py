@@ -111,7 +111,8 @@ def _table(entries: Sequence[Entry]) -> Table:
         if heirs:
             share = f"{metrics.get('inherited_share', 0):.0%}"
             row.append(share if proposal.inherits else MISSING)
-        row.append(" ".join(f"#{parent}" for parent in proposal.parents) or MISSING)
+        parents = " ".join(f"#{parent}" for parent in proposal.parents)
+        row.append(parents or proposal.ancestor or MISSING)
         table.add_row(*row)
     return table
 

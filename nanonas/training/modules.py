@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanonas.core import Shape
@@ -48,6 +49,80 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 0
+
+
+class GlobalMaxPool(nn.Module):
+    """Largest over height and width: ``(B, C, H, W) -> (B, C)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(dim=(2, 3))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Of the channels of each pixel: ``(B, C, H, W)`` to the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # in channels-last memory format nothing is copied
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SpaceToDepth(nn.PixelUnshuffle):
+    """Blocks of pixels as channels; what a block lacks at the right and the bottom is 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        block = self.downscale_factor
+        whole = F.pad(x, (0, -width % block, 0, -height % block))
+        blocks: Tensor = super().forward(whole)
+        return blocks
+
+
+class Slice(nn.Module):
+    """The channels from `start` to `stop`."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.start : self.stop]
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel times a gate that is computed from the means of all of them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.expand(F.relu(self.reduce(x.mean(dim=(2, 3)))))  # (B, C)
+        return x * gate.sigmoid()[:, :, None, None]
+
+
+class ChannelAttention(nn.Conv1d):
+    """Each channel times a gate that is computed from the means of its neighbours."""
+
+    def __init__(self, span: int) -> None:
+        super().__init__(1, 1, span, padding=span // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = super().forward(x.mean(dim=(2, 3))[:, None])  # (B, 1, C)
+        return x * gate.sigmoid().transpose(1, 2)[..., None]
+
+
+class SpatialAttention(nn.Conv2d):
+    """Each pixel times a gate that is computed from the mean and the largest of the channels around
+    it.
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        gate: Tensor = super().forward(seen)  # (B, 1, H, W)
+        return x * gate.sigmoid()
 
 
 def _conv(node: Node) -> nn.Module:
@@ -91,10 +166,18 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 MODULES: dict[str, Callable[[Node], nn.Module]] = {
     "conv": _conv,
     "norm": _norm,
+    "group_norm": lambda node: nn.GroupNorm(int(node["parts"]), node.shape[0], eps=NORM_EPS),
+    "layer_norm": lambda node: LayerNorm(node.shape[0], eps=NORM_EPS),
     "act": _act,
     "maxpool": _maxpool,
     "avgpool": _avgpool,
     "globalpool": lambda node: GlobalPool(),
+    "globalmaxpool": lambda node: GlobalMaxPool(),
+    "space_to_depth": lambda node: SpaceToDepth(node.stride),
+    "slice": lambda node: Slice(int(node["start"]), int(node["stop"])),
+    "squeeze_excite": lambda node: SqueezeExcite(node.shape[0], int(node["hidden"])),
+    "channel_attention": lambda node: ChannelAttention(int(node["span"])),
+    "spatial_attention": lambda node: SpatialAttention(node.kernel),
     "dropout": lambda node: nn.Dropout(float(node["rate"])),
     "zero": lambda node: Zero(),
     "dense": lambda node: nn.Linear(node.input_shapes[0][0], node.shape[0]),
@@ -102,6 +185,15 @@ MODULES: dict[str, Callable[[Node], nn.Module]] = {
     "concat": lambda node: Concat(),
 }
 
+
+_WITH_PARAMETERS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
 
 # Operations whose backward pass does not need their output, so that a ReLU may overwrite it. An
 # operation that is not listed is safe.
@@ -190,12 +282,12 @@ class NetworkModule(nn.Module):
         """Draws new weights: He et al. 2015, https://arxiv.org/abs/1502.01852, for convolutions;
         PyTorch's own for dense layers and norms.
         """
-        for module in self.children():
+        for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)):
+            elif isinstance(module, _WITH_PARAMETERS):
                 module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:

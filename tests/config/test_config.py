@@ -60,6 +60,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "cutout": 4,
     "space": "nano",
     "channels": 12,
+    "ancestors": False,
     "length": 5,
     "add_rate": 0.5,
     "remove_rate": 0.25,
@@ -134,6 +135,8 @@ def other() -> Config:
 def flags(name: str) -> list[str]:
     """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
+    if name == "ancestors":
+        return ["--no-ancestors"]
     if name in ("inherit", "deterministic", "explain"):
         return [flag]
     return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]

@@ -97,7 +97,7 @@ def test_what_has_to_be_there_is_missed(tmp_path: Path, name: str) -> None:
         ),
         ({"genom": [1]}, " has an unknown field 'genom'; did you mean 'genome'?"),
         ({"space": "nona"}, ": space is 'nona'; did you mean 'nano'?"),
-        ({"space": 5}, ": space is 5; known are layers, nano, nasbench201"),
+        ({"space": 5}, ": space is 5; known are stages, layers, nano, nasbench201"),
         ({"space": ["nano"]}, ": space is ['nano']; did you mean 'nano'?"),
         ({"genome": "0123"}, ": genome must be a list of whole numbers, but is '0123'"),
         ({"genome": [0, 1.5]}, ": genome must be a list of whole numbers, but is [0, 1.5]"),

@@ -12,8 +12,9 @@ from nanonas.spaces.layers.genes import CONV, DENSE
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
+from nanonas.spaces.stages.space import StagesSpace
 
-SPACES: list[Space] = [LayersSpace(), NanoSpace(), NASBench201Space(cells=1)]
+SPACES: list[Space] = [StagesSpace(), LayersSpace(), NanoSpace(), NASBench201Space(cells=1)]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)

@@ -21,16 +21,19 @@ from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
+from nanonas.spaces.stages.space import StagesSpace
 from nanonas.training.modules import build_module
 
 FACTORIES: dict[str, Callable[[Shape, int], Space]] = {  # a new space adds a line
+    "stages": StagesSpace,
     "layers": LayersSpace,
     "nano": NanoSpace,
     "nasbench201": partial(NASBench201Space, cells=1),  # five a stage take minutes
 }
-FEWER = {
-    FACTORIES["nasbench201"]: 5
-}  # a fifth of the networks: they are large, and differ in six operations at most
+FEWER = {  # a fifth of the networks
+    FACTORIES["nasbench201"]: 5,  # they are large, and differ in six operations at most
+    FACTORIES["stages"]: 5,  # a dozen are decoded for each that is drawn
+}
 SHAPES: list[tuple[Shape, int]] = [
     ((1, 8, 8), 10),
     ((3, 32, 32), 10),
@@ -96,7 +99,7 @@ def counted(network: Network) -> tuple[int, float]:
 def test_ten_thousand_genomes_decode_and_count(
     factory: Callable[[Shape, int], Space],
 ) -> None:
-    share = -(-10_000 // len(SHAPES))
+    share = -(-10_000 // len(SHAPES) // FEWER.get(factory, 1))
     for number, (shape, classes) in enumerate(SHAPES):
         space = factory(shape, classes)
         for genome in islice(genomes(space, number), share):

@@ -179,6 +179,7 @@ def _candidate_from(row: Row, search: object) -> Candidate:
         resumes=stored.get("resumes"),
         inherits=tuple(stored.get("inherits", ())),
         planted=stored.get("planted", False),
+        ancestor=stored.get("ancestor", ""),
     )
     generation = generations[0] if generations else first_format_generation(search, number)
     return Candidate(number, proposal, key, asked_after, generation)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nanonas.analysis.findings import Effect, Findings
+from nanonas.analysis.findings import Effect, Findings, Tree
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Floats, Objective
 from nanonas.engine.ranking import front_of
@@ -290,15 +290,16 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
     marks: tuple[Mark, ...] = (*_descent(record, tree.way, at, first), _nodes(record, at, shown))
     sheet, x = candidates(findings), "candidate, in the order in which they were bred"
     if not bred:
+        made = any(entry.proposal.ancestor for entry in entries)
         words = (
-            "Every dot is a network. All are random: none was bred from another. Click a dot, or "
-            "type a number below."
+            f"Every dot is a network. All are random{' or hand-made' if made else ''}: none was "
+            "bred from another. Click a dot, or type a number below."
         )
         title, height, y = "The candidates", 380, Axis(_ACCURACY.title)
     else:
         words = (
             "Every dot is a network and hangs on the one it was bred from; "
-            f"{len(set(tree.families)):,} random ones began it. The lighter, the more accurate; a "
+            f"{_begun_by(record, tree)} began it. The lighter, the more accurate; a "
             "cross was not trained to its end. The thick line leads from the first ancestor to "
             "the winner. Click a dot, or type a number below."
         )
@@ -312,6 +313,15 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
         )
         x_axis, y = _recent(x_axis, y, places[first:], number, last)
     return Chart("tree", title, words, x_axis, y, marks, sheet, "every candidate", height, pan=True)
+
+
+def _begun_by(record: Record, tree: Tree) -> str:
+    """Those that were bred from nothing, counted."""
+    first = [record.entries[number] for number in sorted(set(tree.families))]
+    made = sum(bool(entry.proposal.ancestor) for entry in first)
+    if not made:
+        return f"{len(first):,} random ones"
+    return f"{made:,} hand-made and {len(first) - made:,} random ones"
 
 
 def _descent(record: Record, way: Sequence[int], at: Floats, first: int) -> list[Edges]:

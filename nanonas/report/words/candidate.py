@@ -49,6 +49,8 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
     scratch = findings.record.finalists.get(entry.number)
     if scratch is not None:
         facts.append(f"from scratch, as a finalist: {percent(scratch)}")
+    if proposal.ancestor:
+        facts.append(f"the hand-made network {proposal.ancestor!r}, scaled to the limits")
     if "params" in metrics and "macs" in metrics:
         facts.append(costs(metrics))
     if evaluation.curve:

@@ -40,7 +40,7 @@ class Generation:
 
     def paragraphs(self) -> Iterator[str]:
         """An answer to each question; empty where there is nothing to say to it."""
-        yield from (self._drawn(), self._bred(), self._edited())
+        yield from (self._begun(), self._drawn(), self._bred(), self._edited())
         yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
@@ -74,8 +74,17 @@ class Generation:
         ]
 
     @cached_property
-    def random(self) -> list[Entry]:
+    def first(self) -> list[Entry]:
+        """Those that were bred from nothing."""
         return [entry for entry in self.new if self.steps[entry.number].parent is None]
+
+    @cached_property
+    def random(self) -> list[Entry]:
+        return [entry for entry in self.first if not entry.proposal.ancestor]
+
+    @cached_property
+    def hand_made(self) -> list[Entry]:
+        return [entry for entry in self.first if entry.proposal.ancestor]
 
     @cached_property
     def children(self) -> list[Entry]:
@@ -104,6 +113,23 @@ class Generation:
 
     # --- where it came from -----------------------------------------------------------------------
 
+    def _begun(self) -> str:
+        """Of the hand-made networks."""
+        if not self.hand_made:
+            return ""
+        known = [entry for entry in self.hand_made if entry.accuracy is not None]
+        known.sort(key=lambda entry: (-(entry.accuracy or 0.0), entry.number))
+        told = [
+            f"{entry.proposal.ancestor} (#{entry.number}, {percent(entry.accuracy or 0.0)})"
+            for entry in known
+        ]
+        results = f" The most accurate first: {_list(told)}." if told else ""
+        number = len(self.hand_made)
+        return (
+            f"{_number(number)} {_were(number)} written down by hand and scaled to the limits, so "
+            f"that the search begins with what people know.{results}"
+        )
+
     def _drawn(self) -> str:
         if not self.random:
             return ""
@@ -129,7 +155,8 @@ class Generation:
                 "in."
             )
         why = " Whatever comes later is bred from the best of these." if breeds else ""
-        return f"{begin} {were} drawn at random, for nothing is known yet.{spread}{why}"
+        known_little = "" if self.hand_made else ", for nothing is known yet"
+        return f"{begin} {were} drawn at random{known_little}.{spread}{why}"
 
     def _bred(self) -> str:
         if not self.children:

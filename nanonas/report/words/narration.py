@@ -46,9 +46,13 @@ def _way(record: Record, best: Entry) -> str:
     """How the best came about, from the network that it goes back to."""
     way = ancestors(record, best.number)[::-1]
     which = "The most accurate" if len(record.objectives) > 1 else "The best"
+    first = record.entries[way[0]]
+    name = first.proposal.ancestor
     if len(way) == 1:
-        return f"{which}, #{best.number}, was drawn at random: nothing that was bred is better."
-    stations = [f"#{way[0]} ({_accuracy(record.entries[way[0]])})"]
+        begun = f"is the hand-made network {name!r}" if name else "was drawn at random"
+        return f"{which}, #{best.number}, {begun}: nothing that was bred is better."
+    made = f"hand-made: {name}; " if name else ""
+    stations = [f"#{way[0]} ({made}{_accuracy(first)})"]
     for number in way[1:]:
         own = step(record, number)
         how = few(in_words(own.edits)) if own.bred else own.kind

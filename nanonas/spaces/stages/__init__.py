@@ -1,0 +1,1 @@
+"""Networks of stages: hand-made ones and what is bred from them."""
