@@ -52,6 +52,23 @@ GONE = {
     ),
 }
 
+# What was done before there were these keys, and the keys that a recipe had then. A configuration
+# with all of the latter was whole when it was written, as that of every run is: what it lacks is
+# what was done then, whatever the defaults are now.
+BEFORE: dict[str, object] = {
+    "optimizer": "sgd",
+    "bias_lr": 1.0,
+    "schedule": "cosine",
+    "average": 0.0,
+    "whiten": False,
+    "dirac": False,
+    "alternate_flip": False,
+    "small_images": 0.0,
+}
+_WHOLE = frozenset(
+    ("batch_size", "lr", "warmup", "momentum", "weight_decay", "label_smoothing", "clip_norm")
+)
+
 # --- from plain values ----------------------------------------------------------------------------
 
 
@@ -75,7 +92,8 @@ def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def validated(values: Mapping[str, Any], where: str = "the configuration") -> Config:
     """A configuration from plain values, as YAML gives them: numbers may be strings.
 
-    Keys that are `GONE` are left out, with a logged note where their value was not the default.
+    Keys that are `GONE` are left out, with a logged note where their value was not the default;
+    where a run of an earlier version had no such key yet, the value is that of `BEFORE`.
 
     Args:
         values: "search" and "run", each with values by key.
@@ -87,6 +105,8 @@ def validated(values: Mapping[str, Any], where: str = "the configuration") -> Co
     """
     search, run = (_half(values, half, where) for half in ("search", "run"))
     search = _without_gone(search, where)
+    if search.keys() >= _WHOLE:
+        search = BEFORE | search
     for key in values:
         if key not in ("search", "run"):
             raise ConfigError(f"{where} has {_misplaced(str(key))}")

@@ -344,6 +344,21 @@ def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
     return dict(list(chosen.values())[: search.strategy.population - 1])
 
 
+# --- training -------------------------------------------------------------------------------------
+
+RATES = {"sgd": (0.3, 0.2), "muon": (0.1, 0.1)}  # lr and warmup where none are given
+
+
+def with_rates(options: TrainingOptions) -> TrainingOptions:
+    """The options with the rates of their optimizer filled in."""
+    lr, warmup = RATES[options.optimizer]
+    return replace(
+        options,
+        lr=lr if options.lr is None else options.lr,
+        warmup=warmup if options.warmup is None else options.warmup,
+    )
+
+
 # --- budgets --------------------------------------------------------------------------------------
 
 

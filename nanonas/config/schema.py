@@ -172,12 +172,28 @@ class TrainingOptions:
     short of it counts by more than two standard errors of the validation images."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images in one step."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.3
-    """Learning rate at the top of its cycle."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the steps on which the learning rate rises."""
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """sgd, or muon: convolutions that a norm follows learn by updates that are made orthogonal, the
+    rest by sgd."""
+    lr: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Learning rate of sgd at the top of its cycle; by default 0.3, and 0.1 beside muon."""
+    muon_lr: Annotated[float, Field(gt=0, lt=1)] = 0.06
+    """Learning rate of muon at the top of its cycle: the share of a filter that a step replaces."""
+    bias_lr: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Factor of the learning rate of biases, those of norms included."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls to 0: cosine or linear."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the steps on which the learning rate rises; by default 0.2, and 0.1 with muon."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Nesterov momentum."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Judge and keep a moving average of the weights, of which this share stays from step to step,
+    such as 0.99; 0 = the weights themselves."""
+    whiten: bool = False
+    """The first convolution begins as the main directions of the images' patches."""
+    dirac: bool = False
+    """Later convolutions begin as the identity, as far as they have the channels."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
     """Of weights; not of biases and batch norms."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -187,6 +203,11 @@ class TrainingOptions:
     flip: bool | None = None
     """Mirror images left to right while training; by default where the source says that it makes
     sense."""
+    alternate_flip: bool = False
+    """Where images are mirrored: each in every other epoch, instead of at random."""
+    small_images: Share = 0.0
+    """Share of the steps, from the first, on images of three quarters of the side; 0 = none. Images
+    below 16 pixels are never made smaller."""
     crop: Annotated[int, Field(ge=0, le=32)] | None = None
     """Pixels of padding for random crops; by default an eighth of the smaller side."""
     cutout: Annotated[int, Field(ge=0, le=128)] = 0

@@ -71,6 +71,19 @@ class Network:
         """Multiply-accumulates for one image."""
         return sum(node.macs for node in self.nodes)
 
+    def takes(self, input_shape: Shape) -> bool:
+        """Whether its layers also fit images of another size, with the same weights."""
+        if input_shape[0] != self.input_shape[0]:
+            return False
+        shapes = {"input": input_shape}
+        for node in self.nodes:
+            read = tuple(shapes[name] for name in node.inputs)
+            try:
+                shapes[node.name] = output_shape(node.op, read, node.attributes)
+            except ValueError:
+                return False
+        return True
+
     @cached_property
     def depth(self) -> int:
         """Convolutions and dense layers on the longest path from the input to the logits."""

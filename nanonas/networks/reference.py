@@ -47,6 +47,22 @@ def plain_242k(input_shape: Shape, classes: int) -> Network:
     return _plain(input_shape, classes, widths=(16, 32, 48, 64, 96, 160), pooled=(0, 2, 4))
 
 
+def residual_247k(input_shape: Shape, classes: int) -> Network:
+    """Eight 3×3 convolutions, four of them around a skip, three pools: 247K parameters, 18.3M MACs.
+
+    For `benchmarks/recipe.py`: plain 3×3 convolutions make the most of a CPU.
+    """
+    return _residual(input_shape, classes, widths=(16, 32, 64, 96), blocks=(0, 1, 2, 1))
+
+
+def residual_96k(input_shape: Shape, classes: int) -> Network:
+    """The same with a block more, narrower: 96K parameters, 8.5M MACs.
+
+    For `benchmarks/recipe.py`.
+    """
+    return _residual(input_shape, classes, widths=(16, 24, 40, 56), blocks=(0, 1, 2, 1))
+
+
 def plain_61k(input_shape: Shape, classes: int) -> Network:
     """Four 3×3 convolutions, three pools: 61K parameters, 3.4M MACs.
 
@@ -74,6 +90,8 @@ REFERENCES: dict[str, Callable[[Shape, int], Network]] = {
     "resnet20": resnet20,
     "baseline": baseline,
     "plain_242k": plain_242k,
+    "residual_247k": residual_247k,
+    "residual_96k": residual_96k,
     "plain_61k": plain_61k,
     "separable_57k": separable_57k,
 }
@@ -98,6 +116,24 @@ def _plain(
         x = relu(draft, conv_norm(draft, x, width, kernel))
         if n in pooled and min(draft.shape(x)[1:]) > 1:
             x = draft.add("maxpool", x, kernel=2, stride=2)
+    return classifier(draft, x)
+
+
+def _residual(
+    input_shape: Shape, classes: int, widths: Sequence[int], blocks: Sequence[int]
+) -> Network:
+    """For each width a 3×3 convolution, 2×2 max pooling (not for the second), norm and ReLU; then
+    so many blocks x + ReLU(norm(conv(x))).
+    """
+    draft = Draft(input_shape, classes)
+    x = "input"
+    for stage, (width, number) in enumerate(zip(widths, blocks, strict=True)):
+        x = draft.add("conv", x, filters=width, kernel=3, stride=1, groups=1, bias=False)
+        if stage != 1 and min(draft.shape(x)[1:]) > 1:
+            x = draft.add("maxpool", x, kernel=2, stride=2)
+        x = relu(draft, draft.add("norm", x))
+        for _ in range(number):
+            x = draft.add("add", x, relu(draft, conv_norm(draft, x, width, 3)))
     return classifier(draft, x)
 
 

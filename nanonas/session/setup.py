@@ -19,6 +19,7 @@ from nanonas.config.parts import (
     make_rungs,
     make_search_space,
     make_strategy,
+    with_rates,
 )
 from nanonas.config.schema import Config, TrainingOptions
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Strategy
@@ -248,7 +249,7 @@ def resolved(config: Config) -> Config:
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
             lag=search.strategy.lag or 2 * (config.run.workers or default_workers(device)),
         ),
-        training=replace(search.training, precision=precision),
+        training=replace(with_rates(search.training), precision=precision),
     )
     return replace(config, search=search)
 
@@ -285,6 +286,9 @@ def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe
         cutout=options.cutout,
         fill=tuple(round(255 * mean) for mean in images.mean),
     )
+    options = with_rates(options)
+    assert options.lr is not None
+    assert options.warmup is not None
     return Recipe(
         options.batch_size,
         options.lr,
@@ -296,4 +300,13 @@ def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe
         augment,
         resolve_precision(options.precision, device),
         options.deterministic,
+        options.optimizer,
+        options.muon_lr,
+        options.schedule,
+        options.bias_lr,
+        options.average,
+        options.alternate_flip,
+        options.small_images,
+        options.whiten,
+        options.dirac,
     )

@@ -8,8 +8,9 @@ import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from nanonas.config.files import GONE, to_values, to_yaml
+from nanonas.config.files import BEFORE, GONE, to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
 from nanonas.data.images import changed_message
 from nanonas.engine.controls import copy_requests
@@ -99,7 +100,7 @@ def resume(
     # images are the same by their fingerprint, wherever they lie
     ignored = {*GONE, "data"} if known else GONE
     with RunStore.resume(
-        folder.store, to_values(config), defaults=to_values(Config()), ignored=ignored
+        folder.store, to_values(config), defaults=_defaults(), ignored=ignored
     ) as store:
         setup = Setup(moved)
         _require_same_images(setup, store, folder)
@@ -115,6 +116,12 @@ def resume(
             final=final,
         )
         return session.run()
+
+
+def _defaults() -> dict[str, Any]:
+    """What counts for the keys that a run was begun without."""
+    values = to_values(Config())
+    return {**values, "search": values["search"] | BEFORE}
 
 
 def _with_data(config: Config, source: str) -> Config:

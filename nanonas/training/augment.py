@@ -102,7 +102,11 @@ class Augment:
             raise ConfigError(f"fill must hold values from 0 to 255, but is {self.fill}")
 
     def __call__(
-        self, images: torch.Tensor, indices: torch.Tensor | None, generator: torch.Generator
+        self,
+        images: torch.Tensor,
+        indices: torch.Tensor | None,
+        generator: torch.Generator,
+        flipped: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """A batch of augmented images.
 
@@ -112,6 +116,8 @@ class Augment:
             indices: (B,) int64, the images to take; None for all in their order.
             generator: on the CPU, whatever the images' device, so that every device sees the same
                 batches.
+            flipped: (B,) int64 on the CPU, 1 for the images to mirror, where `flip` is on; None:
+                they are drawn.
 
         Returns:
             (B, C, H, W) uint8, channels_last, on the images' device; always a copy.
@@ -129,13 +135,13 @@ class Augment:
             raise ConfigError(f"fill must hold 1 or {channels} values, but is {self.fill}")
         if indices is None:
             indices = torch.arange(n)
-        top, left, flipped, centre_y, centre_x = self._drawn(
-            len(indices), height, width, generator, images.device
+        top, left, mirror, centre_y, centre_x = self._drawn(
+            len(indices), height, width, generator, images.device, flipped
         )
         rows = torch.arange(height, device=images.device)
         columns = torch.arange(width, device=images.device)
         # Output column j shows column width - 1 - j of the window where the image is flipped.
-        mirrored = torch.where(flipped > 0, width - 1 - columns, columns)
+        mirrored = torch.where(mirror > 0, width - 1 - columns, columns)
         source_rows = _reflected(rows + top, height)  # (B, H)
         source_columns = _reflected(mirrored + left, width)  # (B, W)
         starts = (indices.to(images.device).view(-1, 1) * height + source_rows) * width  # (B, H)
@@ -174,10 +180,11 @@ class Augment:
         width: int,
         generator: torch.Generator,
         device: torch.device,
+        flipped: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(5, B, 1) int64: top, left, flipped, and the row and the column of the cutout's centre.
 
-        An augmentation that is off is 0 and draws nothing.
+        An augmentation that is off is 0 and draws nothing; nor do flips that are given.
         """
 
         def draw(low: int, high: int) -> torch.Tensor:
@@ -185,7 +192,9 @@ class Augment:
 
         off = torch.zeros(batch_size, 1, dtype=torch.int64)
         shifts = [draw(-self.crop, self.crop) if self.crop else off for _ in range(2)]
-        flipped = draw(0, 1) if self.flip else off
+        mirror = off
+        if self.flip:
+            mirror = draw(0, 1) if flipped is None else flipped.view(-1, 1)
         centres = [draw(0, size - 1) if self.cutout else off for size in (height, width)]
-        numbers = torch.stack([*shifts, flipped, *centres])
+        numbers = torch.stack([*shifts, mirror, *centres])
         return numbers.to(device)  # one copy to the device, not five

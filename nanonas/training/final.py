@@ -23,11 +23,11 @@ from nanonas.errors import RunError
 from nanonas.files import read_json, replacing, write_text
 from nanonas.machine import cores, processor
 from nanonas.networks.network import Network
+from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare, synchronize
 from nanonas.training.measuring.latency import latency_ms
-from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures
-from nanonas.training.recipe import Recipe
+from nanonas.training.recipe import Recipe, slower
 from nanonas.training.train import Training, accuracy
 from nanonas.training.weights import save_weights
 
@@ -72,7 +72,7 @@ class FinalTraining:
             fingerprint of the data.
         threads: of PyTorch; None: one or all cores, whichever is measured to be faster.
         retries: how often a training that diverges is restarted, each time with a third of the
-            learning rate.
+            learning rates.
     """
 
     network: Network
@@ -130,33 +130,36 @@ class FinalTraining:
         if epochs is None and deadline is not None and training.epoch == 0:
             seconds = seconds or seconds_per_epoch(training, patience)
             training.epochs = max(1, int(PLANNED * self._epochs_before(deadline, seconds)))
-        start, resumed_at = time.perf_counter() - spent, training.epoch
+        start = time.perf_counter() - spent
+        since, before = training.epoch, spent  # what the pace is measured from
         while training.epoch < training.epochs:
             loss = training.run_epoch(lambda: True)
             assert loss is not None  # the pulse never stops it
             if not math.isfinite(loss):
                 return self._with_lower_lr(training.epoch, loss).run(epochs, deadline, on_epoch)
             trained = time.perf_counter() - start  # seconds, over all sessions
-            if deadline is not None:
-                pace = (trained - spent) / (training.epoch - resumed_at)
+            if training.small:  # the epochs to come take longer than those behind
+                since, before = training.epoch, trained
+            elif deadline is not None and training.epoch > since:
+                pace = (trained - before) / (training.epoch - since)
                 left = max(0, int(self._epochs_before(deadline, pace)))
                 training.epochs = min(training.epochs, training.epoch + left)
             self._save_checkpoint(training, epochs, trained)
-            on_epoch(training.epoch, training.epochs, loss)
+            on_epoch(training.epoch, math.ceil(training.epochs), loss)
         return self._finish(training, time.perf_counter() - start, device)
 
     def _begun(self, epochs: int) -> Training:
-        module = build_module(self.network, self.seed)
+        module = fresh_module(self.network, self.seed, self.train, self.recipe)
         return Training(module, self.train, self.recipe, epochs, self.seed)
 
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
-        """This training with a third of the learning rate. Raises `RunError` after `retries`."""
+        """This training with a third of the learning rates. Raises `RunError` after `retries`."""
         if self.retries == 0:
             raise RunError(
                 f"final training diverged: the loss is {loss} after epoch {epoch} with lr "
                 f"{self.recipe.lr:g}; train again with a lower --lr"
             )
-        lower = replace(self.recipe, lr=self.recipe.lr / 3)
+        lower = slower(self.recipe, 3)
         logger.warning(
             "the loss is {} with lr {:g}; begun again with {:g}", loss, self.recipe.lr, lower.lr
         )
@@ -188,7 +191,7 @@ class FinalTraining:
 
     def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
         """Tests and saves the trained network."""
-        module = training.module
+        module = training.result
         test = self.test()
         result = FinalResult(
             test_accuracy=accuracy(module, test, self.recipe.precision),
@@ -217,7 +220,7 @@ class FinalTraining:
             **self.identity,
             "key": self.network.key,
             "seed": self.seed,
-            "recipe": repr(self.recipe),
+            "recipe": self.recipe.identity,
         }
 
     def _save_checkpoint(self, training: Training, asked: int | None, spent: float) -> None:
@@ -287,8 +290,17 @@ def seconds_per_epoch(training: Training, patience: float) -> float:
         training: left as it is: a copy of its network is trained.
         patience: seconds of steps to measure, about.
     """
+    recipe, whole = training.recipe, replace(training.recipe, small_images=0.0)
+    if not training.small:
+        return _seconds_per_epoch(training, whole, patience)
+    on_small = _seconds_per_epoch(training, replace(recipe, small_images=1.0), patience / 2)
+    on_whole = _seconds_per_epoch(training, whole, patience / 2)
+    return recipe.small_images * on_small + (1 - recipe.small_images) * on_whole
+
+
+def _seconds_per_epoch(training: Training, recipe: Recipe, patience: float) -> float:
     module = copy.deepcopy(training.module)
-    probe = Training(module, training.pictures, training.recipe, 1_000_000, training.seed)
+    probe = Training(module, training.pictures, recipe, 1_000_000, training.seed)
     ticks: list[float] = []  # times at which steps began
     warm_up = 2  # steps
 

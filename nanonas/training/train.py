@@ -1,5 +1,5 @@
-"""How a network is trained: SGD with Nesterov momentum, one cycle of the learning rate, label
-smoothing.
+"""How a network is trained: SGD with Nesterov momentum or Muon, one cycle of the learning rate,
+label smoothing.
 
 The same code trains a candidate for three epochs and the winner for a hundred. Images stay on the
 device as uint8; each batch is gathered, augmented and normalised there; loss and accuracy are read
@@ -17,10 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanonas.core import Pulse
+from nanonas.networks.network import Network
 from nanonas.training.augment import normalise
+from nanonas.training.average import MovingAverage
 from nanonas.training.device import fix_order
-from nanonas.training.pictures import Pictures
-from nanonas.training.recipe import Recipe, one_cycle
+from nanonas.training.muon import Muon, muon_weights
+from nanonas.training.pictures import Pictures, scaled
+from nanonas.training.recipe import SCHEDULES, SMALL_SIDE, TINY_SIDE, Recipe
 
 
 class Training:
@@ -33,8 +36,9 @@ class Training:
         module: trained in place; moved to the pictures' device.
         pictures: to train on, 2 or more.
         recipe: the hyperparameters.
-        epochs: the length of the learning rate's cycle, 1 or more. May be lowered between epochs:
-            the rest of the cycle shrinks.
+        epochs: the length of the learning rate's cycle, above 0; the last epoch is cut to what is
+            left of a whole one, one step at least. May be lowered between epochs: the rest of the
+            cycle shrinks.
         seed: of the order of the images, of augmentation and of dropout.
         pieces: into how many pieces a batch is split for its forward and backward passes, to save
             memory. The gradients add up to those of the whole batch, but batch norms see the
@@ -46,7 +50,7 @@ class Training:
         module: nn.Module,
         pictures: Pictures,
         recipe: Recipe,
-        epochs: int,
+        epochs: float,
         seed: int,
         pieces: int = 1,
     ) -> None:
@@ -60,18 +64,70 @@ class Training:
         # one.
         most_steps = len(pictures) // 2
         self.steps = max(1, min(round(len(pictures) / recipe.batch_size), most_steps))  # per epoch
-        decayed = [p for p in module.parameters() if p.ndim > 1]
-        others = [p for p in module.parameters() if p.ndim <= 1]  # biases and batch norms
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+        self.muon = self._muon()
+        self.optimizer = self._sgd()
+        self._peaks = [float(group["lr"]) for group in self._groups()]
+        self._average = MovingAverage(module, recipe.average) if recipe.average else None
+        self._first_flips: Tensor | None = None  # of alternating flips, one for each picture
+        self._progress = 0.0  # share of the steps
+        self._small = _small_size(module, pictures) if recipe.small_images else None
+
+    def _muon(self) -> Muon | None:
+        """Of the convolutions that the recipe leaves to it, if any."""
+        recipe = self.recipe
+        weights = muon_weights(self.module) if recipe.optimizer == "muon" else []
+        return Muon(weights, recipe.muon_lr, recipe.momentum) if weights else None
+
+    def _sgd(self) -> torch.optim.SGD:
+        """Of all other parameters."""
+        recipe = self.recipe
+        muons = self.muon.param_groups[0]["params"] if self.muon else []
+        taken = {id(p) for p in muons}
+        named = [(name, p) for name, p in self.module.named_parameters() if id(p) not in taken]
+        apart = {
+            name
+            for name, p in named
+            if recipe.bias_lr != 1 and p.ndim == 1 and name.endswith("bias")
+        }
+        groups: list[dict[str, Any]] = [
+            {
+                "params": [p for _, p in named if p.ndim > 1],
+                "weight_decay": recipe.weight_decay,
+            },
+            {  # batch norms and biases
+                "params": [p for name, p in named if p.ndim <= 1 and name not in apart],
+                "weight_decay": 0.0,
+            },
+        ]
+        if apart:
+            groups.append(
+                {
+                    "params": [p for name, p in named if name in apart],
+                    "weight_decay": 0.0,
+                    "lr": recipe.bias_lr * recipe.lr,
+                }
+            )
+        return torch.optim.SGD(
+            groups,
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
             fused=self.device.type == "cuda" or None,  # one kernel per step; no faster on CPUs
         )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The groups of parameters of all optimizers."""
+        return self.optimizer.param_groups + (self.muon.param_groups if self.muon else [])
+
+    @property
+    def result(self) -> nn.Module:
+        """What is to be judged and kept: the module, or the moving average of its weights."""
+        return self.module if self._average is None else self._average.module
+
+    @property
+    def small(self) -> bool:
+        """Whether the next epoch begins on smaller images."""
+        return self._small is not None and self.epoch < self.recipe.small_images * self.epochs
 
     def run_epoch(self, pulse: Pulse) -> float | None:
         """Trains for one epoch.
@@ -82,26 +138,28 @@ class Training:
         Returns:
             the mean training loss in nats, label smoothing included; None when it was stopped.
         """
-        seed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
+        seed = _drawn(self.seed, self.epoch)
         torch.manual_seed(seed)  # for dropout
         generator = torch.Generator().manual_seed(seed)  # for the order and augmentation
         order = torch.randperm(len(self.pictures), generator=generator)
-        total = torch.zeros((), device=self.device)
+        total, seen = torch.zeros((), device=self.device), 0
         self.module.train()
-        for step, batch in enumerate(torch.tensor_split(order, self.steps)):
+        left = max(1, round((self.epochs - self.epoch) * self.steps))  # steps
+        for step, batch in enumerate(torch.tensor_split(order, self.steps)[:left]):
             if not pulse():
                 return None
-            self._set_lr((self.epoch + step / self.steps) / self.epochs)
+            self._set_progress((self.epoch + step / self.steps) / self.epochs)
             total += self._step(batch, generator) * len(batch)
+            seen += len(batch)
         self.epoch += 1
-        return total.item() / len(order)
+        return total.item() / seen
 
     def _step(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """One update with the pictures numbered `batch`, (B,); returns their mean loss."""
         x, y = self._gather(batch, generator)  # (B, C, H, W), (B,)
         pieces = max(1, min(self.pieces, len(y) // 2))
         total = torch.zeros((), device=self.device)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.module.zero_grad(set_to_none=True)
         for images, labels in zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True):
             with autocast(self.device, self.recipe.precision):
                 logits = self.module(images)
@@ -115,6 +173,10 @@ class Training:
         if self.recipe.clip_norm > 0:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
+        if self.muon is not None:
+            self.muon.step()
+        if self._average is not None:
+            self._average.update(self.module)
         return total
 
     def _gather(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -122,28 +184,73 @@ class Training:
         p = self.pictures
         batch = batch.to(self.device, non_blocking=True)
         rows = batch if p.rows is None else p.rows[batch]
-        augmented = self.recipe.augment(p.x, rows, generator)
+        augmented = self.recipe.augment(p.x, rows, generator, self._flipped(batch))
+        if self._small is not None and self._progress < self.recipe.small_images:
+            augmented = scaled(augmented, self._small)
         return normalise(augmented, p.mean, p.std), p.y[rows]
 
-    def _set_lr(self, progress: float) -> None:
-        lr = self.recipe.lr * one_cycle(progress, self.recipe.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def _flipped(self, batch: Tensor) -> Tensor | None:
+        """Which pictures of the batch are mirrored, (B,): each in every other epoch, beginning at
+        random; None: drawn anew.
+
+        Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
+        """
+        if not (self.recipe.alternate_flip and self.recipe.augment.flip):
+            return None
+        if self._first_flips is None:
+            generator = torch.Generator().manual_seed(_drawn(self.seed, 0, 1))
+            self._first_flips = torch.randint(2, (len(self.pictures),), generator=generator)
+        return (self._first_flips[batch.cpu()] + self.epoch) % 2
+
+    def _set_progress(self, progress: float) -> None:
+        """Sets what depends on the share of the steps that are done."""
+        self._progress = progress
+        factor = SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup)
+        for peak, group in zip(self._peaks, self._groups(), strict=True):
+            group["lr"] = peak * factor
 
     def state(self) -> dict[str, Any]:
         """All that another `Training` with the same arguments needs to continue from here."""
-        return {
+        state: dict[str, Any] = {
             "epoch": self.epoch,
             "epochs": self.epochs,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.muon is not None:
+            state["muon"] = self.muon.state_dict()
+        if self._average is not None:
+            state["average"] = self._average.state()
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state` returned."""
         self.epoch, self.epochs = state["epoch"], state["epochs"]
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.muon is not None:
+            self.muon.load_state_dict(state["muon"])
+        if self._average is not None:
+            self._average.restore(state["average"])
+
+
+def _drawn(*seed: int) -> int:
+    """A seed for torch."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
+def _small_size(module: nn.Module, pictures: Pictures) -> tuple[int, int] | None:
+    """Height and width of the smaller images that a training may begin with; None where the images
+    are tiny, or where the network cannot do with smaller ones.
+    """
+    channels, height, width = pictures.x.shape[1:]
+    network = getattr(module, "network", None)
+    small = round(SMALL_SIDE * height), round(SMALL_SIDE * width)
+    if min(height, width) < TINY_SIDE:
+        return None
+    if isinstance(network, Network) and not network.takes((channels, *small)):
+        return None
+    return small
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

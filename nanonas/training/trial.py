@@ -14,24 +14,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Pulse, Shape, State, training_seed
+from nanonas.core import Budget, Candidate, Epoch, Evaluation, Pulse, State, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.errors import RunError, reason_for
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
 from nanonas.training.augment import normalise
+from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent
 from nanonas.training.measuring.costs import measure
-from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, part, pictures, shrunk
-from nanonas.training.recipe import Recipe
+from nanonas.training.recipe import Recipe, recipe_at, slower
 from nanonas.training.train import Training, accuracy
 from nanonas.training.weights import read_weights, save_weights
 
-# the peak learning rate of a training that begins with others' weights, relative to the recipe's
+# the peak learning rates of a training that begins with others' weights, relative to the recipe's
 WARM_LR = 0.5
 # Steps before which the rule that prunes is not looked at. Batch norms judge by running averages,
 # which have forgotten how they began after some 50 steps; before, good networks look like chance.
@@ -112,7 +112,7 @@ class Trial:
         """The candidate's module as its training begins: fresh, or with others' weights as far as
         they fit.
         """
-        module = build_module(network, seed).to(self.device)
+        module = fresh_module(network, seed, train, self.recipe).to(self.device)
         proposal = candidate.proposal
         wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
         if not wanted:
@@ -158,8 +158,9 @@ class Trial:
         epochs = budget.epochs - (budget.begin if begun.resumed else 0)
         recipe = recipe_at(self.recipe, self.space.input_shape, budget.image_size)
         if begun.warm:
-            recipe = replace(recipe, lr=WARM_LR * recipe.lr)
+            recipe = slower(recipe, 1 / WARM_LR)
         training = Training(begun.module, train, recipe, epochs, seed, pieces)
+        begun = replace(begun, module=training.result)
         stop_epoch = _stop_epoch(budget, training.steps)
         curve: list[Epoch] = []
         while training.epoch < epochs:
@@ -206,19 +207,6 @@ def _clearly_below(threshold: float, accuracy: float, images: int) -> bool:
     """Whether an accuracy on so many images is below by more than two of its standard errors."""
     share = min(1.0, threshold)
     return accuracy < threshold - 2 * math.sqrt(share * (1 - share) / images)
-
-
-def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:
-    """The recipe for images shrunk to `image_size` pixels a side: crops and cutouts shrink with
-    them.
-    """
-    if image_size is None:
-        return recipe
-    scale, augment = image_size / min(input_shape[1:]), recipe.augment
-    crop = min(round(scale * augment.crop), image_size - 1)
-    return replace(
-        recipe, augment=replace(augment, crop=crop, cutout=round(scale * augment.cutout))
-    )
 
 
 @lru_cache(maxsize=8)  # the sizes that rungs have

@@ -8,6 +8,7 @@ import dataclasses
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from loguru import logger
 
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
+from nanonas.config import files
 from nanonas.config.duration import Duration, seconds
 from nanonas.config.files import (
     RUN_KEYS,
@@ -36,6 +38,7 @@ from nanonas.config.parts import (
     make_objectives,
     make_space,
     make_strategy,
+    with_rates,
 )
 from nanonas.config.schema import (
     Config,
@@ -94,6 +97,15 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "batch_size": 32,
     "lr": 0.2,
     "warmup": 0.3,
+    "optimizer": "muon",
+    "muon_lr": 0.04,
+    "bias_lr": 2.0,
+    "schedule": "linear",
+    "average": 0.9,
+    "whiten": True,
+    "dirac": True,
+    "alternate_flip": True,
+    "small_images": 0.5,
     "momentum": 0.8,
     "weight_decay": 0.001,
     "label_smoothing": 0.0,
@@ -137,7 +149,7 @@ def flags(name: str) -> list[str]:
     value, flag = OTHER[name], "--" + name.replace("_", "-")
     if name == "ancestors":
         return ["--no-ancestors"]
-    if name in ("inherit", "deterministic", "explain"):
+    if isinstance(OTHER.get(name), bool) and name != "flip":
         return [flag]
     return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
 
@@ -675,3 +687,42 @@ def test_the_stop_rule_is_chance_and_a_margin(
     epochs: int, stop_epoch: int, expected: Budget
 ) -> None:
     assert make_budget(TrainingOptions(epochs=epochs, stop_epoch=stop_epoch), classes=4) == expected
+
+
+# --- the recipe, and what it was before there was a choice ----------------------------------------
+
+
+def test_a_configuration_of_a_run_without_a_newer_key_means_what_was_done_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(files.BEFORE, "optimizer", "muon")  # another than today's default
+    values = to_values(configure(lr=0.2, warmup=0.1))
+    del values["search"]["optimizer"]
+    stored = tmp_path / "stored.yaml"
+    stored.write_text(yaml.safe_dump(values))
+    assert read_yaml(stored).search.training.optimizer == "muon"
+    del values["search"]["clip_norm"]  # a user's, who leaves most to the defaults
+    stored.write_text(yaml.safe_dump(values))
+    assert read_yaml(stored).search.training.optimizer == TrainingOptions().optimizer
+
+
+def test_what_was_done_before_is_the_recipe_of_then() -> None:
+    before = replace(TrainingOptions(), **files.BEFORE)  # type: ignore[arg-type]
+    assert (before.optimizer, before.schedule, before.small_images) == ("sgd", "cosine", 0.0)
+    assert (before.whiten, before.dirac, before.alternate_flip) == (False, False, False)
+    assert (before.average, before.bias_lr) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [
+        ({"optimizer": "sgd"}, (0.3, 0.2)),
+        ({"optimizer": "muon"}, (0.1, 0.1)),
+        ({"optimizer": "muon", "lr": 0.5, "warmup": 0.0}, (0.5, 0.0)),
+    ],
+)
+def test_rates_that_are_not_given_are_those_of_the_optimizer(
+    given: dict[str, Any], rates: tuple[float, float]
+) -> None:
+    filled = with_rates(configure(**given).search.training)
+    assert (filled.lr, filled.warmup) == rates

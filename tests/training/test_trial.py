@@ -23,9 +23,9 @@ from nanonas.training.augment import Augment
 from nanonas.training.inheritance.inherit import inherit as inheriting
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures
-from nanonas.training.recipe import Recipe
+from nanonas.training.recipe import Recipe, recipe_at
 from nanonas.training.train import Training, accuracy
-from nanonas.training.trial import WARM_LR, Trial, recipe_at
+from nanonas.training.trial import WARM_LR, Trial
 from nanonas.training.weights import load_weights, read_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
