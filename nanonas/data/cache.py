@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,6 +64,7 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "class_names": decoded.class_names,
             "sizes": decoded.sizes,
             "remarks": decoded.remarks,
+            "depth": asdict(decoded.depth),
             **_write(part, decoded, source),
         }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")

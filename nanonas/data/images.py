@@ -13,7 +13,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from nanonas.core import Shape
 from nanonas.data.cache import DAMAGED, fill, read_folder, reading
-from nanonas.data.sources import Decoded, Labels, Reader, find_reader
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 
 SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
-_CACHE_VERSION = 2  # part of every key: raise it when decoding or the stored files change
+_CACHE_VERSION = 3  # part of every key: raise it when decoding or the stored files change
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,7 @@ class Images:
     folder: Path | None = None  # in the cache; None: in memory only
     sizes: str = ""  # of the images before they were decoded; empty: those that they have
     remarks: tuple[str, ...] = ()  # of the reader, such as what was passed over
+    depth: Depth = field(default_factory=Depth)  # how images of more than 8 bits became 8 bits
 
     @property
     def input_shape(self) -> Shape:
@@ -64,6 +66,11 @@ class Images:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes what a network that was trained on these sees."""
+        return Preprocessing(self.input_shape, self.mean, self.std, self.class_names, self.depth)
 
     def in_words(self) -> str:
         """What was found, as a line: "photos: 4 classes (ant 120 … owl 80), 400 + 50 + 50 images of
@@ -173,6 +180,7 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             folder=folder,
             sizes=about["sizes"],
             remarks=tuple(about["remarks"]),
+            depth=Depth(**about["depth"]),
             **arrays,
         )
     except (*DAMAGED, KeyError, TypeError) as error:

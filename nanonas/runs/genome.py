@@ -2,7 +2,8 @@
 
     {"format": "nanonas-genome-1", "space": "nano", "options": {"channels": 48, "length": 6},
      "input_shape": [3, 32, 32], "class_names": ["airplane", …], "genome": [0, 1, …],
-     "data": "cifar10", "known": {"accuracy": 0.81, "params": 241738, …}}
+     "data": "cifar10", "known": {"accuracy": 0.81, "params": 241738, …},
+     "preprocessing": {"mean": [0.49, 0.48, 0.45], …}}  (see `data.preprocessing`)
 
 JSON that a person can read, copy and edit; reading checks all of it.
 """
@@ -19,7 +20,8 @@ from nanonas.config.files import nearest
 from nanonas.config.parts import SPACES, make_space
 from nanonas.config.schema import SpaceOptions
 from nanonas.core import Genome, Shape
-from nanonas.errors import ConfigError, GenomeError
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.errors import ConfigError, DataError, GenomeError
 from nanonas.files import write_text
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
@@ -39,6 +41,7 @@ class GenomeFile:
     data: str = ""  # the source that it was found on
     # accuracy, params, macs, …; "candidate" names the weights
     known: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None  # of its images; None: not known
 
     def make_space(self) -> Space:
         """The space that reads the genome."""
@@ -51,7 +54,9 @@ class GenomeFile:
 
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all. Raises `RunError` when it cannot."""
-        write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        rule = None if self.preprocessing is None else self.preprocessing.to_json()
+        values = {"format": FORMAT, **asdict(self), "preprocessing": rule}
+        write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def space_options(options: SpaceOptions) -> dict[str, int]:
@@ -123,10 +128,31 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
                     else "no options"
                 )
             )
+    rule = _preprocessing(values, path)
     lists = {name: tuple(values[name]) for name in ("genome", "input_shape", "class_names")}
-    file = GenomeFile(**{**values, **lists})
+    file = GenomeFile(**{**values, **lists, "preprocessing": rule})
     try:
         file.network()
     except (GenomeError, ConfigError) as error:
         raise GenomeError(f"{path}: {error}") from None
     return file
+
+
+def _preprocessing(values: Mapping[str, Any], path: Path) -> Preprocessing | None:
+    """That of a genome file, which agrees with the rest of it; None where it has none."""
+    given = values.get("preprocessing")
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise GenomeError(f"{path}: preprocessing must be an object, but is {given!r:.80}")
+    try:
+        rule = Preprocessing.from_json(given)
+    except DataError as error:
+        raise GenomeError(f"{path}: {error}") from None
+    for name in ("input_shape", "class_names"):
+        if given[name] != values[name]:
+            raise GenomeError(
+                f"{path}: preprocessing has {name} {given[name]!r:.80}, but the network "
+                f"{values[name]!r:.80}; make them equal, or take preprocessing out"
+            )
+    return rule

@@ -212,6 +212,7 @@ class Setup:
             space_options(search.space),
             search.data.data,
             {"candidate": candidate.number, **known},
+            self.images.preprocessing,
         )
 
     def image_notes(self) -> dict[str, Any]:
@@ -220,6 +221,7 @@ class Setup:
             "fingerprint": self.images.fingerprint,
             "input_shape": list(self.images.input_shape),
             "class_names": list(self.images.class_names),
+            "preprocessing": self.images.preprocessing.to_json(),
             "train": len(self.split.train),
             "valid": len(self.split.valid),
         }

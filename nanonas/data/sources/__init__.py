@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanonas.data.sources.base import Decoded, Form, Labels, Part, Reader
+from nanonas.data.sources.base import Decoded, Depth, Form, Labels, Part, Reader
 from nanonas.data.sources.cifar import CIFAR
 from nanonas.data.sources.folder import Folder
 from nanonas.data.sources.npz import Npz
@@ -18,7 +18,17 @@ from nanonas.data.sources.parquet import Parquet, parquet_files
 from nanonas.errors import DataError
 from nanonas.files import in_full
 
-__all__ = ["SOURCES", "Decoded", "Form", "Labels", "Part", "Reader", "Source", "find_reader"]
+__all__ = [
+    "SOURCES",
+    "Decoded",
+    "Depth",
+    "Form",
+    "Labels",
+    "Part",
+    "Reader",
+    "Source",
+    "find_reader",
+]
 
 
 @dataclass(frozen=True)

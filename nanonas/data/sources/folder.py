@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded
-from nanonas.data.sources.decoding import Encoded, Files, decode_all
+from nanonas.data.sources.decoding import Files, decode_all
+from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
 
 # Formats that Pillow recognises and cannot draw, or not without another program.

@@ -10,7 +10,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
+from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Depth, Labels, numbered
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.errors import DataError
 
@@ -54,7 +54,15 @@ class Npz:
         form = form_of(pairs["train"][0], image_size)
         parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
         names = self._class_names(arrays, {called[part]: y for part, (_, y) in pairs.items()})
-        return Decoded(names, form, parts["train"], parts.get("valid"), parts.get("test"))
+        floats = any(arrays[f"x_{name}"].dtype.kind == "f" for name in called.values())
+        return Decoded(
+            names,
+            form,
+            parts["train"],
+            parts.get("valid"),
+            parts.get("test"),
+            depth=Depth(floats_up_to=1 if floats else None),
+        )
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         try:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
-from nanonas.data.sources.decoding import Encoded, Files, decode_all
+from nanonas.data.sources.decoding import Files, decode_all
+from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
 
 
