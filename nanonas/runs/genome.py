@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,10 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
 
 
 def _preprocessing(values: Mapping[str, Any], path: Path) -> Preprocessing | None:
-    """That of a genome file, which agrees with the rest of it; None where it has none."""
+    """That of a genome file; None where it has none, or one for other channels.
+
+    Shape and names are those of the network, so that it is enough to change them there by hand.
+    """
     given = values.get("preprocessing")
     if given is None:
         return None
@@ -149,10 +152,7 @@ def _preprocessing(values: Mapping[str, Any], path: Path) -> Preprocessing | Non
         rule = Preprocessing.from_json(given)
     except DataError as error:
         raise GenomeError(f"{path}: {error}") from None
-    for name in ("input_shape", "class_names"):
-        if given[name] != values[name]:
-            raise GenomeError(
-                f"{path}: preprocessing has {name} {given[name]!r:.80}, but the network "
-                f"{values[name]!r:.80}; make them equal, or take preprocessing out"
-            )
-    return rule
+    shape, names = tuple(values["input_shape"]), tuple(values["class_names"])
+    if shape[:1] != rule.input_shape[:1]:
+        return None
+    return replace(rule, input_shape=shape, class_names=names)

@@ -175,17 +175,24 @@ def test_what_was_changed_by_hand_is_one_sentence(
     assert message is None or said == message
 
 
-def test_preprocessing_that_is_not_that_of_the_network_is_one_sentence(tmp_path: Path) -> None:
+def test_preprocessing_is_that_of_the_network(tmp_path: Path) -> None:
     content = values(KEPT)
     assert content["preprocessing"]["integers_up_to"] == 4095
-    for change, message in (
-        ({"class_names": ["a", "b"]}, "preprocessing has class_names ['a', 'b'], but the network"),
-        ({"input_shape": [3, 8, 8]}, "preprocessing has input_shape [3, 8, 8], but the network"),
-        ({"std": [0.1]}, "preprocessing: std must have 3 number(s), above 0"),
-    ):
-        changed = {**content, "preprocessing": {**content["preprocessing"], **change}}
-        assert message in complaint(tmp_path / "g.json", changed)
-    said = complaint(tmp_path / "g.json", {**content, "preprocessing": 5})
+    path = tmp_path / "g.json"
+
+    def read(**change: object) -> Preprocessing | None:
+        path.write_text(json.dumps({**content, **change}), encoding="utf-8")
+        return read_genome(path).preprocessing
+
+    assert read() == KEPT.preprocessing
+    changed = read(class_names=["a", "b"], input_shape=[3, 16, 24])
+    assert changed is not None
+    assert (changed.class_names, changed.input_shape) == (("a", "b"), (3, 16, 24))
+    assert read(input_shape=[1, 32, 32]) is None
+    wrong = {**content["preprocessing"], "std": [0.1]}
+    said = complaint(path, {**content, "preprocessing": wrong})
+    assert said.startswith(": preprocessing: std must have 3 number(s), above 0")
+    said = complaint(path, {**content, "preprocessing": 5})
     assert said == ": preprocessing must be an object, but is 5"
 
 
