@@ -65,6 +65,7 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "sizes": decoded.sizes,
             "remarks": decoded.remarks,
             "depth": asdict(decoded.depth),
+            "broken": decoded.broken,
             **_write(part, decoded, source),
         }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")

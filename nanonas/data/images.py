@@ -55,6 +55,7 @@ class Images:
     sizes: str = ""  # of the images before they were decoded; empty: those that they have
     remarks: tuple[str, ...] = ()  # of the reader, such as what was passed over
     depth: Depth = field(default_factory=Depth)  # how images of more than 8 bits became 8 bits
+    broken: tuple[str, ...] = ()  # "NAME: REASON" of those that were passed over, all of them
 
     @property
     def input_shape(self) -> Shape:
@@ -109,6 +110,7 @@ def load(
     source: str,
     image_size: int | None = None,
     *,
+    skip_broken: bool = False,
     flip: bool | None = None,
     cache: Path | None = None,
 ) -> Images:
@@ -119,6 +121,8 @@ def load(
         image_size: side in pixels of the square that images are scaled to, 8 or more; None for
             their own size, and for folders and parquet with images of several sizes, or large
             ones, 32 or 64.
+        skip_broken: whether to go on without images that cannot be read, which are an error
+            otherwise; `Images.broken` lists them.
         flip: whether an image mirrored left to right still belongs to its class; None: yes for
             colour images, no for grey ones, which are mostly digits and letters.
         cache: its folder; None for `cache_folder()`.
@@ -137,14 +141,14 @@ def load(
     root = in_full(cache or cache_folder()).absolute()
     name = kind if kind == source else in_full(Path(source)).resolve().stem
     safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
-    folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, source)}"
+    folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, skip_broken, source)}"
     try:
         return open_cached(folder, flip)
     except DataError:  # missing or damaged: decoded below
         pass
     start = time.perf_counter()
     with reading(source):
-        decoded = reader.decode(image_size, root)
+        decoded = reader.decode(image_size, root, skip_broken)
     _check(decoded, source)
     try:
         fill(folder, decoded, name, source)
@@ -181,6 +185,7 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             sizes=about["sizes"],
             remarks=tuple(about["remarks"]),
             depth=Depth(**about["depth"]),
+            broken=tuple(about["broken"]),
             **arrays,
         )
     except (*DAMAGED, KeyError, TypeError) as error:
@@ -221,12 +226,12 @@ def _check(decoded: Decoded, source: str) -> None:
         )
 
 
-def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
-    """A hash of the reader, its options, and its files' names, sizes and modification times."""
+def _key(kind: str, reader: Reader, image_size: int | None, skip_broken: bool, source: str) -> str:
+    """A hash of the reader, the options, and its files' names, sizes and modification times."""
     with reading(source):
         stats = [(str(path), path.stat()) for path in reader.files()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, files])
+    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, skip_broken, files])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
@@ -234,8 +239,9 @@ def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
 class DataSpec:
     """Which images a run uses, and how they are split: small and picklable, for worker processes.
 
-    Most fields are the arguments of `load` and `split`. The last two are of the images that a run
-    was begun with: whatever happens to the source, it goes on with these, or not at all.
+    Most fields are the arguments of `load` and `split`. `pinned` and `fingerprint` are of the
+    images that a run was begun with: whatever happens to the source, it goes on with these, or not
+    at all.
     """
 
     source: str
@@ -245,6 +251,7 @@ class DataSpec:
     seed: int = 0  # of the split
     pinned: Path | None = None  # the folder of the cache that they were decoded into
     fingerprint: str | None = None  # None: any images
+    skip_broken: bool = False  # as of `load`
 
     def pinned_to(self, images: Images) -> DataSpec:
         """These images and no others."""
@@ -257,7 +264,7 @@ class DataSpec:
                 images = open_cached(self.pinned)
                 if images.fingerprint == self.fingerprint:
                     return images
-        images = load(self.source, self.image_size)
+        images = load(self.source, self.image_size, skip_broken=self.skip_broken)
         if self.fingerprint not in (None, images.fingerprint):
             raise DataError(changed_message(self.source))
         return images

@@ -221,6 +221,7 @@ class Setup:
             "fingerprint": self.images.fingerprint,
             "input_shape": list(self.images.input_shape),
             "class_names": list(self.images.class_names),
+            "broken": list(self.images.broken),
             "preprocessing": self.images.preprocessing.to_json(),
             "train": len(self.split.train),
             "valid": len(self.split.valid),

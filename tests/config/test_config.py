@@ -53,6 +53,7 @@ ROOT = Path(__file__).parents[2]
 OTHER: dict[str, Any] = {  # every value of the configuration, none at its default
     "data": "digits",
     "image_size": 16,
+    "skip_broken": True,
     "train_images": 500,
     "valid_share": 0.25,
     "flip": False,
@@ -134,7 +135,7 @@ def other() -> Config:
 def flags(name: str) -> list[str]:
     """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
-    if name in ("inherit", "deterministic", "explain"):
+    if name in ("inherit", "deterministic", "explain", "skip_broken"):
         return [flag]
     return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
 

@@ -25,6 +25,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError
 from nanonas.runs.folder import find, read_config
 from nanonas.runs.genome import read_genome
+from nanonas.runs.source import fitting, open_source
 from nanonas.session.setup import Setup, resolved
 from nanonas.training.augment import normalise
 from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
@@ -181,6 +182,31 @@ def test_a_network_is_fed_when_its_images_are_gone(
     with RunStore.read(run / "study.db") as store:
         notes = next(event.details for event in store.events() if event.kind == IMAGES)
     assert Preprocessing.from_json(notes["preprocessing"]) == rule
+
+
+def test_a_run_keeps_the_list_of_the_images_that_it_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = image_folder(tmp_path / "pets")
+    bad = root / "cat" / "03.png"
+    bad.write_bytes(b"")
+    begun = ["search", "--data", str(root), "--out", str(tmp_path), "--name", "run", *TINY]
+    assert cli.main(begun) != 0
+    assert "--skip-broken passes over" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*begun, "--skip-broken"]) == 0
+    line = f"{bad}: it is no image that Pillow knows"
+    run = tmp_path / "run"
+    assert (run / "broken_images.txt").read_text(encoding="utf-8") == f"{line}\n"
+    with RunStore.read(run / "study.db") as store:
+        notes = next(event.details for event in store.events() if event.kind == IMAGES)
+    assert notes["broken"] == [line]
+    assert cli.main(["resume", str(run), "--evaluations", "3", "--workers", "1"]) == 0
+    found = fitting(open_source(run)).images
+    assert found is not None
+    assert found.broken == (line,)
+    genome = ["train", str(run / "best_genome.json"), "--epochs", "1", "--device", "cpu"]
+    assert cli.main(genome) != 0
+    assert cli.main([*genome, "--skip-broken"]) == 0
 
 
 def test_images_that_were_moved_are_named_on_resume(

@@ -74,6 +74,7 @@ class Decoded:
     sizes: str = ""  # of the images as they were: "24×24 to 640×480"; empty: those of `form`
     remarks: tuple[str, ...] = ()  # what else is to be said of them, such as what was passed over
     depth: Depth = Depth()  # how deep images became 8 bits
+    broken: tuple[str, ...] = ()  # "NAME: REASON" of images that were passed over
 
 
 class Reader(Protocol):
@@ -85,12 +86,14 @@ class Reader(Protocol):
         Their names, sizes and modification times decide whether a cached copy is fresh.
         """
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Starts decoding everything.
 
         Args:
             image_size: side in pixels of the square to scale to; None for the images' own size.
             cache: the root folder of the cache, for downloads.
+            skip_broken: whether images that cannot be read are passed over, where each is a file or
+                a row of its own. A class, of a part, without any other is an error all the same.
 
         Raises:
             DataError: the source cannot be used; also while the chunks are iterated.

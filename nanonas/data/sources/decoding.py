@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from nanonas.machine import cores
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _DEEP = ("I", "F")  # how the modes begin that have more than 8 bits
 _NAMED = 10  # broken images that a message names
+_SAID = 3  # of those that are passed over, in the line that says what was found
+# with which any image is decoded, only to see whether it can be
+_TRIAL = (Form(3, 32, 32), Depth(2**16 - 1, 255))
 
 
 class _Broken:
@@ -39,18 +43,35 @@ class _Broken:
     def add(self, image: Encoded, error: Exception) -> None:
         self._reasons[image.name] = reason_unread(error)
 
+    def __contains__(self, image: Encoded) -> bool:
+        return image.name in self._reasons
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """ "NAME: REASON" of each, sorted."""
+        return tuple(f"{name}: {reason}" for name, reason in sorted(self._reasons.items()))
+
+    def in_words(self, source: str) -> str:
+        """ "12 broken (cat/a.jpg, cat/b.jpg, dog/c.jpg, …)"."""
+        names = [name.replace(f"{source}{os.sep}", "") for name in sorted(self._reasons)]
+        more = ", …" if len(names) > _SAID else ""
+        return f"{len(names)} broken ({', '.join(names[:_SAID])}{more})"
+
     def check(self) -> None:
         """Raises `DataError` where there are any."""
         if not self._reasons:
             return
         (name, reason), *others = sorted(self._reasons.items())
         if not others:
-            raise DataError(f"{name} cannot be read: {reason}; repair it or delete it")
+            raise DataError(
+                f"{name} cannot be read: {reason}; repair it or delete it, or --skip-broken passes "
+                "over it"
+            )
         names = [name for name, _ in others[: _NAMED - 1]]
         more = f" and {len(others) - len(names)} more" if len(others) > len(names) else ""
         raise DataError(
             f"{len(others) + 1} images cannot be read: {name} ({reason}), {', '.join(names)}{more}"
-            "; repair or delete them"
+            "; repair or delete them, or --skip-broken passes over them"
         )
 
 
@@ -134,21 +155,34 @@ class _Common:
     remarks: tuple[str, ...]
 
 
-def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: str) -> _Common:
+def _in_common(
+    chunks: Iterable[list[Encoded]],
+    image_size: int | None,
+    source: str,
+    passed_over: _Broken | None = None,
+) -> _Common:
     """The form to bring images into: colour if any image is; `image_size` squared if given.
 
     Otherwise their own size if it is the same for all and no side is over 64; else 64 squared if
     the smaller side of most images is at least that, or 32 squared.
 
+    Args:
+        passed_over: gets the images that cannot be read, which have no say. So that none is found
+            later, each is decoded. None: they are an error.
+
     Raises:
         DataError: an image cannot be read.
     """
-    broken = _Broken()
+    broken = _Broken() if passed_over is None else passed_over
     looks: list[_Look] = []
 
     def look(image: Encoded) -> _Look | None:
         try:
-            return _inspected(image)
+            seen = _inspected(image)
+            if passed_over is not None:
+                with np.errstate(invalid="ignore"):
+                    decode(image, *_TRIAL)
+            return seen
         except Exception as error:  # noqa: BLE001  whatever it is, it needs the image's name
             broken.add(image, error)
             return None
@@ -156,6 +190,7 @@ def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: 
     with pillow(), ThreadPoolExecutor(cores()) as threads:
         for chunk in chunks:
             looks += [seen for seen in threads.map(look, chunk) if seen is not None]
+    if passed_over is None:
         broken.check()
     sizes = [(seen.height, seen.width) for seen in looks]
     channels = 1 if all(seen.grey for seen in looks) else 3
@@ -236,7 +271,8 @@ def decode_all(
     names: tuple[str, ...],
     image_size: int | None,
     source: str,
-    remarks: Sequence[str] = (),
+    passed: Sequence[str] = (),
+    skip_broken: bool = False,
 ) -> Decoded:
     """Inspects all images for their common form, then decodes them into it, chunk by chunk.
 
@@ -246,20 +282,26 @@ def decode_all(
         image_size: side in pixels of the square to scale to; None to choose: the images' own size
             where all have it and no side is over 64, else 32 or 64.
         source: for messages.
-        remarks: what else is to be said of the images.
+        passed: what the source has passed over, in words: "8 .heic".
+        skip_broken: whether to pass over images that cannot be read, too.
 
     Raises:
-        DataError: images cannot be read; also while the chunks are iterated.
+        DataError: images cannot be read; also while the chunks are iterated. With `skip_broken`,
+            none of a class in one of the parts can.
     """
-    common = _in_common(
-        (chunk for files in parts.values() for chunk in files.encoded()), image_size, source
-    )
+    every = (chunk for files in parts.values() for chunk in files.encoded())
+    broken = _Broken() if skip_broken else None
+    common = _in_common(every, image_size, source, broken)
+    if broken is not None and broken.lines:
+        parts = {part: _sound(part, parts[part], broken, names, source) for part in parts}
+        passed = (*passed, broken.in_words(source))
+    remarks = (*common.remarks, f"passed over: {', '.join(passed)}") if passed else common.remarks
 
     def chunks(files: Files) -> Iterator[NDArray[np.uint8]]:
-        broken = _Broken()
+        unread = _Broken()
         for chunk in files.encoded():
-            yield _decoded(chunk, common, broken)
-        broken.check()  # at the end, so that all are named
+            yield _decoded(chunk, common, unread)
+        unread.check()  # at the end, so that all are named
 
     made = {name: Part(files.labels, chunks(files)) for name, files in parts.items()}
     return Decoded(
@@ -269,9 +311,28 @@ def decode_all(
         made.get("valid"),
         made.get("test"),
         common.sizes,
-        (*common.remarks, *remarks),
+        remarks,
         common.depth,
+        () if broken is None else broken.lines,
     )
+
+
+def _sound(part: str, files: Files, broken: _Broken, names: tuple[str, ...], source: str) -> Files:
+    """The files without broken ones. Raises `DataError` where a class has no other."""
+    sound = [image not in broken for chunk in files.encoded() for image in chunk]
+    labels = files.labels[np.array(sound, bool)]
+    for label in np.setdiff1d(files.labels, labels):
+        name = names[label] if 0 <= label < len(names) else str(label)
+        raise DataError(
+            f"the class {name!r} in {source!r} has no {part} image that can be read, of "
+            f"{np.count_nonzero(files.labels == label)}; repair them, or take the class out"
+        )
+
+    def encoded() -> Iterator[list[Encoded]]:
+        for chunk in files.encoded():
+            yield [image for image in chunk if image not in broken]
+
+    return Files(labels, encoded)
 
 
 def _decoded(images: Sequence[Encoded], common: _Common, broken: _Broken) -> NDArray[np.uint8]:

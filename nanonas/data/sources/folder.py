@@ -44,7 +44,7 @@ class Folder:
                 files += content.images
         return files
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Classes are numbered in the order of their names. Raises as `Reader.decode` does."""
         tree = self._tree
         for part, classes in tree.items():
@@ -81,8 +81,8 @@ class Folder:
         for classes in tree.values():
             for content in classes.values():
                 passed += content.passed
-        remarks = [f"passed over: {_in_words(passed)}"] if passed else []
-        return decode_all(parts, names, image_size, str(self.root), remarks)
+        also = [_in_words(passed)] if passed else []
+        return decode_all(parts, names, image_size, str(self.root), also, skip_broken)
 
     @cached_property
     def _tree(self) -> dict[str, dict[str, _Content]]:

@@ -30,7 +30,7 @@ class Npz:
         """The archive."""
         return [self.path]
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
         arrays = self._arrays()
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}

@@ -33,13 +33,15 @@ class Parquet:
         """The files of all parts."""
         return [path for paths in self._by_part().values() for path in paths]
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Streams the files, which are never whole in memory. Raises as `Reader.decode` does."""
         by_part = self._by_part()
         image, label = self._columns(by_part["train"][0])
-        parts = {name: self._part(paths, image, label) for name, paths in by_part.items()}
+        parts = {
+            name: self._part(paths, image, label, skip_broken) for name, paths in by_part.items()
+        }
         names = self._class_names(by_part["train"][0], label) or numbered(parts["train"].labels)
-        return decode_all(parts, names, image_size, str(self.path))
+        return decode_all(parts, names, image_size, str(self.path), (), skip_broken)
 
     def _by_part(self) -> dict[str, list[Path]]:
         """The files of each part, sorted. Raises `DataError` where none is for training."""
@@ -86,7 +88,7 @@ class Parquet:
             )
         return image, label
 
-    def _part(self, paths: list[Path], image: str, label: str) -> Files:
+    def _part(self, paths: list[Path], image: str, label: str, skip_broken: bool) -> Files:
         """All labels of the files, and their images one chunk at a time."""
         labels: list[Labels] = []
         for path in paths:
@@ -104,10 +106,15 @@ class Parquet:
                     f"{column.type}"
                 )
             labels.append(values.astype(np.int64))
-        return Files(np.concatenate(labels), lambda: self._encoded(paths, image))
+        return Files(np.concatenate(labels), lambda: self._encoded(paths, image, skip_broken))
 
-    def _encoded(self, paths: list[Path], column: str) -> Iterator[list[Encoded]]:
-        """The images of the files, `CHUNK` at most at a time. Raises `DataError`."""
+    def _encoded(
+        self, paths: list[Path], column: str, skip_broken: bool = False
+    ) -> Iterator[list[Encoded]]:
+        """The images of the files, `CHUNK` at most at a time.
+
+        Raises `DataError` for a row without one, which with `skip_broken` is an empty one.
+        """
         for path in paths:
             row = 0
             with self._open(path) as file:
@@ -115,6 +122,8 @@ class Parquet:
                     chunk: list[Encoded] = []
                     for value in batch.column(0).to_pylist():
                         content = value.get("bytes") if isinstance(value, dict) else value
+                        if skip_broken and not isinstance(content, bytes):
+                            content = b""
                         if not isinstance(content, bytes):
                             raise DataError(
                                 f"row {row} of {column} in {str(path)!r} holds no image's bytes, "
