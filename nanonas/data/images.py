@@ -74,8 +74,8 @@ class Images:
         return Preprocessing(self.input_shape, self.mean, self.std, self.class_names, self.depth)
 
     def in_words(self) -> str:
-        """What was found, as a line: "photos: 4 classes (ant 120 … owl 80), 400 + 50 + 50 images of
-        24×24 to 640×480; passed over: 8 .heic, 2 .txt".
+        """What was found, as a line: 'photos: 4 classes ("ant": 120 … "owl": 80), 400 + 50 + 50
+        images of 24×24 to 640×480; passed over: 8 .heic, 2 .txt'.
         """
         counts = np.bincount(self.y_train, minlength=self.classes)
         most, least = int(np.argmax(counts)), int(np.argmin(counts))
@@ -83,7 +83,8 @@ class Images:
             ends = f"{counts[most]:,} images each"
         else:
             first, last = self.class_names[most], self.class_names[least]
-            ends = f"{first} {counts[most]:,} … {last} {counts[least]:,}"
+            # quoted, because a class may be called "1" or "birds of prey"
+            ends = f'"{first}": {counts[most]:,} … "{last}": {counts[least]:,}'
         parts = [len(self.y_train) - self.own_valid, self.own_valid, len(self.y_test)]
         numbers = " + ".join(f"{number:,}" for number in parts if number)
         _, height, width = self.input_shape

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Depth, Labels, numbered
@@ -36,6 +36,7 @@ class Npz:
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
         shape: tuple[int, ...] | None = None
         called = self._called(arrays)
+        passed = self._passed_over(arrays, called)
         for part, name in called.items():
             x, y = self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}")
             where = f"x_{name} in {str(self.path)!r}"
@@ -61,6 +62,7 @@ class Npz:
             parts["train"],
             parts.get("valid"),
             parts.get("test"),
+            remarks=(f"passed over: {', '.join(passed)}",) if passed else (),
             depth=Depth(floats_up_to=1 if floats else None),
         )
 
@@ -101,14 +103,14 @@ class Npz:
             raise DataError(
                 f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
             )
-        known = {"class_names", *(f"{key}_{name}" for name in called.values() for key in "xy")}
-        self._pass_over(sorted(arrays.keys() - known))
         return called
 
-    def _pass_over(self, keys: list[str]) -> None:
-        """Says which arrays are not read. Raises `DataError` for what looks like images or labels:
+    def _passed_over(self, arrays: dict[str, NDArray[Any]], called: Mapping[str, str]) -> list[str]:
+        """Which arrays are not read. Raises `DataError` for what looks like images or labels:
         somebody counts on them.
         """
+        known = {"class_names", *(f"{key}_{name}" for name in called.values() for key in "xy")}
+        keys = sorted(arrays.keys() - known)
         for key in keys:
             if key.lower().startswith(("x_", "y_")):
                 names = ", ".join(f"x_{name}" for part in PARTS.values() for name in part)
@@ -116,12 +118,7 @@ class Npz:
                     f"{str(self.path)!r} holds {key}, which is the name of no part; rename it (the "
                     f"names of images are {names}), or leave it out"
                 )
-        if keys:
-            logger.warning(
-                "{!r} holds {}, passed over: images, labels and class_names are all that is read",
-                str(self.path),
-                ", ".join(keys),
-            )
+        return keys
 
     def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8."""
