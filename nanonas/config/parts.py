@@ -353,8 +353,11 @@ def load_images(options: DataOptions) -> Images:
     """
     from nanonas.data.found import say
     from nanonas.data.images import load
+    from nanonas.data.sources import shadowed
 
     images = load(options.data, options.image_size, skip_broken=options.skip_broken)
+    if sentence := shadowed(options.data):
+        say(sentence)
     say(images.in_words())
     return images
 

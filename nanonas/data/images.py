@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from nanonas.core import Shape
 from nanonas.data.cache import DAMAGED, fill, read_folder, reading
 from nanonas.data.preprocessing import Preprocessing
-from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader
+from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is_built_in
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 
@@ -140,7 +140,7 @@ def load(
         raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
     kind, reader = find_reader(source)
     root = in_full(cache or cache_folder()).absolute()
-    name = kind if kind == source else in_full(Path(source)).resolve().stem
+    name = kind if is_built_in(source) else in_full(Path(source)).resolve().stem
     safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
     folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, skip_broken, source)}"
     try:

@@ -258,11 +258,12 @@ def resolved(config: Config) -> Config:
 
 def located(source: str) -> str:
     """A source so that it is found from anywhere: a path as an absolute one."""
-    from nanonas.data.sources import find_reader
+    from nanonas.data.sources import find_reader, is_built_in
 
     if Path(source).is_absolute():  # it may be gone since its images were decoded
         return source
-    return source if find_reader(source)[0] == source else str(in_full(Path(source)).resolve())
+    find_reader(source)  # raises where there is none
+    return source if is_built_in(source) else str(in_full(Path(source)).resolve())
 
 
 def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:

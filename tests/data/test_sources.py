@@ -21,11 +21,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from toys.images import Pixels, encoded, image_folder, labels, npz, pixels, png
 
+from nanonas.config.parts import load_images
+from nanonas.config.schema import DataOptions
+from nanonas.data import found
 from nanonas.data.images import load
-from nanonas.data.sources import SOURCES, cifar, find_reader
+from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed
 from nanonas.data.sources.parquet import Parquet
 from nanonas.data.split import split
 from nanonas.errors import DataError
+from nanonas.session.setup import located
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10"
 
@@ -575,6 +579,41 @@ def test_cifar_archive_without_its_members(
 def test_unknown_sources(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(source)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "folder", "npz", "parquet"])
+def test_a_folder_of_a_sources_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    image_folder(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert find_reader(f"./{name}")[0] == "folder"
+    assert located(f"./{name}") == str(tmp_path / name)
+    if SOURCES[name].built_in:
+        assert find_reader(name)[0] == located(name) == name
+        assert shadowed(name) == (
+            f"{name} is the built-in data set; for what lies in {str(tmp_path / name)!r}, write "
+            f"./{name}"
+        )
+    else:
+        assert located(name) == str(tmp_path / name)
+        assert shadowed(name) is None
+    assert shadowed(f"./{name}") is None
+    monkeypatch.chdir(tmp_path / name)
+    assert shadowed(name) is None
+
+
+def test_commands_say_that_a_folder_is_hidden_by_a_built_in_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(found, "say", heard.append)
+    image_folder(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert load_images(DataOptions("digits")).input_shape == (1, 8, 8)
+    assert [line.split(";")[0] for line in heard][:1] == ["digits is the built-in data set"]
+    assert load_images(DataOptions("./digits")).class_names == ("cat", "dog")
+    assert len(heard) == 3
 
 
 def test_a_file_of_no_kind(tmp_path: Path) -> None:
