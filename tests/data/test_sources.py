@@ -379,6 +379,64 @@ def test_parquet_folder_in_pieces(tmp_path: Path) -> None:
     assert images.own_valid == 4
 
 
+def pieces(root: Path, *names: str) -> Path:
+    """Files of 20 images each; the folder."""
+    for seed, name in enumerate(names):
+        parquet(root / name, pixels(20, 9, 9, seed=seed), labels(20))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("plain_text/train-00000-of-00001.parquet",), (16, 0, 4)),
+        (("plain_text/train-0.parquet", "plain_text/test-0.parquet"), (20, 0, 20)),
+        (("train/0000.parquet", "train/0001.parquet", "test/0000.parquet"), (40, 0, 20)),
+        (("train/0.parquet", "validation/0.parquet", "test/0.parquet"), (20, 20, 20)),
+        ((".cache/train.parquet", "data/train-00000-of-00001.parquet"), (16, 0, 4)),
+    ],
+)
+def test_parquet_one_folder_deeper(
+    tmp_path: Path, names: tuple[str, ...], parts: tuple[int, int, int]
+) -> None:
+    root = pieces(tmp_path / "a", *names)
+    (root / "README.md").write_text("a data set")
+    images = load(str(root))
+    train, valid, test = parts
+    assert (len(images.x_train), images.own_valid, len(images.x_test)) == (
+        train + valid,
+        valid,
+        test,
+    )
+
+
+def test_parquet_that_can_be_read_in_two_ways_is_refused(tmp_path: Path) -> None:
+    for names, message in (
+        (("train.parquet", "data/train-0.parquet"), "in the folder itself and in data; name one"),
+        (("cats/train.parquet", "dogs/train.parquet"), "in cats and in dogs; name one of them"),
+        (("train/0.parquet", "training/0.parquet"), "in train and in training; name one of them"),
+        (("train/test-0.parquet", "test/0.parquet"), "test-0.parquet .* train .* test images"),
+    ):
+        root = pieces(tmp_path / names[0].replace("/", "-"), *names)
+        with pytest.raises(DataError, match=message):
+            load(str(root))
+    root = image_folder(pieces(tmp_path / "both", "data/train-0.parquet"))
+    with pytest.raises(DataError, match=r"parquet files in data.*images in cat, dog; move"):
+        load(str(root))
+    root = image_folder(pieces(tmp_path / "parts", "train/train-0.parquet") / "train").parent
+    with pytest.raises(DataError, match=r"parquet files in train.*images in train; move"):
+        load(str(root))
+
+
+def test_parquet_in_a_folder_of_images_is_passed_over(tmp_path: Path) -> None:
+    root = pieces(image_folder(tmp_path / "pets"), "cat/features.parquet")
+    assert load(str(root)).in_words().endswith("passed over: 1 .parquet")
+    root = image_folder(tmp_path / "parts" / "train").parent
+    image_folder(root / "test")
+    pieces(root, "train/metadata.parquet")
+    assert load(str(root)).class_names == ("cat", "dog")
+
+
 def test_parquet_file_with_plain_bytes(tmp_path: Path) -> None:
     images = load(parquet(tmp_path / "a.parquet", pixels(20, 9, 9), labels(20), plain=True))
     assert (len(images.x_train), len(images.x_test), images.class_names) == (16, 4, ("0", "1"))

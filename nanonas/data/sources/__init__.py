@@ -15,7 +15,7 @@ from nanonas.data.sources.base import Decoded, Depth, Form, Labels, Part, Reader
 from nanonas.data.sources.cifar import CIFAR
 from nanonas.data.sources.folder import Folder
 from nanonas.data.sources.npz import Npz
-from nanonas.data.sources.parquet import Parquet, parquet_files
+from nanonas.data.sources.parquet import Parquet, is_parquet_folder
 from nanonas.errors import DataError
 from nanonas.files import in_full
 
@@ -72,10 +72,10 @@ SOURCES: dict[str, Source] = {
     ),
     "parquet": Source(
         "a file NAME.parquet, or a folder with train….parquet and, if any, validation… and "
-        "test….parquet",
+        "test….parquet, or with these one folder deeper",
         lambda source: (
             (source.lower().endswith(".parquet") and _path(source).is_file())
-            or (_path(source).is_dir() and bool(parquet_files(_path(source))))
+            or (_path(source).is_dir() and is_parquet_folder(_path(source)))
         ),
         lambda source: Parquet(_path(source)),
     ),
