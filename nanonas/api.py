@@ -131,8 +131,14 @@ def load(source: str | Path) -> NetworkModule:
     """The trained network of a run, in eval mode, on the CPU.
 
     Args:
-        source: a run's folder or a folder of runs (its newest). The finally trained weights where
-            there are some, those of the best candidate's evaluation otherwise.
+        source: a run's folder, a folder of runs (its newest), or what `train --out` wrote. The
+            finally trained weights where there are some, those of the best candidate's evaluation
+            otherwise.
+
+    Returns:
+        `(B, C, H, W) -> (B, classes)`. `model.preprocessing` knows how to prepare images for it:
+        `model.preprocessing.batch(["owl.jpg"])` is what it takes, as a numpy array. None for runs
+        of versions that did not keep that.
 
     Raises:
         RunError: no run there, or nothing in it yet.

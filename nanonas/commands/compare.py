@@ -42,6 +42,8 @@ class Compare:
     """How many random networks of the space take part."""
     data: str | None = None
     """The images; by default those that the network was found on."""
+    skip_broken: bool = False
+    """Go on without images that cannot be read; a run whose search did so needs no flag."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
@@ -63,7 +65,7 @@ def compare(arguments: Sequence[str]) -> None:
 
     console = Console()
     comparison = Comparison(
-        fitting(open_source(given.source, given.data)),
+        fitting(open_source(given.source, given.data, given.skip_broken)),
         epochs=given.epochs,
         seconds_per_network=limit,
         seeds=given.seeds,

@@ -31,6 +31,8 @@ class Train:
     """Learning rate at the top of its cycle; by default the search's."""
     data: str | None = None
     """The images; by default those that the network was found on."""
+    skip_broken: bool = False
+    """Go on without images that cannot be read; a run whose search did so needs no flag."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     out: Path | None = None
@@ -52,7 +54,7 @@ def train(arguments: Sequence[str]) -> None:
     from nanonas.terminal.progress import TrainingProgress
     from nanonas.terminal.results import say_final
 
-    source = fitting(open_source(given.source, given.data))
+    source = fitting(open_source(given.source, given.data, given.skip_broken))
     search = replace(source.config, seed=given.seed)
     if given.lr is not None:
         search = replace(search, training=replace(search.training, lr=given.lr))

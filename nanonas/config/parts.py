@@ -407,8 +407,11 @@ def load_images(options: DataOptions) -> Images:
     """
     from nanonas.data.found import say
     from nanonas.data.images import load
+    from nanonas.data.sources import shadowed
 
-    images = load(options.data, options.image_size)
+    images = load(options.data, options.image_size, skip_broken=options.skip_broken)
+    if sentence := shadowed(options.data):
+        say(sentence)
     say(images.in_words())
     return images
 
@@ -418,5 +421,10 @@ def make_data(options: DataOptions, seed: int) -> DataSpec:
     from nanonas.data.images import DataSpec
 
     return DataSpec(
-        options.data, options.image_size, options.valid_share, options.train_images, seed
+        options.data,
+        options.image_size,
+        options.valid_share,
+        options.train_images,
+        seed,
+        skip_broken=options.skip_broken,
     )

@@ -39,6 +39,9 @@ class DataOptions:
     `root/{train,val,test}/class/*`), an .npz, or parquet (a file or a folder)."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
+    skip_broken: bool = False
+    """Go on without images that cannot be read, and list them in the run's broken_images.txt; by
+    default they are an error."""
     train_images: Count | None = None
     """How many images, evenly over the classes, a candidate trains on in one epoch; by default all.
     """

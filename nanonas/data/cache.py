@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.data.sources import Decoded, Labels, Part
@@ -20,6 +23,9 @@ from nanonas.errors import DataError
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 DAMAGED = (OSError, EOFError, ValueError)  # what numpy and json raise for files that are not whole
+_DAY = 86_400  # seconds
+_UNUSED = 30 * _DAY  # what nobody has used for so long is removed
+_BOUND, _GIGABYTES = "NANONAS_CACHE_GB", 10.0  # of all copies together
 TEST_SHARE = 0.2  # of the images, where a source has no test set
 
 
@@ -40,7 +46,9 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
     """Writes decoded images into a folder of the cache.
 
     They are written into a folder beside it, which is renamed once it is whole, so that no other
-    process sees half of it.
+    process sees half of it. Then copies that nobody uses are removed: those unused for 30 days,
+    and, the longest unused first, those beyond 10 GB in all, or $NANONAS_CACHE_GB. What was used
+    within a day stays, for a process may be using it.
 
     Args:
         folder: in the cache; replaced if it exists.
@@ -50,10 +58,12 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
 
     Raises:
         OSError: the cache cannot be written.
-        DataError: the source cannot be read, or has too few images for a test set.
+        DataError: the source cannot be read, or has too few images for a test set; or
+            $NANONAS_CACHE_GB is no number.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
+    bound = _bound()
+    _sweep_leftovers(folder.parent)
     part = folder.parent / f".{uuid.uuid4().hex}.part"
     part.mkdir()
     try:
@@ -63,6 +73,8 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "class_names": decoded.class_names,
             "sizes": decoded.sizes,
             "remarks": decoded.remarks,
+            "depth": asdict(decoded.depth),
+            "broken": decoded.broken,
             **_write(part, decoded, source),
         }
         (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -74,6 +86,7 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
                 part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    _sweep_unused(folder.parent, bound)
 
 
 def _whole(folder: Path) -> bool:
@@ -91,14 +104,61 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     Raises one of `DAMAGED` where the folder is missing or not whole.
     """
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    _mark_used(folder)
     return about, {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
 
 
-def _sweep(parent: Path) -> None:
+# --- what is no longer used -----------------------------------------------------------------------
+
+
+def _last_used(folder: Path) -> float:
+    """When a copy was used last, to a day: the time of its about.json."""
+    about = folder / "about.json"
+    return (about if about.exists() else folder).stat().st_mtime
+
+
+def _mark_used(folder: Path) -> None:
+    """Writes down that a copy is used; once a day is enough."""
+    with suppress(OSError):  # a cache that is only read is not swept either
+        if time.time() - _last_used(folder) > _DAY:
+            os.utime(folder / "about.json")
+
+
+def _bound() -> float:
+    """How many bytes all copies may take. Raises `DataError` where the user's number is none."""
+    given = os.environ.get(_BOUND) or str(_GIGABYTES)
+    try:
+        gigabytes = float(given)
+    except ValueError:
+        gigabytes = -1
+    if not gigabytes >= 0:  # "not", because NaN compares as False
+        raise DataError(f"{_BOUND} must be a number of gigabytes, 0 or more, but is {given!r}")
+    return gigabytes * 1e9
+
+
+def _sweep_unused(parent: Path, bound: float) -> None:
+    """Removes copies that are unused for long, or that are too many; see `fill`."""
+    copies: list[tuple[float, int, Path]] = []  # last use, bytes, where
+    for folder in parent.glob("[!.]*"):
+        with suppress(OSError):  # another process removed it first
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            copies.append((_last_used(folder), size, folder))
+    total, now = sum(size for _, size, _ in copies), time.time()
+    for used, size, folder in sorted(copies):
+        if now - used > _UNUSED or (total > bound and now - used > _DAY):
+            total -= size
+            gone = parent / f".{uuid.uuid4().hex}.part"  # so that no process opens half of it
+            with suppress(OSError):
+                folder.rename(gone)
+                logger.debug("{}: unused for {:.0f} days, removed", folder, (now - used) / _DAY)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sweep_leftovers(parent: Path) -> None:
     """Removes half-written folders that a killed process left more than a day ago."""
     for part in parent.glob(".*.part"):
         with suppress(OSError):  # another process removed it first
-            if time.time() - part.stat().st_mtime > 86_400:
+            if time.time() - part.stat().st_mtime > _DAY:
                 shutil.rmtree(part, ignore_errors=True)
 
 

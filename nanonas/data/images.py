@@ -13,7 +13,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from nanonas.core import Shape
 from nanonas.data.cache import DAMAGED, fill, read_folder, reading
-from nanonas.data.sources import Decoded, Labels, Reader, find_reader
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is_built_in
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 
 SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
-_CACHE_VERSION = 2  # part of every key: raise it when decoding or the stored files change
+_CACHE_VERSION = 3  # part of every key: raise it when decoding or the stored files change
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,8 @@ class Images:
     folder: Path | None = None  # in the cache; None: in memory only
     sizes: str = ""  # of the images before they were decoded; empty: those that they have
     remarks: tuple[str, ...] = ()  # of the reader, such as what was passed over
+    depth: Depth = field(default_factory=Depth)  # how images of more than 8 bits became 8 bits
+    broken: tuple[str, ...] = ()  # "NAME: REASON" of those that were passed over, all of them
 
     @property
     def input_shape(self) -> Shape:
@@ -65,9 +68,14 @@ class Images:
         """How many classes there are."""
         return len(self.class_names)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes what a network that was trained on these sees."""
+        return Preprocessing(self.input_shape, self.mean, self.std, self.class_names, self.depth)
+
     def in_words(self) -> str:
-        """What was found, as a line: "photos: 4 classes (ant 120 … owl 80), 400 + 50 + 50 images of
-        24×24 to 640×480; passed over: 8 .heic, 2 .txt".
+        """What was found, as a line: 'photos: 4 classes ("ant": 120 … "owl": 80), 400 + 50 + 50
+        images of 24×24 to 640×480; passed over: 8 .heic, 2 .txt'.
         """
         counts = np.bincount(self.y_train, minlength=self.classes)
         most, least = int(np.argmax(counts)), int(np.argmin(counts))
@@ -75,7 +83,8 @@ class Images:
             ends = f"{counts[most]:,} images each"
         else:
             first, last = self.class_names[most], self.class_names[least]
-            ends = f"{first} {counts[most]:,} … {last} {counts[least]:,}"
+            # quoted, because a class may be called "1" or "birds of prey"
+            ends = f'"{first}": {counts[most]:,} … "{last}": {counts[least]:,}'
         parts = [len(self.y_train) - self.own_valid, self.own_valid, len(self.y_test)]
         numbers = " + ".join(f"{number:,}" for number in parts if number)
         _, height, width = self.input_shape
@@ -102,6 +111,7 @@ def load(
     source: str,
     image_size: int | None = None,
     *,
+    skip_broken: bool = False,
     flip: bool | None = None,
     cache: Path | None = None,
 ) -> Images:
@@ -112,6 +122,8 @@ def load(
         image_size: side in pixels of the square that images are scaled to, 8 or more; None for
             their own size, and for folders and parquet with images of several sizes, or large
             ones, 32 or 64.
+        skip_broken: whether to go on without images that cannot be read, which are an error
+            otherwise; `Images.broken` lists them.
         flip: whether an image mirrored left to right still belongs to its class; None: yes for
             colour images, no for grey ones, which are mostly digits and letters.
         cache: its folder; None for `cache_folder()`.
@@ -128,16 +140,16 @@ def load(
         raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
     kind, reader = find_reader(source)
     root = in_full(cache or cache_folder()).absolute()
-    name = kind if kind == source else in_full(Path(source)).resolve().stem
+    name = kind if is_built_in(source) else in_full(Path(source)).resolve().stem
     safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
-    folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, source)}"
+    folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, skip_broken, source)}"
     try:
         return open_cached(folder, flip)
     except DataError:  # missing or damaged: decoded below
         pass
     start = time.perf_counter()
     with reading(source):
-        decoded = reader.decode(image_size, root)
+        decoded = reader.decode(image_size, root, skip_broken)
     _check(decoded, source)
     try:
         fill(folder, decoded, name, source)
@@ -173,6 +185,8 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             folder=folder,
             sizes=about["sizes"],
             remarks=tuple(about["remarks"]),
+            depth=Depth(**about["depth"]),
+            broken=tuple(about["broken"]),
             **arrays,
         )
     except (*DAMAGED, KeyError, TypeError) as error:
@@ -213,12 +227,12 @@ def _check(decoded: Decoded, source: str) -> None:
         )
 
 
-def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
-    """A hash of the reader, its options, and its files' names, sizes and modification times."""
+def _key(kind: str, reader: Reader, image_size: int | None, skip_broken: bool, source: str) -> str:
+    """A hash of the reader, the options, and its files' names, sizes and modification times."""
     with reading(source):
         stats = [(str(path), path.stat()) for path in reader.files()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, files])
+    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, skip_broken, files])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
@@ -226,8 +240,9 @@ def _key(kind: str, reader: Reader, image_size: int | None, source: str) -> str:
 class DataSpec:
     """Which images a run uses, and how they are split: small and picklable, for worker processes.
 
-    Most fields are the arguments of `load` and `split`. The last two are of the images that a run
-    was begun with: whatever happens to the source, it goes on with these, or not at all.
+    Most fields are the arguments of `load` and `split`. `pinned` and `fingerprint` are of the
+    images that a run was begun with: whatever happens to the source, it goes on with these, or not
+    at all.
     """
 
     source: str
@@ -237,6 +252,7 @@ class DataSpec:
     seed: int = 0  # of the split
     pinned: Path | None = None  # the folder of the cache that they were decoded into
     fingerprint: str | None = None  # None: any images
+    skip_broken: bool = False  # as of `load`
 
     def pinned_to(self, images: Images) -> DataSpec:
         """These images and no others."""
@@ -249,7 +265,7 @@ class DataSpec:
                 images = open_cached(self.pinned)
                 if images.fingerprint == self.fingerprint:
                     return images
-        images = load(self.source, self.image_size)
+        images = load(self.source, self.image_size, skip_broken=self.skip_broken)
         if self.fingerprint not in (None, images.fingerprint):
             raise DataError(changed_message(self.source))
         return images

@@ -12,6 +12,7 @@ outputs/NAME/
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json
     requests/*.json             what a user has asked for and the search has not heard of yet
+    broken_images.txt           with --skip-broken: the images that were passed over, and why
     log.txt
     report.html  figures/*.png  what was found, see nanonas.runs.reading
 """
@@ -71,6 +72,10 @@ class RunFolder:
         return self.path / "requests"
 
     @property
+    def broken(self) -> Path:
+        return self.path / "broken_images.txt"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -80,6 +85,7 @@ class RunFolder:
             *self.path.glob("study.db*"),
             self.path / ".study.db.lock",
             self.config,
+            self.broken,
             self.log,
         ):
             path.unlink(missing_ok=True)

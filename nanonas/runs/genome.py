@@ -2,7 +2,8 @@
 
     {"format": "nanonas-genome-1", "space": "nano", "options": {"channels": 48, "length": 6},
      "input_shape": [3, 32, 32], "class_names": ["airplane", …], "genome": [0, 1, …],
-     "data": "cifar10", "known": {"accuracy": 0.81, "params": 241738, …}}
+     "data": "cifar10", "known": {"accuracy": 0.81, "params": 241738, …},
+     "preprocessing": {"mean": [0.49, 0.48, 0.45], …}}  (see `data.preprocessing`)
 
 JSON that a person can read, copy and edit; reading checks all of it.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from nanonas.config.files import nearest
 from nanonas.config.parts import SPACES, make_space
 from nanonas.config.schema import SpaceOptions
 from nanonas.core import Genome, Shape
-from nanonas.errors import ConfigError, GenomeError
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.errors import ConfigError, DataError, GenomeError
 from nanonas.files import write_text
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
@@ -39,6 +41,7 @@ class GenomeFile:
     data: str = ""  # the source that it was found on
     # accuracy, params, macs, …; "candidate" names the weights
     known: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None  # of its images; None: not known
 
     def make_space(self) -> Space:
         """The space that reads the genome."""
@@ -52,7 +55,9 @@ class GenomeFile:
 
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all. Raises `RunError` when it cannot."""
-        write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        rule = None if self.preprocessing is None else self.preprocessing.to_json()
+        values = {"format": FORMAT, **asdict(self), "preprocessing": rule}
+        write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def space_options(options: SpaceOptions) -> dict[str, int]:
@@ -124,10 +129,31 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
                     else "no options"
                 )
             )
+    rule = _preprocessing(values, path)
     lists = {name: tuple(values[name]) for name in ("genome", "input_shape", "class_names")}
-    file = GenomeFile(**{**values, **lists})
+    file = GenomeFile(**{**values, **lists, "preprocessing": rule})
     try:
         file.network()
     except (GenomeError, ConfigError) as error:
         raise GenomeError(f"{path}: {error}") from None
     return file
+
+
+def _preprocessing(values: Mapping[str, Any], path: Path) -> Preprocessing | None:
+    """That of a genome file; None where it has none, or one for other channels.
+
+    Shape and names are those of the network, so that it is enough to change them there by hand.
+    """
+    given = values.get("preprocessing")
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise GenomeError(f"{path}: preprocessing must be an object, but is {given!r:.80}")
+    try:
+        rule = Preprocessing.from_json(given)
+    except DataError as error:
+        raise GenomeError(f"{path}: {error}") from None
+    shape, names = tuple(values["input_shape"]), tuple(values["class_names"])
+    if shape[:1] != rule.input_shape[:1]:
+        return None
+    return replace(rule, input_shape=shape, class_names=names)

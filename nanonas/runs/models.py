@@ -54,4 +54,5 @@ def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
 
     module = build_module(genome.network(), seed=0)
     load_weights(module, weights)
+    module.preprocessing = genome.preprocessing
     return module.eval()

@@ -78,9 +78,13 @@ def _shape(shape: Shape) -> str:
     return f"{shape[1]}×{shape[2]}×{shape[0]}"
 
 
-def open_source(path: Path, data: str | None = None) -> Source:
-    """What a command line's RUN or GENOME.json means. `data` replaces the images that it was found
-    on.
+def open_source(path: Path, data: str | None = None, skip_broken: bool = False) -> Source:
+    """What a command line's RUN or GENOME.json means.
+
+    Args:
+        data: replaces the images that it was found on.
+        skip_broken: whether to go on without images that cannot be read, also where its search did
+            not.
 
     Raises:
         RunError: no run there, or nothing in it yet.
@@ -91,11 +95,18 @@ def open_source(path: Path, data: str | None = None) -> Source:
         find_reader(data)
     if path.suffix == ".json":
         genome = read_genome(path)
-        values = {**genome.options, "space": genome.space, "data": data or genome.data}
+        values = {
+            **genome.options,
+            "space": genome.space,
+            "data": data or genome.data,
+            "skip_broken": skip_broken,
+        }
         config = validated({"search": values}, str(path)).search
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)
     genome, config = best_genome(run), read_config(run).search
+    if skip_broken:
+        config = replace(config, data=replace(config.data, skip_broken=True))
     if data is not None:
         config = replace(config, data=replace(config.data, data=data))
         return Source(genome, config, run.path, run)

@@ -213,6 +213,7 @@ class Setup:
             space_options(search.space),
             search.data.data,
             {"candidate": candidate.number, **known},
+            self.images.preprocessing,
         )
 
     def image_notes(self) -> dict[str, Any]:
@@ -221,6 +222,8 @@ class Setup:
             "fingerprint": self.images.fingerprint,
             "input_shape": list(self.images.input_shape),
             "class_names": list(self.images.class_names),
+            "broken": list(self.images.broken),
+            "preprocessing": self.images.preprocessing.to_json(),
             "train": len(self.split.train),
             "valid": len(self.split.valid),
         }
@@ -256,11 +259,12 @@ def resolved(config: Config) -> Config:
 
 def located(source: str) -> str:
     """A source so that it is found from anywhere: a path as an absolute one."""
-    from nanonas.data.sources import find_reader
+    from nanonas.data.sources import find_reader, is_built_in
 
     if Path(source).is_absolute():  # it may be gone since its images were decoded
         return source
-    return source if find_reader(source)[0] == source else str(in_full(Path(source)).resolve())
+    find_reader(source)  # raises where there is none
+    return source if is_built_in(source) else str(in_full(Path(source)).resolve())
 
 
 def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:

@@ -48,6 +48,8 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
             store.event(IMAGES, setup.image_notes())
+            if setup.images.broken:
+                write_text(folder.broken, "".join(f"{line}\n" for line in setup.images.broken))
             if repeated is not None:
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ def final_training(
         setup.config.search.seed,
         folder,
         {"data": setup.images.fingerprint},
+        about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
     )
 
 
@@ -71,6 +73,7 @@ def train(
         class_names=setup.images.class_names,
         data=located(setup.config.search.data.data),
         known=known,
+        preprocessing=setup.images.preprocessing,
     ).write(folder / "genome.json")
     return result
 

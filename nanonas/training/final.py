@@ -12,7 +12,7 @@ import pickle
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class FinalTraining:
         threads: of PyTorch; None: one or all cores, whichever is measured to be faster.
         retries: how often a training that diverges is restarted, each time with a third of the
             learning rates.
+        about: metadata to store with the weights.
     """
 
     network: Network
@@ -84,6 +85,7 @@ class FinalTraining:
     identity: Mapping[str, Any]
     threads: int | None = None
     retries: int = 2
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def run(
         self,
@@ -208,7 +210,7 @@ class FinalTraining:
             hardware=hardware(device),
             torch=torch.__version__,
         )
-        save_weights(module, self.folder / "model.safetensors")
+        save_weights(module, self.folder / "model.safetensors", self.about)
         write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
         return result
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from nanonas.core import Shape
 from nanonas.networks.network import Network
 from nanonas.networks.ops import ACTIVATIONS, NORM_EPS, Node
+
+if TYPE_CHECKING:
+    from nanonas.data.preprocessing import Preprocessing
 
 
 class Add(nn.Module):
@@ -258,6 +262,8 @@ class NetworkModule(nn.Module):
 
     Each node is a submodule of its own name and runs once a forward pass, in the order of `steps`.
     """
+
+    preprocessing: Preprocessing | None = None  # of its images; None where nobody has kept it
 
     def __init__(self, network: Network) -> None:
         super().__init__()

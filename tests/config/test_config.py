@@ -56,6 +56,7 @@ ROOT = Path(__file__).parents[2]
 OTHER: dict[str, Any] = {  # every value of the configuration, none at its default
     "data": "digits",
     "image_size": 16,
+    "skip_broken": True,
     "train_images": 500,
     "valid_share": 0.25,
     "flip": False,

@@ -90,7 +90,9 @@ def test_an_image_is_what_pillow_reads_and_the_rest_is_said(tmp_path: Path) -> N
     images = load(str(tmp_path))
     assert np.bincount([*images.y_train, *images.y_test]).tolist() == [8, 5]
     said = images.in_words()
-    assert said.startswith(f"{tmp_path.name}: 2 classes (ant 6 … bee 4), 10 + 3 images of 12×12;")
+    assert said.startswith(
+        f'{tmp_path.name}: 2 classes ("ant": 6 … "bee": 4), 10 + 3 images of 12×12;'
+    )
     assert said.endswith("passed over: 2 .heic, 1 .txt, 1 .csv")
 
 

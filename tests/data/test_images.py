@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from toys.images import image_folder, pixels, png
 
 from nanonas.data import cache as cache_module
-from nanonas.data.images import Images, cache_folder, load, open_cached
+from nanonas.data.images import DataSpec, Images, cache_folder, load, open_cached
 from nanonas.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -72,6 +74,67 @@ def test_leftovers_of_killed_writers_are_swept(cache: Path) -> None:
     os.utime(old, (1, 1))
     load("digits")
     assert (old.exists(), new.exists()) == (False, True)
+
+
+DAY = 86_400
+
+
+def used(images: Images, days: float) -> Path:
+    """The images' folder, as if it had been used last so many days ago."""
+    then = time.time() - days * DAY
+    os.utime(folder_of(images) / "about.json", (then, then))
+    return folder_of(images)
+
+
+def test_copies_that_nobody_uses_are_swept_when_another_is_made(tmp_path: Path) -> None:
+    roots = [image_folder(tmp_path / name) for name in "abc"]
+    copies = [load(str(root)) for root in roots]
+    spec = DataSpec(str(roots[0])).pinned_to(copies[0])
+    old, recent, new = (used(i, d) for i, d in zip(copies, (31, 29, 0), strict=True))
+    load(str(roots[1]))  # none is made
+    assert old.exists()
+    load("digits")
+    assert [path.exists() for path in (old, recent, new)] == [False, True, True]
+    assert spec.load().fingerprint == copies[0].fingerprint  # decoded again
+    shutil.rmtree(old)
+    (roots[0] / "cat" / "00.png").unlink()
+    with pytest.raises(DataError, match="have changed since the run was begun"):
+        spec.load()
+
+
+def test_the_cache_has_a_bound_and_the_oldest_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = ((12, 12, 3), (40, 40, 3), (24, 24, 3), (16, 16, 3))
+    roots = [image_folder(tmp_path / f"r{n}", shape=shape) for n, shape in enumerate(shapes)]
+    copies = [load(str(root)) for root in roots]
+    folders = [used(i, d) for i, d in zip(copies, (3, 5, 2, 0.9), strict=True)]
+    sizes = [sum(f.stat().st_size for f in folder.iterdir()) for folder in folders]
+    digits = load("digits")
+    size = sum(f.stat().st_size for f in folder_of(digits).iterdir())
+    shutil.rmtree(folder_of(digits))
+    bound = (sizes[2] + sizes[3] + size + 100) / 1e9  # the two oldest are too many
+    monkeypatch.setenv("NANONAS_CACHE_GB", f"{bound:.9f}")
+    load("digits")
+    assert [path.exists() for path in folders] == [False, False, True, True]
+    monkeypatch.setenv("NANONAS_CACHE_GB", "0")
+    load("digits", 16)
+    assert [path.exists() for path in folders] == [False, False, False, True]  # used today
+    assert folder_of(digits).exists()
+    for wrong in ("much", "-1", "nan"):
+        monkeypatch.setenv("NANONAS_CACHE_GB", wrong)
+        with pytest.raises(DataError, match=f"NANONAS_CACHE_GB must be .*, but is '{wrong}'"):
+            load("digits", 20)
+
+
+def test_a_copy_that_is_used_stays_young(cache: Path) -> None:
+    images = load("digits")
+    about = used(images, 1.5) / "about.json"
+    load("digits")
+    assert time.time() - about.stat().st_mtime < 60
+    used(images, 0.5)
+    load("digits")
+    assert time.time() - about.stat().st_mtime > 0.4 * DAY
 
 
 def test_concurrent_writers_do_no_harm() -> None:

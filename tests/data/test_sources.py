@@ -17,16 +17,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image
 from toys.images import Pixels, encoded, image_folder, labels, npz, pixels, png
 
+from nanonas.config.parts import load_images
+from nanonas.config.schema import DataOptions
+from nanonas.data import found
 from nanonas.data.images import load
-from nanonas.data.sources import SOURCES, cifar, find_reader
+from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed
 from nanonas.data.sources.parquet import Parquet
 from nanonas.data.split import split
 from nanonas.errors import DataError
+from nanonas.session.setup import located
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10"
 
@@ -40,6 +43,8 @@ def test_digits_come_with_the_package() -> None:
     images = load("digits")
     assert images.input_shape == (1, 8, 8)
     assert images.classes == 10
+    said = 'digits: 10 classes ("1": 146 … "8": 139), 1,438 + 359 images of 8×8'
+    assert images.in_words() == said
     assert (len(images.x_train), len(images.x_test)) == (1438, 359)
     assert not images.flip
     assert images.x_train.max() == 255
@@ -120,15 +125,11 @@ def test_npz_parts_have_their_usual_names(tmp_path: Path, name: str) -> None:
 
 
 def test_npz_says_which_arrays_are_passed_over(tmp_path: Path) -> None:
-    heard: list[str] = []
-    handler = logger.add(heard.append, format="{message}", level="WARNING")
-    try:
-        images = load(npz(tmp_path / "a.npz", weights=np.ones(20), author=np.array("me")))
-    finally:
-        logger.remove(handler)
-    assert len(images.x_train) == 16
-    assert len(heard) == 1
-    assert "holds author, weights, passed over" in heard[0]
+    path = npz(tmp_path / "a.npz", weights=np.ones(20), author=np.array("me"))
+    for _ in range(2):  # decoded, and from the cache
+        images = load(path)
+        assert len(images.x_train) == 16
+        assert images.in_words().endswith(" images of 10×10; passed over: author, weights")
 
 
 X = pixels(20, 10, 10)
@@ -378,6 +379,64 @@ def test_parquet_folder_in_pieces(tmp_path: Path) -> None:
     assert images.own_valid == 4
 
 
+def pieces(root: Path, *names: str) -> Path:
+    """Files of 20 images each; the folder."""
+    for seed, name in enumerate(names):
+        parquet(root / name, pixels(20, 9, 9, seed=seed), labels(20))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("plain_text/train-00000-of-00001.parquet",), (16, 0, 4)),
+        (("plain_text/train-0.parquet", "plain_text/test-0.parquet"), (20, 0, 20)),
+        (("train/0000.parquet", "train/0001.parquet", "test/0000.parquet"), (40, 0, 20)),
+        (("train/0.parquet", "validation/0.parquet", "test/0.parquet"), (20, 20, 20)),
+        ((".cache/train.parquet", "data/train-00000-of-00001.parquet"), (16, 0, 4)),
+    ],
+)
+def test_parquet_one_folder_deeper(
+    tmp_path: Path, names: tuple[str, ...], parts: tuple[int, int, int]
+) -> None:
+    root = pieces(tmp_path / "a", *names)
+    (root / "README.md").write_text("a data set")
+    images = load(str(root))
+    train, valid, test = parts
+    assert (len(images.x_train), images.own_valid, len(images.x_test)) == (
+        train + valid,
+        valid,
+        test,
+    )
+
+
+def test_parquet_that_can_be_read_in_two_ways_is_refused(tmp_path: Path) -> None:
+    for names, message in (
+        (("train.parquet", "data/train-0.parquet"), "in the folder itself and in data; name one"),
+        (("cats/train.parquet", "dogs/train.parquet"), "in cats and in dogs; name one of them"),
+        (("train/0.parquet", "training/0.parquet"), "in train and in training; name one of them"),
+        (("train/test-0.parquet", "test/0.parquet"), "test-0.parquet .* train .* test images"),
+    ):
+        root = pieces(tmp_path / names[0].replace("/", "-"), *names)
+        with pytest.raises(DataError, match=message):
+            load(str(root))
+    root = image_folder(pieces(tmp_path / "both", "data/train-0.parquet"))
+    with pytest.raises(DataError, match=r"parquet files in data.*images in cat, dog; move"):
+        load(str(root))
+    root = image_folder(pieces(tmp_path / "parts", "train/train-0.parquet") / "train").parent
+    with pytest.raises(DataError, match=r"parquet files in train.*images in train; move"):
+        load(str(root))
+
+
+def test_parquet_in_a_folder_of_images_is_passed_over(tmp_path: Path) -> None:
+    root = pieces(image_folder(tmp_path / "pets"), "cat/features.parquet")
+    assert load(str(root)).in_words().endswith("passed over: 1 .parquet")
+    root = image_folder(tmp_path / "parts" / "train").parent
+    image_folder(root / "test")
+    pieces(root, "train/metadata.parquet")
+    assert load(str(root)).class_names == ("cat", "dog")
+
+
 def test_parquet_file_with_plain_bytes(tmp_path: Path) -> None:
     images = load(parquet(tmp_path / "a.parquet", pixels(20, 9, 9), labels(20), plain=True))
     assert (len(images.x_train), len(images.x_test), images.class_names) == (16, 4, ("0", "1"))
@@ -578,6 +637,41 @@ def test_cifar_archive_without_its_members(
 def test_unknown_sources(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(source)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "folder", "npz", "parquet"])
+def test_a_folder_of_a_sources_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    image_folder(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert find_reader(f"./{name}")[0] == "folder"
+    assert located(f"./{name}") == str(tmp_path / name)
+    if SOURCES[name].built_in:
+        assert find_reader(name)[0] == located(name) == name
+        assert shadowed(name) == (
+            f"{name} is the built-in data set; for what lies in {str(tmp_path / name)!r}, write "
+            f"./{name}"
+        )
+    else:
+        assert located(name) == str(tmp_path / name)
+        assert shadowed(name) is None
+    assert shadowed(f"./{name}") is None
+    monkeypatch.chdir(tmp_path / name)
+    assert shadowed(name) is None
+
+
+def test_commands_say_that_a_folder_is_hidden_by_a_built_in_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(found, "say", heard.append)
+    image_folder(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert load_images(DataOptions("digits")).input_shape == (1, 8, 8)
+    assert [line.split(";")[0] for line in heard][:1] == ["digits is the built-in data set"]
+    assert load_images(DataOptions("./digits")).class_names == ("cat", "dog")
+    assert len(heard) == 3
 
 
 def test_a_file_of_no_kind(tmp_path: Path) -> None:

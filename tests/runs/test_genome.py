@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from nanonas.config.schema import SpaceOptions
 from nanonas.core import rng_for
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.sources import Depth
 from nanonas.errors import GenomeError, RunError
 from nanonas.runs.genome import FORMAT, GenomeFile, read_genome, space_options
 from nanonas.spaces.layers.space import LayersSpace
@@ -32,7 +35,13 @@ NANO = GenomeFile(
 LAYERS = GenomeFile(
     "layers", LayersSpace((1, 8, 8), 10).sample(rng_for(0, 0)), (1, 8, 8), tuple("0123456789")
 )
-FILES = {"nano": NANO, "layers": LAYERS}
+KEPT = replace(
+    NANO,
+    preprocessing=Preprocessing(
+        NANO.input_shape, (0.5, 0.4, 0.3), (0.2, 0.2, 0.1), NANO.class_names, Depth(4095, 1)
+    ),
+)
+FILES = {"nano": NANO, "layers": LAYERS, "kept": KEPT}
 
 
 def values(file: GenomeFile = NANO) -> dict[str, Any]:
@@ -166,6 +175,27 @@ def test_what_was_changed_by_hand_is_one_sentence(
     assert message is None or said == message
 
 
+def test_preprocessing_is_that_of_the_network(tmp_path: Path) -> None:
+    content = values(KEPT)
+    assert content["preprocessing"]["integers_up_to"] == 4095
+    path = tmp_path / "g.json"
+
+    def read(**change: object) -> Preprocessing | None:
+        path.write_text(json.dumps({**content, **change}), encoding="utf-8")
+        return read_genome(path).preprocessing
+
+    assert read() == KEPT.preprocessing
+    changed = read(class_names=["a", "b"], input_shape=[3, 16, 24])
+    assert changed is not None
+    assert (changed.class_names, changed.input_shape) == (("a", "b"), (3, 16, 24))
+    assert read(input_shape=[1, 32, 32]) is None
+    wrong = {**content["preprocessing"], "std": [0.1]}
+    said = complaint(path, {**content, "preprocessing": wrong})
+    assert said.startswith(": preprocessing: std must have 3 number(s), above 0")
+    said = complaint(path, {**content, "preprocessing": 5})
+    assert said == ": preprocessing must be an object, but is 5"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "5", '"words"', "\0", "[" * 100_000])
 def test_what_is_no_genome_file_is_one_sentence(tmp_path: Path, content: str) -> None:
     said = complaint(tmp_path / "g.json", content)
@@ -210,7 +240,9 @@ JSON = st.recursive(
 @given(
     file=st.sampled_from(sorted(FILES)),
     name=st.sampled_from([*values(), "another"]),
-    inside=st.integers(0, 200) | st.sampled_from(["channels", "length"]) | st.none(),
+    inside=st.integers(0, 200)
+    | st.sampled_from(["channels", "length", "mean", "input_shape"])
+    | st.none(),
     value=JSON,
 )
 def test_no_change_by_hand_raises_anything_else(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -10,17 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from toys.images import image_folder, pixels, png
 
 from nanonas import cli, load
 from nanonas.config.files import configure
+from nanonas.data.images import DataSpec
+from nanonas.data.images import load as load_images
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError
 from nanonas.runs.folder import find, read_config
 from nanonas.runs.genome import read_genome
+from nanonas.runs.source import fitting, open_source
 from nanonas.session.setup import Setup, resolved
+from nanonas.training.augment import normalise
 from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
+from nanonas.training.weights import read_weights
 
 pytestmark = pytest.mark.usefixtures("cache", "quick_measurements")
 TINY = ["--space", "nano", "--channels", "3", "--length", "4", "--population", "2", "--lag", "1"]
@@ -138,6 +147,66 @@ def test_a_trained_network_has_the_names_of_its_images_and_their_whole_path(
     weights = load_file(tmp_path / "trained" / "model.safetensors")
     assert not module.training
     assert all(torch.equal(module.state_dict()[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["searched", "trained"])
+def test_a_network_is_fed_when_its_images_are_gone(
+    copied: tuple[Path, Path], tmp_path: Path, cache: Path, trained: bool
+) -> None:
+    run, root = copied
+    images = load_images(str(root))
+    files, spec = sorted(root.glob("cat/*")), DataSpec(str(root))
+    if trained:
+        options = ["--epochs", "1", "--device", "cpu", "--out", str(tmp_path / "trained")]
+        assert cli.main(["train", str(run), *options]) == 0
+    pictures, stored = final_pictures(spec, "cpu"), images.x_train[0].tobytes()
+    place = next(
+        n for n, path in enumerate(files) if stored == np.asarray(Image.open(path)).tobytes()
+    )
+    chosen = tmp_path / files[place].name
+    shutil.copy(files[place], chosen)
+    shutil.rmtree(root)
+    shutil.rmtree(cache)
+    model = load(tmp_path / "trained" if trained else run)
+    rule = model.preprocessing
+    assert rule is not None
+    assert rule.class_names == ("cat", "dog")
+    assert rule.pixels(chosen).tobytes() == stored
+    x = normalise(pictures.x[:1], pictures.mean, pictures.std)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(rule.batch([chosen])))
+        torch.testing.assert_close(logits, model(x), rtol=1e-4, atol=1e-4)
+    if trained:
+        _, about = read_weights(tmp_path / "trained" / "model.safetensors")
+        assert Preprocessing.from_json(json.loads(about["preprocessing"])) == rule
+    with RunStore.read(run / "study.db") as store:
+        notes = next(event.details for event in store.events() if event.kind == IMAGES)
+    assert Preprocessing.from_json(notes["preprocessing"]) == rule
+
+
+def test_a_run_keeps_the_list_of_the_images_that_it_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = image_folder(tmp_path / "pets")
+    bad = root / "cat" / "03.png"
+    bad.write_bytes(b"")
+    begun = ["search", "--data", str(root), "--out", str(tmp_path), "--name", "run", *TINY]
+    assert cli.main(begun) != 0
+    assert "--skip-broken passes over" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*begun, "--skip-broken"]) == 0
+    line = f"{bad}: it is no image that Pillow knows"
+    run = tmp_path / "run"
+    assert (run / "broken_images.txt").read_text(encoding="utf-8") == f"{line}\n"
+    with RunStore.read(run / "study.db") as store:
+        notes = next(event.details for event in store.events() if event.kind == IMAGES)
+    assert notes["broken"] == [line]
+    assert cli.main(["resume", str(run), "--evaluations", "3", "--workers", "1"]) == 0
+    found = fitting(open_source(run)).images
+    assert found is not None
+    assert found.broken == (line,)
+    genome = ["train", str(run / "best_genome.json"), "--epochs", "1", "--device", "cpu"]
+    assert cli.main(genome) != 0
+    assert cli.main([*genome, "--skip-broken"]) == 0
 
 
 def test_images_that_were_moved_are_named_on_resume(

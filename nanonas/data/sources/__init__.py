@@ -6,19 +6,30 @@ A new source is one file here and one entry in `SOURCES`.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanonas.data.sources.base import Decoded, Form, Labels, Part, Reader
+from nanonas.data.sources.base import Decoded, Depth, Form, Labels, Part, Reader
 from nanonas.data.sources.cifar import CIFAR
 from nanonas.data.sources.folder import Folder
 from nanonas.data.sources.npz import Npz
-from nanonas.data.sources.parquet import Parquet, parquet_files
+from nanonas.data.sources.parquet import Parquet, is_parquet_folder
 from nanonas.errors import DataError
 from nanonas.files import in_full
 
-__all__ = ["SOURCES", "Decoded", "Form", "Labels", "Part", "Reader", "Source", "find_reader"]
+__all__ = [
+    "SOURCES",
+    "Decoded",
+    "Depth",
+    "Form",
+    "Labels",
+    "Part",
+    "Reader",
+    "Source",
+    "find_reader",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Source:
     what: str  # described for users
     knows: Callable[[str], bool]  # whether a name or a path is one of this kind
     reader: Callable[[str], Reader]  # of that name or path
+    built_in: bool = False  # known by its own name, not by a path
 
 
 def _path(source: str) -> Path:
@@ -39,16 +51,19 @@ SOURCES: dict[str, Source] = {
         "UCI handwritten digits: 1,797 grey images of 8x8, 10 classes; comes with nanonas",
         lambda source: source == "digits",
         lambda source: Npz(Path(__file__).parents[1] / "digits.npz"),
+        built_in=True,
     ),
     "cifar10": Source(
         "CIFAR-10: 60,000 colour images of 32x32, 10 classes; 170 MB are downloaded once",
         lambda source: source == "cifar10",
         lambda source: CIFAR["cifar10"],
+        built_in=True,
     ),
     "cifar100": Source(
         "CIFAR-100: 60,000 colour images of 32x32, 100 classes; 169 MB are downloaded once",
         lambda source: source == "cifar100",
         lambda source: CIFAR["cifar100"],
+        built_in=True,
     ),
     "npz": Source(
         "a file NAME.npz with x_train, y_train and, if any, x_valid, y_valid, x_test, y_test",
@@ -57,10 +72,10 @@ SOURCES: dict[str, Source] = {
     ),
     "parquet": Source(
         "a file NAME.parquet, or a folder with train….parquet and, if any, validation… and "
-        "test….parquet",
+        "test….parquet, or with these one folder deeper",
         lambda source: (
             (source.lower().endswith(".parquet") and _path(source).is_file())
-            or (_path(source).is_dir() and bool(parquet_files(_path(source))))
+            or (_path(source).is_dir() and is_parquet_folder(_path(source)))
         ),
         lambda source: Parquet(_path(source)),
     ),
@@ -89,7 +104,7 @@ def find_reader(source: str) -> tuple[str, Reader]:
         if candidate.knows(source):
             return kind, candidate.reader(source)
     path = in_full(Path(source))
-    named = [kind for kind, candidate in SOURCES.items() if candidate.knows(kind)]
+    named = [kind for kind, candidate in SOURCES.items() if candidate.built_in]
     choices = f"{', '.join(named)}, a folder of images, an .npz file, or a .parquet file or folder"
     if path.exists():
         raise DataError(f"{source!r} is no data that can be read; expected {choices}")
@@ -103,3 +118,20 @@ def find_reader(source: str) -> tuple[str, Reader]:
             f"{source!r} does not exist (looked in {str(Path.cwd())!r}); expected {choices}"
         )
     raise DataError(f"data {source!r} is neither a name nor a path that exists; expected {choices}")
+
+
+def is_built_in(source: str) -> bool:
+    """Whether a source is the name of a built-in data set, not a path."""
+    return source in SOURCES and SOURCES[source].built_in
+
+
+def shadowed(source: str) -> str | None:
+    """What is to be said of a file or folder that cannot be named so, because a built-in data set
+    has its name; None: there is none.
+    """
+    if not is_built_in(source) or not Path(source).exists():
+        return None
+    return (
+        f"{source} is the built-in data set; for what lies in {str(Path.cwd() / source)!r}, write "
+        f".{os.sep}{source}"
+    )

@@ -36,6 +36,24 @@ class Form:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """How values of more than 8 bits become 8 bits: one rule for all images of a data set."""
+
+    integers_up_to: int | None = None  # the highest there is; None: no such integers
+    floats_up_to: int | None = None  # 1 or 255: the range that they lie in; None: no floats
+
+    @property
+    def shift(self) -> int:
+        """Of integers, to the right: the upper 8 of the bits in use are kept."""
+        return max(0, (self.integers_up_to or 0).bit_length() - 8)
+
+    @property
+    def scale(self) -> float:
+        """Of floats, which are rounded then."""
+        return 255 / (self.floats_up_to or 255)
+
+
+@dataclass(frozen=True)
 class Part:
     """The images of one part of a source, in order."""
 
@@ -55,6 +73,8 @@ class Decoded:
     test: Part | None = None
     sizes: str = ""  # of the images as they were: "24×24 to 640×480"; empty: those of `form`
     remarks: tuple[str, ...] = ()  # what else is to be said of them, such as what was passed over
+    depth: Depth = Depth()  # how deep images became 8 bits
+    broken: tuple[str, ...] = ()  # "NAME: REASON" of images that were passed over
 
 
 class Reader(Protocol):
@@ -66,12 +86,14 @@ class Reader(Protocol):
         Their names, sizes and modification times decide whether a cached copy is fresh.
         """
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Starts decoding everything.
 
         Args:
             image_size: side in pixels of the square to scale to; None for the images' own size.
             cache: the root folder of the cache, for downloads.
+            skip_broken: whether images that cannot be read are passed over, where each is a file or
+                a row of its own. A class, of a part, without any other is an error all the same.
 
         Raises:
             DataError: the source cannot be used; also while the chunks are iterated.

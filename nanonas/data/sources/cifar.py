@@ -35,7 +35,7 @@ class Cifar:
         """None: the checksum fixes the content."""
         return []
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Downloads the archive if needed. Raises `DataError` as `Reader.decode` does."""
         path = self._archive(cache / "downloads")
         wanted = (*self.train, *self.test, self.names)

@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from nanonas.data.sources.base import CHUNK, Decoded, Form, Labels, Part
-from nanonas.data.sources.orientation import ROTATED, orientation_of, upright
-from nanonas.errors import DataError, reason_for
+from nanonas.data.sources.base import CHUNK, Decoded, Depth, Form, Labels, Part
+from nanonas.data.sources.orientation import ROTATED, orientation_of
+from nanonas.data.sources.pixels import (
+    Encoded,
+    decode,
+    fitted,
+    opened_image,
+    pillow,
+    reason_unread,
+)
+from nanonas.errors import DataError
 from nanonas.machine import cores
 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _DEEP = ("I", "F")  # how the modes begin that have more than 8 bits
 _NAMED = 10  # broken images that a message names
-_PIXELS = "NANONAS_MAX_PIXELS"
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A PNG, a JPEG, …: on disk or in memory."""
-
-    name: str  # for messages
-    content: Path | bytes
-
-
-def _opened(image: Encoded) -> Image.Image:
-    if isinstance(image.content, bytes):
-        return Image.open(io.BytesIO(image.content))
-    opened = Image.open(image.content)
-    if opened.format != "TIFF":
-        return opened
-    opened.close()  # Pillow 13 maps a plain TIFF into memory with its sides exchanged
-    return Image.open(io.BytesIO(image.content.read_bytes()))
-
-
-def _reason(error: Exception) -> str:
-    """What Pillow raised, for people. Each of its formats raises errors of its own."""
-    if isinstance(error, Image.DecompressionBombError):
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return (
-            f"it has more than {most:,} pixels, which may fill the memory; scale it down, or allow "
-            f"so many by the environment variable {_PIXELS}"
-        )
-    if "cannot identify" in str(error):
-        return "it is no image that Pillow knows"
-    return str(error) if isinstance(error, OSError) and str(error) else reason_for(error)
+_SAID = 3  # of those that are passed over, in the line that says what was found
+# with which any image is decoded, only to see whether it can be
+_TRIAL = (Form(3, 32, 32), Depth(2**16 - 1, 255))
 
 
 class _Broken:
@@ -66,7 +41,21 @@ class _Broken:
         self._reasons: dict[str, str] = {}
 
     def add(self, image: Encoded, error: Exception) -> None:
-        self._reasons[image.name] = _reason(error)
+        self._reasons[image.name] = reason_unread(error)
+
+    def __contains__(self, image: Encoded) -> bool:
+        return image.name in self._reasons
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """ "NAME: REASON" of each, sorted."""
+        return tuple(f"{name}: {reason}" for name, reason in sorted(self._reasons.items()))
+
+    def in_words(self, source: str) -> str:
+        """ "12 broken (cat/a.jpg, cat/b.jpg, dog/c.jpg, …)"."""
+        names = [name.replace(f"{source}{os.sep}", "") for name in sorted(self._reasons)]
+        more = ", …" if len(names) > _SAID else ""
+        return f"{len(names)} broken ({', '.join(names[:_SAID])}{more})"
 
     def check(self) -> None:
         """Raises `DataError` where there are any."""
@@ -74,30 +63,16 @@ class _Broken:
             return
         (name, reason), *others = sorted(self._reasons.items())
         if not others:
-            raise DataError(f"{name} cannot be read: {reason}; repair it or delete it")
+            raise DataError(
+                f"{name} cannot be read: {reason}; repair it or delete it, or --skip-broken passes "
+                "over it"
+            )
         names = [name for name, _ in others[: _NAMED - 1]]
         more = f" and {len(others) - len(names)} more" if len(others) > len(names) else ""
         raise DataError(
             f"{len(others) + 1} images cannot be read: {name} ({reason}), {', '.join(names)}{more}"
-            "; repair or delete them"
+            "; repair or delete them, or --skip-broken passes over them"
         )
-
-
-@contextmanager
-def _pillow() -> Iterator[None]:
-    """Pillow without warnings of its own, and with as many pixels as the user allows."""
-    allowed = os.environ.get(_PIXELS)
-    if allowed and not allowed.isdigit():
-        raise DataError(f"{_PIXELS} must be a number of pixels, but is {allowed!r}")
-    before = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        if allowed:
-            Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow refuses twice as many
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
 
 
 # --- what all images have in common ---------------------------------------------------------------
@@ -126,7 +101,7 @@ class _Deep:
 
 def _inspected(image: Encoded) -> _Look:
     """Reads little more than the header of an image with 8 bits a channel; all of a deeper one."""
-    with _opened(image) as opened:
+    with opened_image(image) as opened:
         width, height = opened.size
         if orientation_of(opened) in ROTATED:
             width, height = height, width
@@ -139,33 +114,25 @@ def _inspected(image: Encoded) -> _Look:
         return _Look(grey, height, width, transparent, deep)
 
 
-@dataclass(frozen=True)
-class _Depth:
-    """How values of more than 8 bits become 8 bits: one rule for all images of a data set."""
-
-    shift: int = 0  # of whole numbers, to the right
-    scale: float = 1.0  # of floats
-
-
-def _depth(images: Sequence[_Deep], source: str) -> tuple[_Depth, list[str]]:
+def _depth(images: Sequence[_Deep], source: str) -> tuple[Depth, list[str]]:
     """The rule that keeps what the data set's deep images hold, and what is said of it.
 
     Raises:
         DataError: values below 0, no numbers, or floats that are neither in [0, 1] nor [0, 255].
     """
-    shift, scale, remarks = 0, 1.0, []
+    remarks: list[str] = []
     for deep in images:
         if not (deep.low >= 0 and deep.high < math.inf):  # "not", because NaN compares as False
             raise DataError(
                 f"{deep.name} in {source!r} holds values from {deep.low:g} to {deep.high:g}, but 0 "
                 "is the least; shift and scale all images to [0, 255]"
             )
-    most = int(max((deep.high for deep in images if deep.whole), default=0))
-    if most > 255:
+    most = max((int(deep.high) for deep in images if deep.whole), default=None)
+    if most is not None and most > 255:
         bits = most.bit_length()
-        shift = bits - 8
         remarks.append(f"values up to {most:,} ({bits} bits), of which the upper 8 bits are kept")
     floats = [deep for deep in images if not deep.whole]
+    top = None
     if floats:
         brightest = max(floats, key=lambda deep: deep.high)
         if brightest.high > 255:
@@ -174,9 +141,8 @@ def _depth(images: Sequence[_Deep], source: str) -> tuple[_Depth, list[str]]:
                 "must lie in [0, 1] or in [0, 255]; scale all images"
             )
         top = 1 if brightest.high <= 1 else 255
-        scale = 255 / top
         remarks.append(f"floats in [0, {top}]")
-    return _Depth(shift, scale), remarks
+    return Depth(most, top), remarks
 
 
 @dataclass(frozen=True)
@@ -184,33 +150,47 @@ class _Common:
     """What inspecting all images has told."""
 
     form: Form
-    depth: _Depth
+    depth: Depth
     sizes: str
     remarks: tuple[str, ...]
 
 
-def _in_common(chunks: Iterable[list[Encoded]], image_size: int | None, source: str) -> _Common:
+def _in_common(
+    chunks: Iterable[list[Encoded]],
+    image_size: int | None,
+    source: str,
+    passed_over: _Broken | None = None,
+) -> _Common:
     """The form to bring images into: colour if any image is; `image_size` squared if given.
 
     Otherwise their own size if it is the same for all and no side is over 64; else 64 squared if
     the smaller side of most images is at least that, or 32 squared.
 
+    Args:
+        passed_over: gets the images that cannot be read, which have no say. So that none is found
+            later, each is decoded. None: they are an error.
+
     Raises:
         DataError: an image cannot be read.
     """
-    broken = _Broken()
+    broken = _Broken() if passed_over is None else passed_over
     looks: list[_Look] = []
 
     def look(image: Encoded) -> _Look | None:
         try:
-            return _inspected(image)
+            seen = _inspected(image)
+            if passed_over is not None:
+                with np.errstate(invalid="ignore"):
+                    decode(image, *_TRIAL)
+            return seen
         except Exception as error:  # noqa: BLE001  whatever it is, it needs the image's name
             broken.add(image, error)
             return None
 
-    with _pillow(), ThreadPoolExecutor(cores()) as threads:
+    with pillow(), ThreadPoolExecutor(cores()) as threads:
         for chunk in chunks:
             looks += [seen for seen in threads.map(look, chunk) if seen is not None]
+    if passed_over is None:
         broken.check()
     sizes = [(seen.height, seen.width) for seen in looks]
     channels = 1 if all(seen.grey for seen in looks) else 3
@@ -235,48 +215,6 @@ def _sizes_in_words(sizes: Sequence[tuple[int, int]]) -> str:
     return " to ".join(dict.fromkeys(f"{width}×{height}" for height, width in ends))
 
 
-# --- decoding -------------------------------------------------------------------------------------
-
-
-def _decode(image: Encoded, form: Form, depth: _Depth) -> NDArray[np.uint8]:
-    """(H, W, C): upright, on white, cropped around the centre to the form's proportions, then
-    scaled (bilinear, antialiased).
-    """
-    with _opened(image) as opened:
-        # A JPEG can be decoded at a half, a quarter or an eighth of its size: a photograph ten
-        # times as fast. Twice the needed size is kept, so that scaling down still averages.
-        longest = 2 * max(form.height, form.width)
-        opened.draft("L" if form.channels == 1 else "RGB", (longest, longest))
-        opened.load()
-        return _fitted(_converted(upright(opened), form.channels, depth), form)
-
-
-def _converted(image: Image.Image, channels: int, depth: _Depth) -> Image.Image:
-    """Grey or RGB, 8 bits per channel; what is transparent becomes white."""
-    if image.mode.startswith("I"):  # Pillow would clip values above 255
-        values = np.asarray(image).astype(np.uint32) >> depth.shift
-        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        scaled = np.rint(np.asarray(image) * depth.scale)
-        image = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
-    mode = "L" if channels == 1 else "RGB"
-    if image.has_transparency_data:
-        drawn = image.convert("RGBA")
-        ground = Image.new("RGBA", drawn.size, "white")
-        image = Image.alpha_composite(ground, drawn).convert("RGB")
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _fitted(image: Image.Image, form: Form) -> NDArray[np.uint8]:
-    """(H, W, C), cropped around the centre and scaled where the size differs."""
-    if image.size != (form.width, form.height):
-        image = ImageOps.fit(image, (form.width, form.height), Image.Resampling.BILINEAR)
-    pixels: NDArray[np.uint8] = np.asarray(image, np.uint8).reshape(
-        form.height, form.width, form.channels
-    )
-    return pixels
-
-
 def resized(images: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
     """(B, H, W, C) images scaled to the form's size as encoded ones are; C stays as it is."""
     if images.shape[1:3] == (form.height, form.width):
@@ -285,7 +223,7 @@ def resized(images: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
 
     def resize(place: int) -> None:
         pixels = images[place, :, :, 0] if form.channels == 1 else images[place]
-        out[place] = _fitted(Image.fromarray(np.ascontiguousarray(pixels)), form)
+        out[place] = fitted(Image.fromarray(np.ascontiguousarray(pixels)), form)
 
     _for_each(resize, len(images))
     return out
@@ -333,7 +271,8 @@ def decode_all(
     names: tuple[str, ...],
     image_size: int | None,
     source: str,
-    remarks: Sequence[str] = (),
+    passed: Sequence[str] = (),
+    skip_broken: bool = False,
 ) -> Decoded:
     """Inspects all images for their common form, then decodes them into it, chunk by chunk.
 
@@ -343,20 +282,26 @@ def decode_all(
         image_size: side in pixels of the square to scale to; None to choose: the images' own size
             where all have it and no side is over 64, else 32 or 64.
         source: for messages.
-        remarks: what else is to be said of the images.
+        passed: what the source has passed over, in words: "8 .heic".
+        skip_broken: whether to pass over images that cannot be read, too.
 
     Raises:
-        DataError: images cannot be read; also while the chunks are iterated.
+        DataError: images cannot be read; also while the chunks are iterated. With `skip_broken`,
+            none of a class in one of the parts can.
     """
-    common = _in_common(
-        (chunk for files in parts.values() for chunk in files.encoded()), image_size, source
-    )
+    every = (chunk for files in parts.values() for chunk in files.encoded())
+    broken = _Broken() if skip_broken else None
+    common = _in_common(every, image_size, source, broken)
+    if broken is not None and broken.lines:
+        parts = {part: _sound(part, parts[part], broken, names, source) for part in parts}
+        passed = (*passed, broken.in_words(source))
+    remarks = (*common.remarks, f"passed over: {', '.join(passed)}") if passed else common.remarks
 
     def chunks(files: Files) -> Iterator[NDArray[np.uint8]]:
-        broken = _Broken()
+        unread = _Broken()
         for chunk in files.encoded():
-            yield _decoded(chunk, common, broken)
-        broken.check()  # at the end, so that all are named
+            yield _decoded(chunk, common, unread)
+        unread.check()  # at the end, so that all are named
 
     made = {name: Part(files.labels, chunks(files)) for name, files in parts.items()}
     return Decoded(
@@ -366,8 +311,28 @@ def decode_all(
         made.get("valid"),
         made.get("test"),
         common.sizes,
-        (*common.remarks, *remarks),
+        remarks,
+        common.depth,
+        () if broken is None else broken.lines,
     )
+
+
+def _sound(part: str, files: Files, broken: _Broken, names: tuple[str, ...], source: str) -> Files:
+    """The files without broken ones. Raises `DataError` where a class has no other."""
+    sound = [image not in broken for chunk in files.encoded() for image in chunk]
+    labels = files.labels[np.array(sound, bool)]
+    for label in np.setdiff1d(files.labels, labels):
+        name = names[label] if 0 <= label < len(names) else str(label)
+        raise DataError(
+            f"the class {name!r} in {source!r} has no {part} image that can be read, of "
+            f"{np.count_nonzero(files.labels == label)}; repair them, or take the class out"
+        )
+
+    def encoded() -> Iterator[list[Encoded]]:
+        for chunk in files.encoded():
+            yield [image for image in chunk if image not in broken]
+
+    return Files(labels, encoded)
 
 
 def _decoded(images: Sequence[Encoded], common: _Common, broken: _Broken) -> NDArray[np.uint8]:
@@ -375,12 +340,12 @@ def _decoded(images: Sequence[Encoded], common: _Common, broken: _Broken) -> NDA
     form = common.form
     out = np.zeros((len(images), form.height, form.width, form.channels), np.uint8)
 
-    def decode(place: int) -> None:
+    def decode_one(place: int) -> None:
         try:
-            out[place] = _decode(images[place], form, common.depth)
+            out[place] = decode(images[place], form, common.depth)
         except Exception as error:  # noqa: BLE001  whatever it is, it needs the image's name
             broken.add(images[place], error)
 
-    with _pillow():
-        _for_each(decode, len(images))
+    with pillow():
+        _for_each(decode_one, len(images))
     return out

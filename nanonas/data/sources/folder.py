@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded
-from nanonas.data.sources.decoding import Encoded, Files, decode_all
+from nanonas.data.sources.decoding import Files, decode_all
+from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
 
 # Formats that Pillow recognises and cannot draw, or not without another program.
@@ -43,7 +44,7 @@ class Folder:
                 files += content.images
         return files
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Classes are numbered in the order of their names. Raises as `Reader.decode` does."""
         tree = self._tree
         for part, classes in tree.items():
@@ -80,21 +81,21 @@ class Folder:
         for classes in tree.values():
             for content in classes.values():
                 passed += content.passed
-        remarks = [f"passed over: {_in_words(passed)}"] if passed else []
-        return decode_all(parts, names, image_size, str(self.root), remarks)
+        also = [_in_words(passed)] if passed else []
+        return decode_all(parts, names, image_size, str(self.root), also, skip_broken)
 
     @cached_property
     def _tree(self) -> dict[str, dict[str, _Content]]:
         """What each class of each part holds, all sorted; there always is a part "train"."""
         by_part = _parts(self.root)
         if not by_part:
-            return {"train": _classes(_subfolders(self.root))}
-        return {part: _classes(_subfolders(folder)) for part, folder in by_part.items()}
+            return {"train": _classes(subfolders(self.root))}
+        return {part: _classes(subfolders(folder)) for part, folder in by_part.items()}
 
     def _deeper(self, names: tuple[str, ...]) -> str:
         """The end of a sentence: where the classes may be, if they lie one folder deeper."""
-        top = _subfolders(self.root)
-        if len(names) == 1 and len(top) == 1 and len(_subfolders(top[0])) > 1:
+        top = subfolders(self.root)
+        if len(names) == 1 and len(top) == 1 and len(subfolders(top[0])) > 1:
             return f"; perhaps you meant {str(top[0])!r}"
         return ""
 
@@ -108,10 +109,10 @@ def _parts(root: Path) -> dict[str, Path]:
     Raises:
         DataError: they can be read as parts and as classes, or two are the same part.
     """
-    top = _subfolders(root)
-    named = {folder: _part_of(folder.name) for folder in top}
+    top = subfolders(root)
+    named = {folder: part_of(folder.name) for folder in top}
     like = {folder: part for folder, part in named.items() if part is not None}
-    with_classes = [folder for folder in like if _subfolders(folder)]
+    with_classes = [folder for folder in like if subfolders(folder)]
     if not with_classes:
         if len(like) == len(top) > 1 and len({prefix for prefix, _ in like.values()}) == 1:
             raise _ambiguous(
@@ -149,7 +150,7 @@ def _ambiguous(
     )
 
 
-def _part_of(name: str) -> tuple[tuple[str, ...], str] | None:
+def part_of(name: str) -> tuple[tuple[str, ...], str] | None:
     """What stands before and after the name of a part in a folder's name, and the part; None for a
     name without one: `training_set` is ((), "train"), `birds-test` is (("birds",), "test").
     """
@@ -170,7 +171,7 @@ def _part_word(word: str) -> str | None:
 
 def _unwrapped(folder: Path) -> Path:
     """The folder, or the one in it that wraps everything once more: seg_train/seg_train/CLASS."""
-    inside = _subfolders(folder)
+    inside = subfolders(folder)
     return inside[0] if len(inside) == 1 and inside[0].name == folder.name else folder
 
 
@@ -185,7 +186,7 @@ class _Content:
     passed: Counter[str] = field(default_factory=Counter)  # suffixes of what is no image
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """The visible folders in a folder, sorted."""
     return sorted(
         path
@@ -219,7 +220,7 @@ def _contents(folder: Path) -> _Content:
             path = Path(parent, name)
             if name.startswith("."):
                 continue
-            if path.suffix.lower() in _suffixes() or _is_image(path):
+            if path.suffix.lower() in image_suffixes() or _is_image(path):
                 content.images.append(path)
             else:
                 content.passed[path.suffix.lower() or name] += 1
@@ -227,7 +228,7 @@ def _contents(folder: Path) -> _Content:
 
 
 @cached
-def _suffixes() -> frozenset[str]:
+def image_suffixes() -> frozenset[str]:
     """Those of the formats that Pillow reads: such a file is an image, though a broken one."""
     known = Image.registered_extensions().items()
     return frozenset(suffix for suffix, kind in known if kind in Image.OPEN and kind not in _STUBS)

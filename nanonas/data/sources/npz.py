@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loguru import logger
 from numpy.typing import NDArray
 
-from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
+from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Depth, Labels, numbered
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.errors import DataError
 
@@ -30,12 +30,13 @@ class Npz:
         """The archive."""
         return [self.path]
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
         arrays = self._arrays()
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
         shape: tuple[int, ...] | None = None
         called = self._called(arrays)
+        passed = self._passed_over(arrays, called)
         for part, name in called.items():
             x, y = self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}")
             where = f"x_{name} in {str(self.path)!r}"
@@ -54,7 +55,16 @@ class Npz:
         form = form_of(pairs["train"][0], image_size)
         parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
         names = self._class_names(arrays, {called[part]: y for part, (_, y) in pairs.items()})
-        return Decoded(names, form, parts["train"], parts.get("valid"), parts.get("test"))
+        floats = any(arrays[f"x_{name}"].dtype.kind == "f" for name in called.values())
+        return Decoded(
+            names,
+            form,
+            parts["train"],
+            parts.get("valid"),
+            parts.get("test"),
+            remarks=(f"passed over: {', '.join(passed)}",) if passed else (),
+            depth=Depth(floats_up_to=1 if floats else None),
+        )
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         try:
@@ -93,14 +103,14 @@ class Npz:
             raise DataError(
                 f"{str(self.path)!r} must hold x_train and y_train, but holds {sorted(arrays)}"
             )
-        known = {"class_names", *(f"{key}_{name}" for name in called.values() for key in "xy")}
-        self._pass_over(sorted(arrays.keys() - known))
         return called
 
-    def _pass_over(self, keys: list[str]) -> None:
-        """Says which arrays are not read. Raises `DataError` for what looks like images or labels:
+    def _passed_over(self, arrays: dict[str, NDArray[Any]], called: Mapping[str, str]) -> list[str]:
+        """Which arrays are not read. Raises `DataError` for what looks like images or labels:
         somebody counts on them.
         """
+        known = {"class_names", *(f"{key}_{name}" for name in called.values() for key in "xy")}
+        keys = sorted(arrays.keys() - known)
         for key in keys:
             if key.lower().startswith(("x_", "y_")):
                 names = ", ".join(f"x_{name}" for part in PARTS.values() for name in part)
@@ -108,12 +118,7 @@ class Npz:
                     f"{str(self.path)!r} holds {key}, which is the name of no part; rename it (the "
                     f"names of images are {names}), or leave it out"
                 )
-        if keys:
-            logger.warning(
-                "{!r} holds {}, passed over: images, labels and class_names are all that is read",
-                str(self.path),
-                ", ".join(keys),
-            )
+        return keys
 
     def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,19 @@ from typing import Any
 import numpy as np
 
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
-from nanonas.data.sources.decoding import Encoded, Files, decode_all
+from nanonas.data.sources.decoding import Files, decode_all
+from nanonas.data.sources.folder import image_suffixes, part_of, subfolders
+from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
+
+_FEW = 1000  # entries of a folder that are looked at
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """A file, or a folder of files (or with a folder ``data`` of files) named ``train…``,
-    ``validation…`` and ``test…``.
+    """A file, or a folder of files named ``train…``, ``validation…`` and ``test…``; they may also
+    lie one folder deeper, all in one (``data/train-00000-of-00002.parquet``), or in a folder for
+    each part (``train/0000.parquet``).
 
     Images are in a column ``image`` or ``img``, as Hugging Face writes them (struct of bytes and
     path) or as plain bytes; labels, integers from 0, in ``label``, ``labels`` or ``fine_label``.
@@ -32,30 +39,78 @@ class Parquet:
         """The files of all parts."""
         return [path for paths in self._by_part().values() for path in paths]
 
-    def decode(self, image_size: int | None, cache: Path) -> Decoded:
+    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
         """Streams the files, which are never whole in memory. Raises as `Reader.decode` does."""
         by_part = self._by_part()
         image, label = self._columns(by_part["train"][0])
-        parts = {name: self._part(paths, image, label) for name, paths in by_part.items()}
+        parts = {
+            name: self._part(paths, image, label, skip_broken) for name, paths in by_part.items()
+        }
         names = self._class_names(by_part["train"][0], label) or numbered(parts["train"].labels)
-        return decode_all(parts, names, image_size, str(self.path))
+        return decode_all(parts, names, image_size, str(self.path), (), skip_broken)
 
     def _by_part(self) -> dict[str, list[Path]]:
-        """The files of each part, sorted. Raises `DataError` where none is for training."""
+        """The files of each part, sorted.
+
+        Raises `DataError` where none is for training, or where they can be read in two ways.
+        """
         if self.path.is_file():
             return {"train": [self.path]}
-        files = parquet_files(self.path)
+        places = _places(self.path)
+        deeper = [place for place in places if place != self.path]
+        if deeper and (images := _with_images(self.path)):
+            raise DataError(
+                f"{str(self.path)!r} can be read as parquet files in "
+                f"{', '.join(place.name for place in deeper)}, or as a folder of images in "
+                f"{', '.join(images)}; move the one or the other elsewhere"
+            )
+        if all(place != self.path and part_of(place.name) for place in places):
+            return self._by_folder(places)
+        if len(places) > 1:
+            raise self._ambiguous(places)
+        ((place, files),) = places.items()
         by_part: dict[str, list[Path]] = {}
-        for part, words in PARTS.items():
-            pattern = re.compile(rf"({'|'.join(words)})([-_.].*)?\.parquet")
-            if paths := [path for path in files if pattern.fullmatch(path.name.lower())]:
-                by_part[part] = paths
+        for path in files:
+            if part := _part_of_file(path):
+                by_part.setdefault(part, []).append(path)
         if "train" not in by_part:
             raise DataError(
-                f"{str(self.path)!r} needs a file named train….parquet, but has "
+                f"{str(place)!r} needs a file named train….parquet, but has "
                 f"{', '.join(path.name for path in files)}; rename it, or name one file as the data"
             )
-        return by_part
+        return {part: by_part[part] for part in PARTS if part in by_part}
+
+    def _by_folder(self, places: dict[Path, list[Path]]) -> dict[str, list[Path]]:
+        """As `_by_part`, for files that lie in a folder for each part."""
+        by_part: dict[str, list[Path]] = {}
+        folders: dict[str, Path] = {}
+        for place, files in places.items():
+            _, part = part_of(place.name) or ("", "")
+            if part in folders:
+                raise self._ambiguous({folders[part]: [], place: []})
+            for path in files:
+                if _part_of_file(path) not in (None, part):
+                    raise DataError(
+                        f"{path.name} in {str(place)!r} can be read as {part} images, by its "
+                        f"folder, or as {_part_of_file(path)} images, by its name; rename one"
+                    )
+            folders[part], by_part[part] = place, files
+        if "train" not in by_part:
+            raise DataError(
+                f"{str(self.path)!r} has no parquet files to train on, but only the folder(s) "
+                f"{', '.join(place.name for place in places)}; name one of their files as the data"
+            )
+        return {part: by_part[part] for part in PARTS if part in by_part}
+
+    def _ambiguous(self, places: Iterable[Path]) -> DataError:
+        """The refusal of files in several places, which may be one data set or several."""
+        names = [
+            "in the folder itself" if place == self.path else f"in {place.name}" for place in places
+        ]
+        return DataError(
+            f"{str(self.path)!r} has parquet files {' and '.join(names)}; name one of them as the "
+            "data, or put all files of a data set into one folder"
+        )
 
     def _open(self, path: Path) -> Any:
         """A pyarrow.parquet.ParquetFile, which pyarrow doesn't type. Raises `DataError`."""
@@ -85,7 +140,7 @@ class Parquet:
             )
         return image, label
 
-    def _part(self, paths: list[Path], image: str, label: str) -> Files:
+    def _part(self, paths: list[Path], image: str, label: str, skip_broken: bool) -> Files:
         """All labels of the files, and their images one chunk at a time."""
         labels: list[Labels] = []
         for path in paths:
@@ -103,10 +158,15 @@ class Parquet:
                     f"{column.type}"
                 )
             labels.append(values.astype(np.int64))
-        return Files(np.concatenate(labels), lambda: self._encoded(paths, image))
+        return Files(np.concatenate(labels), lambda: self._encoded(paths, image, skip_broken))
 
-    def _encoded(self, paths: list[Path], column: str) -> Iterator[list[Encoded]]:
-        """The images of the files, `CHUNK` at most at a time. Raises `DataError`."""
+    def _encoded(
+        self, paths: list[Path], column: str, skip_broken: bool = False
+    ) -> Iterator[list[Encoded]]:
+        """The images of the files, `CHUNK` at most at a time.
+
+        Raises `DataError` for a row without one, which with `skip_broken` is an empty one.
+        """
         for path in paths:
             row = 0
             with self._open(path) as file:
@@ -114,6 +174,8 @@ class Parquet:
                     chunk: list[Encoded] = []
                     for value in batch.column(0).to_pylist():
                         content = value.get("bytes") if isinstance(value, dict) else value
+                        if skip_broken and not isinstance(content, bytes):
+                            content = b""
                         if not isinstance(content, bytes):
                             raise DataError(
                                 f"row {row} of {column} in {str(path)!r} holds no image's bytes, "
@@ -134,6 +196,58 @@ class Parquet:
         return tuple(str(name) for name in names)
 
 
-def parquet_files(folder: Path) -> list[Path]:
-    """The parquet files in a folder, or else in its folder ``data``; sorted."""
-    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+def is_parquet_folder(folder: Path) -> bool:
+    """Whether a folder is a data set of parquet files: in it, or one folder deeper."""
+    return bool(_places(folder))
+
+
+def _places(root: Path) -> dict[Path, list[Path]]:
+    """The parquet files of a folder and of the folders in it, sorted, by where they lie.
+
+    A folder for a part, or one of images, may hold parquet files beside them, such as features:
+    these are none of a data set unless their names say so.
+    """
+    top = sorted(root.glob("*.parquet"))
+    places = {root: top} if top else {}
+    for folder in subfolders(root):
+        paths = _entries(folder)
+        files = sorted(path for path in paths if path.suffix == ".parquet")
+        named = [path for path in files if _part_of_file(path)]
+        if named or (files and not _is_image_folder(paths)):
+            places[folder] = named or files
+    return places
+
+
+def _with_images(root: Path) -> list[str]:
+    """The names of the folders in a folder that hold images, or folders of images."""
+
+    def has_images(folder: Path) -> bool:
+        return any(_is_image(path.name) for path in _entries(folder))
+
+    folders = {folder.name: [folder, *subfolders(folder)] for folder in subfolders(root)}
+    return [name for name, inside in folders.items() if any(map(has_images, inside))]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """The first of what a folder holds: one of parquet files is never large, one of images is."""
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in itertools.islice(entries, _FEW)]
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in image_suffixes()
+
+
+def _is_image_folder(paths: list[Path]) -> bool:
+    """Whether these, what a folder holds, are images or folders of images."""
+    return any(_is_image(path.name) for path in paths) or any(
+        path.is_dir() and path.name[:1] != "." for path in paths
+    )
+
+
+def _part_of_file(path: Path) -> str | None:
+    """The part that a file's name says: train-00000-of-00002.parquet; None: it says none."""
+    for part, words in PARTS.items():
+        if re.fullmatch(rf"({'|'.join(words)})([-_.].*)?\.parquet", path.name.lower()):
+            return part
+    return None
