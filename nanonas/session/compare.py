@@ -54,7 +54,7 @@ class Row:
     macs: int
     latency_ms: float
     epochs: float
-    search_seconds: float | None  # wall clock; None where nothing was searched
+    search_seconds: float | None  # None where nothing was searched
     train_seconds: float
     trainings: list[FinalResult]
 
@@ -179,7 +179,7 @@ class Comparison:
                 contender.name, contender.network, seed, share, contender.threads
             )
             limit = self.seconds_per_network
-            deadline = None if limit is None else time.time() + limit
+            deadline = None if limit is None else time.monotonic() + limit
             label = f"{contender.name}, training {seed + 1} of {self.seeds}"
             epochs = max(1, int(contender.epochs))
             results.append(run_training(training, label, self.listener, epochs, deadline))

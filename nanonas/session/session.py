@@ -50,7 +50,7 @@ class Session:
 
     Args:
         listener: hears what happens.
-        start: when the time budget began, as of `time.time()`.
+        start: when the time budget began, as of `time.monotonic()`.
         more_time: a search that its deadline ended is continued, and a finished winner is trained
             again.
         final: whether the winner is trained at the end, as far as the configuration asks for it.
@@ -105,7 +105,7 @@ class Session:
             return None
         ends = [event.details.get("why") for event in self.store.events() if event.kind == ENDED]
         if ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
-            return time.time()  # the search has had its time; what is left is the winner's
+            return time.monotonic()  # the search has had its time; what is left is the winner's
         share = FINALS_SHARE if self.setup.has_finals else 0.0
         return deadline - share * (deadline - self.start)
 

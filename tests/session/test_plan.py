@@ -141,7 +141,7 @@ def searched(made: _Planner, clock: Clock, path: Path) -> list[Candidate]:
     """Runs the configured search by the clock; returns all candidates."""
     search, run = made.search, made.run
     with pytest.MonkeyPatch.context() as patch, RunStore.begin(path, {}) as store:
-        patch.setattr(study, "time", SimpleNamespace(time=lambda: clock.now))
+        patch.setattr(study, "time", SimpleNamespace(monotonic=lambda: clock.now))
         budget = make_budget(search.training, made.space.classes)
         real = Study(
             made.space,
