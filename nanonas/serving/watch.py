@@ -164,7 +164,7 @@ def _goal(config: Config) -> Goal:
     run, setup = config.run, Setup(config)
     if run.time is None:
         return Goal(run.evaluations, setup.generations)
-    share = (1 - run.final_share) * (1 - FINALS_SHARE * setup.has_finals)
+    share = (1 - run.kept_share) * (1 - FINALS_SHARE * setup.has_finals)
     return Goal(run.evaluations, setup.generations, run.time * share)
 
 

@@ -70,9 +70,7 @@ class Session:
         self.setup, self.store, self.folder = setup, store, folder
         self.listener = Listeners(Log(), listener)
         self.start, self.more_time = start, more_time
-        run = setup.config.run
-        wants_winner = run.final_epochs > 0 if run.time is None else run.final_share > 0
-        self.trains_winner = final and wants_winner
+        self.trains_winner = final and setup.config.run.trains_winner
 
     def run(self) -> Outcome:
         """The search, then the winner's training.
@@ -94,7 +92,7 @@ class Session:
         run = self.setup.config.run
         if run.time is None:
             return None
-        kept = run.final_share if self.trains_winner else 0.0
+        kept = run.kept_share if self.trains_winner else 0.0
         return self.start + run.time * (1 - kept)
 
     # --- the search -------------------------------------------------------------------------------

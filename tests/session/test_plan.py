@@ -289,6 +289,16 @@ def test_the_whole_time_is_planned_and_what_a_search_leaves_is_the_winners(
     assert short.seconds <= 60 + 1e-6  # finalists are cut
 
 
+@pytest.mark.parametrize("ends", [{"time": "1h"}, {"evaluations": 8}])
+def test_no_final_training_is_planned_where_none_is_wanted(
+    machine: Machine, ends: dict[str, object]
+) -> None:
+    found = planner(config(**ends, final_epochs=0)).forecast()
+    assert (found.final_epochs, found.final_seconds) == (0, 0.0)
+    assert found.seconds == found.search_seconds
+    assert found.seconds == 3600 or "time" not in ends
+
+
 def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -> None:
     made = planner(config(evaluations=30, inherit=True, finalists=3, final_epochs=7))
     found = made.forecast()
