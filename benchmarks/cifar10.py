@@ -48,9 +48,9 @@ def main() -> None:
     data = dataclasses.replace(config.search.data, data=given.data or config.search.data.data)
     search = dataclasses.replace(config.search, seed=given.seed, data=data)
     run = dataclasses.replace(config.run, time=Duration(given.time))
-    start = time.time()
+    start = time.monotonic()
     outcome = begin(dataclasses.replace(config, search=search, run=run), live(Console()))
-    seconds = time.time() - start
+    seconds = time.monotonic() - start
     assert outcome.final is not None
     with RunStore.read(outcome.folder.store) as store:
         states = [evaluation.state.value for evaluation in store.latest().values()]

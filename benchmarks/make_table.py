@@ -65,7 +65,7 @@ def main() -> None:
     jobs = [
         (genome, seed) for genome in genomes for seed in range(SEEDS) if (genome, seed) not in done
     ]
-    start, trained = time.time(), 0
+    start, trained = time.monotonic(), 0
     with scratch.open("a", encoding="utf-8") as file:
         for genome, seed, result in results(jobs, given.workers):
             done[genome, seed] = result
@@ -76,7 +76,7 @@ def main() -> None:
             file.flush()
             trained += 1
             if trained % 30 == 0:
-                left = (time.time() - start) / trained * (len(jobs) - trained)
+                left = (time.monotonic() - start) / trained * (len(jobs) - trained)
                 print(
                     f"{trained} of {len(jobs)} trainings, {left / 60:.0f} min left",
                     file=sys.stderr,

@@ -288,12 +288,12 @@ def main(arguments: Sequence[str]) -> None:
         "command": shlex.join(["python", "benchmarks/nasbench201.py", *arguments]),
         **surroundings(),
     }
-    start = time.time()
+    start = time.monotonic()
     figures = {"search": search, "rank": rank, "speed": speed, "cost": cost}[given.what](given)
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     results[given.what] = {
         **about,
-        "minutes": round((time.time() - start) / 60, 1),
+        "minutes": round((time.monotonic() - start) / 60, 1),
         "figures": figures,
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ def searched(config: Config, candidates: int) -> dict[str, Any]:
     """One search: the validation accuracy of every candidate, in order; 0 where it failed."""
     logger.remove()
     torch.set_num_threads(1)
-    start = time.time()
+    start = time.monotonic()
     setup = Setup(config)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -61,7 +61,7 @@ def searched(config: Config, candidates: int) -> dict[str, Any]:
         "accuracies": [round(evaluation.accuracy or 0.0, 5) for evaluation in told],
         "params": [int(evaluation.metrics["params"]) for evaluation in told],
         "training_seconds": round(sum(evaluation.seconds for evaluation in told), 1),
-        "seconds": round(time.time() - start, 1),
+        "seconds": round(time.monotonic() - start, 1),
     }
 
 

@@ -250,7 +250,8 @@ class Evaluator(Protocol):
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
         """Starts a candidate, or queues it.
 
-        `deadline`, as of `time.time()`, is when its pulse says to stop.
+        `deadline` is when its pulse says to stop, as of `time.monotonic()`: a clock that nobody
+        sets, and one for all processes of a machine.
         """
 
     def result(self, timeout: float | None = None) -> Evaluation | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import math
 import os
 import platform
+import socket
 from pathlib import Path
 
 
@@ -65,6 +67,32 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def host_names() -> tuple[str, ...]:
+    """What others may call this machine, in lower case: its host name, the first part of it, that
+    part with ".local" (multicast DNS), and its name as the resolver knows it.
+
+    The resolver can take seconds.
+    """
+    own = socket.gethostname().lower()
+    short = own.split(".")[0]
+    found = (own, short, f"{short}.local", socket.getfqdn().lower()) if short else ()
+    return tuple(dict.fromkeys(found))
+
+
+def outside_address() -> str | None:
+    """The address by which others reach this machine: the one that it sends from by its default
+    route. None where it has no such route.
+
+    Nothing is sent, and no name is looked up. The destinations are of the ranges kept for
+    documentation, RFC 5737 and RFC 3849.
+    """
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as unused:
+            unused.connect((elsewhere, 9))
+            return str(unused.getsockname()[0])
+    return None
 
 
 def described() -> dict[str, str]:

@@ -90,7 +90,7 @@ class Record:
         config: as stored, both halves.
         created: seconds since 1970.
         version: of nanonas, when the run was begun.
-        seconds: wall clock of the search, pauses left out.
+        seconds: of the search, pauses left out.
         command: the command line that repeats the run.
         final: result.json of the winner's training.
         comparison: rows of compare/table.json.
@@ -197,9 +197,9 @@ def read(store: RunStore, events: Sequence[Event], name: str, space: Space, **mo
     Raises:
         RunError: the store cannot be read.
     """
-    evaluations, times = store.evaluations(), store.arrival_times()
+    evaluations, clocks = store.evaluations(), store.arrival_clocks()
     latest = {evaluation.number: place for place, evaluation in enumerate(evaluations)}
-    elapsed, seconds = searching(events, times)
+    elapsed, seconds = searching(events, clocks)
     entries = tuple(
         Entry(
             candidate,
@@ -230,17 +230,20 @@ def finalists_of(events: Iterable[Event]) -> dict[int, float]:
 
 
 def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[float], float]:
-    """Wall-clock seconds of searching until each arrival, and in all; without pauses and the time
-    between two sessions.
+    """Seconds of searching until each arrival, and in all; without pauses and the time between two
+    sessions.
 
     A session that was killed lasts until its last sign of life.
+
+    Args:
+        arrivals: when each evaluation arrived, by the run's own clock.
     """
     marks = (*SESSION, FINALIST, PAUSE, RESUME)
     moments = [(arrival, "", place) for place, arrival in enumerate(arrivals)]
     for event in events:
         kind = event.details["what"] if event.kind == REQUEST_TAKEN else event.kind
         if kind in marks:
-            moments.append((event.time, kind, -1))
+            moments.append((event.clock, kind, -1))
     moments.sort()
     elapsed = [0.0] * len(arrivals)
     total, last, searches, paused = 0.0, 0.0, False, False

@@ -166,7 +166,7 @@ class Bench:
             for name in names
             for seed in range(self.seeds)
         ]
-        start = time.time()
+        start = time.monotonic()
         traces = self._traces(table, jobs)
         scores = [Score.of(name, traces[name], table, answers.means, queries) for name in names]
         scores.sort(
@@ -183,7 +183,7 @@ class Bench:
             "queries": queries,
             "seeds": self.seeds,
             "population": self.population,
-            "wall_seconds": round(time.time() - start, 1),
+            "wall_seconds": round(time.monotonic() - start, 1),
             "versions": _versions(),
             "hardware": f"{cores()} cores of {processor()}",
             "strategies": {score.strategy: score.values() for score in scores},

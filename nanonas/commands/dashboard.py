@@ -27,7 +27,8 @@ class Dashboard:
     host: str = "127.0.0.1"
     """The address it listens at.
 
-    With another one than 127.0.0.1, anyone who can reach it can see and steer the run.
+    0.0.0.0 is every address of this machine, :: those of IPv6, too. With another one than
+    127.0.0.1, anyone who can reach it can see and steer the run.
     """
 
 

@@ -255,7 +255,8 @@ class RunConfig:
     final_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Part of --time that is kept to train the winner; 0 = don't train it."""
     final_epochs: Annotated[int, Field(ge=0, le=100_000)] = 100
-    """Epochs for the winner when there is no --time; 0 = don't train it."""
+    """Epochs for the winner when there is no --time; 0 = don't train it, also with --time, all of
+    which is the search's then."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Candidates trained at once; by default one a core, or one a GPU."""
     device: str = "auto"
@@ -275,6 +276,16 @@ class RunConfig:
     requests_of: Path | None = None
     """Another run, whose bans and planted genomes are made again for the same numbers: so it is
     repeated exactly."""
+
+    @property
+    def kept_share(self) -> float:
+        """Part of `time`, where there is one, that is kept to train the winner, in [0, 1)."""
+        return self.final_share if self.final_epochs > 0 else 0.0
+
+    @property
+    def trains_winner(self) -> bool:
+        """Whether the winner is trained when the search has ended."""
+        return self.final_epochs > 0 if self.time is None else self.kept_share > 0
 
 
 @dataclass(frozen=True)

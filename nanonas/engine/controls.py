@@ -77,7 +77,7 @@ class Controls:
     @property
     def paused_seconds(self) -> float:
         """How long this session has been paused: its budget of time does not run then."""
-        return self._seconds + (time.time() - self._since if self.paused else 0.0)
+        return self._seconds + (time.monotonic() - self._since if self.paused else 0.0)
 
     def banned(self, number: int) -> frozenset[str]:
         """The operations that candidate `number` may not use."""
@@ -157,7 +157,7 @@ class Controls:
         self._recorded.add(str(details["id"]))
         what, first = details["what"], int(details["first"])
         if what == PAUSE:
-            self.paused, self._since = True, time.time()
+            self.paused, self._since = True, time.monotonic()
         elif what == RESUME:
             self._seconds, self.paused = self.paused_seconds, False
         elif what in (BAN, ALLOW):

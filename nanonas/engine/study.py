@@ -123,8 +123,8 @@ class Study:
                 already in the store.
             generations: the strategy's generations 0 … generations - 1 are evaluated, counting
                 likewise.
-            deadline: as of `time.time()`. Nothing is begun after it; what runs then is validated
-                and stored as CUT. While the search is paused, it moves on with the clock.
+            deadline: as of `time.monotonic()`. Nothing is begun after it; what runs then is
+                validated and stored as CUT. While the search is paused, it moves on with the clock.
             observe: called after each evaluation was stored.
             answered: called with a sentence about each request, after it was recorded.
 
@@ -137,9 +137,10 @@ class Study:
         """
         goal = _Goal(evaluations, generations, deadline, self._controls)
         self._controls.begin()
+        seconds = None if deadline is None else deadline - time.monotonic()
         self.store.event(
             STARTED,
-            {"evaluations": evaluations, "generations": generations, "deadline": deadline},
+            {"evaluations": evaluations, "generations": generations, "seconds": seconds},
         )
         try:
             end = self._loop(goal, observe, answered or (lambda sentence: None))
@@ -201,7 +202,7 @@ class Study:
             patience = goal.patience(self.grace, polls=self.inbox is not None)
             evaluation = self.evaluator.result(patience)
             if evaluation is None:
-                if time.time() < goal.end + self.grace:
+                if time.monotonic() < goal.end + self.grace:
                     continue
                 self.evaluator.close()
                 self.store.event(GIVEN_UP, {"numbers": sorted(running)})
@@ -209,7 +210,7 @@ class Study:
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
             if evaluation.state is State.CUT:
-                deadline_moved = self._controls.paused_seconds > 0 and time.time() < goal.end
+                deadline_moved = self._controls.paused_seconds > 0 and time.monotonic() < goal.end
                 if deadline_moved:  # since the candidate was submitted with it
                     waiting.append(self._candidates[evaluation.number])
                 else:
@@ -224,7 +225,7 @@ class Study:
         """
         while len(running) < self.evaluator.slots:
             number = len(self._candidates)
-            if time.time() >= goal.end:
+            if time.monotonic() >= goal.end:
                 return _past_deadline()
             if self._controls.paused and (waiting or self._wanted(number, goal)):
                 return None
@@ -335,7 +336,7 @@ class _Goal:
 
     def patience(self, grace: float, polls: bool) -> float | None:
         """Seconds to wait for what runs."""
-        left = max(0.0, self.end + grace - time.time())
+        left = max(0.0, self.end + grace - time.monotonic())
         if polls:
             left = min(left, _POLL)
         return None if left == math.inf else left

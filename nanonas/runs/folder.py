@@ -148,9 +148,9 @@ def best_genome(run: RunFolder) -> GenomeFile:
 
 
 def search_seconds(run: RunFolder) -> float:
-    """Wall-clock seconds that a run's search took, over all its sessions, its pauses left out."""
+    """Seconds that a run's search took, over all its sessions, its pauses left out."""
     with RunStore.read(run.store) as store:
-        return searching(store.events(), store.arrival_times())[1]
+        return searching(store.events(), store.arrival_clocks())[1]
 
 
 def fingerprint_of(store: RunStore) -> str | None:

@@ -14,17 +14,15 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
-import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 HEADER = "X-CSRFToken"
 # What the page's own policy does not say: it asks its server, and stands in no other page.
 POLICY = ("connect-src 'self'", "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK = ("127.0.0.1", "::1")
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -37,12 +35,14 @@ class Guard:
     """The rules of one dashboard.
 
     Args:
-        host: the address that it is bound to.
+        address: that it is bound to.
         port: the port; only so that two dashboards keep their cookies apart.
+        names: by which it may be opened, besides addresses and localhost.
     """
 
-    host: str
+    address: str
     port: int
+    names: tuple[str, ...] = ()
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     @property
@@ -53,9 +53,7 @@ class Guard:
     @property
     def local(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host in _LOOPBACK:
-            return True
-        return _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback
+        return ipaddress.ip_address(self.address).is_loopback
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> str | None:
         """Why a request is refused, as a sentence; None where it is not."""
@@ -81,9 +79,10 @@ class Guard:
         Where others can reach it, any address is one: rebinding needs a name that can be changed.
         """
         name = _name(_lowered(headers).get("host", ""))
+        named = name in ("localhost", *(own.lower() for own in self.names if own))
         if self.local:
-            return name in (*_LOOPBACK, self.host)
-        return name in ("localhost", self.host, *_own_names()) or _is_address(name)
+            return named or name in (*_LOOPBACK, self.address)
+        return named or _is_address(name)
 
     def foreign(self, headers: Mapping[str, str]) -> bool:
         """Whether another site's page has sent a request, as far as the browser says."""
@@ -148,11 +147,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-
-
-@cache  # it may take a look-up
-def _own_names() -> tuple[str, ...]:
-    return socket.gethostname().lower(), socket.getfqdn().lower()
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import ipaddress
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nanonas.errors import ConfigError
+from nanonas.machine import host_names, outside_address
 from nanonas.report import page
 from nanonas.runs.folder import RunFolder
 from nanonas.serving.guard import POLICY, App, Guard, Guarded
@@ -79,12 +82,14 @@ class Server:
 
     Args:
         listener: the socket that it answers at.
+        guard: of the application.
     """
 
-    def __init__(self, app: App, listener: socket.socket) -> None:
+    def __init__(self, app: App, listener: socket.socket, guard: Guard) -> None:
         import uvicorn
 
         self._listener = listener
+        self.guard = guard
         self.port: int = listener.getsockname()[1]
         config = uvicorn.Config(
             app,
@@ -116,27 +121,36 @@ class Server:
 def make_server(watch: Watch, host: str, port: int) -> Server:
     """The server of a run's dashboard.
 
+    Args:
+        host: a name or an address; at "::" it listens at all addresses of both kinds, where the
+            system can.
+
     Raises:
         ConfigError: it cannot listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
+        listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
+    except (OSError, UnicodeError) as error:  # the latter for what can be no name
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"no server can listen at {host}, port {port}: {error.strerror}; choose another --port "
-            "or --host"
+            f"no server can listen at {host}, port {port}: {reason}; choose another --port or "
+            "--host"
         ) from None
-    guard = Guard(host, listener.getsockname()[1])
-    return Server(make_app(LivePage(watch.look), watch.ask, guard), listener)
+    bound, port = listener.getsockname()[:2]
+    guard = Guard(bound, port, (host,))
+    if not guard.local:
+        guard = replace(guard, names=(host, *host_names()))
+    return Server(make_app(LivePage(watch.look), watch.ask, guard), listener, guard)
 
 
 def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> None:
     """Serves the dashboard of a run until Ctrl-C.
 
     Args:
-        host: the address to listen at; at any but 127.0.0.1 others can reach it, and they may
-            steer the search.
+        host: as for `make_server`; at any but 127.0.0.1 others can reach it, and they may steer the
+            search.
         port: 0: any that is free.
         say: is told where the page is.
 
@@ -146,14 +160,28 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
     """
     require_extra()
     server = make_server(Watch(run), host, port)
-    shown = f"[{host}]" if ":" in host else host
-    say(f"{run.path} is at http://{shown}:{server.port} now; Ctrl-C ends the page, not the search")
-    if not Guard(host, port).local:
+    say(f"{run.path} is {_places(host, server)} now; Ctrl-C ends the page, not the search")
+    if not server.guard.local:
         say(
-            f"whoever can reach {host} can see this run and steer it; without --host only this "
+            "whoever can open it there can see this run and steer it; without --host only this "
             "machine can"
         )
     server.serve()
+
+
+def _places(host: str, server: Server) -> str:
+    """Where the page can be opened, in words."""
+    if not ipaddress.ip_address(server.guard.address).is_unspecified:
+        return f"at {_url(host, server.port)}"
+    outside = outside_address() or socket.gethostname()
+    return (
+        f"at {_url('localhost', server.port)} on this machine and at "
+        f"{_url(outside, server.port)} on others"
+    )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def require_extra() -> None:

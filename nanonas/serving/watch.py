@@ -79,7 +79,8 @@ class Watch:
         self._record = read_record(self.run)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
-        self._times: list[float] = []
+        self._times: list[float] = []  # of the evaluations, in seconds since 1970
+        self._clocks: list[float] = []  # of the same, by the run's own clock
         self._events: list[Event] = []
 
     def _signs(self) -> object:
@@ -100,12 +101,14 @@ class Watch:
             events = store.events(len(self._events))
             evaluations = store.evaluations(len(self._evaluations))
             times = store.arrival_times(len(self._times))
+            clocks = store.arrival_clocks(len(self._clocks))
             # last: the candidate of an evaluation is there before it
             candidates = store.candidates(len(self._entries))
         self._events += events
         self._times += times[: len(evaluations)]
+        self._clocks += clocks[: len(evaluations)]
         self._entries += [Entry(candidate, None) for candidate in candidates]
-        elapsed, seconds = searching(self._events, self._times)
+        elapsed, seconds = searching(self._events, self._clocks)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]
             self._entries[evaluation.number] = replace(
@@ -151,9 +154,9 @@ class Watch:
         begins = [place for place, event in enumerate(self._events) if event.kind == STARTED]
         if not begins:
             return 0.0
-        begin = self._events[begins[-1]].time
+        begin = self._events[begins[-1]].clock
         return searching(
-            self._events[: begins[-1]], [arrival for arrival in self._times if arrival < begin]
+            self._events[: begins[-1]], [arrival for arrival in self._clocks if arrival < begin]
         )[1]
 
 
@@ -161,7 +164,7 @@ def _goal(config: Config) -> Goal:
     run, setup = config.run, Setup(config)
     if run.time is None:
         return Goal(run.evaluations, setup.generations)
-    share = (1 - run.final_share) * (1 - FINALS_SHARE * setup.has_finals)
+    share = (1 - run.kept_share) * (1 - FINALS_SHARE * setup.has_finals)
     return Goal(run.evaluations, setup.generations, run.time * share)
 
 

@@ -23,7 +23,7 @@ from nanonas.runs.folder import search_seconds
 from nanonas.runs.source import Source
 from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup
-from nanonas.session.winner import final_training, run_training
+from nanonas.session.winner import alone_in, final_training, run_training
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
@@ -54,7 +54,7 @@ class Row:
     macs: int
     latency_ms: float
     epochs: float
-    search_seconds: float | None  # wall clock; None where nothing was searched
+    search_seconds: float | None  # None where nothing was searched
     train_seconds: float
     trainings: list[FinalResult]
 
@@ -179,10 +179,11 @@ class Comparison:
                 contender.name, contender.network, seed, share, contender.threads
             )
             limit = self.seconds_per_network
-            deadline = None if limit is None else time.time() + limit
+            deadline = None if limit is None else time.monotonic() + limit
             label = f"{contender.name}, training {seed + 1} of {self.seeds}"
             epochs = max(1, int(contender.epochs))
-            results.append(run_training(training, label, self.listener, epochs, deadline))
+            with alone_in(training.folder):
+                results.append(run_training(training, label, self.listener, epochs, deadline))
         return results
 
     def _row(self, contender: Contender, results: list[FinalResult]) -> Row:

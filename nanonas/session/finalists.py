@@ -39,7 +39,7 @@ def train_finalists(
     Args:
         budget: of each of them.
         evaluator: whose workers keep the weights apart from the search's.
-        deadline: as of `time.time()`; what runs then counts for nothing.
+        deadline: as of `time.monotonic()`; what runs then counts for nothing.
         observe: called with a finalist, its evaluation in the search, and the one from scratch.
     """
     known = accuracies(store)

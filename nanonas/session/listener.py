@@ -26,7 +26,7 @@ class Begun:
     told: Sequence[Told]  # what earlier sessions evaluated
     evaluations: int | None  # after which it ends, where that is known
     generations: int | None  # after which it ends, where that is known
-    deadline: float | None  # as of `time.time()`, without pauses
+    deadline: float | None  # as of `time.monotonic()`, without pauses
 
 
 class Listener:

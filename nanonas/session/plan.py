@@ -223,7 +223,7 @@ class _Planner:
     @property
     def _search_share(self) -> float:
         """Of the time, for the search itself."""
-        return (1 - self.run.final_share) * (1 - FINALS_SHARE * self.setup.has_finals)
+        return (1 - self.run.kept_share) * (1 - FINALS_SHARE * self.setup.has_finals)
 
     def _wanted(self, number: int) -> bool:
         """Whether a candidate is within --evaluations and --generations."""
@@ -277,7 +277,7 @@ class _Planner:
         )
         if self.run.time is None:
             return seconds
-        return min(seconds, self.run.time * (1 - self.run.final_share) - search_seconds)
+        return min(seconds, self.run.time * (1 - self.run.kept_share) - search_seconds)
 
     def _final(self, epoch_seconds: float, before: float) -> tuple[int, float]:
         """Epochs and seconds of the winner's training, of a network of middle size at a worker's
@@ -288,7 +288,7 @@ class _Planner:
         """
         if self.run.time is None:
             return self.run.final_epochs, self.run.final_epochs * epoch_seconds
-        left = self.run.time - before if self.run.final_share > 0 else 0.0
+        left = self.run.time - before if self.run.trains_winner else 0.0
         return int(left / epoch_seconds), left
 
     # --- what it needs ----------------------------------------------------------------------------

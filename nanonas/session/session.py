@@ -50,7 +50,7 @@ class Session:
 
     Args:
         listener: hears what happens.
-        start: when the time budget began, as of `time.time()`.
+        start: when the time budget began, as of `time.monotonic()`.
         more_time: a search that its deadline ended is continued, and a finished winner is trained
             again.
         final: whether the winner is trained at the end, as far as the configuration asks for it.
@@ -70,9 +70,7 @@ class Session:
         self.setup, self.store, self.folder = setup, store, folder
         self.listener = Listeners(Log(), listener)
         self.start, self.more_time = start, more_time
-        run = setup.config.run
-        wants_winner = run.final_epochs > 0 if run.time is None else run.final_share > 0
-        self.trains_winner = final and wants_winner
+        self.trains_winner = final and setup.config.run.trains_winner
 
     def run(self) -> Outcome:
         """The search, then the winner's training.
@@ -94,7 +92,7 @@ class Session:
         run = self.setup.config.run
         if run.time is None:
             return None
-        kept = run.final_share if self.trains_winner else 0.0
+        kept = run.kept_share if self.trains_winner else 0.0
         return self.start + run.time * (1 - kept)
 
     # --- the search -------------------------------------------------------------------------------
@@ -105,7 +103,7 @@ class Session:
             return None
         ends = [event.details.get("why") for event in self.store.events() if event.kind == ENDED]
         if ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
-            return time.time()  # the search has had its time; what is left is the winner's
+            return time.monotonic()  # the search has had its time; what is left is the winner's
         share = FINALS_SHARE if self.setup.has_finals else 0.0
         return deadline - share * (deadline - self.start)
 

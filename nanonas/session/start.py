@@ -36,7 +36,7 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
         NanonasError: what cannot be done, in one sentence.
         KeyboardInterrupt: Ctrl-C; the folder can be resumed.
     """
-    start = time.time()
+    start = time.monotonic()
     source = config.run.requests_of
     repeated = None if source is None else _repeatable(source, config)
     config = resolved(config)
@@ -85,7 +85,7 @@ def resume(
         NanonasError: as `begin`; also when config.yaml says another "search" half than the run was
             begun with, or when the images are others.
     """
-    start = time.time()
+    start = time.monotonic()
     folder = find(source)
     config = read_config(folder)
     run = replace(run or config.run, out=folder.path.parent, name=folder.path.name)

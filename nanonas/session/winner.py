@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanonas.engine.storage.lock import writing
 from nanonas.networks.network import Network
 from nanonas.runs.genome import GenomeFile
 from nanonas.session.listener import Listener
@@ -64,18 +66,26 @@ def train(
 
     Args:
         opened: called when the test set is opened.
+
+    Raises:
+        RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
     training = final_training(genome.network(), setup, folder, opened)
-    result = run_training(training, label, listener, epochs, deadline, again)
-    known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
-    replace(
-        genome,
-        class_names=setup.images.class_names,
-        data=located(setup.config.search.data.data),
-        known=known,
-        preprocessing=setup.images.preprocessing,
-    ).write(folder / "genome.json")
+    with alone_in(folder):
+        result = run_training(training, label, listener, epochs, deadline, again)
+        known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
+        replace(
+            genome,
+            class_names=setup.images.class_names,
+            data=located(setup.config.search.data.data),
+            known=known,
+        ).write(folder / "genome.json")
     return result
+
+
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """Keeps other processes from training in a folder. Raises `RunError` where one does."""
+    return writing(folder / "model.safetensors")
 
 
 def run_training(

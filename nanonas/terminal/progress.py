@@ -81,7 +81,7 @@ class SearchProgress(_Panel, Listener):
         super().__init__(console)
         self.terse = terse
         self.search: Begun | None = None
-        self.start = time.time()
+        self.start = time.monotonic()
         self.states: Counter[State] = Counter()  # of this session
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
@@ -89,7 +89,7 @@ class SearchProgress(_Panel, Listener):
 
     def begun(self, search: Begun) -> None:
         """Shows the panel."""
-        self.search, self.start = search, time.time()
+        self.search, self.start = search, time.monotonic()
         self._predicted = {
             told.number: told
             for told in search.told
@@ -142,7 +142,7 @@ class SearchProgress(_Panel, Listener):
     @property
     def rate(self) -> float:
         """Evaluations per minute, in this session."""
-        return 60 * self.states.total() / max(1e-9, time.time() - self.start - self._pause)
+        return 60 * self.states.total() / max(1e-9, time.monotonic() - self.start - self._pause)
 
     def seconds_left(self) -> float | None:
         """Until the search ends, by its deadline or at its speed so far; None where that is not
@@ -153,7 +153,7 @@ class SearchProgress(_Panel, Listener):
             return None
         deadline, evaluations = self.search.deadline, self.search.evaluations
         if deadline is not None:
-            left.append(max(0.0, deadline + self._pause - time.time()))
+            left.append(max(0.0, deadline + self._pause - time.monotonic()))
         if evaluations is not None and self.progress is not None and self.states:
             left.append(60 * max(0, evaluations - self.progress.evaluated) / self.rate)
         return min(left, default=None)
@@ -171,7 +171,7 @@ class SearchProgress(_Panel, Listener):
         if search is None:
             return 0.0
         if search.deadline is not None:
-            searching = time.time() - self.start - self._pause
+            searching = time.monotonic() - self.start - self._pause
             shares.append(searching / max(1e-9, search.deadline - self.start))
         if self.progress is not None:
             if search.evaluations:
@@ -229,7 +229,7 @@ class TrainingProgress(_Panel, Listener):
     def epoch(self, done: int, of: int, loss: float) -> None:
         """Prints a line now and then where there is no panel."""
         if self.start is None:
-            self.start, self.first = time.time(), done
+            self.start, self.first = time.monotonic(), done
         self.done, self.of, self.loss = done, of, loss
         if not self.console.is_terminal and (done == of or done % max(1, of // 5) == 0):
             self.console.print(f"  {self._line()}", markup=False, highlight=False, soft_wrap=True)
@@ -240,7 +240,7 @@ class TrainingProgress(_Panel, Listener):
         words = f"{self.label}: epoch {self.done}/{self.of} · loss {self.loss:.3f}"
         if self.done == self.first or self.done == self.of:
             return words
-        left = (self.of - self.done) * (time.time() - self.start) / (self.done - self.first)
+        left = (self.of - self.done) * (time.monotonic() - self.start) / (self.done - self.first)
         return f"{words} · {duration(left)} left"
 
     def _share(self) -> float:

@@ -102,7 +102,7 @@ class FinalTraining:
 
         Args:
             epochs: None: as many as fit before the deadline, by the speed measured at the start.
-            deadline: as of `time.time()`; None: none.
+            deadline: as of `time.monotonic()`; None: none.
             on_epoch: called after each epoch with the epochs done, the epochs planned, and the
                 training loss.
             again: whether to repeat a finished training.
@@ -126,7 +126,9 @@ class FinalTraining:
                 spent = float(checkpoint["spent"])
         if training.epoch == 0:
             self._make_room()
-        patience = 0.5 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.time())))
+        patience = (
+            0.5 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.monotonic())))
+        )
         threads, seconds = (self.threads, None) if self.threads else self.speed(patience)
         prepare(threads or cores())
         if epochs is None and deadline is not None and training.epoch == 0:
@@ -189,7 +191,7 @@ class FinalTraining:
         """How many epochs of `seconds` fit before the deadline, with time for the test."""
         # A forward pass takes a third of a step; a test set is smaller than the training set.
         test = 2.0 + 0.1 * seconds
-        return (deadline - time.time() - test) / seconds
+        return (deadline - time.monotonic() - test) / seconds
 
     def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
         """Tests and saves the trained network."""

@@ -110,7 +110,7 @@ def test_a_cut_evaluation_gives_way_to_a_real_one_and_nothing_else_does(store: R
             store.arrived(Evaluation(0, state))
     assert [e.state for e in store.evaluations()] == [State.CUT, State.CUT, State.FAILED]
     assert store.latest()[0].state is State.FAILED
-    assert len(store.arrival_times()) == 3
+    assert len(store.arrival_times()) == len(store.arrival_clocks()) == 3
 
 
 def test_numbers_are_dense_and_evaluations_have_candidates(store: RunStore) -> None:
@@ -185,7 +185,7 @@ def test_who_has_read_the_beginning_reads_the_rest(store: RunStore) -> None:
         store.arrived(Evaluation(number, State.CUT))
         store.arrived(Evaluation(number, State.COMPLETE, seconds=float(number)))
         store.event("something", {"number": number})
-    for read in (store.candidates, store.evaluations, store.arrival_times, store.events):
+    for read in (store.candidates, store.evaluations, store.arrival_clocks, store.events):
         for since in (0, 1, 5, 6, 12, 13):
             assert read(since) == read()[since:]
 
@@ -293,7 +293,7 @@ def test_a_newer_format(store: RunStore, path: Path, monkeypatch: pytest.MonkeyP
     store.close()
     monkeypatch.setattr(store_module, "MIGRATIONS", ())
     with pytest.raises(
-        RunError, match="has the format 2, but this nanonas knows formats up to 0: update nanonas"
+        RunError, match="has the format 3, but this nanonas knows formats up to 0: update nanonas"
     ):
         RunStore.read(path)
 
@@ -304,10 +304,10 @@ def test_an_older_format_is_migrated_by_the_writer(
     store.asked(candidate(0))
     store.close()
 
-    def third(db: sqlite3.Connection) -> None:
+    def newer(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE run ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(store_module, "MIGRATIONS", (*MIGRATIONS, third))
+    monkeypatch.setattr(store_module, "MIGRATIONS", (*MIGRATIONS, newer))
     with RunStore.read(path) as older:
         assert older.candidates() == [candidate(0)]
     with RunStore.resume(path, CONFIG) as migrated:
@@ -379,10 +379,28 @@ def test_what_is_only_looked_at_is_not_migrated(tmp_path: Path) -> None:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
 
 
+def test_a_run_of_an_earlier_format_goes_on_by_its_clock(store: RunStore, path: Path) -> None:
+    store.event("started")
+    store.asked(candidate(0))
+    store.arrived(Evaluation(0, State.COMPLETE))
+    store.close()
+    as_format_1(path)
+    with RunStore.read(path) as older:
+        assert older.arrival_clocks() == older.arrival_times()
+        assert [event.clock for event in older.events()] == [e.time for e in older.events()]
+    with RunStore.resume(path) as migrated:
+        (arrived,) = migrated.arrival_clocks()
+        assert [arrived] == migrated.arrival_times()
+        migrated.event("started")
+        assert 0 <= migrated.events()[-1].clock - arrived < 10
+
+
 def as_format_1(path: Path) -> None:
     """Makes the store what the first version of its format was."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("ALTER TABLE candidate DROP COLUMN generation")
+        for table in ("evaluation", "event"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN clock")
         db.execute("PRAGMA user_version = 1")
 
 

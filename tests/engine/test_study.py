@@ -259,7 +259,7 @@ def test_what_is_drawn_instead_of_a_child_inherits_as_it_would_have(tmp_path: Pa
 def test_what_the_deadline_cuts_is_kept_not_told_and_trained_again(tmp_path: Path) -> None:
     strategy = SteadyBest(SPACE, lag=3)
     made = study(tmp_path / "d.db", strategy, SerialEvaluator(UntilDeadline(quick=4)))
-    end = made.run(deadline=time.time() + 1)
+    end = made.run(deadline=time.monotonic() + 1)
     assert end.why is Why.DEADLINE
     best = made.best() or pytest.fail("there is a best")
     evaluation = best.evaluation
@@ -295,7 +295,7 @@ def test_what_does_not_return_after_the_deadline_is_given_up(tmp_path: Path) -> 
 
     evaluator = Deaf(2, seed=0)
     made = study(tmp_path / "g.db", RandomSearch(SPACE), evaluator, grace=0.1)
-    end = made.run(deadline=time.time() + 0.1)
+    end = made.run(deadline=time.monotonic() + 0.1)
     assert end.why is Why.DEADLINE
     assert "2 candidates did not stop in time and were given up" in end.message
     assert evaluator.closed
@@ -306,7 +306,7 @@ def test_what_does_not_return_after_the_deadline_is_given_up(tmp_path: Path) -> 
 
 def test_nothing_is_begun_after_the_deadline(tmp_path: Path) -> None:
     made = study(tmp_path / "n.db", RandomSearch(SPACE), SerialEvaluator(ones))
-    assert made.run(deadline=time.time() - 1).why is Why.DEADLINE
+    assert made.run(deadline=time.monotonic() - 1).why is Why.DEADLINE
     assert made.store.candidates() == []
     made.store.close()
 

@@ -196,7 +196,7 @@ def test_the_deadline_reaches_the_workers(tmp_path: Path) -> None:
     with WorkerPool([UntilDeadline(3)] * 2) as pool:
         made = study(tmp_path / "d.db", SteadyBest(SPACE), pool)
         made.run(2)  # both workers have started, however long that took
-        end = made.run(deadline=time.time() + 2)
+        end = made.run(deadline=time.monotonic() + 2)
         states = [e.state for _, e in sorted(made.store.latest().items())]
         made.store.close()
     assert end.why is Why.DEADLINE

@@ -118,11 +118,11 @@ def test_an_accuracy_on_shrunk_images_is_not_compared() -> None:
 
 def test_pauses_do_not_count() -> None:
     events = [
-        Event(at, kind, {})
+        Event(0, kind, {}, at)
         for at, kind in [(100, "started"), (130, "interrupted"), (500, "started"), (520, "ended")]
     ]
     assert searching(events, [110.0, 125.0, 510.0]) == ([10.0, 25.0, 40.0], 50.0)
-    killed = [Event(100, "started", {}), Event(500, "started", {})]
+    killed = [Event(0, "started", {}, at) for at in (100, 500)]
     assert searching(killed, [110.0, 510.0]) == ([10.0, 20.0], 20.0)
 
 

@@ -122,7 +122,7 @@ def test_while_it_is_paused_the_line_says_so_and_the_time_left_stands_still() ->
         paused, paused_seconds = True, 50.0
 
     progress = SearchProgress(Console(file=io.StringIO()))
-    progress.begun(begun(deadline=time.time() + 10, study=Paused()))
+    progress.begun(begun(deadline=time.monotonic() + 10, study=Paused()))
     assert 59 < (progress.seconds_left() or 0) <= 60
     assert progress._line() == "paused · 1m 00s left"
 
@@ -164,7 +164,7 @@ def test_pauses_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     now = [0.0]
     with RunStore.begin(folder.store, {"search": {}}) as store:
-        monkeypatch.setattr(time, "time", lambda: now[0])
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
         for now[0], kind, details in moments:
             store.event(kind, details)
         monkeypatch.undo()

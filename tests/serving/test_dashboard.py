@@ -39,7 +39,6 @@ from nanonas.report.charts.chart import thinned
 from nanonas.report.charts.figures import all_charts, evolution_tree
 from nanonas.report.charts.plotly import figure
 from nanonas.runs.reading import read_record
-from nanonas.serving.guard import Guard
 from nanonas.serving.live import LivePage
 from nanonas.serving.server import Server, make_server
 from nanonas.serving.view import Goal
@@ -331,20 +330,6 @@ def test_no_file_is_served(client: Client, path: str) -> None:
     assert "root:" not in found.text
     assert "SQLite format" not in found.text
     assert "population" not in found.text
-
-
-def test_addresses_that_others_can_reach() -> None:
-    everybody = Guard("0.0.0.0", 80)
-    assert not everybody.local
-    assert everybody.refusal("GET", {"Host": "192.168.0.7:80"}) is None
-    assert everybody.refusal("GET", {"Host": "[fe80::1]:80"}) is None
-    assert everybody.refusal("GET", {"Host": "evil.example:80"})
-    assert Guard("::1", 80).local
-    assert Guard("::1", 80).refusal("GET", {"Host": "[::1]:80"}) is None
-    assert (
-        Guard("127.0.0.1", 80).refusal("GET", {"Host": "localhost:9000"}) is None
-    )  # through a tunnel
-    assert Guard("127.0.0.1", 80).token != Guard("127.0.0.1", 80).token
 
 
 # --- what it does ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from nanonas.config.files import configure
 from nanonas.config.schema import Config
 from nanonas.core import Told
 from nanonas.engine.study import Progress
+from nanonas.serving.watch import _goal
 from nanonas.session import session as session_module
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.start import begin, resume
@@ -86,6 +88,22 @@ def test_a_session_tells_all_that_happens_and_prints_nothing(
     ]
     assert recorder.heard[-1][1] == (outcome.final,)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("off", [{"final_epochs": 0}, {"final_share": 0.0}])
+def test_without_a_final_training_all_of_the_time_is_the_searchs(
+    tmp_path: Path, off: dict[str, object]
+) -> None:
+    recorder = Recorder()
+    start = time.monotonic()
+    outcome = begin(config(tmp_path, time="1h", **off), recorder)
+    assert outcome.final is None
+    assert recorder.names[-1] == "ended"
+    assert recorder.heard[0][1][0].deadline == pytest.approx(start + 3600, abs=60)
+    assert _goal(config(tmp_path, time="1h", **off)).seconds == 3600
+    assert _goal(config(tmp_path, time="1h")).seconds == 3600 * 0.6
+    for run in (config(tmp_path, time="1h").run, config(tmp_path, final_share=0.0).run):
+        assert run.trains_winner
 
 
 def test_finalists_are_told_with_both_of_their_evaluations(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def searched(made: _Planner, clock: Clock, path: Path) -> list[Candidate]:
     """Runs the configured search by the clock; returns all candidates."""
     search, run = made.search, made.run
     with pytest.MonkeyPatch.context() as patch, RunStore.begin(path, {}) as store:
-        patch.setattr(study, "time", SimpleNamespace(time=lambda: clock.now))
+        patch.setattr(study, "time", SimpleNamespace(monotonic=lambda: clock.now))
         budget = make_budget(search.training, made.space.classes)
         real = Study(
             made.space,
@@ -287,6 +287,16 @@ def test_the_whole_time_is_planned_and_what_a_search_leaves_is_the_winners(
     assert early.final_epochs > 1.5 * full.final_epochs or share == 0
     short = planner(config(time="60s", inherit=inherit, final_share=share)).forecast()
     assert short.seconds <= 60 + 1e-6  # finalists are cut
+
+
+@pytest.mark.parametrize("ends", [{"time": "1h"}, {"evaluations": 8}])
+def test_no_final_training_is_planned_where_none_is_wanted(
+    machine: Machine, ends: dict[str, object]
+) -> None:
+    found = planner(config(**ends, final_epochs=0)).forecast()
+    assert (found.final_epochs, found.final_seconds) == (0, 0.0)
+    assert found.seconds == found.search_seconds
+    assert found.seconds == 3600 or "time" not in ends
 
 
 def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -> None:

@@ -130,7 +130,7 @@ def test_a_finished_training_is_only_read(
         final, "accuracy", lambda *arguments: pytest.fail("the test set was opened once more")
     )
     assert training(folder).run(3) == result
-    assert training(folder).run(deadline=time.time() + 100) == result
+    assert training(folder).run(deadline=time.monotonic() + 100) == result
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -164,7 +164,7 @@ def test_another_number_of_epochs_is_another_training(
 
 
 def test_a_training_that_its_deadline_shortened_is_known_again(tmp_path: Path) -> None:
-    past = time.time() - 1
+    past = time.monotonic() - 1
     assert training(tmp_path).run(3, past).epochs == 1
     assert epochs_of(training(tmp_path), 3) == []
     assert not (tmp_path / "earlier-1").exists()
@@ -211,7 +211,7 @@ def test_a_checkpoint_cut_off_anywhere_is_not_continued(
 def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(
     tmp_path: Path, left: float
 ) -> None:
-    result = training(tmp_path).run(deadline=time.time() + left)
+    result = training(tmp_path).run(deadline=time.monotonic() + left)
     assert 1 <= result.epochs <= max(1, left)
     assert result == FinalResult(**asdict(result))
 
@@ -224,7 +224,7 @@ def test_when_time_runs_out_the_cycle_is_shortened_and_still_ends_at_its_bottom(
     )  # a promise that nothing will keep
     planned: list[int] = []
     result = training(tmp_path).run(
-        deadline=time.time() + 4.0, on_epoch=lambda done, of, loss: planned.append(of)
+        deadline=time.monotonic() + 4.0, on_epoch=lambda done, of, loss: planned.append(of)
     )
     assert planned == sorted(planned, reverse=True)
     assert 1 <= result.epochs == planned[-1] < 2000  # of the 10 thousand that were promised

@@ -25,7 +25,7 @@ class SerialEvaluator:
     )
 
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
-        """Queues a candidate. `deadline` is as of `time.time()`."""
+        """Queues a candidate. `deadline` is as of `time.monotonic()`."""
         self._queue.append((candidate, deadline))
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
@@ -33,7 +33,9 @@ class SerialEvaluator:
         if not self._queue:
             return None
         candidate, deadline = self._queue.popleft()
-        return attempt(self.measure, candidate, lambda: deadline is None or time.time() < deadline)
+        return attempt(
+            self.measure, candidate, lambda: deadline is None or time.monotonic() < deadline
+        )
 
     def close(self) -> None:
         """Forgets what is queued."""

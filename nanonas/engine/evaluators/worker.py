@@ -73,7 +73,7 @@ class _Pulse:
                 say(self.connection, BEAT)
             except OSError:
                 os._exit(1)  # at once: an exception would only become the failure of a candidate
-        return self.deadline is None or time.time() < self.deadline
+        return self.deadline is None or time.monotonic() < self.deadline
 
 
 def say(connection: Connection, kind: str, content: object = None) -> None:

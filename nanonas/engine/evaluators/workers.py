@@ -99,7 +99,7 @@ class WorkerPool:
         return len(self._slots)
 
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
-        """Starts a candidate in a free slot, or queues it. `deadline` is as of `time.time()`."""
+        """Starts a candidate in a free slot, or queues it; `deadline` as of `time.monotonic()`."""
         if self._closed:
             raise RunError("this pool of workers is closed: make a new one")
         self._queue.append(_Task(candidate, deadline))

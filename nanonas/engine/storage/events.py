@@ -29,6 +29,7 @@ SESSION = (STARTED, *SESSION_ENDS)  # that say whether a search goes on
 class Event:
     """Something that came from outside, or happened to the run as a whole."""
 
-    time: float  # seconds since 1970
+    time: float  # seconds since 1970, as the wall's clock said
     kind: str  # one of the constants above
     details: Mapping[str, Any]  # JSON-able
+    clock: float = 0.0  # seconds by the run's own clock, see `RunStore`

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nanonas.errors import RunError
@@ -37,8 +39,28 @@ def lock_for_writing(path: Path) -> int:
     return descriptor
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Holds the writer's lock of `path`, whose folder is made where it is missing.
+
+    Raises:
+        RunError: another process holds it, or the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{path.parent} cannot be made: {error.strerror}; choose another folder"
+        ) from error
+    descriptor = lock_for_writing(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # which releases it
+
+
 def lock_file(path: Path) -> Path:
-    """The file that is locked for the store at `path`."""
+    """The file that is locked for what is written at `path`."""
     return path.with_name(f".{path.name}.lock")
 
 

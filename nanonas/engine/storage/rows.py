@@ -62,8 +62,21 @@ def _generations(db: sqlite3.Connection) -> None:
     db.executemany("UPDATE candidate SET generation = ? WHERE number = ?", rows)
 
 
+def _clocks(db: sqlite3.Connection) -> None:
+    """Evaluations and events are stored by the run's own clock, too; before, there was the wall's
+    alone.
+    """
+    for table in ("evaluation", "event"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN clock REAL NOT NULL DEFAULT 0")
+        db.execute(f"UPDATE {table} SET clock = time")
+
+
 # the n-th makes version n, from 1
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables, _generations)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _first_tables,
+    _generations,
+    _clocks,
+)
 
 
 def first_format_generation(search: object, number: int) -> int:
@@ -105,8 +118,10 @@ def candidate_row(candidate: Candidate, time: float) -> Row:
     return candidate.number, candidate.key, proposal, asked_after, time, generation
 
 
-def evaluation_row(evaluation: Evaluation, time: float) -> Row:
-    """In the order of the table's columns, `seq` left to the table; `time` as above."""
+def evaluation_row(evaluation: Evaluation, time: float, clock: float) -> Row:
+    """In the order of the table's columns, `seq` left to the table; `time` as above, `clock` in
+    seconds by the run's own.
+    """
     curve = [(epoch.train_loss, epoch.accuracy) for epoch in evaluation.curve]
     return (
         None,
@@ -118,7 +133,13 @@ def evaluation_row(evaluation: Evaluation, time: float) -> Row:
         _storable(evaluation.reason),
         _storable(evaluation.traceback),
         time,
+        clock,
     )
+
+
+def event_row(event: Event) -> Row:
+    """In the order of the table's columns, `seq` left to the table."""
+    return None, event.time, event.kind, to_json(dict(event.details)), event.clock
 
 
 def _storable(text: str | None) -> str | None:
@@ -130,7 +151,8 @@ def _storable(text: str | None) -> str | None:
 
 # --- rows become values ---------------------------------------------------------------------------
 
-# What the functions below read, in this order; a candidate's generation since format 2.
+# What the functions below read, in this order; a candidate's generation since format 2, an event's
+# clock since format 3.
 CANDIDATE_COLUMNS = "number, key, proposal, asked_after"
 EVALUATION_COLUMNS = "number, state, metrics, curve, seconds, reason, traceback"
 EVENT_COLUMNS = "time, kind, details"
@@ -200,6 +222,8 @@ def _evaluation_from(row: Row) -> Evaluation:
 
 
 def events_from(path: Path, rows: Iterable[Row]) -> list[Event]:
-    """Rows of `EVENT_COLUMNS`."""
+    """Rows of `EVENT_COLUMNS` and the clock."""
     with _readable(path):
-        return [Event(time, kind, json.loads(details)) for time, kind, details in rows]
+        return [
+            Event(time, kind, json.loads(details), clock) for time, kind, details, clock in rows
+        ]

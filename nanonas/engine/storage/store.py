@@ -35,6 +35,7 @@ from nanonas.engine.storage.rows import (
     candidates_from,
     evaluation_row,
     evaluations_from,
+    event_row,
     events_from,
     settings_from,
     to_json,
@@ -47,12 +48,16 @@ class RunStore:
 
     Every method may raise `RunError`: a full disk, a damaged file, no permission. Nothing that was
     stored is lost then.
+
+    A run has a clock of its own, which says how long it took: it stands still between sessions, and
+    nobody sets it, as the wall's can be. What arrives is stored by both.
     """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         """Opens the file as it is, without a look inside. Use `begin`, `resume` or `read`."""
         self.path = path
         self._format = len(MIGRATIONS)  # of the tables, once they are migrated
+        self._clock_ahead: float | None = None  # of this machine's
         self._lock = None if readonly else lock_for_writing(path)
         try:
             with _explained(path):
@@ -178,11 +183,11 @@ class RunStore:
 
         Refused when its candidate has one already that is not `State.CUT`.
         """
-        self._insert("evaluation", evaluation_row(evaluation, time.time()))
+        self._insert("evaluation", evaluation_row(evaluation, time.time(), self._clock()))
 
     def event(self, kind: str, details: Mapping[str, Any] | None = None) -> None:
         """Commits something that came from outside. `details` must be JSON-able."""
-        self._insert("event", (None, time.time(), kind, to_json(dict(details or {}))))
+        self._insert("event", event_row(Event(time.time(), kind, details or {}, self._clock())))
 
     def candidates(self, since: int = 0) -> list[Candidate]:
         """All that were asked, by number; without the first `since`, which the caller has."""
@@ -222,12 +227,20 @@ class RunStore:
 
     def arrival_times(self, since: int = 0) -> list[float]:
         """When each of `evaluations` arrived, in seconds since 1970."""
-        rows = self._rows("SELECT time FROM evaluation WHERE seq > ? ORDER BY seq", since)
-        return [float(time) for (time,) in rows]
+        return self._arrivals("time", since)
+
+    def arrival_clocks(self, since: int = 0) -> list[float]:
+        """When each of `evaluations` arrived, in seconds by the run's own clock."""
+        return self._arrivals(self._clock_column, since)
+
+    def _arrivals(self, column: str, since: int) -> list[float]:
+        rows = self._rows(f"SELECT {column} FROM evaluation WHERE seq > ? ORDER BY seq", since)
+        return [float(moment) for (moment,) in rows]
 
     def events(self, since: int = 0) -> list[Event]:
         """All events, in the order in which they were stored; without the first `since`."""
-        rows = self._rows(f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > ? ORDER BY seq", since)
+        columns = f"{EVENT_COLUMNS}, {self._clock_column}"
+        rows = self._rows(f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq", since)
         return events_from(self.path, rows)
 
     def close(self) -> None:
@@ -249,6 +262,21 @@ class RunStore:
         places = ", ".join("?" * len(row))
         with _explained(self.path):
             self._db.execute(f"INSERT INTO {table} VALUES ({places})", row)
+
+    @property
+    def _clock_column(self) -> str:
+        return "clock" if self._format > 2 else "time"  # before, there was the wall's alone
+
+    def _clock(self) -> float:
+        """The run's own clock, in seconds. It goes on from where the last session left it."""
+        if self._clock_ahead is None:
+            last = [
+                clock
+                for table in ("evaluation", "event")
+                for (clock,) in self._rows(f"SELECT clock FROM {table} ORDER BY seq DESC LIMIT 1")
+            ]
+            self._clock_ahead = max(last, default=0.0) - time.monotonic()
+        return self._clock_ahead + time.monotonic()
 
     def _empty(self) -> bool:
         """Whether nothing was ever stored, as where a run was killed while it began."""
