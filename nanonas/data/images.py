@@ -99,12 +99,21 @@ class Images:
 
 
 def cache_folder() -> Path:
-    """Where data is kept: $NANONAS_CACHE, or the user's cache folder on this platform."""
+    """Where data is kept: $NANONAS_CACHE, or the user's cache folder on this platform.
+
+    Raises `ConfigError` where the user has no home folder.
+    """
     if path := os.environ.get("NANONAS_CACHE"):
         return in_full(Path(path))
     import pooch
 
-    return Path(pooch.os_cache("nanonas"))
+    try:
+        return Path(pooch.os_cache("nanonas"))
+    except RuntimeError:
+        raise ConfigError(
+            "there is no home folder to keep decoded images in; name a folder for them with "
+            "NANONAS_CACHE, or set HOME"
+        ) from None
 
 
 def load(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,28 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from toys.images import image_folder, pixels, png
+from toys.session import InProcess
 
 from nanonas import cli, load
 from nanonas.config.files import configure
+from nanonas.core import Evaluation, State, Told
 from nanonas.data.images import DataSpec
 from nanonas.data.images import load as load_images
 from nanonas.data.preprocessing import Preprocessing
+from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
+from nanonas.engine.study import Progress
 from nanonas.errors import DataError
 from nanonas.runs.folder import find, read_config
 from nanonas.runs.genome import read_genome
 from nanonas.runs.source import fitting, open_source
+from nanonas.session import session as session_module
+from nanonas.session.listener import Listener
+from nanonas.session.session import Outcome
 from nanonas.session.setup import Setup, resolved
+from nanonas.session.start import begin
+from nanonas.training import trial
 from nanonas.training.augment import normalise
 from nanonas.training.pictures import final_pictures, held_out_pictures, pictures
 from nanonas.training.weights import read_weights
@@ -86,6 +96,78 @@ def test_without_the_decoded_images_others_are_refused(
     shutil.rmtree(spec.pinned)
     with pytest.raises(DataError, match="have changed since the run was begun; bring back the old"):
         spec.load()
+
+
+class Restarting(InProcess):
+    """Gives each candidate what a new worker gets."""
+
+    def result(self, timeout: float | None = None) -> Evaluation | None:
+        trial._on_device.cache_clear()
+        measure = pickle.loads(pickle.dumps(self.measure))
+        return attempt(measure, self.queue.pop(0), lambda: True)
+
+
+class Once(Listener):
+    """Does something when the first candidate has been evaluated."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self.do = [do]
+
+    def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
+        while self.do:
+            self.do.pop()()
+
+
+def searched_in_parts(root: Path, out: Path, do: Callable[[], object]) -> Outcome:
+    """A search with a final training, in which something is done after the first candidate."""
+    size = {"space": "nano", "channels": 3, "length": 4, "population": 2, "lag": 1}
+    run = {"workers": 1, "evaluations": 4, "epochs": 1, "final_epochs": 2, "stop_epoch": 0}
+    config = configure(**size, **run, data=str(root), device="cpu", out=out, name="run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session_module, "WorkerPool", Restarting)
+        return begin(config, Once(do))
+
+
+@CHANGES
+def test_a_search_ends_with_the_images_that_it_began_with(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """As if nobody had changed their folder while candidates were trained."""
+    root, same = image_folder(tmp_path / "pets"), image_folder(tmp_path / "same" / "pets")
+    changed = searched_in_parts(root, tmp_path / "changed", lambda: change(root))
+    quiet = searched_in_parts(same, tmp_path / "quiet", lambda: None)
+    for outcome in (changed, quiet):
+        assert read_genome(outcome.folder.final / "genome.json").class_names == ("cat", "dog")
+    assert changed.final is not None
+    assert quiet.final is not None
+    assert replace(changed.final, seconds=0) == replace(quiet.final, seconds=0)
+    with RunStore.read(changed.folder.store) as one, RunStore.read(quiet.folder.store) as other:
+        for mine, theirs in zip(one.evaluations(), other.evaluations(), strict=True):
+            assert mine.state is State.COMPLETE
+            assert (mine.metrics, mine.curve) == (theirs.metrics, theirs.curve)
+    ours, theirs_ = (
+        load_file(outcome.folder.final / "model.safetensors") for outcome in (changed, quiet)
+    )
+    assert all(torch.equal(ours[name], theirs_[name]) for name in theirs_)
+
+
+@pytest.mark.parametrize("change", [add, rename, relabel])
+def test_a_search_whose_decoded_images_are_gone_takes_no_others(
+    tmp_path: Path, cache: Path, change: Callable[[Path], None]
+) -> None:
+    root = image_folder(tmp_path / "pets")
+
+    def change_all() -> None:
+        shutil.rmtree(cache)
+        change(root)
+
+    with pytest.raises(DataError, match="have changed since the run was begun; bring back the old"):
+        searched_in_parts(root, tmp_path / "runs", change_all)
+    with RunStore.read(tmp_path / "runs" / "run" / "study.db") as store:
+        first, *later = store.evaluations()
+    assert first.state is State.COMPLETE
+    assert [evaluation.state for evaluation in later] == [State.FAILED] * 3
+    assert all("have changed since" in (evaluation.reason or "") for evaluation in later)
 
 
 @pytest.fixture(scope="module")
