@@ -140,3 +140,28 @@ def test_damaged_images_are_read_right_or_refused_by_name() -> None:
     said = benchmark("images.py", "--exif", "24", "--files", "48")
     assert "EXIF: 24 read right" in said
     assert "WRONG" not in said
+
+
+def test_recipe_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "recipe.jsonl"
+    tiny = ["--data", "digits", "--seconds", "0.2", "--networks", "plain_61k", "found_on_digits"]
+    tiny += ["--variants", "base", "muon", "--out", str(out)]
+    benchmark("recipe.py", *tiny, "--seeds", "1")
+    first = out.read_text(encoding="utf-8").splitlines()
+    said = benchmark("recipe.py", *tiny, "--seeds", "2")
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert lines[: len(first)] == first
+    heads = [row for row in map(json.loads, lines) if "settings" in row]
+    assert heads[0]["hardware"]["cores"] >= 1
+    rows = [row for row in map(json.loads, lines) if "variant" in row]
+    pairs = {(row["network"], row["variant"], row["seed"]): row for row in rows}
+    assert len(pairs) == len(rows) == 8
+    assert all(0 < row["cpu_seconds"] < 2 for row in rows)
+    assert all("optimizer='muon'" in row["recipe"] for row in rows if row["variant"] == "muon")
+    gains = [
+        100 * (row["accuracy"] - pairs[network, "base", seed]["accuracy"])
+        for (network, variant, seed), row in pairs.items()
+        if variant == "muon"
+    ]
+    assert f"{sum(gains) / 4:+.2f} ± " in said
+    assert "'muon' " in said

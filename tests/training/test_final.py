@@ -280,6 +280,45 @@ def test_a_training_that_diverges_is_begun_again_with_a_third_of_the_learning_ra
     assert training(tmp_path).run(1).lr == RECIPE.lr / 3
 
 
+def test_a_recipe_with_all_switches_goes_on_after_a_crash_to_the_same_end(tmp_path: Path) -> None:
+    """Muon's momentum, the average, flips and small images among what a checkpoint holds."""
+    recipe = replace(
+        RECIPE,
+        optimizer="muon",
+        schedule="linear",
+        average=0.9,
+        bias_lr=2.0,
+        alternate_flip=True,
+        whiten=True,
+        dirac=True,
+        augment=Augment(crop=1, flip=True),
+    )
+    task = training(tmp_path / "whole", recipe=recipe)
+    result = task.run(3)
+    cut = training(tmp_path / "cut", recipe=recipe)
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(3, on_epoch=stop_after(2))  # type: ignore[arg-type]
+    assert epochs_of(cut, 3) == [3]
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    module = build_module(NETWORK)
+    load_weights(module, tmp_path / "whole" / "model.safetensors")
+    assert accuracy(module, held_out()) == result.test_accuracy
+
+
+def test_a_checkpoint_of_before_there_were_other_recipes_is_continued(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path).run(2, on_epoch=stop_after(1))  # type: ignore[arg-type]
+    checkpoint = torch.load(tmp_path / final.CHECKPOINT, weights_only=True)
+    checkpoint["identity"]["recipe"] = (
+        "Recipe(batch_size=64, lr=0.2, warmup=0.2, momentum=0.9, weight_decay=0.0005, "
+        "label_smoothing=0.1, clip_norm=2.0, augment=Augment(crop=1, flip=False, cutout=0, "
+        "fill=(128,)), precision='float32', deterministic=False)"
+    )
+    torch.save(checkpoint, tmp_path / final.CHECKPOINT)
+    assert epochs_of(training(tmp_path), 2) == [2]
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(

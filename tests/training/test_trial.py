@@ -104,6 +104,28 @@ def test_a_child_begins_with_what_its_parent_has_and_says_how_much_that_is(
     assert trial()(candidate(5, CHILD, Budget(1)), go_on).curve != evaluation.curve
 
 
+def test_a_child_that_inherits_has_half_of_all_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path, 3)
+    begun = first_step(monkeypatch)
+    recipe = replace(RECIPE, optimizer="muon")
+    child = replace(trial(tmp_path), recipe=recipe)
+    child(candidate(5, CHILD, Budget(1), inherits=(3,)), go_on)
+    [(training, _)] = begun
+    assert training.recipe.lr == WARM_LR * RECIPE.lr
+    assert training.recipe.muon_lr == WARM_LR * RECIPE.muon_lr
+
+
+def test_what_is_kept_of_an_averaged_training_is_what_was_judged(tmp_path: Path) -> None:
+    averaged = replace(trial(tmp_path), recipe=replace(RECIPE, average=0.9, optimizer="muon"))
+    evaluation = averaged(candidate(5, CHILD, Budget(2)), go_on)
+    module = build_module(SPACE.decode(CHILD))
+    load_weights(module, tmp_path / "5.safetensors")
+    _, valid = pictures(DIGITS, "cpu")
+    assert accuracy(module, valid) == evaluation.accuracy
+
+
 def last(tensors: dict[str, Tensor]) -> Tensor:
     """The classifier's weight: the only one with two dimensions."""
     [found] = [tensor for tensor in tensors.values() if tensor.ndim == 2]
