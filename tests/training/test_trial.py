@@ -124,6 +124,12 @@ def test_what_is_kept_of_an_averaged_training_is_what_was_judged(tmp_path: Path)
     load_weights(module, tmp_path / "5.safetensors")
     _, valid = pictures(DIGITS, "cpu")
     assert accuracy(module, valid) == evaluation.accuracy
+    averages, _ = read_weights(tmp_path / "5.safetensors")
+    replace(averaged, recipe=replace(RECIPE, optimizer="muon"))(
+        candidate(5, CHILD, Budget(2)), go_on
+    )
+    plain, _ = read_weights(tmp_path / "5.safetensors")  # of the same seed
+    assert not torch.equal(last(averages), last(plain))
 
 
 def last(tensors: dict[str, Tensor]) -> Tensor:
