@@ -61,7 +61,7 @@ def random_pictures(number: int) -> Pictures:
 
 def strangers(space: Space, limits: Limits, number: int, known: Sequence[Network]) -> list[Network]:
     """Random networks within the limits, other than those that are known."""
-    rng, seen = rng_for(1, 0), {network.key for network in known}
+    rng, seen = rng_for(2, 0), {network.key for network in known}
     found: list[Network] = []
     while len(found) < number:
         network = space.decode(space.sample(rng))

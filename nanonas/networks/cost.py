@@ -28,74 +28,83 @@ from nanonas.networks.ops import Node
 BLOCK, READ_AT_ONCE = 16, 32
 
 # Kinds that every model knows: what others fall back on.
-ROOTS = frozenset({"macs", "values", "windows", "rest", "step"})
+ROOTS = frozenset({"macs", "rows", "values", "windows", "rest", "step"})
 
 # Nanoseconds of one unit of work in bfloat16 and in float32, where a fit starts: one thread of an
-# EPYC (Zen 5), torch 2.13, batches of 128; fitted to 361 random networks of `stages` and `layers`.
+# EPYC (Zen 5), torch 2.13, batches of 128; fitted to 385 random networks of `stages` and `layers`.
 _NANOSECONDS: dict[str, tuple[float, float]] = {
-    "macs": (0.084, 0.083),
-    "macs/conv": (0.025, 0.05),
-    "macs/conv/1x1": (0.014, 0.054),
-    "macs/conv/depthwise": (0.68, 0.37),
-    "macs/conv/depthwise/3": (0.097, 0.13),
-    "macs/conv/depthwise/3/strided": (8.0, 1.0),
-    "macs/conv/depthwise/5": (1.1, 0.46),
-    "macs/conv/depthwise/7": (0.52, 0.36),
-    "macs/conv/depthwise/7/strided": (1.1, 0.53),
-    "macs/conv/grouped": (0.25, 0.5),
-    "macs/conv/image": (0.029, 0.038),
-    "macs/conv/kxk": (0.023, 0.042),
-    "macs/conv/strided": (0.035, 0.069),
-    "macs/dense/dense": (0.087, 0.083),
-    "macs/other/channel_attention": (0.085, 0.083),
-    "macs/other/spatial_attention": (0.082, 0.074),
-    "macs/other/squeeze_excite": (0.087, 0.078),
-    "rest": (3.4, 1.2),
-    "rest/norm/group_norm": (13, 1.0),
-    "rest/norm/layer_norm": (18, 7.3),
+    "macs": (0.082, 0.082),
+    "macs/conv": (0.025, 0.049),
+    "macs/conv/1x1": (0.01, 0.051),
+    "macs/conv/1x1/strided": (0.014, 0.021),
+    "macs/conv/depthwise": (0.66, 0.37),
+    "macs/conv/depthwise/3": (0.11, 0.05),
+    "macs/conv/depthwise/3/strided": (0.91, 0.7),
+    "macs/conv/depthwise/5": (0.89, 0.4),
+    "macs/conv/depthwise/7": (0.36, 0.28),
+    "macs/conv/depthwise/7/strided": (0.5, 0.51),
+    "macs/conv/grouped": (0.25, 0.49),
+    "macs/conv/image": (0.03, 0.034),
+    "macs/conv/kxk": (0.023, 0.041),
+    "macs/conv/kxk/strided": (0.037, 0.069),
+    "macs/dense/dense": (0.085, 0.082),
+    "macs/other/channel_attention": (0.082, 0.082),
+    "macs/other/spatial_attention": (0.08, 0.074),
+    "macs/other/squeeze_excite": (0.082, 0.078),
+    "rest": (3.3, 1.2),
+    "rest/norm/group_norm": (13, 1.1),
+    "rest/norm/layer_norm": (18, 5.9),
     "rest/norm/norm": (0.5, 0.3),
-    "rest/pool/avgpool": (0.68, 0.81),
-    "rest/pool/globalmaxpool": (4.5, 1.4),
-    "rest/pool/globalpool": (0.31, 0.32),
-    "rest/pool/maxpool": (1.2, 0.1),
-    "rest/pool/space_to_depth": (0.58, 0.52),
-    "step": (42000, 42000),
-    "step/layers": (250000, 230000),
-    "step/nodes": (200000, 120000),
-    "step/once": (350000, 780000),
-    "step/params": (8.5, 8.6),
-    "step/products": (0.017, 0.035),
-    "values": (0.84, 0.83),
-    "values/act": (0.68, 0.83),
-    "values/act/gelu": (1.5, 1.5),
-    "values/act/hardswish": (0.28, 0.58),
-    "values/act/leaky_relu": (0.26, 0.4),
-    "values/act/relu": (0.32, 0.57),
-    "values/act/silu": (0.91, 0.62),
-    "values/conv": (1.2, 1.5),
-    "values/dense/dense": (0.86, 0.84),
-    "values/image": (1.8, 0.92),
-    "values/join": (0.59, 0.58),
-    "values/join/add": (0.07, 0.17),
-    "values/join/concat": (1.2, 1.0),
-    "values/norm/group_norm": (0.74, 0.95),
-    "values/norm/layer_norm": (0.14, 0.27),
-    "values/norm/norm": (0.49, 0.56),
-    "values/other": (1.7, 1.7),
-    "values/other/channel_attention": (3.7, 3.4),
-    "values/other/dropout": (4.4, 3.9),
-    "values/other/slice": (1.9, 1.4),
-    "values/other/spatial_attention": (9.5, 7.3),
-    "values/other/squeeze_excite": (4.5, 2.8),
-    "values/pool": (0.68, 0.67),
-    "values/pool/avgpool": (0.36, 0.68),
-    "values/pool/globalmaxpool": (0.69, 0.72),
-    "values/pool/globalpool": (0.91, 0.64),
-    "values/pool/maxpool": (1.0, 1.1),
-    "values/pool/space_to_depth": (3.1, 3.6),
-    "windows": (0.34, 0.33),
-    "windows/pool/avgpool": (0.31, 0.34),
-    "windows/pool/maxpool": (0.04, 0.095),
+    "rest/pool/avgpool": (0.44, 0.72),
+    "rest/pool/globalmaxpool": (4.3, 1.3),
+    "rest/pool/globalpool": (0.32, 0.32),
+    "rest/pool/maxpool": (1.1, 0.1),
+    "rest/pool/space_to_depth": (0.55, 0.51),
+    "rows": (8.2, 3.3),
+    "rows/conv/depthwise": (16, 4.1),
+    "rows/conv/depthwise/3": (0.81, 0.86),
+    "rows/conv/depthwise/3/strided": (150, 4.6),
+    "rows/conv/depthwise/5": (15, 2.9),
+    "rows/conv/depthwise/5/strided": (140, 4.1),
+    "rows/conv/depthwise/7": (14, 5.3),
+    "rows/conv/depthwise/7/strided": (150, 5.0),
+    "step": (41000, 41000),
+    "step/layers": (210000, 230000),
+    "step/nodes": (190000, 110000),
+    "step/once": (660000, 960000),
+    "step/params": (8.8, 9.1),
+    "step/products": (0.02, 0.039),
+    "values": (0.82, 0.82),
+    "values/act": (0.66, 0.82),
+    "values/act/gelu": (1.4, 1.4),
+    "values/act/hardswish": (0.29, 0.39),
+    "values/act/leaky_relu": (0.31, 0.47),
+    "values/act/relu": (0.35, 0.5),
+    "values/act/silu": (0.92, 0.61),
+    "values/conv": (1.3, 1.7),
+    "values/dense/dense": (0.83, 0.83),
+    "values/image": (1.8, 0.86),
+    "values/join": (0.57, 0.58),
+    "values/join/add": (0.14, 0.15),
+    "values/join/concat": (1.0, 1.1),
+    "values/norm/group_norm": (0.76, 1.0),
+    "values/norm/layer_norm": (0.14, 0.43),
+    "values/norm/norm": (0.33, 0.56),
+    "values/other": (1.6, 1.6),
+    "values/other/channel_attention": (4.1, 3.8),
+    "values/other/dropout": (4.0, 3.8),
+    "values/other/slice": (2.1, 1.4),
+    "values/other/spatial_attention": (9.9, 7.8),
+    "values/other/squeeze_excite": (4.5, 3.0),
+    "values/pool": (0.66, 0.66),
+    "values/pool/avgpool": (0.44, 0.66),
+    "values/pool/globalmaxpool": (0.68, 0.67),
+    "values/pool/globalpool": (0.96, 0.65),
+    "values/pool/maxpool": (1.2, 1.2),
+    "values/pool/space_to_depth": (3.2, 3.7),
+    "windows": (0.33, 0.33),
+    "windows/pool/avgpool": (0.27, 0.34),
+    "windows/pool/maxpool": (0.04, 0.14),
 }
 DEFAULTS: Mapping[str, Mapping[str, float]] = {  # seconds by kind of work, by precision
     precision: {kind: 1e-9 * pair[place] for kind, pair in _NANOSECONDS.items()}
@@ -114,8 +123,9 @@ def counts(network: Network) -> dict[str, float]:
 
     - "macs": multiply-accumulates of the forward pass, with channels rounded up to whole blocks of
       16 in convolutions that mix them. Convolutions by how they are computed: "1x1", "kxk",
-      "strided", "grouped", "image" (what reads the image has no gradient to pass on), "depthwise"
-      and its kernel.
+      "grouped", "image" (what reads the image has no gradient to pass on), "depthwise" and its
+      kernel; those with a stride apart.
+    - "rows": of depthwise kernels on rows of a channel, which some libraries call one by one.
     - "values": numbers that operations other than depthwise convolutions read and write.
     - "windows": what pools read, each value as often as it lies in a window.
     - "rest": values that norms and pools read in channels beyond whole blocks of 32.
@@ -143,17 +153,17 @@ def counts(network: Network) -> dict[str, float]:
 
 def _convolution(node: Node, first: bool) -> dict[str, int]:
     read, written = node.input_shapes[0][0], node.shape[0]
+    strided = "/strided" if node.stride > 1 else ""
     if node.channelwise:
-        strided = "/strided" if node.stride > 1 else ""
-        return {f"macs/conv/depthwise/{node.kernel}{strided}": node.macs}
+        kind = f"conv/depthwise/{node.kernel}{strided}"
+        rows = read * node.input_shapes[0][1] * node.kernel
+        return {f"macs/{kind}": node.macs, f"rows/{kind}": rows}
     if node.grouped:
         return {"macs/conv/grouped": node.macs, "values/conv": _values(node)}
     if first:
         kind, blocks = "image", read
     else:
-        kind, blocks = "kxk" if node.kernel > 1 else "1x1", _in_blocks(read)
-        if node.stride > 1:
-            kind = "strided"
+        kind, blocks = ("kxk" if node.kernel > 1 else "1x1") + strided, _in_blocks(read)
     macs = node.macs // (read * written) * blocks * _in_blocks(written)
     return {f"macs/conv/{kind}": macs, "values/conv": _values(node)}
 
