@@ -1,9 +1,9 @@
 """What training a network costs: work counted by kind, and weighed in seconds.
 
-Multiply-accumulates alone say little of it: on a CPU a value that a norm reads and writes costs as
-much as tens of them, and a 5×5 depthwise convolution may take ten times as long as its share of
-them. So work is counted apart where it runs at its own speed, and `fitted` learns the speeds from a
-few networks that were timed (`training.measuring.speed.calibrate`).
+Multiply-accumulates alone say little of it: on a CPU a value that a norm reads and writes takes as
+long as tens of them, and one of a 5×5 depthwise convolution forty times as long as one of a plain
+convolution. So work is counted apart where it runs at its own speed, and `fitted` learns the speeds
+from a few networks that were timed (`training.measuring.speed.calibrate`).
 
 A kind of work is a path, such as "values/norm/layer_norm": what is counted, the family of the
 operation, the operation. One that a model does not know costs what its parent does,
