@@ -136,6 +136,24 @@ def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
     assert judged["scratch"]["against_scratch"] == 0
 
 
+def test_cost_runs_from_end_to_end_and_keeps_what_others_said(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "cost.json"
+    tiny = ["--networks", "3", "--rounds", "1", "--seconds", "0", "--batch-size", "4"]
+    small = ["--max-params", "20000", "--max-macs", "2000000", "--precision", "float32"]
+    for space in ("stages", "layers"):
+        said = benchmark("cost.py", "--spaces", space, *tiny, *small, "--out", str(out))
+        assert f"{space}, float32, 3 networks" in said
+    entries = json.loads(out.read_text(encoding="utf-8"))
+    assert list(entries) == ["stages, float32", "layers, float32"]
+    for entry in entries.values():
+        assert entry["versions"]["torch"]
+        assert min(entry["microseconds"]) > 0
+        errors = [p / t - 1 for p, t in zip(entry["predicted"], entry["microseconds"], strict=True)]
+        median = sorted(map(abs, errors))[1]
+        assert entry["calibrated"]["median_error"] == pytest.approx(median, abs=0.01)
+        assert -1 <= entry["MACs"]["spearman"] <= 1
+
+
 def test_damaged_images_are_read_right_or_refused_by_name() -> None:
     said = benchmark("images.py", "--exif", "24", "--files", "48")
     assert "EXIF: 24 read right" in said

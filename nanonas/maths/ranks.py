@@ -62,6 +62,23 @@ def _signs(values: Floats) -> Floats:
     return signs
 
 
+def spearman(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation of two samples, shape (n,) each, in [-1, 1]; ties have their mean
+    rank. 0 where all of either are equal.
+    """
+    ranks = np.array([_mean_ranks(a), _mean_ranks(b)])  # (2, n)
+    if len(a) < 2 or np.any(ranks.min(axis=1) == ranks.max(axis=1)):
+        return 0.0
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    """The rank of each value, from 1; equal ones share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks
+
+
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
     """The p-value of the one-sided test that b tends to be higher than a.
 
@@ -71,10 +88,9 @@ def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
     from scipy.special import ndtr
 
     pooled = np.array([*a, *b])
-    _, places, counts = np.unique(pooled, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2  # of each distinct value, from 1
+    counts = np.unique(pooled, return_counts=True)[1]
     n, na, nb = len(pooled), len(a), len(b)
-    u = mean_rank[places[na:]].sum() - nb * (nb + 1) / 2
+    u = _mean_ranks(pooled)[na:].sum() - nb * (nb + 1) / 2
     variance = na * nb / 12 * (n + 1 - (counts**3 - counts).sum() / (n * (n - 1)))
     if variance <= 0:
         return 0.5

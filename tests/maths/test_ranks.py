@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kendalltau, mannwhitneyu
+from scipy.stats import kendalltau, mannwhitneyu, spearmanr
 
-from nanonas.maths.ranks import Correlation, kendall, rank_sum
+from nanonas.maths.ranks import Correlation, kendall, rank_sum, spearman
 
 # --- Kendall's tau --------------------------------------------------------------------------------
 
@@ -68,6 +68,17 @@ def test_a_predictor_is_called_worthless_only_after_ten_pairs(
     tau: float, n: int, worthless: bool
 ) -> None:
     assert Correlation(tau, -1, 1, n).worthless is worthless
+
+
+# --- Spearman's correlation -----------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=40))
+def test_spearman_is_scipys_with_ties_too(pairs: list[tuple[int, int]]) -> None:
+    a, b = np.array(pairs, dtype=np.float64).T
+    constant = len(set(a)) == 1 or len(set(b)) == 1
+    expected = 0.0 if constant else spearmanr(a, b).statistic
+    assert spearman(a, b) == pytest.approx(expected, abs=1e-12)
 
 
 # --- two samples ----------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What a network costs on this device: latency and memory."""
+"""What a network costs on this device: latency, memory and training time."""
