@@ -35,7 +35,7 @@ from kept import Results
 from loguru import logger
 
 from nanonas.config.files import configure
-from nanonas.config.parts import make_rungs
+from nanonas.config.parts import make_budget, make_rungs
 from nanonas.config.schema import Config, FidelityOptions
 from nanonas.core import (
     Budget,
@@ -69,7 +69,8 @@ FULL, SCRATCH, HALVED, LOWEST = (
 
 def ways(config: Config, space: Space) -> dict[str, Budget]:
     """What each network is trained for."""
-    epochs, small = config.search.training.epochs, min(space.input_shape[1:]) // 2
+    epochs = make_budget(config.search.training, space.classes).epochs
+    small = min(space.input_shape[1:]) // 2
     return {
         FULL: Budget(2 * epochs),
         SCRATCH: Budget(epochs),
@@ -86,7 +87,7 @@ def rungs(config: Config, space: Space) -> tuple[Budget, ...]:
     fidelity = FidelityOptions(
         halving=ETAS[0],
         rungs=2,
-        rung_epochs=config.search.training.epochs // 2,
+        rung_epochs=make_budget(config.search.training, space.classes).epochs // 2,
         rung_image_size=min(space.input_shape[1:]) // 2,
     )
     return make_rungs(replace(config.search, fidelity=fidelity), space)

@@ -57,7 +57,7 @@ class Pair:
         logger.remove()
         torch.set_num_threads(1)
         setup = Setup(self.config)
-        space, epochs = setup.space, self.config.search.training.epochs
+        space, epochs = setup.space, setup.budget.epochs
         rng = rng_for(self.config.search.seed, self.number)
 
         def fits(genome: Genome) -> bool:

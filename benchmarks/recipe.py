@@ -87,6 +87,7 @@ VARIANTS = {
     "muon": Variant("base", {"optimizer": "muon", "schedule": "linear", "lr": 0.1, "warmup": 0.1}),
     "muon, cosine": Variant("muon", {"schedule": "cosine"}),
     "muon, batch 256": Variant("muon", {"batch_size": 256}),
+    "muon, lr 0.3": Variant("muon", {"lr": 0.3}),
     "muon, rate 0.04": Variant("muon", {"muon_lr": 0.04}),
     "muon, alternate flip": Variant("muon", {"alternate_flip": True}),
     "muon, small images": Variant("muon", {"small_images": 0.5}),

@@ -43,6 +43,19 @@ class Budget:
     begin: int = 0  # how many of the epochs the candidate that this one resumes has done already
     share: float = 1.0  # of the training images, in (0, 1]
     image_size: int | None = None  # pixels a side that images are shrunk to; None: as they are
+    # of training, without what it resumes: a network gets as many epochs, or the share of one, as
+    # are predicted to take so long, at most `MOST_EPOCHS`; None: `epochs` count
+    seconds: float | None = None
+
+    @property
+    def length(self) -> str:
+        """How long it trains, in words, as in "10 epochs" or "12.5 s"."""
+        if self.seconds is not None:
+            return f"{self.seconds:.3g} s"
+        return f"{self.epochs} epochs" if self.epochs != 1 else "1 epoch"
+
+
+MOST_EPOCHS = 1000  # of a training that is bound by seconds: tiny images are seen often enough
 
 
 @dataclass(frozen=True)

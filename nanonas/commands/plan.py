@@ -58,6 +58,8 @@ def in_words(forecast: Forecast) -> Group:
             mebibytes(timed.step_memory),
         )
     lines = Table.grid(padding=(0, 2))
+    if forecast.schedule is not None:
+        lines.add_row(Text("the plan", style="bold"), Text(str(forecast.schedule)))
     for name, words in _lines(forecast):
         lines.add_row(Text(name, style="bold"), Text(words))
     parts: list[Table | Text] = [networks, Text(), lines]
@@ -74,8 +76,7 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
     lines = [
         (
             "a candidate",
-            f"about {_span(forecast.candidate_seconds)}: {forecast.epochs:.3g} epochs of "
-            f"{forecast.images:,} images, judged by "
+            f"about {_span(forecast.candidate_seconds)}: {_trained(forecast)}, judged by "
             f"{forecast.valid_images:,}; {forecast.precision} on {forecast.device}",
         ),
         (
@@ -117,6 +118,14 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         met = f"{forecast.within_measured} of the {len(forecast.networks)} above"
         lines.append(("measured limits", f"{met} meet those on latency and memory"))
     return lines
+
+
+def _trained(forecast: Forecast) -> str:
+    """What a candidate trains."""
+    if forecast.schedule is not None:
+        seconds = forecast.schedule.candidate_seconds
+        return f"{seconds:.3g} s of training on some of {forecast.images:,} images"
+    return f"{forecast.epochs:.3g} epochs of {forecast.images:,} images"
 
 
 def _span(seconds: float) -> str:

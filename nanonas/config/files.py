@@ -197,6 +197,13 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
             f"{where}: search.inherit is on (--inherit), but the strategy {strategy.strategy!r} "
             "has no children that could inherit; take another --strategy"
         )
+    training = made.search.training
+    if training.epochs is not None and training.candidate_seconds is not None:
+        raise ConfigError(
+            f"{where}: search.epochs is {training.epochs} (--epochs) and search.candidate_seconds "
+            f"is {training.candidate_seconds:g} (--candidate-seconds), but only one of them can "
+            "bind a candidate's training; leave the other out"
+        )
     if wrong := _wrong_objectives(strategy):
         raise ConfigError(f"{where}: {wrong}")
     return made

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nanonas.config.schema import (
+    EPOCHS,
     DataOptions,
     LimitOptions,
     SearchConfig,
@@ -346,16 +347,20 @@ def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
 
 # --- training -------------------------------------------------------------------------------------
 
-RATES = {"sgd": (0.3, 0.2), "muon": (0.1, 0.1)}  # lr and warmup where none are given
+# warmup and schedule where none are given
+SCHEDULES: dict[str, tuple[float, Literal["cosine", "linear"]]] = {
+    "sgd": (0.2, "cosine"),
+    "muon": (0.1, "linear"),
+}
 
 
-def with_rates(options: TrainingOptions) -> TrainingOptions:
-    """The options with the rates of their optimizer filled in."""
-    lr, warmup = RATES[options.optimizer]
+def with_schedule(options: TrainingOptions) -> TrainingOptions:
+    """The options with what is usual for their optimizer filled in: how its rates rise and fall."""
+    warmup, schedule = SCHEDULES[options.optimizer]
     return replace(
         options,
-        lr=lr if options.lr is None else options.lr,
         warmup=warmup if options.warmup is None else options.warmup,
+        schedule=schedule if options.schedule is None else options.schedule,
     )
 
 
@@ -363,11 +368,16 @@ def with_rates(options: TrainingOptions) -> TrainingOptions:
 
 
 def make_budget(options: TrainingOptions, classes: int) -> Budget:
-    """What a candidate may train; the stop rule's threshold is chance plus the margin."""
-    if not 0 < options.stop_epoch < options.epochs:
-        return Budget(options.epochs)
+    """What a candidate may train; the stop rule's threshold is chance plus the margin, and there is
+    none in trainings that are bound by seconds.
+    """
+    if options.candidate_seconds is not None:
+        return Budget(1, seconds=options.candidate_seconds)
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    if not 0 < options.stop_epoch < epochs:
+        return Budget(epochs)
     return Budget(
-        options.epochs,
+        epochs,
         stop_epoch=options.stop_epoch,
         stop_below=1 / classes + options.stop_margin,
     )
@@ -380,7 +390,9 @@ def make_rungs(search: SearchConfig, space: Space) -> tuple[Budget, ...]:
     top, fidelity = make_budget(search.training, space.classes), search.fidelity
     if not fidelity.halving:
         return (top,)
-    return ladder(
+    if top.seconds is not None:  # the epochs of such a ladder are parts of the seconds
+        top = replace(top, epochs=fidelity.halving ** (fidelity.rungs - 1))
+    rungs = ladder(
         top,
         fidelity.halving,
         fidelity.rungs,
@@ -389,13 +401,21 @@ def make_rungs(search: SearchConfig, space: Space) -> tuple[Budget, ...]:
         min(space.input_shape[1:]),
         fidelity.rung_epochs,
     )
+    if top.seconds is None:
+        return rungs
+    part = top.seconds / top.epochs
+    return tuple(replace(rung, seconds=part * (rung.epochs - rung.begin)) for rung in rungs)
 
 
 def make_heirs_budget(search: SearchConfig, classes: int) -> Budget:
     """What a candidate may train that begins with its parents' weights."""
-    half = -(-search.training.epochs // 2)  # rounded up
-    epochs = search.fidelity.inherit_epochs or half
-    return make_budget(replace(search.training, epochs=epochs), classes)
+    training, epochs = search.training, search.fidelity.inherit_epochs
+    if training.candidate_seconds is not None and epochs is None:
+        seconds = training.candidate_seconds / 2
+        return make_budget(replace(training, candidate_seconds=seconds), classes)
+    half = -(-(training.epochs or EPOCHS) // 2)  # rounded up
+    heirs = replace(training, epochs=epochs or half, candidate_seconds=None)
+    return make_budget(heirs, classes)
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ Source = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
 ]
 
+EPOCHS = 10  # of a candidate, where nothing else is given or planned
+FINAL_SHARE = 0.4  # of the time, where it is not planned
+
 # "always": what was parsed into these classes, by flags, is held to the same ranges as a file
 _SETTINGS = Settings(extra="forbid", coerce_numbers_to_str=True, revalidate_instances="always")
 
@@ -55,7 +58,7 @@ class SpaceOptions:
 
     __pydantic_config__ = _SETTINGS
 
-    space: str = "layers"
+    space: str = "stages"
     """The search space: stages, layers, nano or nasbench201; `nanonas spaces` describes them."""
     ancestors: bool = True
     """Begin with hand-made networks, scaled to the limits, beside random ones (stages only); a
@@ -164,8 +167,15 @@ class TrainingOptions:
 
     __pydantic_config__ = _SETTINGS
 
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Passes over the training images for each candidate."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Passes over the training images for each candidate; by default as many as fit into
+    --candidate-seconds, or 10 where there is no --time to plan with."""
+    candidate_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of training for each candidate on one worker, by the predicted cost of its network:
+    so all are compared at equal time. By default a part of --time, unless --epochs is given."""
+    cost: tuple[str, ...] = ()
+    """What training costs on this machine, seconds by kind of work; measured as a search begins
+    that needs it, and kept so that the search can be repeated."""
     stop_epoch: Annotated[int, Field(ge=0)] = 3
     """After this epoch, candidates that are hardly better than chance are pruned; 0 = never. It is
     put off until 100 steps are done, since batch norms need them to settle; where that is not
@@ -175,17 +185,18 @@ class TrainingOptions:
     short of it counts by more than two standard errors of the validation images."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images in one step."""
-    optimizer: Literal["sgd", "muon"] = "sgd"
-    """sgd, or muon: convolutions that a norm follows learn by updates that are made orthogonal, the
-    rest by sgd."""
-    lr: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Learning rate of sgd at the top of its cycle; by default 0.3, and 0.1 beside muon."""
+    optimizer: Literal["sgd", "muon"] = "muon"
+    """muon: convolutions that a norm follows learn by updates that are made orthogonal, the rest by
+    sgd; or sgd for all."""
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """Learning rate of sgd at the top of its cycle."""
     muon_lr: Annotated[float, Field(gt=0, lt=1)] = 0.06
     """Learning rate of muon at the top of its cycle: the share of a filter that a step replaces."""
     bias_lr: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Factor of the learning rate of biases, those of norms included."""
-    schedule: Literal["cosine", "linear"] = "cosine"
-    """How the learning rate falls to 0: cosine or linear."""
+    schedule: Literal["cosine", "linear"] | None = None
+    """How the learning rate falls to 0: cosine or linear; by default linear with muon, and cosine
+    with sgd."""
     warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the steps on which the learning rate rises; by default 0.2, and 0.1 with muon."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -246,14 +257,15 @@ class RunConfig:
     __pydantic_config__ = _SETTINGS
 
     time: Duration | None = None
-    """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m."""
+    """Wall-clock time for all of it, final training included: 90s, 30m, 2h, 1h30m; by default 30
+    minutes, where neither --evaluations nor --generations ends the search."""
     evaluations: Count | None = None
     """End the search after this many candidates."""
     generations: Count | None = None
-    """End the search after this many generations; by default 100 where neither --time nor
-    --evaluations ends it."""
-    final_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Part of --time that is kept to train the winner; 0 = don't train it."""
+    """End the search after this many generations."""
+    final_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Part of --time that is kept to train the winner; 0 = don't train it. By default most of it,
+    and what a training can use at most."""
     final_epochs: Annotated[int, Field(ge=0, le=100_000)] = 100
     """Epochs for the winner when there is no --time; 0 = don't train it, also with --time, all of
     which is the search's then."""
@@ -280,7 +292,8 @@ class RunConfig:
     @property
     def kept_share(self) -> float:
         """Part of `time`, where there is one, that is kept to train the winner, in [0, 1)."""
-        return self.final_share if self.final_epochs > 0 else 0.0
+        share = FINAL_SHARE if self.final_share is None else self.final_share
+        return share if self.final_epochs > 0 else 0.0
 
     @property
     def trains_winner(self) -> bool:

@@ -18,6 +18,7 @@ from nanonas.config.schema import Config
 from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.network import Network
 from nanonas.session.finalists import FINALS_SHARE
+from nanonas.session.schedule import Schedule, scheduled
 from nanonas.session.setup import Setup, resolved
 from nanonas.session.timing import Timed, timed
 from nanonas.text import mebibytes, share_in_words
@@ -35,6 +36,7 @@ _ROW = 1_500  # bytes of the store for a candidate, about
 class Forecast:
     """What a search would take. Times are in seconds, memory and disk in MiB."""
 
+    schedule: Schedule | None  # of the time, where that is the tool's to plan
     networks: tuple[Timed, ...]  # at `QUANTILES`
     limits: str  # on parameters and MACs
     within: float  # share of random networks that meets them
@@ -45,7 +47,7 @@ class Forecast:
     workers: int
     images: int  # that a candidate trains on in an epoch
     valid_images: int
-    epochs: float  # of a candidate, on average
+    epochs: float  # of a candidate, on average; 0 where seconds bind it
     candidate_seconds: float  # on average
     candidates: int  # that are trained; at most 100,000 are imagined
     search_seconds: float
@@ -92,14 +94,16 @@ def forecast(config: Config, seconds: float = 2.0) -> Forecast:
     """
     setup = Setup(resolved(config))
     setup.check()
-    return _Planner(setup, seconds).forecast()
+    config, schedule = scheduled(setup)
+    return _Planner(Setup(config, setup.images), schedule, seconds).forecast()
 
 
 class _Planner:
     """The way from a setup to its forecast."""
 
-    def __init__(self, setup: Setup, seconds: float) -> None:
+    def __init__(self, setup: Setup, schedule: Schedule | None, seconds: float) -> None:
         self.setup, self.search, self.run = setup, setup.config.search, setup.config.run
+        self.schedule = schedule
         self.space, self.strategy, self.limits = setup.space, setup.strategy, setup.limits
         self.entry = proposer(self.search.strategy.strategy, self.search.strategy.screens)
         self.drawn = self._drawn()
@@ -139,6 +143,7 @@ class _Planner:
         finalists_seconds = self._finalists_seconds(candidates, search_seconds)
         final_epochs, final_seconds = self._final(final_epoch, search_seconds + finalists_seconds)
         plain = Forecast(
+            schedule=self.schedule,
             networks=self.timed,
             limits=str(self.limits),
             within=float(np.mean([self.limits.excess(network) <= 1 for _, network in self.drawn])),
@@ -148,7 +153,7 @@ class _Planner:
             workers=len(self.trials),
             images=len(split.train),
             valid_images=len(split.valid),
-            epochs=float(np.average([kind.epochs - kind.begin for kind in kinds], weights=shares)),
+            epochs=float(np.average([_epochs(kind) for kind in kinds], weights=shares)),
             candidate_seconds=float(np.average(means, weights=shares)),
             candidates=candidates,
             search_seconds=search_seconds,
@@ -182,6 +187,9 @@ class _Planner:
         """What each of the random networks takes under a budget, in seconds, by MACs between those
         that were timed.
         """
+        if budget.seconds is not None:  # the same for all of them, but for what is not training
+            extra = max(timed.valid_seconds + timed.extra_seconds for timed in self.timed)
+            return np.full(len(self.genomes), budget.seconds + extra)
         epochs, smaller = budget.epochs - budget.begin, 1.0
         if budget.image_size is not None:
             smaller = budget.image_size**2 / math.prod(self.space.input_shape[1:])
@@ -326,7 +334,8 @@ class _Planner:
                     f"--max-{name} {_up(value):g} lets about half of them in"
                 )
         generation = self.strategy.generation(forecast.candidates)
-        if self.breeds and generation < 2 and forecast.candidates < _MOST:
+        own = self.schedule is None  # else it was weighed against the winner's training
+        if own and self.breeds and generation < 2 and forecast.candidates < _MOST:
             advice.append(self._longer_search(forecast.candidates))
         if forecast.machine_memory is not None and forecast.memory > 0.9 * forecast.machine_memory:
             fitting = max(
@@ -384,6 +393,10 @@ class _Planner:
             f"{candidates} candidates are fewer than two populations of {population}: take "
             f"{' '.join(flags)} for five of them, or --population {max(2, candidates // 5)}"
         )
+
+
+def _epochs(budget: Budget) -> int:
+    return budget.epochs - budget.begin if budget.seconds is None else 0
 
 
 def _free(folder: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from nanonas.config.parts import (
     make_rungs,
     make_search_space,
     make_strategy,
-    with_rates,
+    with_schedule,
 )
 from nanonas.config.schema import Config, TrainingOptions
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Strategy
@@ -28,6 +28,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.files import in_full
+from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
 from nanonas.spaces.base import Bans, Space
@@ -92,6 +93,19 @@ class Setup:
     def recipe(self) -> Recipe:
         """How networks are trained, with what the images suggest filled in."""
         return make_recipe(self.config.search.training, self.images, self.device)
+
+    @cached_property
+    def cost(self) -> CostModel | None:
+        """What training costs here; None where the configuration does not hold it."""
+        words, training = self.config.search.training.cost, self.config.search.training
+        return read_cost(words, training.batch_size) if words else None
+
+    @property
+    def workers(self) -> int:
+        """How many candidates are trained at once."""
+        from nanonas.training.device import default_workers
+
+        return self.config.run.workers or default_workers(self.device)
 
     # --- the search -------------------------------------------------------------------------------
 
@@ -171,7 +185,7 @@ class Setup:
 
     def trials(self, weights: Path | None = None) -> list[Trial]:
         """What each worker measures candidates with, and keeps weights in the folder `weights`."""
-        from nanonas.training.device import default_workers, slots
+        from nanonas.training.device import slots
         from nanonas.training.trial import Trial
 
         trial = Trial(
@@ -182,9 +196,9 @@ class Setup:
             weights=weights,
             limits=self.limits,
             measured=frozenset(objective.name for objective in self.objectives),
+            cost=self.cost,
         )
-        workers = self.config.run.workers or default_workers(self.device)
-        return [replace(trial, device=device) for device in slots(self.device, workers)]
+        return [replace(trial, device=device) for device in slots(self.device, self.workers)]
 
     def study(self, store: RunStore, evaluator: Evaluator, inbox: Inbox | None = None) -> Study:
         """The search over a store that was begun or is resumed."""
@@ -235,6 +249,23 @@ class Setup:
         _ = self.split, self.recipe, self.strategy
 
 
+def cost_words(cost: CostModel) -> tuple[str, ...]:
+    """A cost model as the configuration keeps it: "kind=seconds", sorted by kind."""
+    return tuple(f"{kind}={seconds:.4g}" for kind, seconds in sorted(cost.coefficients.items()))
+
+
+def read_cost(words: Sequence[str], batch_size: int) -> CostModel:
+    """The cost model that `cost_words` has written. Raises `ConfigError` for other words."""
+    pairs = [word.rpartition("=") for word in words]
+    try:
+        return CostModel({kind: float(seconds) for kind, _, seconds in pairs}, batch_size)
+    except ValueError:
+        raise ConfigError(
+            f"cost holds words like values/norm=1.2e-9, but also {', '.join(words)!r:.80}; leave "
+            "it out, and it is measured"
+        ) from None
+
+
 def resolved(config: Config) -> Config:
     """The configuration with everything filled in that depends on this machine and belongs to the
     run's identity.
@@ -252,7 +283,7 @@ def resolved(config: Config) -> Config:
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
             lag=search.strategy.lag or 2 * (config.run.workers or default_workers(device)),
         ),
-        training=replace(with_rates(search.training), precision=precision),
+        training=replace(with_schedule(search.training), precision=precision),
     )
     return replace(config, search=search)
 
@@ -290,9 +321,9 @@ def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe
         cutout=options.cutout,
         fill=tuple(round(255 * mean) for mean in images.mean),
     )
-    options = with_rates(options)
-    assert options.lr is not None
+    options = with_schedule(options)
     assert options.warmup is not None
+    assert options.schedule is not None
     return Recipe(
         options.batch_size,
         options.lr,

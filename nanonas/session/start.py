@@ -12,6 +12,7 @@ from typing import Any
 
 from nanonas.config.files import BEFORE, GONE, to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
+from nanonas.data.found import say
 from nanonas.data.images import changed_message
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.storage.events import IMAGES
@@ -21,6 +22,7 @@ from nanonas.files import write_text
 from nanonas.runs.folder import RunFolder, find, fingerprint_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
 from nanonas.session.listener import Listener
+from nanonas.session.schedule import scheduled
 from nanonas.session.session import Outcome, Session
 from nanonas.session.setup import Setup, located, resolved
 
@@ -42,7 +44,10 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
     config = resolved(config)
     setup = Setup(config)
     setup.check()
-    run = config.run
+    config, schedule = scheduled(setup)
+    if schedule is not None:
+        say(str(schedule))
+    setup, run = Setup(config, setup.images), config.run
     folder = RunFolder(run.out / run.name if run.name else _new(run.out, config.search.data.data))
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:

@@ -13,6 +13,7 @@ from rich.tree import Tree
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
 from nanonas.config.parts import STRATEGIES
+from nanonas.config.schema import EPOCHS
 from nanonas.core import Genome
 from nanonas.engine.ranking import front_of
 from nanonas.engine.storage.events import SESSION_ENDS
@@ -37,9 +38,11 @@ def summary(record: Record) -> str:
     strategy = search["strategy"]
     if strategy in STRATEGIES and STRATEGIES[strategy].screens:
         strategy = f"{search['screens']} screened by {search['predictor']}"
+    seconds, epochs = search.get("candidate_seconds"), search["epochs"]
+    length = f"{seconds:.3g} s" if seconds else f"{epochs or EPOCHS} epochs"
     lines = [
         f"{strategy} over the space {search['space']!r} on {search['data']}, seed "
-        f"{search['seed']}, {search['epochs']} epochs a candidate in {search['precision']}",
+        f"{search['seed']}, {length} a candidate in {search['precision']}",
         f"{len(evaluations)} candidates: {counted}; {duration(busy)} of training in all",
     ]
     ends = [event for event in record.events if event.kind in SESSION_ENDS]

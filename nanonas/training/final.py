@@ -33,6 +33,7 @@ from nanonas.training.weights import save_weights
 
 CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")
+LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
 
 
@@ -41,7 +42,7 @@ class FinalResult:
     """The outcome of a final training."""
 
     test_accuracy: float  # in [0, 1]
-    epochs: int
+    epochs: float  # whole ones, but for a training that had no time for one
     train_images: int  # per epoch
     test_images: int
     params: int
@@ -101,7 +102,8 @@ class FinalTraining:
         read, unless `again`.
 
         Args:
-            epochs: None: as many as fit before the deadline, by the speed measured at the start.
+            epochs: None: as many as fit before the deadline, by the speed measured at the start;
+                less than one where one is too much.
             deadline: as of `time.monotonic()`; None: none.
             on_epoch: called after each epoch with the epochs done, the epochs planned, and the
                 training loss.
@@ -116,7 +118,7 @@ class FinalTraining:
         spent = 0.0  # seconds of training in earlier sessions
         if checkpoint is not None:
             state = checkpoint["training"]
-            finished = state["epoch"] == state["epochs"]
+            finished = state["epoch"] >= state["epochs"]
             if epochs in (None, checkpoint["asked"], state["epochs"]):
                 if finished and not again and (result := read_result(self.folder)):
                     return result
@@ -133,7 +135,8 @@ class FinalTraining:
         prepare(threads or cores())
         if epochs is None and deadline is not None and training.epoch == 0:
             seconds = seconds or seconds_per_epoch(training, patience)
-            training.epochs = max(1, int(PLANNED * self._epochs_before(deadline, seconds)))
+            fitting = PLANNED * self._epochs_before(deadline, seconds)
+            training.epochs = int(fitting) if fitting >= 1 else max(LEAST, fitting)
         start = time.perf_counter() - spent
         since, before = training.epoch, spent  # what the pace is measured from
         while training.epoch < training.epochs:
@@ -199,7 +202,7 @@ class FinalTraining:
         test = self.test()
         result = FinalResult(
             test_accuracy=accuracy(module, test, self.recipe.precision),
-            epochs=training.epoch,
+            epochs=min(training.epoch, training.epochs),
             train_images=len(self.train),
             test_images=len(test),
             params=self.network.params,

@@ -14,9 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nanonas.core import Budget, Candidate, Epoch, Evaluation, Pulse, State, training_seed
+from nanonas.core import (
+    MOST_EPOCHS,
+    Budget,
+    Candidate,
+    Epoch,
+    Evaluation,
+    Pulse,
+    State,
+    training_seed,
+)
 from nanonas.data.images import DataSpec
 from nanonas.errors import RunError, reason_for
+from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
@@ -55,6 +65,7 @@ class Trial:
     weights: Path | None = None  # the folder for NUMBER.safetensors
     limits: Limits = field(default_factory=Limits)  # those that have to be measured are checked
     measured: frozenset[str] = frozenset()  # metrics to measure besides: "latency", "memory"
+    cost: CostModel | None = None  # what training costs; needed for budgets in seconds
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -142,6 +153,19 @@ class Trial:
         genome = tuple(json.loads(about["genome"]))
         return Parent(self.space.at(size).decode(genome), tensors)
 
+    def _epochs(self, network: Network, budget: Budget, images: int, resumed: bool) -> float:
+        """How long a network trains under a budget, on so many images an epoch."""
+        if budget.seconds is None:
+            return budget.epochs - (budget.begin if resumed else 0)
+        if self.cost is None:
+            raise RunError(
+                "a budget in seconds needs a cost model, and this search has none; give --epochs"
+            )
+        seconds = budget.seconds
+        if not resumed:  # what it should have gone on with is missing
+            seconds *= budget.epochs / (budget.epochs - budget.begin)
+        return min(MOST_EPOCHS, seconds / (self.cost.seconds(network) * images))
+
     def _train(
         self,
         candidate: Candidate,
@@ -155,20 +179,20 @@ class Trial:
         budget = candidate.proposal.budget
         assert budget is not None
         begun = self._begun(candidate, network, train, seed)
-        epochs = budget.epochs - (budget.begin if begun.resumed else 0)
+        epochs = self._epochs(network, budget, len(train), begun.resumed)
         recipe = recipe_at(self.recipe, self.space.input_shape, budget.image_size)
         if begun.warm:
             recipe = slower(recipe, 1 / WARM_LR)
         training = Training(begun.module, train, recipe, epochs, seed, pieces)
         begun = replace(begun, module=training.result)
-        stop_epoch = _stop_epoch(budget, training.steps)
+        stop_epoch = _stop_epoch(budget, epochs, training.steps)
         curve: list[Epoch] = []
         while training.epoch < epochs:
             loss = training.run_epoch(pulse)
             valid_accuracy = accuracy(begun.module, valid, recipe.precision, pulse)
             epoch = Epoch(math.nan if loss is None else loss, valid_accuracy)
             curve.append(epoch)
-            done = f"after epoch {training.epoch} of {epochs}"
+            done = f"after epoch {min(training.epoch, epochs):.3g} of {epochs:.3g}"
             if loss is None:
                 return begun, State.CUT, tuple(curve), f"the time was up {done}"
             if not math.isfinite(loss):
@@ -193,14 +217,14 @@ class _Begun:
     lacks: str | None = None  # why it has inherited nothing, where it should have
 
 
-def _stop_epoch(budget: Budget, steps: int) -> int:
-    """The epoch after which the rule that prunes is looked at, with so many steps an epoch; 0 =
-    never.
+def _stop_epoch(budget: Budget, epochs: float, steps: int) -> int:
+    """The epoch after which the rule that prunes is looked at, in a training of so many epochs with
+    so many steps each; 0 = never.
     """
     if budget.stop_epoch == 0:
         return 0
-    epoch = max(budget.stop_epoch, math.ceil(SETTLED_STEPS / steps))
-    return epoch if epoch < budget.epochs else 0  # nothing is saved after the last one
+    first = max(budget.stop_epoch, math.ceil(SETTLED_STEPS / steps))
+    return first if first < epochs else 0  # nothing is saved after the last one
 
 
 def _clearly_below(threshold: float, accuracy: float, images: int) -> bool:

@@ -38,7 +38,7 @@ from nanonas.config.parts import (
     make_objectives,
     make_space,
     make_strategy,
-    with_rates,
+    with_schedule,
 )
 from nanonas.config.schema import (
     Config,
@@ -93,12 +93,14 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "lag": 3,
     "seed": 9,
     "epochs": 2,
+    "candidate_seconds": 4.5,
+    "cost": ("macs=1e-12", "values=1e-10"),
     "stop_epoch": 1,
     "stop_margin": 0.01,
     "batch_size": 32,
     "lr": 0.2,
     "warmup": 0.3,
-    "optimizer": "muon",
+    "optimizer": "sgd",
     "muon_lr": 0.04,
     "bias_lr": 2.0,
     "schedule": "linear",
@@ -130,6 +132,9 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
 NAMES = {"search": SEARCH_KEYS, "run": RUN_KEYS}
 
 
+BESIDE = "epochs"  # which cannot be given beside `candidate_seconds`
+
+
 def other() -> Config:
     def filled(options: Any) -> Any:
         """The options with the other values, at whatever depth they stand."""
@@ -137,6 +142,7 @@ def other() -> Config:
             **{
                 field.name: filled(value) if dataclasses.is_dataclass(value) else OTHER[field.name]
                 for field in dataclasses.fields(options)
+                if field.name != BESIDE
                 for value in [getattr(options, field.name)]
             }
         )
@@ -172,6 +178,7 @@ def test_no_name_appears_twice_and_this_test_knows_them_all() -> None:
         value != default[half][name]
         for half in NAMES
         for name, value in to_values(other())[half].items()
+        if name != BESIDE
     )
 
 
@@ -191,7 +198,12 @@ def test_every_value_is_a_flag_of_its_own_name(name: str) -> None:
 
 
 def test_all_flags_at_once() -> None:
-    assert parsed(*(word for name in OTHER for word in flags(name))) == other()
+    assert parsed(*(word for name in OTHER if name != BESIDE for word in flags(name))) == other()
+
+
+def test_epochs_or_seconds_bind_a_training_and_not_both() -> None:
+    with pytest.raises(ConfigError, match="only one of them can bind"):
+        parsed("--epochs", "3", "--candidate-seconds", "2")
 
 
 def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:
@@ -574,7 +586,7 @@ def test_settings_reach_what_is_made() -> None:
     nano = make_space(SpaceOptions("nano", channels=5, length=9), (1, 8, 8), 3)
     assert (nano.channels, nano.length) == (5, 9)  # type: ignore[attr-defined]
     layers = make_space(
-        SpaceOptions(add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3
+        SpaceOptions("layers", add_rate=1, remove_rate=2, change_rate=3, skip_rate=4), (1, 8, 8), 3
     )
     assert layers.rates == (1, 2, 3, 4)  # type: ignore[attr-defined]
     chosen = configure(strategy="evolution", population=9, parents_share=0.5, crossover_rate=0.1)
@@ -642,7 +654,7 @@ def test_halving_is_around_inheriting_is_around_the_strategy() -> None:
 def test_the_objectives_are_those_given_or_the_strategys_own(
     strategy: str, given: tuple[str, ...], expected: list[str]
 ) -> None:
-    config = configure(strategy=strategy, objectives=given).search
+    config = configure(strategy=strategy, objectives=given, ancestors=False).search
     objectives = make_objectives(config.strategy)
     assert [objective.name for objective in objectives] == expected
     assert [objective.maximize for objective in objectives] == [
@@ -694,17 +706,16 @@ def test_the_stop_rule_is_chance_and_a_margin(
 
 
 def test_a_configuration_of_a_run_without_a_newer_key_means_what_was_done_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setitem(files.BEFORE, "optimizer", "muon")  # another than today's default
     values = to_values(configure(lr=0.2, warmup=0.1))
     del values["search"]["optimizer"]
     stored = tmp_path / "stored.yaml"
     stored.write_text(yaml.safe_dump(values))
-    assert read_yaml(stored).search.training.optimizer == "muon"
+    assert read_yaml(stored).search.training.optimizer == "sgd" == files.BEFORE["optimizer"]
     del values["search"]["clip_norm"]  # a user's, who leaves most to the defaults
     stored.write_text(yaml.safe_dump(values))
-    assert read_yaml(stored).search.training.optimizer == TrainingOptions().optimizer
+    assert read_yaml(stored).search.training.optimizer == TrainingOptions().optimizer == "muon"
 
 
 def test_what_was_done_before_is_the_recipe_of_then() -> None:
@@ -715,15 +726,16 @@ def test_what_was_done_before_is_the_recipe_of_then() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "rates"),
+    ("given", "expected"),
     [
-        ({"optimizer": "sgd"}, (0.3, 0.2)),
-        ({"optimizer": "muon"}, (0.1, 0.1)),
-        ({"optimizer": "muon", "lr": 0.5, "warmup": 0.0}, (0.5, 0.0)),
+        ({"optimizer": "sgd"}, (0.2, "cosine")),
+        ({"optimizer": "muon"}, (0.1, "linear")),
+        ({"optimizer": "muon", "warmup": 0.0, "schedule": "cosine"}, (0.0, "cosine")),
+        ({}, (0.1, "linear")),
     ],
 )
-def test_rates_that_are_not_given_are_those_of_the_optimizer(
-    given: dict[str, Any], rates: tuple[float, float]
+def test_a_schedule_that_is_not_given_is_that_of_the_optimizer(
+    given: dict[str, Any], expected: tuple[float, str]
 ) -> None:
-    filled = with_rates(configure(**given).search.training)
-    assert (filled.lr, filled.warmup) == rates
+    filled = with_schedule(configure(**given).search.training)
+    assert (filled.warmup, filled.schedule) == expected

@@ -94,7 +94,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 def planner(made: Config) -> _Planner:
     setup = Setup(resolved(made))
     setup.check()
-    return _Planner(setup, 0.0)
+    return _Planner(setup, None, 0.0)
 
 
 # --- when a search ends ---------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_what_is_imagined_of_a_search_is_nearly_what_a_real_one_comes_to(
     near = 0.25 if "rung_image_size" in given else 0.1
     found = planner(config(**given))
     if timed:  # about as long
-        lasting = f"{found.forecast().search_seconds / (1 - found.run.final_share):.0f}s"
+        lasting = f"{found.forecast().search_seconds / (1 - found.run.kept_share):.0f}s"
         found = planner(config(**{**given, "evaluations": None, "time": lasting}))
     imagined = found.forecast()
     means: dict[Budget, float] = {}

@@ -95,7 +95,7 @@ def toy_run(
     **search: Any,
 ) -> RunFolder:
     """A run's folder that holds these candidates."""
-    settings = {"population": 10, "lag": 2, "precision": "float32", **search}
+    settings = {"space": "layers", "population": 10, "lag": 2, "precision": "float32", **search}
     config = configure(**settings, evaluations=len(some))
     folder = RunFolder(path)
     with RunStore.begin(folder.store, to_values(config)) as store:

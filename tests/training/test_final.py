@@ -208,12 +208,15 @@ def test_a_checkpoint_cut_off_anywhere_is_not_continued(
 
 
 @pytest.mark.parametrize("left", [-5.0, 0.0, 6.0])
-def test_the_deadline_chooses_the_epochs_and_there_is_one_at_least(
+def test_the_deadline_chooses_the_epochs_and_part_of_one_where_one_is_too_much(
     tmp_path: Path, left: float
 ) -> None:
-    result = training(tmp_path).run(deadline=time.monotonic() + left)
-    assert 1 <= result.epochs <= max(1, left)
+    task = training(tmp_path)
+    result = task.run(deadline=time.monotonic() + left)
+    assert 0.02 <= result.epochs <= max(0.02, left)
+    assert result.epochs < 1 or result.epochs == int(result.epochs)
     assert result == FinalResult(**asdict(result))
+    assert task.run(deadline=time.monotonic() + left) == result  # finished: it is only read
 
 
 def test_when_time_runs_out_the_cycle_is_shortened_and_still_ends_at_its_bottom(

@@ -372,10 +372,10 @@ class Generation:
         sentences = []
         if heirs:
             budgets = [entry.proposal.budget for entry in heirs]
-            epochs = {budget.epochs for budget in budgets if budget is not None}
+            lengths = {budget.length for budget in budgets if budget is not None}
             trained = ""
-            if len(epochs) == 1:
-                trained = f" and trained for {_number(min(epochs), 'epoch')} only"
+            if len(lengths) == 1:
+                trained = f" and trained for {min(lengths)} only"
             children = _number(len(heirs), "child", "children")
             sentences.append(f"{children} began with the parents' weights{trained}.")
         if twins:

@@ -114,7 +114,7 @@ def headline(findings: Findings) -> list[str]:
         searched,
         f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
         f"{hardware}.",
-        f"After its final training ({int(final['epochs'])} epochs), it is right on "
+        f"After its final training ({float(final['epochs']):.4g} epochs), it is right on "
         f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen "
         "by; with so many "
         f"images, that is {figures.between} with 95 % confidence.",
@@ -124,16 +124,16 @@ def headline(findings: Findings) -> list[str]:
 def _searched(record: Record, figures: _Figures) -> str:
     strategy = _strategy(record.search)
     budgets = [entry.proposal.budget for entry in record.trained]
-    lengths = sorted({budget.epochs for budget in budgets if budget is not None})
-    epochs = "no"
+    lengths = sorted({(b.seconds or 0.0, b.epochs, b.length) for b in budgets if b is not None})
+    length = "no epochs"
     if lengths:
-        first, last = lengths[0], lengths[-1]
-        epochs = f"{first}" if first == last else f"{first} to {last}"
+        first, last = lengths[0][-1], lengths[-1][-1]
+        length = first if first == last else f"{first.split()[0]} to {last}"
     took = f" in {figures.seconds}" if record.seconds else ""
     shape = "×".join(map(str, record.space.input_shape))
     return (
         f"{strategy[:1].upper() + strategy[1:]} tried {len(record.trained):,} networks of the "
-        f"space {record.space.name}{took}: each was trained for {epochs} epochs on "
+        f"space {record.space.name}{took}: each was trained for {length} on "
         f"{_data(record.search)} ({record.space.classes} classes, images of {shape}) and judged "
         "on validation images."
     )

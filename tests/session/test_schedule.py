@@ -1,0 +1,235 @@
+"""How a search spends its time, where the user gives the time and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanonas import cli
+from nanonas.config.files import configure
+from nanonas.config.parts import make_budget, make_rungs
+from nanonas.config.schema import RunConfig
+from nanonas.core import MOST_EPOCHS, Budget
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import ConfigError, RunError
+from nanonas.networks.cost import DEFAULTS, CostModel
+from nanonas.session.schedule import FEWEST, SEARCH_SHARE, Schedule, scheduled, spent
+from nanonas.session.setup import Setup, cost_words, read_cost, resolved
+from nanonas.session.start import begin, resume
+from nanonas.spaces.nano import NanoSpace
+
+CIFAR: dict[str, Any] = {
+    "images": 50_000,
+    "epoch_images": 45_000,
+    "each": 0.8e-3,
+    "batch_size": 128,
+}
+COST = CostModel(DEFAULTS["bfloat16"])
+
+
+@given(
+    total=st.floats(1, 1e6),
+    workers=st.integers(1, 64),
+    images=st.integers(20, 1_000_000),
+    each=st.floats(1e-7, 1.0),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_the_time_it_is_shared_out_and_not_overdrawn(
+    total: float, workers: int, images: int, each: float
+) -> None:
+    plan = spent(
+        total, workers, images=images, epoch_images=max(2, images // 2), each=each, batch_size=128
+    )
+    assert 0 <= plan.final_share <= 1 - SEARCH_SHARE or not plan.searches
+    assert plan.candidate_seconds > 0
+    if plan.searches:
+        assert plan.candidates >= FEWEST
+        search = (1 - plan.final_share) * total * workers
+        assert plan.candidates * plan.candidate_seconds <= search
+    else:
+        assert plan.candidates == 1
+        assert plan.candidate_seconds <= 0.02 * total
+
+
+def test_half_an_hour_on_two_cores_is_mostly_the_winners() -> None:
+    plan = spent(1800, 2, **CIFAR)
+    assert plan.final_share == 0.8
+    assert 50 <= plan.candidates <= 62
+    assert 8 < plan.candidate_seconds < 13
+
+
+def test_a_day_is_mostly_the_searchs() -> None:
+    plan = spent(86_400, 2, **CIFAR)
+    assert plan.final_share < 0.2
+    assert plan.final_epochs == pytest.approx(200)
+    assert plan.candidates > 200
+
+
+def test_seconds_are_the_hand_made_networks() -> None:
+    plan = spent(20, 2, **CIFAR)
+    assert not plan.searches
+    assert "too short for a search" in str(plan)
+    assert "more --time begins one" in str(plan)
+
+
+def test_what_is_given_stays() -> None:
+    plan = spent(1800, 2, **CIFAR, final_share=0.5, candidate_seconds=30.0)
+    assert (plan.final_share, plan.candidate_seconds) == (0.5, 30.0)
+    assert plan.candidates == int((0.5 * 1800 - 5) * 2 / 1.15 / 30)
+    none = spent(600, 2, **CIFAR, final_share=0.0)
+    assert none.final_share == 0
+    assert none.candidates > spent(600, 2, **CIFAR).candidates
+
+
+def test_the_sentence_says_what_becomes_of_the_time() -> None:
+    plan = Schedule(1800, 58, 10.4, 0.8, 62.4, 2)
+    assert str(plan) == (
+        "30m 00s in all: 6m 00s of search, about 58 candidates of 10.4 s of training each, then "
+        "24m 00s for the winner, about 62.4 epochs"
+    )
+
+
+# --- the configuration ----------------------------------------------------------------------------
+
+
+def planned(**options: Any) -> tuple[Any, Schedule | None]:
+    made = {"data": "digits", "space": "nano", "channels": 4, "device": "cpu", "workers": 1}
+    return scheduled(Setup(resolved(configure(**{**made, "cost": cost_words(COST), **options}))))
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_time_alone_becomes_seconds_and_shares() -> None:
+    config, plan = planned(time="2m")
+    assert plan is not None
+    assert config.search.training.candidate_seconds == plan.candidate_seconds
+    assert config.search.training.epochs is None
+    assert config.run.final_share == plan.final_share
+    again, _ = scheduled(Setup(config))
+    assert again == config  # so that a run repeats from its config.yaml
+
+
+@pytest.mark.usefixtures("cache")
+def test_without_a_time_or_a_number_it_is_half_an_hour() -> None:
+    config, plan = planned()
+    assert plan is not None
+    assert config.run.time == plan.total == 1800
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("options", [{"epochs": 2, "time": "1m"}, {"evaluations": 3}], ids=str)
+def test_what_needs_no_plan_has_none(options: dict[str, Any]) -> None:
+    config, plan = planned(**options)
+    assert plan is None
+    assert config.search.training.candidate_seconds is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_with_too_little_time_there_is_one_candidate() -> None:
+    slow = CostModel({kind: 1e4 * seconds for kind, seconds in COST.coefficients.items()})
+    config, plan = planned(time="20s", cost=cost_words(slow))
+    assert plan is not None
+    assert not plan.searches
+    assert config.run.evaluations == 1
+
+
+def test_a_cost_model_is_kept_in_words() -> None:
+    read = read_cost(cost_words(COST), 128)
+    assert read.coefficients == pytest.approx(COST.coefficients, rel=1e-3)
+    with pytest.raises(ConfigError, match="leave it out, and it is measured"):
+        read_cost(("values/norm",), 128)
+
+
+# --- budgets in seconds ---------------------------------------------------------------------------
+
+
+def test_budgets_are_bound_by_seconds_where_there_are_some() -> None:
+    search = configure(candidate_seconds=8.0, halving=2, rungs=3).search
+    assert make_budget(search.training, 10) == Budget(1, seconds=8.0)
+    rungs = make_rungs(search, NanoSpace())
+    assert [rung.seconds for rung in rungs] == [2.0, 2.0, 4.0]
+    assert [(rung.begin, rung.epochs) for rung in rungs] == [(0, 1), (1, 2), (2, 4)]
+    assert Budget(1, seconds=8.0).length == "8 s"
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_costly_network_gets_fewer_epochs_for_the_same_seconds() -> None:
+    config = resolved(
+        configure(data="digits", space="nano", channels=8, device="cpu", cost=cost_words(COST))
+    )
+    setup = Setup(config)
+    trial = setup.trials()[0]
+    small, large = setup.space.decode((7, 7, 7, 7)), setup.space.decode((0, 0, 0, 0))
+    budget = Budget(1, seconds=0.5)
+    epochs = [trial._epochs(network, budget, 1000, False) for network in (small, large)]
+    assert epochs[0] > epochs[1]
+    assert epochs[1] * 1000 * COST.seconds(large) == pytest.approx(0.5, rel=1e-2)
+    assert trial._epochs(small, Budget(1, seconds=1e9), 1000, False) == MOST_EPOCHS
+    # what it should have gone on with is missing: all of it
+    half = Budget(2, begin=1, seconds=0.25)
+    assert trial._epochs(large, half, 1000, False) == pytest.approx(epochs[1])
+    assert trial._epochs(large, half, 1000, True) == pytest.approx(epochs[1] / 2)
+    with pytest.raises(RunError, match="needs a cost model"):
+        replace(trial, cost=None)._epochs(small, budget, 1000, False)
+
+
+# --- whole searches -------------------------------------------------------------------------------
+
+TINY = {"data": "digits", "space": "nano", "channels": 3, "length": 4, "device": "cpu"}
+
+
+def stored(folder: Path) -> list[tuple[Any, ...]]:
+    """What was tried, for how long, and what came of it."""
+    with RunStore.read(folder / "study.db") as store:
+        rows = sorted(store.told(), key=lambda told: told.number)
+        return [(t.candidate.proposal, t.evaluation.accuracy, t.evaluation.curve) for t in rows]
+
+
+@pytest.mark.usefixtures("cache", "quick_measurements")
+def test_budgets_in_seconds_give_the_same_search_whatever_the_workers_and_interruptions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {
+        **TINY,
+        "population": 4,
+        "lag": 2,
+        "candidate_seconds": 0.05,
+        "cost": cost_words(COST),
+        "final_epochs": 0,
+        "out": tmp_path,
+    }
+    begin(configure(**options, evaluations=6, workers=1, name="one"))
+    begin(configure(**options, evaluations=6, workers=2, name="two"))
+    begin(configure(**options, evaluations=3, workers=1, name="again"))
+    resume(tmp_path / "again", replace(RunConfig(), evaluations=6, workers=1, final_epochs=0))
+    whole = stored(tmp_path / "one")
+    assert len(whole) == 6
+    assert all(proposal.budget == Budget(1, seconds=0.05) for proposal, _, _ in whole)
+    assert stored(tmp_path / "two") == whole == stored(tmp_path / "again")
+    capsys.readouterr()
+    assert cli.main(["show", str(tmp_path / "one")]) == 0
+    assert "0.05 s a candidate" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("cache", "quick_measurements")
+def test_with_too_little_time_a_hand_made_network_is_trained(tmp_path: Path) -> None:
+    slow = CostModel({kind: 1e4 * seconds for kind, seconds in COST.coefficients.items()})
+    outcome = begin(
+        configure(
+            data="digits",
+            max_params=3000,
+            device="cpu",
+            workers=1,
+            time="20s",
+            cost=cost_words(slow),
+            out=tmp_path,
+            name="short",
+        )
+    )
+    assert outcome.best.proposal.ancestor == "residual"
+    assert outcome.final is not None
+    assert len(stored(tmp_path / "short")) == 1
