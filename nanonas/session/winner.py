@@ -79,6 +79,7 @@ def train(
             class_names=setup.images.class_names,
             data=located(setup.config.search.data.data),
             known=known,
+            preprocessing=setup.images.preprocessing,
         ).write(folder / "genome.json")
     return result
 

@@ -218,11 +218,16 @@ def test_a_trained_network_has_the_names_of_its_images_and_their_whole_path(
 ) -> None:
     run, _ = copied
     image_folder(tmp_path / "others", ("apple", "pear"))
+    for path in (tmp_path / "others").rglob("*.png"):  # so that mean and deviation are others
+        with Image.open(path) as image:
+            image.point(lambda value: value // 3).save(path)
     monkeypatch.chdir(tmp_path)
     source = run / "best_genome.json" if suffix else run
     options = ["--data", "others", "--epochs", "1", "--device", "cpu", "--out", "trained"]
     assert cli.main(["train", str(source), *options]) == 0
     genome = read_genome(tmp_path / "trained" / "genome.json")
+    _, about = read_weights(tmp_path / "trained" / "model.safetensors")
+    assert genome.preprocessing == Preprocessing.from_json(json.loads(about["preprocessing"]))
     assert genome.class_names == ("apple", "pear")
     assert genome.data == str((tmp_path / "others").resolve())
     module = load(tmp_path / "trained")
