@@ -46,17 +46,24 @@ def writing(path: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds it, or the folder cannot be made or written.
     """
+    make_folder_of(path)
+    descriptor = lock_for_writing(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # which releases it
+
+
+def make_folder_of(path: Path) -> None:
+    """Makes the folder that `path` lies in, where it is missing. Raises `RunError` where it
+    cannot.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
             f"{path.parent} cannot be made: {error.strerror}; choose another folder"
         ) from error
-    descriptor = lock_for_writing(path)
-    try:
-        yield
-    finally:
-        os.close(descriptor)  # which releases it
 
 
 def lock_file(path: Path) -> Path:

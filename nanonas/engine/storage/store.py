@@ -23,7 +23,7 @@ from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Told
 from nanonas.engine.storage.events import RESUMED, Event
-from nanonas.engine.storage.lock import lock_file, lock_for_writing, probe
+from nanonas.engine.storage.lock import lock_file, lock_for_writing, make_folder_of, probe
 from nanonas.engine.storage.rows import (
     APPLICATION,
     CANDIDATE_COLUMNS,
@@ -78,12 +78,7 @@ class RunStore:
             RunError: there is a run already, or the file cannot be written.
         """
         path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"{path.parent} cannot be made: {error.strerror}; choose another folder"
-            ) from error
+        make_folder_of(path)
         store = cls(path, readonly=False)
         with store._closed_on_error():
             if not store._empty():

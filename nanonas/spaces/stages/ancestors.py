@@ -41,6 +41,12 @@ def _stage(width: int, halve: str = "none", depth: int = 0, **decisions: Attribu
     return stage_genes(**{"enter": 3, "width": width, "halve": halve, "depth": depth, **decisions})
 
 
+_GATED: dict[str, Attribute] = {
+    "block": "mbconv",
+    "expansion": 4,
+    "kernel": 5,
+    "attention": "squeeze_excite",
+}
 ANCESTORS: dict[str, Genes] = {
     # eight convolutions, those of a stage's own width with a skip around them; 247K at 32×32
     "residual": _network(
@@ -88,26 +94,8 @@ ANCESTORS: dict[str, Genes] = {
     # Howard et al. 2019, https://arxiv.org/abs/1905.02244
     "mobilenetv3": _network(
         _stage(16, depth=1, enter=1, block="mbconv", expansion=2),
-        _stage(
-            24,
-            "pool",
-            2,
-            enter=1,
-            block="mbconv",
-            expansion=4,
-            kernel=5,
-            attention="squeeze_excite",
-        ),
-        _stage(
-            48,
-            "pool",
-            2,
-            enter=1,
-            block="mbconv",
-            expansion=4,
-            kernel=5,
-            attention="squeeze_excite",
-        ),
+        _stage(24, "pool", 2, enter=1, **_GATED),
+        _stage(48, "pool", 2, enter=1, **_GATED),
         stem="strided",
         activation="hardswish",
         head="wide",
