@@ -24,6 +24,7 @@ Source = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
 ]
 
+FINALISTS = 3  # of a search that inherits weights, where nothing is said
 EPOCHS = 10  # of a candidate, where nothing else is given or planned
 FINAL_SHARE = 0.4  # of the time, where it is not planned
 
@@ -110,7 +111,7 @@ class StrategyOptions:
     """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency
     and memory; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
     for their limits."""
-    population: Annotated[int, Field(ge=2, le=100_000)] = 30
+    population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Best part of a generation that may become parents (evolution only)."""
@@ -156,9 +157,13 @@ class FidelityOptions:
     inherit_audit: Share = 0.1
     """Share of the children that inherit that are trained from scratch, too: it shows what
     inheriting does to the ranking."""
-    finalists: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How many of the best are trained from scratch when a search with inheritance ends; the best
-    of them is its result."""
+    finalists: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """How many of the best are trained once more, from scratch, when a search ends; the best of
+    them is its result. By default 3 with --inherit, and as many as pay where --time is planned;
+    0 = none."""
+    finalist_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of training for each finalist on one worker, as --candidate-seconds. By default a
+    part of --time, where candidates are bound by seconds."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +176,12 @@ class TrainingOptions:
     """Passes over the training images for each candidate; by default as many as fit into
     --candidate-seconds, or 10 where there is no --time to plan with."""
     candidate_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of training for each candidate on one worker, by the predicted cost of its network:
-    so all are compared at equal time. By default a part of --time, unless --epochs is given."""
+    """Seconds of training for a candidate on one worker, whose network costs --typical-cost an
+    image, as predicted; costlier ones get more, but less than in proportion. By default a part of
+    --time, unless --epochs is given."""
+    typical_cost: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of training for an image, of a network of middling cost; measured as a search begins
+    that needs it. Without it all candidates train for --candidate-seconds."""
     cost: tuple[str, ...] = ()
     """What training costs on this machine, seconds by kind of work; measured as a search begins
     that needs it, and kept so that the search can be repeated."""

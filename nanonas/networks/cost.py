@@ -27,6 +27,10 @@ from nanonas.networks.ops import Node
 # read at once, before they go on one by one.
 BLOCK, READ_AT_ONCE = 16, 32
 
+# See `allowance`.
+COST_POWER = 0.85
+MOST_ALLOWED = (1 / 4, 4.0)
+
 # Kinds that every model knows: what others fall back on.
 ROOTS = frozenset({"macs", "rows", "values", "windows", "rest", "step"})
 
@@ -237,6 +241,28 @@ class CostModel:
             kind: number * _coefficient(self.coefficients, kind)
             for kind, number in per_image(network, self.batch_size).items()
         }
+
+
+def allowance(each: float, typical: float | None) -> float:
+    """How many times as long as a typical network one trains, to be compared with it fairly.
+
+    Equal seconds favour cheap networks where trainings are short, equal epochs dear ones where they
+    are long. A doubling of a training that goes r times into the winner's is worth r to the power
+    of .6 or so times what the same doubling of the winner's is worth; so what a network loses there
+    to one that is cheaper, it loses here too, if its seconds grow with the power `COST_POWER` of
+    its cost.
+
+    Args:
+        each: seconds of training an image, of the network.
+        typical: those of a typical one; None: all networks train for as long.
+
+    Returns:
+        a factor within `MOST_ALLOWED`.
+    """
+    if typical is None:
+        return 1.0
+    least, most = MOST_ALLOWED
+    return float(min(most, max(least, (each / typical) ** COST_POWER)))
 
 
 def per_image(network: Network, batch_size: int) -> dict[str, float]:

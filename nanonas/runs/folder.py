@@ -8,7 +8,7 @@ outputs/NAME/
                                 trained on
     best_genome.json            of the best candidate
     front/NUMBER.json           with several objectives: the genomes of the best trade-offs
-    finalists/NUMBER.safetensors  with inheritance: the best few, trained from scratch
+    finalists/NUMBER.safetensors  the best few, trained once more, from scratch
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json
     requests/*.json             what a user has asked for and the search has not heard of yet

@@ -26,7 +26,6 @@ from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.reading import read_record
 from nanonas.serving.view import Asked, Goal, View
-from nanonas.session.finalists import FINALS_SHARE
 from nanonas.session.setup import Setup
 
 
@@ -164,7 +163,7 @@ def _goal(config: Config) -> Goal:
     run, setup = config.run, Setup(config)
     if run.time is None:
         return Goal(run.evaluations, setup.generations)
-    share = (1 - run.kept_share) * (1 - FINALS_SHARE * setup.has_finals)
+    share = (1 - run.kept_share) * setup.search_share
     return Goal(run.evaluations, setup.generations, run.time * share)
 
 

@@ -1,9 +1,10 @@
-"""The best of a search with inheritance, trained from scratch: what they are worth without a head
-start.
+"""The best of a search, trained once more: what they are worth without the weights that they began
+with, or when they train for longer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,13 +14,29 @@ from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.storage.events import FINALIST
 from nanonas.engine.storage.store import RunStore
 
-FINALS_SHARE = 0.15  # of the search's time, for the finalists
+FINALS_SHARE = 0.15  # of the search's time, for finalists that train as long as candidates
+STARTUP = 5.0  # seconds until workers train
+OVERHEAD = 1.15  # of a candidate's seconds: validation, building, what is predicted too low
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
 
 
 def finalists(told: Sequence[Told], number: int) -> list[Told]:
-    """The best networks of a search, each once, the best first."""
-    return best_networks(told)[:number]
+    """The best networks of a search, each once, the best first.
+
+    The best hand-made one is the last of them where none is among the best: what was bred from it
+    has to be better after a longer training, too.
+    """
+    ranked = best_networks(told)
+    chosen, others = ranked[:number], ranked[number:]
+    if any(one.candidate.proposal.ancestor for one in chosen):
+        return chosen
+    made = next((one for one in others if one.candidate.proposal.ancestor), None)
+    return chosen if made is None else [*chosen[:-1], made]
+
+
+def seconds_of(number: int, seconds: float, workers: int) -> float:
+    """How long so many trainings take, each of so many seconds of training."""
+    return STARTUP + OVERHEAD * seconds * math.ceil(number / workers)
 
 
 def train_finalists(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # all of it: a command that only listens starts without the engine
-    from nanonas.core import Candidate, Evaluation, Told
+    from nanonas.core import Budget, Candidate, Evaluation, Told
     from nanonas.engine.storage.store import RunStore
     from nanonas.engine.study import End, Progress, Study
     from nanonas.runs.folder import RunFolder
@@ -52,8 +52,8 @@ class Listener:
     def ended(self, end: End | None) -> None:
         """The search is over; None: an exception ends it, which is on its way to the caller."""
 
-    def finals_begun(self, finalists: int) -> None:
-        """So many of the best are trained from scratch now."""
+    def finals_begun(self, finalists: int, budget: Budget) -> None:
+        """So many of the best are trained from scratch now, each under this budget."""
 
     def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
         """A finalist was trained.
@@ -99,10 +99,10 @@ class Listeners(Listener):
         for listener in self.listeners:
             listener.ended(end)
 
-    def finals_begun(self, finalists: int) -> None:
+    def finals_begun(self, finalists: int, budget: Budget) -> None:
         """Hands it on."""
         for listener in self.listeners:
-            listener.finals_begun(finalists)
+            listener.finals_begun(finalists, budget)
 
     def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
         """Hands it on."""

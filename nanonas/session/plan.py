@@ -16,8 +16,8 @@ import numpy as np
 from nanonas.config.parts import make_heirs_budget, proposer
 from nanonas.config.schema import Config
 from nanonas.core import Budget, Floats, Genome, rng_for
+from nanonas.networks.cost import allowance
 from nanonas.networks.network import Network
-from nanonas.session.finalists import FINALS_SHARE
 from nanonas.session.schedule import Schedule, scheduled
 from nanonas.session.setup import Setup, resolved
 from nanonas.session.timing import Timed, timed
@@ -53,7 +53,7 @@ class Forecast:
     search_seconds: float
     # candidates and seconds of a search whose networks all cost as much as the large one
     large: tuple[int, float]
-    finalists_seconds: float  # with inheritance: the best few, from scratch
+    finalists_seconds: float  # the best few once more, from scratch
     final_epochs: int
     final_seconds: float  # of the winner's training
     memory: float  # of all workers
@@ -187,9 +187,15 @@ class _Planner:
         """What each of the random networks takes under a budget, in seconds, by MACs between those
         that were timed.
         """
-        if budget.seconds is not None:  # the same for all of them, but for what is not training
+        if budget.seconds is not None:
+            cost, typical = self.setup.cost, self.search.training.typical_cost
+            assert cost is not None  # it is measured where seconds are planned
             extra = max(timed.valid_seconds + timed.extra_seconds for timed in self.timed)
-            return np.full(len(self.genomes), budget.seconds + extra)
+            shares = [
+                allowance(cost.seconds(self.space.decode(genome)), typical)
+                for genome in self.genomes
+            ]
+            return budget.seconds * np.array(shares) + extra
         epochs, smaller = budget.epochs - budget.begin, 1.0
         if budget.image_size is not None:
             smaller = budget.image_size**2 / math.prod(self.space.input_shape[1:])
@@ -231,7 +237,7 @@ class _Planner:
     @property
     def _search_share(self) -> float:
         """Of the time, for the search itself."""
-        return (1 - self.run.kept_share) * (1 - FINALS_SHARE * self.setup.has_finals)
+        return (1 - self.run.kept_share) * self.setup.search_share
 
     def _wanted(self, number: int) -> bool:
         """Whether a candidate is within --evaluations and --generations."""
@@ -274,15 +280,13 @@ class _Planner:
         return ends
 
     def _finalists_seconds(self, candidates: int, search_seconds: float) -> float:
-        """With inheritance: the best few from scratch; where there is --time, in what the search
-        leaves of theirs.
+        """The best few once more, from scratch; where there is --time, in what the search leaves
+        of theirs.
         """
         if not self.setup.has_finals:
             return 0.0
-        each = float(self._seconds(self.setup.budget).mean())
-        seconds = each * math.ceil(
-            min(candidates, self.search.fidelity.finalists) / len(self.trials)
-        )
+        each = float(self._seconds(self.setup.finals_budget).mean())
+        seconds = each * math.ceil(min(candidates, self.setup.finalists) / len(self.trials))
         if self.run.time is None:
             return seconds
         return min(seconds, self.run.time * (1 - self.run.kept_share) - search_seconds)

@@ -12,6 +12,7 @@ network gets all of the time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -19,22 +20,25 @@ from nanonas.config.duration import Duration
 from nanonas.config.schema import Config
 from nanonas.core import rng_for
 from nanonas.networks.cost import CostModel
+from nanonas.session.finalists import OVERHEAD, STARTUP, seconds_of
 from nanonas.session.setup import Setup, cost_words
 from nanonas.text import duration
 from nanonas.training.measuring.speed import calibrate
 from nanonas.training.pictures import pictures
 
 TIME = Duration("30m")  # where the user gives neither time nor numbers
-SEARCH_SHARE = 0.2  # of the time, at least, where there is a search
+SEARCH_SHARE = 0.25  # of the time, at least, where there is a search: its finalists included
+FINALS_SHARE = 0.45  # of that, at most, for the finalists
 ENOUGH_EPOCHS = 200  # of the winner: beyond, time is better spent on the search
 CANDIDATES = 60  # that the search's share is meant for
 FEWEST = 12  # the hand-made networks and a few others: fewer are no search
+FINALISTS = 6  # at most
 MOST_PASSES = 12  # over the images: beyond, more candidates are better than longer trainings
-HORIZON = 30  # times a candidate's training, the winner's at most: beyond, the order is another
+# How often a training goes into the winner's, at most: beyond, the order is another. Of what the
+# winner is chosen by, and of what the finalists are chosen by.
+HORIZON, FIRST_HORIZON = 30, 400
 LEAST_STEPS = 50  # of a network of middling cost: before, accuracies say nothing
-STARTUP = 5.0  # seconds until the workers train
 WITHOUT_SEARCH = 0.4  # final share: a bound for what hardly takes a moment
-OVERHEAD = 1.15  # of a candidate's seconds: validation, building, what is predicted too low
 CALIBRATION = (0.03, 6.0)  # share of the time to measure this machine in, and seconds at most
 _DRAWN = 24  # random networks that stand for the candidates
 _STREAM = 2_000_000_002  # a candidate's number that no search gets to
@@ -47,6 +51,8 @@ class Schedule:
     total: float
     candidates: int  # about; 1: there is no search
     candidate_seconds: float  # of training, on one worker
+    finalists: int  # 0: none
+    finalist_seconds: float  # of training, on one worker
     final_share: float  # of the total
     final_epochs: float  # of a network of middling cost, about
     workers: int
@@ -57,8 +63,7 @@ class Schedule:
         return self.candidates > 1
 
     def __str__(self) -> str:
-        """In a sentence or two, as the terminal shows it before a search."""
-        final = self.final_share * self.total
+        """In a few lines, as the terminal shows it before a search."""
         epochs = f"about {self.final_epochs:.3g} epochs"
         if not self.searches:
             return (
@@ -66,11 +71,22 @@ class Schedule:
                 f"first hand-made network is trained for all of it, {epochs}; more --time, or "
                 "--final-share, begins one"
             )
-        return (
-            f"{duration(self.total)} in all: {duration(self.total - final)} of search, about "
-            f"{self.candidates:,} candidates of {self.candidate_seconds:.3g} s of training each, "
-            f"then {duration(final)} for the winner, {epochs}"
-        )
+        final, finals = self.final_share * self.total, 0.0
+        if self.finalists:
+            finals = seconds_of(self.finalists, self.finalist_seconds, self.workers)
+        lines = [
+            f"{duration(self.total)} in all",
+            f"{duration(self.total - final - finals)} of search: about {self.candidates:,} "
+            f"candidates, {self.candidate_seconds:.3g} s of training each",
+        ]
+        if self.finalists:
+            lines.append(
+                f"{duration(finals)} for the best {self.finalists} of them: "
+                f"{self.finalist_seconds:.3g} s each, from scratch"
+            )
+        if final:
+            lines.append(f"{duration(final)} for the winner: {epochs}")
+        return "\n  ".join(lines)
 
 
 def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
@@ -87,7 +103,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
         NanonasError: as `Setup` and `calibrate`.
     """
     config = setup.config
-    run, training = config.run, config.search.training
+    run, training, fidelity = config.run, config.search.training, config.search.fidelity
     planned = run.time is not None or (run.evaluations is None and run.generations is None)
     if training.candidate_seconds is None and (training.epochs is not None or not planned):
         return config, None
@@ -105,13 +121,20 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             batch_size=training.batch_size,
             final_share=run.final_share if run.trains_winner else 0.0,
             candidate_seconds=training.candidate_seconds,
+            finalists=fidelity.finalists,
+            finalist_seconds=fidelity.finalist_seconds,
         )
         training = replace(training, candidate_seconds=schedule.candidate_seconds)
+        fidelity = replace(
+            fidelity,
+            finalists=schedule.finalists,
+            finalist_seconds=schedule.finalist_seconds or None,
+        )
         run = replace(run, time=run.time or TIME, final_share=schedule.final_share)
         if not schedule.searches:
             run = replace(run, evaluations=1)
-    training = replace(training, cost=cost_words(cost))
-    return Config(replace(config.search, training=training), run), schedule
+    training = replace(training, cost=cost_words(cost), typical_cost=float(f"{each:.4g}"))
+    return Config(replace(config.search, training=training, fidelity=fidelity), run), schedule
 
 
 def calibrate_here(setup: Setup, total: float | None) -> CostModel:
@@ -143,6 +166,8 @@ def spent(
     batch_size: int,
     final_share: float | None = None,
     candidate_seconds: float | None = None,
+    finalists: int | None = None,
+    finalist_seconds: float | None = None,
 ) -> Schedule:
     """The schedule of `total` seconds.
 
@@ -153,24 +178,67 @@ def spent(
         each: seconds of training an image on one worker, of a network of middling cost.
         final_share: of the winner, where the user gives it; 0: no winner is trained.
         candidate_seconds: where the user gives them.
+        finalists: likewise.
+        finalist_seconds: likewise.
     """
     final_speed = workers**0.75  # several cores train one network slower than as many networks
     final_epoch = images * each / final_speed
-    shortest = LEAST_STEPS * batch_size * each
-    longest = max(shortest, MOST_PASSES * epoch_images * each)
     share = final_share
     if share is None:
         share = min(1 - SEARCH_SHARE, ENOUGH_EPOCHS * final_epoch / total)
-    # seconds of training, of all candidates
-    budget = max(0.0, (1 - share) * total - STARTUP) * workers / OVERHEAD
-    seconds = candidate_seconds
-    if seconds is None:
-        near_enough = share * final_speed * total / HORIZON
-        seconds = min(max(budget / CANDIDATES, shortest, near_enough), longest)
-    candidates = int(budget / seconds)
+    final = share * final_speed * total  # seconds of training of one worker, as all below
+    shortest = LEAST_STEPS * batch_size * each
+    longest = max(shortest, MOST_PASSES * epoch_images * each)
+
+    def search(before: float, horizon: float) -> tuple[int, float]:
+        """How many candidates there are without the finalists' seconds, and for how long each
+        trains.
+        """
+        budget = max(0.0, (1 - share) * total - before - STARTUP) * workers / OVERHEAD
+        seconds = candidate_seconds
+        if seconds is None:
+            seconds = min(max(budget / CANDIDATES, shortest, final / horizon), longest)
+        return int(budget / seconds), seconds
+
+    number, longer = _finals((1 - share) * total, workers, final, finalists, finalist_seconds)
+    before = seconds_of(number, longer, workers) if number else 0.0
+    candidates, seconds = search(before, FIRST_HORIZON if number else HORIZON)
+    if number and finalist_seconds is None and (longer < 2 * seconds or candidates < FEWEST):
+        number = 0
+        candidates, seconds = search(0.0, HORIZON)
     if candidate_seconds is None and final_share is None and candidates < FEWEST:
         # The one candidate hardly trains; the winner gets all that is left then.
         moment = min(shortest, 0.02 * total)
-        return Schedule(total, 1, moment, WITHOUT_SEARCH, total / final_epoch, workers)
+        return Schedule(total, 1, moment, 0, 0.0, WITHOUT_SEARCH, total / final_epoch, workers)
     final_epochs = share * total / final_epoch
-    return Schedule(total, max(1, candidates), seconds, share, final_epochs, workers)
+    if number == 0:
+        longer = 0.0
+    return Schedule(
+        total, max(1, candidates), seconds, number, longer, share, final_epochs, workers
+    )
+
+
+def _finals(
+    search: float, workers: int, final: float, finalists: int | None, seconds: float | None
+) -> tuple[int, float]:
+    """How many finalists there are, and for how long each trains.
+
+    Args:
+        search: seconds of the search with them.
+        final: seconds of training, of the winner.
+        finalists: where the user gives them.
+        seconds: likewise.
+    """
+    budget = max(0.0, FINALS_SHARE * search - STARTUP) * workers / OVERHEAD
+    number = finalists
+    if number is None:
+        wanted = seconds or final / HORIZON
+        number = FINALISTS if wanted * FINALISTS <= budget else int(budget / wanted)
+        number = number // workers * workers or number  # none of the workers waits for the others
+    if number < 2 and finalists is None:
+        return 0, 0.0
+    if seconds is None:
+        seconds = budget / max(1, workers * math.ceil(number / workers))
+        if final:
+            seconds = min(seconds, final / 4)  # better known than so nobody needs it
+    return (number, seconds) if number and seconds else (0, 0.0)

@@ -19,7 +19,7 @@ from nanonas.machine import described
 from nanonas.networks.limits import Limits
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import read_genome
-from nanonas.session.finalists import FINALS_SHARE, finalists, from_scratch, train_finalists
+from nanonas.session.finalists import finalists, from_scratch, train_finalists
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
@@ -104,8 +104,7 @@ class Session:
         ends = [event.details.get("why") for event in self.store.events() if event.kind == ENDED]
         if ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
             return time.monotonic()  # the search has had its time; what is left is the winner's
-        share = FINALS_SHARE if self.setup.has_finals else 0.0
-        return deadline - share * (deadline - self.start)
+        return self.start + self.setup.search_share * (deadline - self.start)
 
     def _search(self) -> tuple[Candidate, Evaluation, End]:
         setup, folder, run = self.setup, self.folder, self.setup.config.run
@@ -169,20 +168,25 @@ class Session:
         before.
         """
         setup, folder = self.setup, self.folder
-        chosen = finalists(self.store.told(), setup.config.search.fidelity.finalists)
-        self.listener.finals_begun(len(chosen))
+        chosen = finalists(self.store.told(), setup.finalists)
+        self.listener.finals_begun(len(chosen), setup.finals_budget)
         folder.finalists.mkdir(exist_ok=True)
         # they have met the limits
         trials = [replace(trial, limits=Limits()) for trial in setup.trials(folder.finalists)]
         with self._pool(trials) as pool:
             results = train_finalists(
-                chosen, setup.budget, pool, self.store, self._deadline(), self.listener.finalist
+                chosen,
+                setup.finals_budget,
+                pool,
+                self.store,
+                self._deadline(),
+                self.listener.finalist,
             )
         if not results:
             return None
         best, evaluation = results[0].candidate, results[0].evaluation
         in_search = any(
-            told.candidate == best and from_scratch(told, setup.budget) for told in chosen
+            told.candidate == best and from_scratch(told, setup.finals_budget) for told in chosen
         )
         place = folder.weights if in_search else folder.finalists
         known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}

@@ -21,7 +21,7 @@ from nanonas.config.parts import (
     make_strategy,
     with_schedule,
 )
-from nanonas.config.schema import Config, TrainingOptions
+from nanonas.config.schema import FINALISTS, Config, TrainingOptions
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Strategy
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
@@ -31,6 +31,7 @@ from nanonas.files import in_full
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
+from nanonas.session.finalists import FINALS_SHARE, seconds_of
 from nanonas.spaces.base import Bans, Space
 
 if TYPE_CHECKING:
@@ -175,11 +176,40 @@ class Setup:
 
     @property
     def has_finals(self) -> bool:
-        """Whether the best are trained from scratch at the end: where inherited weights have
-        ordered them.
+        """Whether the best are trained once more at the end: where inherited weights have ordered
+        them, or trainings that were short.
         """
         fidelity = self.config.search.fidelity
-        return fidelity.inherit and fidelity.finalists > 0
+        return self.finalists > 0 and (fidelity.inherit or fidelity.finalist_seconds is not None)
+
+    @property
+    def finalists(self) -> int:
+        """How many there are, where there are any."""
+        number = self.config.search.fidelity.finalists
+        return FINALISTS if number is None else number
+
+    @cached_property
+    def finals_budget(self) -> Budget:
+        """What each finalist trains, from scratch."""
+        fidelity, training = self.config.search.fidelity, self.config.search.training
+        if fidelity.finalist_seconds is None:
+            return self.budget
+        longer = replace(training, candidate_seconds=fidelity.finalist_seconds)
+        return make_budget(longer, self.space.classes)
+
+    @property
+    def search_share(self) -> float:
+        """Of a search's time, without what is kept for the winner: the part before the finalists'.
+
+        In [0, 1].
+        """
+        run, fidelity = self.config.run, self.config.search.fidelity
+        if not self.has_finals:
+            return 1.0
+        if fidelity.finalist_seconds is None or run.time is None:
+            return 1 - FINALS_SHARE
+        seconds = seconds_of(self.finalists, fidelity.finalist_seconds, self.workers)
+        return max(0.0, 1 - seconds / (run.time * (1 - run.kept_share)))
 
     # --- objects at work --------------------------------------------------------------------------
 
@@ -197,6 +227,7 @@ class Setup:
             limits=self.limits,
             measured=frozenset(objective.name for objective in self.objectives),
             cost=self.cost,
+            typical=self.config.search.training.typical_cost,
         )
         return [replace(trial, device=device) for device in slots(self.device, self.workers)]
 

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nanonas.core import Candidate, Evaluation, Objective, State, Told
+from nanonas.core import Budget, Candidate, Evaluation, Objective, State, Told
 from nanonas.engine.study import End, Progress
 from nanonas.predictors.audit import audited
 from nanonas.session.listener import Begun, Listener
@@ -121,9 +121,10 @@ class SearchProgress(_Panel, Listener):
         """Takes the panel away."""
         self._close()
 
-    def finals_begun(self, finalists: int) -> None:
-        """Prints how many there are."""
-        self.console.print(f"\nthe best {finalists} are trained from scratch", highlight=False)
+    def finals_begun(self, finalists: int, budget: Budget) -> None:
+        """Prints how many there are, and for how long each trains."""
+        line = f"\nthe best {finalists} are trained from scratch, for {budget.length} each"
+        self.console.print(line, highlight=False)
 
     def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
         """Prints what it came to."""

@@ -26,7 +26,7 @@ from nanonas.core import (
 )
 from nanonas.data.images import DataSpec
 from nanonas.errors import RunError, reason_for
-from nanonas.networks.cost import CostModel
+from nanonas.networks.cost import CostModel, allowance
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
@@ -66,6 +66,9 @@ class Trial:
     limits: Limits = field(default_factory=Limits)  # those that have to be measured are checked
     measured: frozenset[str] = frozenset()  # metrics to measure besides: "latency", "memory"
     cost: CostModel | None = None  # what training costs; needed for budgets in seconds
+    # seconds of training an image, of a network that trains for a budget's own seconds; None: all
+    # networks do
+    typical: float | None = None
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -161,10 +164,11 @@ class Trial:
             raise RunError(
                 "a budget in seconds needs a cost model, and this search has none; give --epochs"
             )
-        seconds = budget.seconds
+        each = self.cost.seconds(network)
+        seconds = budget.seconds * allowance(each, self.typical)
         if not resumed:  # what it should have gone on with is missing
             seconds *= budget.epochs / (budget.epochs - budget.begin)
-        return min(MOST_EPOCHS, seconds / (self.cost.seconds(network) * images))
+        return min(MOST_EPOCHS, seconds / (each * images))
 
     def _train(
         self,

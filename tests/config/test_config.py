@@ -94,6 +94,8 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "seed": 9,
     "epochs": 2,
     "candidate_seconds": 4.5,
+    "typical_cost": 0.002,
+    "finalist_seconds": 45.0,
     "cost": ("macs=1e-12", "values=1e-10"),
     "stop_epoch": 1,
     "stop_margin": 0.01,

@@ -15,7 +15,7 @@ from toys.session import InProcess
 
 from nanonas.config.files import configure
 from nanonas.config.schema import Config
-from nanonas.core import Told
+from nanonas.core import Budget, Told
 from nanonas.engine.study import Progress
 from nanonas.serving.watch import _goal
 from nanonas.session import session as session_module
@@ -113,7 +113,7 @@ def test_finalists_are_told_with_both_of_their_evaluations(tmp_path: Path) -> No
     begin(longer, recorder, final=False)
     assert "training" not in recorder.names
     begun = recorder.names.index("finals_begun")
-    assert recorder.heard[begun] == ("finals_begun", (2,))
+    assert recorder.heard[begun] == ("finals_begun", (2, Budget(2)))
     assert set(recorder.names[begun + 1 :]) <= {"finalist"}
     for _, (candidate, searched, scratch) in recorder.heard[begun + 1 :]:
         assert candidate.number == searched.number == scratch.number

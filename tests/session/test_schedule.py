@@ -14,11 +14,21 @@ from nanonas import cli
 from nanonas.config.files import configure
 from nanonas.config.parts import make_budget, make_rungs
 from nanonas.config.schema import RunConfig
-from nanonas.core import MOST_EPOCHS, Budget
+from nanonas.core import MOST_EPOCHS, Budget, Candidate, Evaluation, Proposal, State, Told
+from nanonas.engine.ranking import best_networks
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
-from nanonas.networks.cost import DEFAULTS, CostModel
-from nanonas.session.schedule import FEWEST, SEARCH_SHARE, Schedule, scheduled, spent
+from nanonas.networks.cost import DEFAULTS, MOST_ALLOWED, CostModel, allowance
+from nanonas.session.finalists import accuracies, finalists, seconds_of
+from nanonas.session.schedule import (
+    FEWEST,
+    FIRST_HORIZON,
+    HORIZON,
+    SEARCH_SHARE,
+    Schedule,
+    scheduled,
+    spent,
+)
 from nanonas.session.setup import Setup, cost_words, read_cost, resolved
 from nanonas.session.start import begin, resume
 from nanonas.spaces.nano import NanoSpace
@@ -50,7 +60,9 @@ def test_whatever_the_time_it_is_shared_out_and_not_overdrawn(
     if plan.searches:
         assert plan.candidates >= FEWEST
         search = (1 - plan.final_share) * total * workers
-        assert plan.candidates * plan.candidate_seconds <= search
+        trained = plan.candidates * plan.candidate_seconds
+        assert trained + plan.finalists * plan.finalist_seconds <= search
+        assert plan.finalists == 0 or plan.finalist_seconds >= 2 * plan.candidate_seconds
     else:
         assert plan.candidates == 1
         assert plan.candidate_seconds <= 0.02 * total
@@ -63,7 +75,7 @@ def test_a_day_is_mostly_the_searchs() -> None:
     assert plan.candidates > 200
 
 
-@pytest.mark.parametrize("total", [20, 1800])
+@pytest.mark.parametrize("total", [20, 200])
 def test_what_is_too_short_for_a_search_is_the_hand_made_networks(total: float) -> None:
     plan = spent(total, 2, **CIFAR)
     assert not plan.searches
@@ -71,29 +83,52 @@ def test_what_is_too_short_for_a_search_is_the_hand_made_networks(total: float) 
     assert "more --time, or --final-share, begins one" in str(plan)
 
 
-@pytest.mark.parametrize("total", [1800, 8000, 20_000, 86_400])
-def test_the_order_of_candidates_is_not_asked_too_early(total: float) -> None:
-    plan = spent(total, 2, **CIFAR, final_share=0.5 if total == 1800 else None)
+@pytest.mark.parametrize("total", [300, 1800, 8000, 20_000, 86_400])
+@pytest.mark.parametrize("final_share", [None, 0.5])
+def test_the_winner_is_not_chosen_too_early(total: float, final_share: float | None) -> None:
+    plan = spent(total, 2, **CIFAR, final_share=final_share)
     assert plan.searches
     winner = plan.final_share * total * 2**0.75  # seconds of one core
-    assert winner <= 31 * plan.candidate_seconds
+    assert winner <= 31 * max(plan.candidate_seconds, plan.finalist_seconds)
+    assert winner <= HORIZON * FIRST_HORIZON * plan.candidate_seconds
+
+
+def test_half_an_hour_searches() -> None:
+    plan = spent(1800, 2, **CIFAR)
+    assert plan.candidates >= 55
+    assert plan.finalists == 4
+    assert plan.final_share == 0.75
+    one = spent(1800, 1, **CIFAR)
+    assert one.finalists == 3
+    assert spent(1800, 16, **CIFAR).finalists == 6
+
+
+def test_finalists_that_nobody_wants_are_none() -> None:
+    plan = spent(1800, 2, **CIFAR, finalists=0)
+    assert (plan.finalists, plan.finalist_seconds) == (0, 0.0)
+    given = spent(1800, 2, **CIFAR, finalists=8, finalist_seconds=20.0)
+    assert (given.finalists, given.finalist_seconds) == (8, 20.0)
 
 
 def test_what_is_given_stays() -> None:
     plan = spent(1800, 2, **CIFAR, final_share=0.5, candidate_seconds=30.0)
     assert (plan.final_share, plan.candidate_seconds) == (0.5, 30.0)
-    assert plan.candidates == int((0.5 * 1800 - 5) * 2 / 1.15 / 30)
+    finals = seconds_of(plan.finalists, plan.finalist_seconds, 2)
+    assert plan.candidates == int((0.5 * 1800 - finals - 5) * 2 / 1.15 / 30)
     none = spent(600, 2, **CIFAR, final_share=0.0)
     assert none.final_share == 0
     assert none.candidates > spent(600, 2, **CIFAR).candidates
 
 
 def test_the_sentence_says_what_becomes_of_the_time() -> None:
-    plan = Schedule(1800, 58, 10.4, 0.8, 62.4, 2)
-    assert str(plan) == (
-        "30m 00s in all: 6m 00s of search, about 58 candidates of 10.4 s of training each, then "
-        "24m 00s for the winner, about 62.4 epochs"
-    )
+    plan = Schedule(1800, 58, 7.04, 4, 85.9, 0.75, 56.8, 2)
+    assert str(plan).splitlines() == [
+        "30m 00s in all",
+        "  4m 07s of search: about 58 candidates, 7.04 s of training each",
+        "  3m 23s for the best 4 of them: 85.9 s each, from scratch",
+        "  22m 30s for the winner: about 56.8 epochs",
+    ]
+    assert len(str(replace(plan, finalists=0)).splitlines()) == 3
 
 
 # --- the configuration ----------------------------------------------------------------------------
@@ -110,6 +145,8 @@ def test_a_time_alone_becomes_seconds_and_shares() -> None:
     assert plan is not None
     assert config.search.training.candidate_seconds == plan.candidate_seconds
     assert config.search.training.epochs is None
+    assert config.search.fidelity.finalists == plan.finalists
+    assert config.search.fidelity.finalist_seconds == (plan.finalist_seconds or None)
     assert config.run.final_share == plan.final_share
     again, _ = scheduled(Setup(config))
     assert again == config  # so that a run repeats from its config.yaml
@@ -179,6 +216,26 @@ def test_a_costly_network_gets_fewer_epochs_for_the_same_seconds() -> None:
         replace(trial, cost=None)._epochs(small, budget, 1000, False)
 
 
+@pytest.mark.usefixtures("cache")
+def test_a_costly_network_trains_for_longer_but_sees_fewer_images() -> None:
+    config = resolved(
+        configure(data="digits", space="nano", channels=8, device="cpu", cost=cost_words(COST))
+    )
+    setup = Setup(config)
+    small, large = setup.space.decode((7, 7, 7, 7)), setup.space.decode((0, 0, 0, 0))
+    costs = [COST.seconds(network) for network in (small, large)]
+    assert costs[1] > 1.5 * costs[0]
+    trial = replace(setup.trials()[0], typical=costs[0])
+    budget = Budget(1, seconds=0.5)
+    epochs = [trial._epochs(network, budget, 1000, False) for network in (small, large)]
+    assert epochs[0] * 1000 * costs[0] == pytest.approx(0.5)
+    assert epochs[0] > epochs[1]
+    assert epochs[1] * 1000 * costs[1] > 0.5
+    assert allowance(1e9, 1.0) == MOST_ALLOWED[1]
+    assert allowance(1e-9, 1.0) == MOST_ALLOWED[0]
+    assert allowance(5.0, None) == 1
+
+
 # --- whole searches -------------------------------------------------------------------------------
 
 TINY = {"data": "digits", "space": "nano", "channels": 3, "length": 4, "device": "cpu"}
@@ -235,3 +292,50 @@ def test_with_too_little_time_a_hand_made_network_is_trained(tmp_path: Path) -> 
     assert outcome.best.proposal.ancestor == "residual"
     assert outcome.final is not None
     assert len(stored(tmp_path / "short")) == 1
+
+
+@pytest.mark.usefixtures("cache", "quick_measurements")
+def test_the_best_few_are_trained_for_longer_before_one_is_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {
+        **TINY,
+        "population": 4,
+        "lag": 2,
+        "candidate_seconds": 0.05,
+        "finalists": 3,
+        "finalist_seconds": 0.2,
+        "cost": cost_words(COST),
+        "final_epochs": 0,
+        "evaluations": 6,
+        "workers": 1,
+        "out": tmp_path,
+    }
+    whole = begin(configure(**options, name="whole"))
+    with RunStore.read(tmp_path / "whole" / "study.db") as store:
+        told, known = store.told(), accuracies(store)
+    assert set(known) == {one.number for one in best_networks(told)[:3]}
+    best = max(known, key=lambda number: (known[number], -number))
+    assert whole.best.number == best
+    assert whole.evaluation.accuracy == known[best]
+    assert (tmp_path / "whole" / "finalists" / f"{best}.safetensors").exists()
+    assert cli.main(["show", str(tmp_path / "whole")]) == 0
+
+    begin(configure(**{**options, "evaluations": 3}, name="again"))
+    resume(tmp_path / "again", replace(RunConfig(), evaluations=6, workers=2, final_epochs=0))
+    with RunStore.read(tmp_path / "again" / "study.db") as store:
+        after = accuracies(store)
+    assert {number: after[number] for number in known} == known
+
+
+def test_the_best_hand_made_network_is_a_finalist() -> None:
+    def told(number: int, accuracy: float, ancestor: str = "") -> Told:
+        proposal = Proposal((number,), ancestor=ancestor)
+        evaluation = Evaluation(number, State.COMPLETE, {"accuracy": accuracy})
+        return Told(Candidate(number, proposal, str(number)), evaluation)
+
+    bred = [told(number, 0.9 - number / 100) for number in range(4)]
+    made = [told(5, 0.5, "plain"), told(6, 0.6, "resnet")]
+    assert [one.number for one in finalists([*bred, *made], 3)] == [0, 1, 6]
+    assert [one.number for one in finalists([*bred, told(7, 0.895, "split")], 3)] == [0, 7, 1]
+    assert [one.number for one in finalists(bred, 3)] == [0, 1, 2]

@@ -46,9 +46,9 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
         return ["running, or lost"]
     state = entry.state if entry.accuracy is None else f"{percent(entry.accuracy)}, {entry.state}"
     facts = [f"{state}, generation {entry.generation + 1}"]
-    scratch = findings.record.finalists.get(entry.number)
-    if scratch is not None:
-        facts.append(f"from scratch, as a finalist: {percent(scratch)}")
+    again = findings.record.finalists.get(entry.number)
+    if again is not None:
+        facts.append(f"as a finalist, from scratch: {percent(again)}")
     if proposal.ancestor:
         facts.append(f"the hand-made network {proposal.ancestor!r}, scaled to the limits")
     if "params" in metrics and "macs" in metrics:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from nanonas.analysis.findings import Findings, ancestors, step
 from nanonas.analysis.record import Entry, Record
+from nanonas.config.schema import FINALISTS
 from nanonas.networks.edits import in_words
 from nanonas.report.words.generation import Generation, doubt, few
 from nanonas.text import percent
@@ -33,8 +34,16 @@ def farewell(record: Record) -> list[str]:
         "report` says what speaks for the result, and `nanonas compare` whether random networks "
         "would have done as well.",
     ]
-    finalists = record.search.get("finalists")
-    if finalists and any(entry.proposal.inherits for entry in record.trained):
+    finalists = record.search.get("finalists", FINALISTS)
+    finalists = FINALISTS if finalists is None else finalists
+    seconds = record.search.get("finalist_seconds")
+    if finalists and seconds:
+        paragraphs.append(
+            "What learns fast is not always what is best in the end. So the best "
+            f"{finalists} are now trained from scratch, for {seconds:.3g} s each, and the best of "
+            "these is the result."
+        )
+    elif finalists and any(entry.proposal.inherits for entry in record.trained):
         paragraphs.append(
             f"Accuracies with inherited weights are not a network's own. So the best {finalists} "
             "are now trained from scratch, and the best of these is the result."

@@ -39,7 +39,7 @@ class _Figures:
     """The figures of a run in words; "" for what there is none of.
 
     Attributes:
-        accuracy: of the winner on the validation images; from scratch, if it is a finalist.
+        accuracy: of the winner on the validation images; its last, if it is a finalist.
         tested: the accuracy of its final training on the test images.
         between: the ends of the 95 % interval of that.
         latency: of the trained network, for an image.
@@ -80,10 +80,10 @@ def cards(findings: Findings) -> list[tuple[str, str]]:
     """The few figures that every reader asks for: a name and the figure."""
     record = findings.record
     winner, figures = record.winner, _figures(record)
-    scratch = winner is not None and winner.number in record.finalists
+    finalist = winner is not None and winner.number in record.finalists
     shown = {
         "test accuracy": figures.tested,
-        "validation, from scratch" if scratch else "validation accuracy": figures.accuracy,
+        "validation, as a finalist" if finalist else "validation accuracy": figures.accuracy,
         "parameters": figures.params,
         "MACs an image": figures.macs,
         "networks trained": f"{len(record.trained):,}",
