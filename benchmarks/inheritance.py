@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from kept import Results
 from loguru import logger
-from screening import interval
 
 from nanonas.config.files import configure
 from nanonas.config.schema import Config
 from nanonas.core import Budget, Candidate, Genome, Proposal, rng_for
+from nanonas.maths.intervals import mean_interval
 from nanonas.maths.ranks import kendall
 from nanonas.session.setup import Setup
 from nanonas.training.device import resolve_precision
@@ -113,19 +113,21 @@ def summed_up(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "pairs": len(whole),
         "failed": len(pairs) - len(whole),
-        "accuracy": {name: interval(list(accuracies)) for name, accuracies in values.items()},
+        "accuracy": {name: mean_interval(list(accuracies)) for name, accuracies in values.items()},
         "against_scratch": {
-            name: interval(list(values[name] - values[SCRATCH]))
+            name: mean_interval(list(values[name] - values[SCRATCH]))
             for name in (INHERITED, HALF, PARENT)
         },
         "tau_with_scratch": {
             name: str(kendall(-values[name], -values[SCRATCH])) for name in (INHERITED, HALF)
         },
         "after_one_epoch": {
-            name: interval([pair["ways"][name]["first_epoch"] for pair in whole])
+            name: mean_interval([pair["ways"][name]["first_epoch"] for pair in whole])
             for name in (SCRATCH, INHERITED)
         },
-        "inherited_share": interval([pair["ways"][INHERITED]["inherited_share"] for pair in whole]),
+        "inherited_share": mean_interval(
+            [pair["ways"][INHERITED]["inherited_share"] for pair in whole]
+        ),
         "cpu_seconds": {name: round(float(seconds), 2) for name, seconds in spent.items()},
     }
 

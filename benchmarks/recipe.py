@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from loguru import logger
-from screening import interval
 from throughput import surroundings
 
 from nanonas.config.files import BEFORE
 from nanonas.config.schema import TrainingOptions
 from nanonas.core import Shape, training_seed
 from nanonas.data.images import DataSpec
+from nanonas.maths.intervals import mean_interval
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.session.setup import make_recipe
@@ -194,7 +194,7 @@ def printed(rows: Sequence[Mapping[str, Any]]) -> None:
             sum(row[key] for row in own) / len(own)
             for key in ("accuracy", "images_per_second", "cpu_seconds")
         ]
-        gain = "" if len(gains) < 2 else "{:+.2f} ± {:.2f}".format(*interval(gains))
+        gain = "" if len(gains) < 2 else "{:+.2f} ± {:.2f}".format(*mean_interval(gains))
         print(
             f"| {variant} | {VARIANTS[variant].base or ''} | {len(own)} | {100 * means[0]:.2f} % | "
             f"{gain} | {means[1]:,.0f} | {means[2]:.1f} |"
@@ -206,7 +206,7 @@ def printed(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def sentence(variant: str, gains: Sequence[float]) -> str:
     """What the differences from its base say of a variant."""
-    mean, half = interval(gains)
+    mean, half = mean_interval(gains)
     said = "makes no difference that could be seen"
     if abs(mean) > half:
         said = "helps" if mean > 0 else "hurts"

@@ -36,6 +36,7 @@ from nanonas.config.files import configure
 from nanonas.config.schema import Config
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
+from nanonas.maths.intervals import mean_interval
 from nanonas.session.setup import Setup
 
 RESULT = Path(__file__).parent / "results" / "screening.json"
@@ -63,15 +64,6 @@ def searched(config: Config, candidates: int) -> dict[str, Any]:
         "training_seconds": round(sum(evaluation.seconds for evaluation in told), 1),
         "seconds": round(time.monotonic() - start, 1),
     }
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % interval by Student's t."""
-    from scipy.stats import t
-
-    n = len(values)
-    half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else float("nan")
-    return float(np.mean(values)), float(half)
 
 
 def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -105,10 +97,10 @@ def compared(searches: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         ahead = [float(curve[-1]) - goal for curve, goal in pairs]
         table[name] = {
             "seeds": len(curves),
-            "best": interval([float(curve[-1]) for curve in curves]),
+            "best": mean_interval([float(curve[-1]) for curve in curves]),
             "best_by_candidates": by_candidates,
-            "ahead_of_evolution": interval(ahead),
-            "candidates_to_evolutions_end": interval([float(n) for n in reached]),
+            "ahead_of_evolution": mean_interval(ahead),
+            "candidates_to_evolutions_end": mean_interval([float(n) for n in reached]),
             "seeds_that_got_there": sum(bool(curve[-1] >= goal) for curve, goal in pairs),
             "seconds_of_training": float(
                 np.mean([o["training_seconds"] for o in searches if o["strategy"] == name])

@@ -87,6 +87,19 @@ def winsorised(values: Floats) -> Floats:
     return np.maximum(values, np.quantile(values, WINSOR))
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of independent values, and half the width of its 95 % interval by Student's t; NaN
+    of one value.
+    """
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    n = len(values)
+    if n < 2:
+        return float(np.mean(values)), math.nan
+    half = stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / n**0.5
+    return float(np.mean(values)), float(half)
+
+
 def bootstrap(values: Floats) -> tuple[Floats, Floats, Floats]:
     """The mean over runs and its 95 % percentile interval.
 

@@ -9,11 +9,29 @@ from scipy.stats import binom, binomtest, ttest_1samp
 from nanonas.core import Floats
 from nanonas.maths.intervals import (
     bootstrap,
+    mean_interval,
     median_interval,
     slope_interval,
     wilson,
     winsorised,
 )
+
+# --- means ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 25])
+def test_the_interval_of_a_mean_is_the_t_tests(n: int) -> None:
+    values = list(np.random.default_rng(n).normal(0.3, 1, n))
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    mean, half = mean_interval(values)
+    assert (mean - half, mean + half) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_value_has_no_interval() -> None:
+    mean, half = mean_interval([0.7])
+    assert mean == 0.7
+    assert np.isnan(half)
+
 
 # --- slopes ---------------------------------------------------------------------------------------
 
