@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
+from nanonas.analysis.equal_time import EqualTime
 from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, Told
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import PAUSE, RESUME
@@ -94,6 +95,7 @@ class Record:
         command: the command line that repeats the run.
         final: result.json of the winner's training.
         comparison: rows of compare/table.json.
+        equal_time: compare/equal-time.json.
         told: the candidates with an evaluation, as audits read them.
         trained: the entries that have an evaluation.
         ranked: those with an accuracy, the best first, as `engine.ranking.ranking` has them.
@@ -116,6 +118,7 @@ class Record:
     class_names: tuple[str, ...] = ()
     final: Mapping[str, Any] | None = None
     comparison: tuple[Mapping[str, Any], ...] = ()
+    equal_time: EqualTime | None = None
     told: list[Told] = field(init=False, repr=False, compare=False)
     trained: list[Entry] = field(init=False, repr=False, compare=False)
     ranked: list[Entry] = field(init=False, repr=False, compare=False)

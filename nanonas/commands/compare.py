@@ -13,10 +13,12 @@ from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, at_least, parse
 from nanonas.config.duration import seconds
+from nanonas.errors import ConfigError
 from nanonas.session.listener import Listener, Listeners
-from nanonas.text import count, duration
+from nanonas.text import count, duration, points
 
 if TYPE_CHECKING:
+    from nanonas.analysis.equal_time import EqualTime
     from nanonas.session.compare import Contender, Row
     from nanonas.training.final import FinalResult
 
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Compare:
     """Trains the found network, ResNet-18, a plain baseline and random networks with one recipe,
-    and tests each.
+    and tests each; with --equal-time, says whether the search was worth its time.
     """
 
     source: Positional[Path] = Path("outputs")
     """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
-    epochs: int = 20
-    """Passes over the images, for every network."""
+    epochs: int | None = None
+    """Passes over the images, for every network; by default 20."""
     time_per_network: str | None = None
     """At most so long for each network and seed: 10m, 1h.
 
@@ -38,8 +40,18 @@ class Compare:
     """
     seeds: int = 3
     """Trainings of each network."""
-    random: int = 3
-    """How many random networks of the space take part."""
+    random: int | None = None
+    """How many random networks of the space take part; by default 3."""
+    equal_time: bool = False
+    """Instead: the run, whole, against each hand-made network of its space, a random network and a
+    random search; all within its limits, each for the time that the run had."""
+    only: tuple[str, ...] = ()
+    """With --equal-time: which contenders take part now, of search, the hand-made networks' names,
+    random-network, random-search and resnet18; by default all but the last."""
+    time: str | None = None
+    """With --equal-time: another time for each contender and seed: 30m, 2h."""
+    resnet18: bool = False
+    """With --equal-time: ResNet-18, too, though it is outside the limits."""
     data: str | None = None
     """The images; by default those that the network was found on."""
     skip_broken: bool = False
@@ -51,8 +63,15 @@ class Compare:
 def compare(arguments: Sequence[str]) -> None:
     """nanonas compare"""
     given = parse(Compare, "compare", arguments)
-    at_least(1, epochs=given.epochs, seeds=given.seeds)
-    at_least(0, random=given.random)
+    at_least(1, seeds=given.seeds)
+    _at_odds(given)
+    if given.equal_time:
+        _equal_time(given)
+        return
+    epochs = 20 if given.epochs is None else given.epochs
+    random = 3 if given.random is None else given.random
+    at_least(1, epochs=epochs)
+    at_least(0, random=random)
     limit = (
         None
         if given.time_per_network is None
@@ -66,10 +85,10 @@ def compare(arguments: Sequence[str]) -> None:
     console = Console()
     comparison = Comparison(
         fitting(open_source(given.source, given.data, given.skip_broken)),
-        epochs=given.epochs,
+        epochs=epochs,
         seconds_per_network=limit,
         seeds=given.seeds,
-        random=given.random,
+        random=random,
         device=given.device,
         listener=Listeners(TrainingProgress(console), _Results(console)),
     )
@@ -85,6 +104,80 @@ def compare(arguments: Sequence[str]) -> None:
     )
     console.print(_table(comparison.run(contenders), given.seeds))
     console.print(str(comparison.table), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _at_odds(given: Compare) -> None:
+    """Raises `ConfigError` for a flag of the other comparison."""
+    of_equal_time = ("only", "time", "resnet18")
+    of_networks = ("epochs", "time_per_network", "random", "data")
+    for name in of_networks if given.equal_time else of_equal_time:
+        if getattr(given, name) == getattr(Compare, name):  # the default
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        raise ConfigError(
+            f"--equal-time gives each contender the run's time and images, so there is no {flag}; "
+            "leave one of the two out"
+            if given.equal_time
+            else f"{flag} belongs to --equal-time; give that, too, or leave {flag} out"
+        )
+
+
+def _equal_time(given: Compare) -> None:
+    """Was the search worth its time?"""
+    total = None if given.time is None else seconds(given.time)
+
+    from nanonas.runs.source import fitting, open_source
+    from nanonas.session.verdict import verdict_of
+    from nanonas.terminal.live import live
+
+    console = Console()
+    source = fitting(open_source(given.source, skip_broken=given.skip_broken))
+    device = None if given.device == "auto" else given.device
+    verdict = verdict_of(source, total, device, lambda: live(console))
+    names = verdict.names(given.only, given.resnet18)
+    seeds = [verdict.config.search.seed + number for number in range(given.seeds)]
+    todo = len(verdict.missing(names, seeds))
+    console.print(
+        f"{len(names)} contenders with {len(seeds)} seeds, {duration(verdict.seconds)} each: "
+        f"about {duration(todo * verdict.seconds)} for the {todo} that are not done yet; --only, "
+        "--seeds and --time make it shorter; Ctrl-C keeps what is done, the same command "
+        "continues\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for one in verdict.trained(names, seeds):
+        console.print(
+            f"  {one.contender}, seed {one.seed}: test accuracy {one.test_accuracy:.2%} after "
+            f"{duration(one.seconds)}",
+            markup=False,
+            highlight=False,
+        )
+    said = verdict.so_far()
+    console.print(equal_time_table(said))
+    for sentence in (said.sentence, *said.remarks):
+        console.print(f"{sentence}.", markup=False, highlight=False, soft_wrap=True)
+    console.print(str(verdict.path), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def equal_time_table(said: EqualTime) -> Table:
+    """The contenders, and what the search is ahead of each by."""
+    columns = ("contender", "test accuracy", "search ahead", "params", "MACs", "epochs", "time")
+    title = f"{duration(said.seconds)} each: mean ± standard deviation; ahead: ± 95 % interval"
+    table = Table(*columns, box=None, title=title)
+    for row in said.rows:
+        spread = "" if row.spread is None else f" ± {100 * row.spread:.2f}"
+        ahead = "–" if row.ahead is None else points(row.ahead)
+        half = "" if row.half is None else f" ± {100 * row.half:.2f}"
+        table.add_row(
+            row.contender,
+            f"{row.test_accuracy:.2%}{spread}",
+            f"{ahead}{half}",
+            count(row.params),
+            count(row.macs),
+            f"{row.epochs:.3g}",
+            duration(row.seconds),
+        )
+    return table
 
 
 class _Results(Listener):

@@ -201,7 +201,12 @@ def _found(source: _Source) -> dict[str, Any]:
 
 def _believe(source: _Source) -> dict[str, Any]:
     arguments = verdict(source.findings)
-    return {"arguments": arguments, "comparison": source.table("comparison")}
+    return {
+        "arguments": arguments,
+        "equal": source.findings.record.equal_time,
+        "contenders": _filled(source.table("equal-time")),
+        "comparison": source.table("comparison"),
+    }
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from nanonas.analysis.record import searching
 from nanonas.config.files import read_yaml, validated
 from nanonas.config.schema import Config
-from nanonas.engine.storage.events import IMAGES
+from nanonas.engine.storage.events import IMAGES, REQUEST_TAKEN, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.runs.genome import GenomeFile, read_genome
@@ -151,6 +151,24 @@ def search_seconds(run: RunFolder) -> float:
     """Seconds that a run's search took, over all its sessions, its pauses left out."""
     with RunStore.read(run.store) as store:
         return searching(store.events(), store.arrival_clocks())[1]
+
+
+def total_seconds(run: RunFolder, training: float) -> float:
+    """Seconds from a run's begin to its winner's test, without pauses and the time between
+    sessions.
+
+    Args:
+        training: seconds of the winner's last training, which `nanonas train` may have done since.
+    """
+    with RunStore.read(run.store) as store:
+        events, arrivals = store.events(), store.arrival_clocks()
+    searched = searching(events, arrivals)[1]
+    opened = [event for event in events if event.kind == TEST_SET_OPENED]
+    winners = [one for one in opened if not str(one.details.get("for")).startswith("compare")]
+    if not winners or winners[-1].details.get("for") != "the winner":
+        return searched + training
+    with_pauses = searching([one for one in events if one.kind != REQUEST_TAKEN], arrivals)[1]
+    return winners[-1].clock - events[0].clock - (with_pauses - searched)
 
 
 def fingerprint_of(store: RunStore) -> str | None:

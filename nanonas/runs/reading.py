@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nanonas.analysis import equal_time
 from nanonas.analysis import record as records
 from nanonas.analysis.record import Record
 from nanonas.config.files import SEARCH_KEYS, to_values
@@ -50,6 +51,9 @@ def read_record(folder: RunFolder) -> Record:
                 row
                 for row in read_json(folder.path / "compare" / "table.json") or ()
                 if _mapping(row)
+            ),
+            equal_time=equal_time.from_values(
+                read_json(folder.path / "compare" / "equal-time.json")
             ),
         )
 

@@ -17,6 +17,7 @@ from nanonas.config.schema import Config, RunConfig
 from nanonas.core import rng_for
 from nanonas.errors import Exhausted
 from nanonas.files import write_text
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.runs.folder import search_seconds
@@ -24,8 +25,11 @@ from nanonas.runs.source import Source
 from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup
 from nanonas.session.winner import alone_in, final_training, run_training
+from nanonas.spaces.base import Space
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nanonas.training.final import FinalResult, FinalTraining
 
 # candidate numbers that no search gets to: random networks that no search has seen
@@ -57,6 +61,38 @@ class Row:
     search_seconds: float | None  # None where nothing was searched
     train_seconds: float
     trainings: list[FinalResult]
+
+
+def random_network(space: Space, limits: Limits, rng: np.random.Generator, instead: str) -> Network:
+    """A random network of the space within the limits on counts.
+
+    Args:
+        instead: what a user can do where there is none.
+
+    Raises:
+        Exhausted: 10,000 draws find none.
+    """
+    drawn = (space.decode(space.sample(rng)) for _ in range(10_000))
+    network = next((network for network in drawn if limits.excess(network) <= 1), None)
+    if network is None:
+        raise Exhausted(
+            f"10,000 random networks of the space {space.name!r} all exceed {limits}; use {instead}"
+        )
+    return network
+
+
+def trained_alike(
+    source: Source, network: Network, seed: int, device: str, folder: Path, opened: str
+) -> FinalTraining:
+    """The training of any network as the source's run trains its winner.
+
+    Args:
+        folder: of the training.
+        opened: what the test set is opened for, as the run records it.
+    """
+    config = Config(replace(source.config, seed=seed), RunConfig(device=device))
+    setup = Setup(config, source.images)
+    return final_training(network, setup, folder, lambda: source.opened(opened))
 
 
 @dataclass
@@ -107,14 +143,7 @@ class Comparison:
         space = make_search_space(self.source.config, shape, classes)
         for number in range(self.random):
             rng = rng_for(self.source.config.seed, RANDOM_STREAM + number)
-            drawn = (space.decode(space.sample(rng)) for _ in range(10_000))
-            network = next((network for network in drawn if limits.excess(network) <= 1), None)
-            if network is None:
-                raise Exhausted(
-                    f"10,000 random networks of the space {space.name!r} all exceed {limits}; use "
-                    "--random 0"
-                )
-            networks[f"random {number + 1}"] = network
+            networks[f"random {number + 1}"] = random_network(space, limits, rng, "--random 0")
         return networks
 
     def _training(
@@ -123,12 +152,8 @@ class Comparison:
         from nanonas.training.pictures import part
 
         label = f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
-        config = Config(replace(self.source.config, seed=seed), RunConfig(device=self.device))
-        training = final_training(
-            network,
-            Setup(config, self.source.images),
-            self._folder / label,
-            lambda: self.source.opened(f"compare: {label}"),
+        training = trained_alike(
+            self.source, network, seed, self.device, self._folder / label, f"compare: {label}"
         )
         if share < 1:
             identity = {**training.identity, "share": share}

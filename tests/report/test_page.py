@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from toys.report import entries, record
 
+from nanonas.analysis.equal_time import EqualTime, Trained
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.engine.storage.events import Event
@@ -89,6 +90,17 @@ def whole(**more: Any) -> str:
         ),
         final=final,
         comparison=rows,
+        equal_time=EqualTime(
+            60.0,
+            "at most 100 parameters",
+            ("plain", EVIL),
+            [
+                Trained(name, seed, accuracy - seed / 10, 90, 1000, 9.0, 59.0)
+                for seed in (0, 1)
+                for name, accuracy in (("search", 0.9), ("plain", 0.85), (EVIL, 0.8))
+            ],
+            (f"a note on {EVIL}",),
+        ),
         seconds=180.0,
         command="nanonas search --data digits",
     )
@@ -134,6 +146,15 @@ def test_what_a_run_holds_is_text() -> None:
     assert not any(
         name.startswith("on") for _, attributes, _ in reader().elements for name in attributes
     )
+
+
+def test_what_came_out_at_equal_time_has_its_paragraph_and_its_table() -> None:
+    said = " ".join(reader().text.split())
+    place = said.index("At equal time")
+    assert said.index("The search earned 5.00 ± 0.00 points at equal size", place) > place
+    assert "chosen by its mean over these very seeds" in said
+    assert f"A note on {' '.join(EVIL.split())}." in said
+    assert said.index("at equal time (3 rows)", place) > place
 
 
 def test_every_figure_has_its_table() -> None:

@@ -102,11 +102,11 @@ def test_a_file_in_the_way_is_one_sentence(
 def test_damaged_results_are_left_out(toy: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(toy.path, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
-    for name in ("final/result.json", "compare/table.json"):
-        (run.path / name).parent.mkdir()
+    for name in ("final/result.json", "compare/table.json", "compare/equal-time.json"):
+        (run.path / name).parent.mkdir(exist_ok=True)
         (run.path / name).write_text('{"half": ', encoding="utf-8")
     record = reading.read_record(run)
-    assert (record.final, record.comparison) == (None, ())
+    assert (record.final, record.comparison, record.equal_time) == (None, (), None)
 
 
 def test_a_search_ends_well_whatever_happens_to_its_report(

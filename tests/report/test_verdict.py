@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toys.report import SPACE, entries, entry, evaluated, record
 
+from nanonas.analysis.equal_time import EqualTime, Trained
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
 from nanonas.core import State
@@ -76,6 +77,22 @@ def row(
 )
 def test_a_comparison_counts_beyond_its_noise(other: dict[str, Any], sign: str) -> None:
     assert signs("Against ", comparison=(row("found", 0.9), other)) == [sign]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "sign"), [((0.1, 0.11), "for"), ((-0.1, -0.11), "against"), ((0.1, -0.1), "open")]
+)
+def test_a_comparison_at_equal_time_counts_as_its_seeds_say(
+    ahead: tuple[float, ...], sign: str
+) -> None:
+    trained = [
+        Trained(name, seed, accuracy, 100, 1000, 9.0, 60.0)
+        for seed, off in enumerate(ahead)
+        for name, accuracy in (("search", 0.8 + off), ("plain", 0.8))
+    ]
+    said = EqualTime(60.0, "", ("plain",), trained)
+    assert signs("the best hand-made network (plain)", equal_time=said) == [sign]
+    assert signs("Whether the search was worth it is not known", equal_time=said) == []
 
 
 def test_without_a_comparison_nobody_knows() -> None:

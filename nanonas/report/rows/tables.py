@@ -159,6 +159,39 @@ def comparison(findings: Findings) -> Sheet:
     return Sheet(columns, rows)
 
 
+def equal_time(findings: Findings) -> Sheet:
+    """The results of `nanonas compare --equal-time`: means over the seeds."""
+    said = findings.record.equal_time
+    rows = [
+        (
+            row.contender,
+            row.test_accuracy,
+            row.spread,
+            row.ahead,
+            row.half,
+            row.seeds,
+            row.params,
+            row.macs,
+            row.epochs,
+            row.seconds,
+        )
+        for row in (said.rows if said is not None else ())
+    ]
+    columns: Sequence[Column | str] = (
+        "contender",
+        Column("test accuracy", "percent"),
+        Column("spread", "spread"),
+        Column("the search is ahead by", "points"),
+        Column("known to", "spread"),
+        "seeds",
+        Column("parameters", "count"),
+        Column("MACs", "count"),
+        Column("epochs", "digits"),
+        Column("time in all", "seconds"),
+    )
+    return Sheet(columns, rows)
+
+
 def times(findings: Findings) -> Sheet:
     """Where the time went."""
     record = findings.record
@@ -208,6 +241,7 @@ def _numbers(entries: Sequence[Entry]) -> str:
 TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "best": best,
     "comparison": comparison,
+    "equal-time": equal_time,
     "rungs": rungs,
     "scores": free_scores,
     "reasons": reasons,

@@ -165,6 +165,7 @@ def verdict(findings: Findings) -> list[Argument]:
     return [
         _tested(record),
         *_flattered(record),
+        *_at_equal_time(record),
         *_compared(record),
         *_learned(record),
         *_predicted(findings),
@@ -229,15 +230,23 @@ def _flattered(record: Record) -> Iterator[Argument]:
     yield Argument("open" if near > 1 else "for", words)
 
 
+def _at_equal_time(record: Record) -> Iterator[Argument]:
+    said = record.equal_time
+    if said is not None and said.earned is not None:
+        yield Argument(said.earned.sign, f"{said.sentence[:1].upper()}{said.sentence[1:]}.")
+
+
 def _compared(record: Record) -> Iterator[Argument]:
     rows = {str(row["network"]): row for row in record.comparison}
     winner = rows.pop("found", None)
     if winner is None:
-        yield Argument(
-            "open",
-            "Whether the search was worth it is not known: `nanonas compare` trains the winner, "
-            "ResNet-18, a plain CNN and random networks alike, and tests each.",
-        )
+        if record.equal_time is None:
+            yield Argument(
+                "open",
+                "Whether the search was worth it is not known: `nanonas compare` trains the "
+                "winner, ResNet-18, a plain CNN and random networks alike, and tests each; with "
+                "--equal-time it says whether the search was worth its time.",
+            )
         return
     drawn = [row for name, row in rows.items() if name.startswith("random")]
     if drawn:
