@@ -183,3 +183,20 @@ def test_recipe_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     ]
     assert f"{sum(gains) / 4:+.2f} ± " in said
     assert "'muon' " in said
+
+
+def test_verdict_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "verdict.json"
+    tiny = ["--data", "digits", "--time", "5s", "--workers", "1", "--runs", str(tmp_path / "runs")]
+    limits = ["--max-params", "3k", "--max-macs", "1M", "--limit", "3k"]
+    benchmark("verdict.py", *tiny, *limits, "--only", "search", "--seed", "0", "--out", str(out))
+    said = benchmark(
+        "verdict.py", *tiny, *limits, "--only", "plain", "--seed", "0", "--out", str(out)
+    )
+    assert "one seed cannot tell whether the search was worth its time" in said
+    entry = json.loads(out.read_text(encoding="utf-8"))["digits, 5s"]
+    assert entry["versions"]["torch"]
+    (limit,) = entry["limits"]
+    assert (limit["limit"], limit["seconds"]) == ("params-3000", 5.0)
+    assert [row["contender"] for row in limit["rows"]] == ["search", "plain"]
+    assert len(list((tmp_path / "runs").glob("*/*/study.db"))) == 1

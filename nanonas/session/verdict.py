@@ -136,8 +136,18 @@ class Verdict:
         kept = [_read(path) for path in sorted(self._folder.glob(f"*/{_TRAINED}"))]
         own = [self.whole] if self.counts else []
         trained = tuple(one for one in (*own, *kept) if one is not None)
-        limits = "" if self._limits == Limits() else str(self._limits)
-        return EqualTime(self.seconds, limits, tuple(self.hand_made), trained, self._notes())
+        return EqualTime(self.seconds, self._terms(), tuple(self.hand_made), trained, self._notes())
+
+    def _terms(self) -> str:
+        """The limits in words; "" without any."""
+        limits, words = self._limits, []
+        if limits.on_counts:
+            words.append(str(limits))
+        if limits.max_latency_ms is not None:
+            words.append(f"at most {limits.max_latency_ms:g} ms an image")
+        if limits.max_memory_mb is not None:
+            words.append(f"at most {limits.max_memory_mb:g} MiB of memory")
+        return ", ".join(words)
 
     # --- the contenders ---------------------------------------------------------------------------
 

@@ -265,6 +265,7 @@ def within(run: RunFolder, **limits: Any) -> Verdict:
 
 
 def test_who_exceeds_the_limits_takes_no_part(kept: RunFolder) -> None:
+    assert within(kept).so_far().limits == ""
     one = within(kept, max_macs=5000)
     assert one.hand_made == {}  # the smallest has 5,416
     with pytest.raises(
@@ -284,6 +285,7 @@ def test_who_is_too_slow_takes_no_part(kept: RunFolder, monkeypatch: pytest.Monk
         lambda network, *more: {"latency": 9.0} if network.key == slow else measured,
     )
     one = within(kept, max_params=3000, max_latency_ms=5)
+    assert one.so_far().limits == "at most 3,000 parameters, at most 5 ms an image"
     assert "convnext" not in one.hand_made
     assert "plain" in one.hand_made
     with pytest.raises(ConfigError, match=r"the latency of 9 ms is above the limit of 5 ms"):
