@@ -106,7 +106,7 @@ def _answered(given: list[str]) -> int:
     Raises:
         BrokenPipeError: nobody reads the output any more.
     """
-    if not given or given[0] in ("-h", "--help"):
+    if not given or given[0] in ("-h", "--help", "--help-all"):
         print(_help())
         return 0
     if given[0] == "--version":
@@ -151,4 +151,6 @@ def _help() -> str:
     for name in verbs():
         about = (_verb(name).flags.__doc__ or "").splitlines()[0]
         lines.append(f"  nanonas {name:<9} {about}")
-    return "\n".join([*lines, "", "`nanonas VERB --help` lists what a verb can be told."])
+    return "\n".join(
+        [*lines, "", "`nanonas VERB --help` lists what a verb can be told; --help-all, all of it."]
+    )

@@ -1,13 +1,17 @@
-"""Arguments of the command line, parsed and checked."""
+"""Arguments of the command line, parsed and checked; and the help that says what there is."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 from tyro.conf import OmitArgPrefixes
@@ -34,6 +38,23 @@ class Verb:
 class Configured:
     """The flags of a new search."""
 
+    matter: ClassVar = (
+        "config",
+        "data",
+        "time",
+        "max_params",
+        "max_macs",
+        "max_latency_ms",
+        "max_memory_mb",
+        "strategy",
+        "objectives",
+        "workers",
+        "device",
+        "seed",
+        "out",
+        "name",
+    )
+
     config: Path | None = None
     """A YAML file with any of the values below; flags win over it. See configs/."""
     search: OmitArgPrefixes[SearchConfig] = field(default_factory=SearchConfig)
@@ -43,18 +64,23 @@ class Configured:
 def parse(
     flags: type[Flags], verb: str, arguments: Sequence[str], default: Flags | None = None
 ) -> Flags:
-    """The verb's arguments. Prints help, and ends, where that is asked for.
+    """The verb's arguments. Prints help, and ends, where that is asked for: with --help the flags
+    that `matter`, where the class of the flags has such a list, else all; with --help-all all.
 
     Raises:
         ConfigError: an unknown flag, or a value of another type.
     """
+    if "--help-all" in arguments:
+        arguments = ["--help"]
+    elif hasattr(flags, "matter") and {"-h", "--help"}.intersection(arguments):
+        _help(flags, verb, flags() if default is None else default)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint), _REGISTRY:
             parsed: Flags = tyro.cli(
                 flags,
                 prog=f"nanonas {verb}",
-                description=flags.__doc__,
+                description=inspect.cleandoc(flags.__doc__ or ""),
                 args=list(arguments),
                 default=cast(Flags, default),  # tyro takes None for none
             )
@@ -82,6 +108,96 @@ def at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise ConfigError(f"--{name} must be {least} or more, but is {value}")
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """A value of a flag."""
+
+    name: str
+    owner: str  # the group that it belongs to; "" for none
+    kind: Any  # its type, with what it is annotated with
+    words: str  # its help in short
+    value: Any  # by default
+
+    def argument(self) -> Any:
+        """How it is shown. Where the default is none, the words say what that means."""
+        if type(None) not in get_args(self.kind):
+            return tyro.conf.arg(help=self.words)
+        kind = next(one for one in get_args(self.kind) if one is not type(None))
+        while get_args(kind):  # Annotated
+            kind = get_args(kind)[0]
+        named = "TEXT" if kind is str else kind.__name__.upper()
+        default = "" if self.value is None else f"(default: {self.value})"
+        return tyro.conf.arg(help=self.words, metavar=named, help_behavior_hint=default)
+
+
+def _help(flags: type, verb: str, default: Any) -> None:
+    """Prints the flags that `matter`, in that order, says where the others are, and ends."""
+    known = {flag.name: flag for flag in _flags(default)}
+    shown = [known[name] for name in flags.matter]  # type: ignore[attr-defined]
+    short = make_dataclass(
+        flags.__name__,
+        [
+            (one.name, Annotated[one.kind, one.argument()], field(default=one.value))
+            for one in shown
+        ],
+    )
+    owners = list(dict.fromkeys(flag.owner for flag in known.values() if flag.owner))
+    of = f": {', '.join(owners)}" if len(owners) > 1 else " flags"
+    last = f"--help-all shows all {len(known)}{of}."
+    try:
+        with _REGISTRY:
+            tyro.cli(
+                short,
+                prog=f"nanonas {verb}",
+                description=inspect.cleandoc(flags.__doc__ or ""),
+                args=["--help"],
+            )
+    finally:
+        print(textwrap.fill(last, 80))
+
+
+def _flags(options: Any, owner: str = "") -> Iterator[_Flag]:
+    """The flags of options and of the groups in them."""
+    kinds, words = get_type_hints(type(options), include_extras=True), _words(type(options))
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if is_dataclass(value):
+            yield from _flags(value, one.name)
+        else:
+            own = owner if not any(is_dataclass(each) for each in vars(options).values()) else ""
+            yield _Flag(one.name, own, kinds[one.name], words.get(one.name, ""), value)
+
+
+def _words(kind: type) -> dict[str, str]:
+    """What stands below each field in the source of a dataclass and of what it extends, in short:
+    the first clause, and what is done by default.
+    """
+    words: dict[str, str] = {}
+    for one in reversed([one for one in kind.__mro__ if is_dataclass(one)]):
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        except OSError:  # installed without its source
+            continue
+        assert isinstance(tree, ast.ClassDef)
+        for target, said in pairwise(tree.body):
+            if (
+                isinstance(target, ast.AnnAssign)
+                and isinstance(target.target, ast.Name)
+                and isinstance(said, ast.Expr)
+                and isinstance(said.value, ast.Constant)
+            ):
+                first, *more = " ".join(str(said.value.value).split()).split(". ")[0].split("; ")
+                clauses = [first, *(one for one in more if one.startswith("by default"))]
+                words[target.target.id] = "; ".join(clauses).removesuffix(".") + "."
+    return words
+
+
+# --- details --------------------------------------------------------------------------------------
 
 
 def _sentence(box: str) -> str:

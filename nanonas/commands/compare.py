@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +28,18 @@ class Compare:
     """Trains the found network, ResNet-18, a plain baseline and random networks with one recipe,
     and tests each; with --equal-time, says whether the search was worth its time.
     """
+
+    matter: ClassVar = (
+        "source",
+        "epochs",
+        "time_per_network",
+        "seeds",
+        "random",
+        "equal_time",
+        "only",
+        "time",
+        "device",
+    )
 
     source: Positional[Path] = Path("outputs")
     """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""

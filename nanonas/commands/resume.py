@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
@@ -18,6 +19,17 @@ from nanonas.errors import ConfigError
 @dataclass(frozen=True)
 class Resume:
     """Goes on with a run that was interrupted, or extends one that has ended."""
+
+    matter: ClassVar = (
+        "folder",
+        "data",
+        "time",
+        "evaluations",
+        "generations",
+        "workers",
+        "device",
+        "explain",
+    )
 
     folder: Positional[Path] = Path("outputs")
     """The run's folder; a folder of runs means its newest."""
