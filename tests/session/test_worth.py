@@ -17,7 +17,7 @@ from toys.session import InProcess
 from nanonas import cli
 from nanonas.analysis.equal_time import SEARCH, EqualTime, from_values
 from nanonas.config.files import configure, read_yaml
-from nanonas.config.schema import LimitOptions
+from nanonas.config.schema import LimitOptions, SpaceOptions, StrategyOptions
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError
 from nanonas.runs.folder import RunFolder, search_seconds, total_seconds
@@ -26,6 +26,7 @@ from nanonas.runs.source import fitting, open_source
 from nanonas.session import session as session_module
 from nanonas.session import verdict as verdict_module
 from nanonas.session import winner
+from nanonas.session.listener import Listener
 from nanonas.session.start import begin
 from nanonas.session.verdict import Verdict, verdict_of
 
@@ -186,6 +187,27 @@ def test_an_interrupted_training_has_what_is_left_of_its_time(
     assert len(opened(run)) == 2  # the interrupted one had not got there
 
 
+class Interrupts(Listener):
+    """Ctrl-C after the first candidate."""
+
+    def evaluated(self, progress: Any, front: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_search_goes_on(run: RunFolder) -> None:
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        list(verdict(run, listener=Interrupts).trained([SEARCH], [4]))
+    place = RunFolder(run.path / "compare" / "equal-time" / "5s" / "search-seed4")
+    with RunStore.read(place.store) as store:
+        assert len(store.evaluations()) == 1
+    assert verdict(run).missing([SEARCH], [3, 4]) == [(SEARCH, 4)]
+    (one,) = verdict(run).trained([SEARCH], [4])
+    with RunStore.read(place.store) as store:
+        assert len(store.evaluations()) == 2
+    assert one.seconds == pytest.approx(total_seconds(place, 0.0))
+    assert verdict(run).missing([SEARCH], [3, 4]) == []
+
+
 def test_another_time_is_planned_anew_for_the_search_too(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +322,41 @@ def test_equal_networks_take_part_once(kept: RunFolder) -> None:
     assert sum(" takes no part: it is the same network as " in note for note in notes) == 9 - len(
         keys
     )
+
+
+def test_resnet18_takes_part_where_it_is_asked_for(kept: RunFolder) -> None:
+    one = verdict(kept)
+    everybody = one.names()
+    assert everybody[0] == "search"
+    assert everybody[-2:] == ["random-network", "random-search"]
+    assert "resnet18" not in everybody
+    assert one.names(["plain"], resnet18=True) == ["plain", "resnet18"]
+    assert one.names(["resnet18"]) == ["resnet18"]
+    assert one._network("resnet18", 0).params > 10_000_000
+
+
+def test_another_seed_is_another_random_network(kept: RunFolder) -> None:
+    one = verdict(kept)
+    keys = [one._network("random-network", seed).key for seed in (3, 4, 3)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_who_meets_a_search_for_trade_offs_fills_the_limits(kept: RunFolder) -> None:
+    one = verdict(kept)
+    options = StrategyOptions(strategy="nsga2", objectives=("accuracy", "params"))
+    search = replace(one.config.search, strategy=options)
+    one = replace(one, config=replace(one.config, search=search))
+    others = [*one.hand_made.values(), *(one._network("random-network", n) for n in range(5))]
+    assert all(1500 < network.params <= 3000 for network in others)
+    assert one._search("random-search", 3).search.strategy.objectives == ()
+
+
+def test_a_space_without_hand_made_networks_has_random_ones(kept: RunFolder) -> None:
+    one = verdict(kept)
+    space = SpaceOptions(space="nano", channels=2, length=2)
+    search = replace(one.config.search, space=space, limits=LimitOptions())
+    one = replace(one, config=replace(one.config, search=search))
+    assert one.names() == ["search", "random-network", "random-search"]
 
 
 def test_a_run_that_took_longer_than_its_time_says_so(run: RunFolder) -> None:
