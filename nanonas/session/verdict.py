@@ -292,8 +292,10 @@ class Verdict:
         from nanonas.training.final import read_result
 
         search, run = self.config.search, self.config.run
-        training = search.training
+        training, fidelity = search.training, search.fidelity
         if run.time is None:
+            if not (fidelity.inherit or fidelity.finalists or fidelity.finalist_seconds):
+                fidelity = replace(fidelity, finalists=0)
             if training.epochs is None and training.candidate_seconds is None:
                 training = replace(training, epochs=EPOCHS)
             final = read_result(self.run.final)
@@ -302,12 +304,13 @@ class Verdict:
                 run = replace(run, final_share=share)
         elif run.time != self.seconds and training.epochs is None:
             training = replace(training, candidate_seconds=None)
+            fidelity = replace(fidelity, finalists=None, finalist_seconds=None)
             # one evaluation is the plan of a time that was too short for a search
             evaluations = None if run.evaluations == 1 else run.evaluations
             run = replace(run, final_share=None, evaluations=evaluations)
         if run.time != self.seconds:
             run = replace(run, time=Duration(f"{self.seconds:.3f}s"))
-        return Config(replace(search, training=training), run)
+        return Config(replace(search, training=training, fidelity=fidelity), run)
 
     def _notes(self) -> list[str]:
         """What is not equal."""

@@ -230,10 +230,16 @@ def test_the_plan_of_a_time_is_no_plan_of_another(run: RunFolder) -> None:
     config = config.replace("  epochs: 1\n", "  epochs: null\n")
     config = config.replace("candidate_seconds: null", "candidate_seconds: 0.5")
     config = config.replace("final_share: null", "final_share: 0.8")
+    config = config.replace("finalists: null", "finalists: 4")
+    config = config.replace("finalist_seconds: null", "finalist_seconds: 9.0")
     (run.path / "config.yaml").write_text(config.replace("evaluations: 2", "evaluations: 1"))
     same, other = (verdict(run, seconds)._search(SEARCH, 4) for seconds in (None, 60.0))
     assert (same.search.training.candidate_seconds, same.run.final_share) == (0.5, 0.8)
     assert same.run.evaluations == 1
+    finals = [
+        (c.search.fidelity.finalists, c.search.fidelity.finalist_seconds) for c in (same, other)
+    ]
+    assert finals == [(4, 9.0), (None, None)]
     assert other.search.training.candidate_seconds is None
     assert (other.run.final_share, other.run.evaluations) == (None, None)
 
@@ -250,6 +256,7 @@ def test_a_run_without_a_time_had_what_it_took(tmp_path: Path) -> None:
     share = final["seconds"] / (final["seconds"] + search_seconds(run))
     assert config.run.final_share == pytest.approx(share)
     assert (config.search.training.epochs, config.run.evaluations) == (1, 2)
+    assert config.search.fidelity.finalists == 0  # it had none, so a time is no reason to have some
 
 
 def test_the_time_of_a_run_is_from_its_begin_to_its_test_without_pauses(tmp_path: Path) -> None:
