@@ -91,6 +91,9 @@ VARIANTS = {
     "muon, rate 0.04": Variant("muon", {"muon_lr": 0.04}),
     "muon, alternate flip": Variant("muon", {"alternate_flip": True}),
     "muon, small images": Variant("muon", {"small_images": 0.5}),
+    "muon, small and alternate": Variant(
+        "muon, lr 0.3", {"small_images": 0.5, "alternate_flip": True}
+    ),
     "muon, crop 2": Variant("muon", {"crop": 2}),
     "muon, whiten": Variant("muon", {"whiten": True}),
     "muon, dirac": Variant("muon", {"dirac": True}),

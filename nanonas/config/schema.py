@@ -103,10 +103,10 @@ class StrategyOptions:
 
     __pydantic_config__ = _SETTINGS
 
-    strategy: str = "evolution"
-    """What to try next: evolution (generational), aging (regularized evolution), local (local
-    search), nsga2 (several objectives), screened (another one, with a predictor that chooses among
-    its proposals) or random."""
+    strategy: str = "screened"
+    """What to try next: screened (another one, with a predictor that chooses among its proposals),
+    aging (regularized evolution), evolution (generational), local (local search), nsga2 (several
+    objectives) or random."""
     objectives: tuple[str, ...] = ()
     """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency
     and memory; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
@@ -226,9 +226,9 @@ class TrainingOptions:
     flip: bool | None = None
     """Mirror images left to right while training; by default where the source says that it makes
     sense."""
-    alternate_flip: bool = False
+    alternate_flip: bool = True
     """Where images are mirrored: each in every other epoch, instead of at random."""
-    small_images: Share = 0.0
+    small_images: Share = 0.5
     """Share of the steps, from the first, on images of three quarters of the side; 0 = none. Images
     below 16 pixels are never made smaller."""
     crop: Annotated[int, Field(ge=0, le=32)] | None = None

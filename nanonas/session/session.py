@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nanonas.core import Candidate, Evaluation, State
+from nanonas.core import Candidate, Evaluation, Evaluator, State
+from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.requests import RequestFiles
 from nanonas.engine.storage.events import ENDED, MACHINE, TEST_SET_OPENED
@@ -116,8 +118,8 @@ class Session:
             keeper.hear(progress.told)
             self.listener.evaluated(progress, keeper.front)
 
-        with self._pool(setup.trials(folder.weights)) as pool:
-            study = setup.study(self.store, pool, RequestFiles(folder.requests))
+        with self._evaluator(setup.trials(folder.weights)) as evaluator:
+            study = setup.study(self.store, evaluator, RequestFiles(folder.requests))
             wanted = (setup.evaluations, setup.generations, deadline)
             end: End | None = None
             try:
@@ -152,6 +154,15 @@ class Session:
             f"no candidate got far enough to be judged ({end.message}); give it more time with "
             f"`{command('nanonas resume', self.folder.path, '--time …')}`, or see {self.folder.log}"
         )
+
+    def _evaluator(self, trials: list[Trial]) -> AbstractContextManager[Evaluator]:
+        """Workers; but where the time is so short that there is no search, this process: what it
+        takes workers to begin is a part of a short time.
+        """
+        run = self.setup.config.run
+        if run.evaluations == 1 and run.time is not None:
+            return contextlib.closing(SerialEvaluator(trials[0]))
+        return self._pool(trials)
 
     def _pool(self, trials: list[Trial]) -> WorkerPool:
         return WorkerPool(

@@ -174,7 +174,10 @@ def test_the_newest_best_genome_lies_beside_the_runs(tmp_path: Path, short: Path
 def test_show_says_what_was_found(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", str(short), "--top", "2"]) == 0
     said = capsys.readouterr().out
-    assert "evolution over the space 'nano' on digits, seed 0, 2 epochs a candidate" in said
+    assert (
+        "aging screened by gaussian over the space 'nano' on digits, seed 0, 2 epochs a candidate"
+        in said
+    )
     assert "4 candidates: " in said
     assert "4 candidates are evaluated" in said
     assert "test accuracy" in said

@@ -109,8 +109,8 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "average": 0.9,
     "whiten": True,
     "dirac": True,
-    "alternate_flip": True,
-    "small_images": 0.5,
+    "alternate_flip": False,
+    "small_images": 0.25,
     "momentum": 0.8,
     "weight_decay": 0.001,
     "label_smoothing": 0.0,
@@ -156,10 +156,8 @@ def other() -> Config:
 def flags(name: str) -> list[str]:
     """A value as a flag and the words behind it; that of a yes or no is the flag alone."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
-    if name == "ancestors":
-        return ["--no-ancestors"]
-    if isinstance(OTHER.get(name), bool) and name != "flip":
-        return [flag]
+    if isinstance(value, bool) and name != "flip":
+        return [flag if value else flag.replace("--", "--no-", 1)]
     return [flag, *value] if isinstance(value, tuple) else [flag, str(value)]
 
 
@@ -290,7 +288,7 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         (
             "search: {objectives: [accuracy, params]}",
             "{path}: search.objectives is accuracy, params (--objectives), but the strategy "
-            "'evolution' has one; for "
+            "'screened' has one; for "
             "several take --strategy nsga2",
         ),
         (

@@ -339,3 +339,18 @@ def test_the_best_hand_made_network_is_a_finalist() -> None:
     assert [one.number for one in finalists([*bred, *made], 3)] == [0, 1, 6]
     assert [one.number for one in finalists([*bred, told(7, 0.895, "split")], 3)] == [0, 7, 1]
     assert [one.number for one in finalists(bred, 3)] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("cache", "quick_measurements")
+def test_where_there_is_no_search_no_worker_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: Any, **__: Any) -> None:
+        raise AssertionError("a short time has none for workers")
+
+    monkeypatch.setattr("nanonas.session.session.WorkerPool", begun)
+    options: dict[str, Any] = {**TINY, "evaluations": 1, "workers": 2, "out": tmp_path}
+    options |= {"candidate_seconds": 0.05, "finalists": 0, "cost": cost_words(COST)}
+    begin(configure(**options, time="30s", final_share=0.5), final=False)
+    with pytest.raises(AssertionError, match="none for workers"):
+        begin(configure(**options, final_epochs=0))
