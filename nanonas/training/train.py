@@ -83,7 +83,7 @@ class Training:
         """Of the convolutions that the recipe leaves to it, if any."""
         recipe = self.recipe
         weights = muon_weights(self.module) if recipe.optimizer == "muon" else []
-        return Muon(weights, recipe.muon_lr, recipe.momentum) if weights else None
+        return Muon(weights, recipe.muon_lr, recipe.momentum, self.group) if weights else None
 
     def _sgd(self) -> torch.optim.SGD:
         """Of all other parameters."""
@@ -222,13 +222,21 @@ class Training:
         if self.group is not None and self._gradients is not None:
             self.group.add(self._gradients)
         if self.recipe.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+            self._clip(self.recipe.clip_norm)
         self.optimizer.step()
         if self.muon is not None:
             self.muon.step()
         if self._average is not None:
             self._average.update(self.module)
         return total
+
+    def _clip(self, most: float) -> None:
+        """Shortens the gradient to a length of `most`."""
+        if self._gradients is None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), most)
+        else:  # in one go
+            length = torch.linalg.vector_norm(self._gradients)
+            self._gradients *= (most / (length + 1e-6)).clamp(max=1.0)  # as PyTorch does it
 
     def _gather(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of augmented, normalised images, (B, C, H, W), and its labels, on the device; or
