@@ -92,7 +92,8 @@ class Group:
     def close(self) -> None:
         """Leaves the group; the others need not be there any more."""
         if self._rows is None and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+            # `destroy_process_group` may wait for processes that are gone
+            torch.distributed.distributed_c10d._abort_process_group()
 
     def _join_nccl(self) -> None:
         torch.cuda.set_device(self._device)

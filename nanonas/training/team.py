@@ -37,6 +37,7 @@ from nanonas.training.train import Training
 HELLO, READY = "hello", "ready"
 EPOCH, PACE, STATE = "epoch", "pace", "state"
 LEAST_IMAGES = 32  # of a batch in each process: the statistics of batch norms need them
+MOST_NUMBERS = 4_000_000  # that are added up at once: 16 MB, twice in each process
 START_SECONDS = 60.0  # that the processes may take to start
 
 
@@ -135,7 +136,7 @@ class Team:
         self._children: list[Child] = []
         self._group: Group | None = None
         rows = None if pictures.rows is None else pictures.rows.cpu().numpy()
-        numbers = _numbers(network)
+        numbers = min(max(network.params, 1024), MOST_NUMBERS)  # all gradients, if they are few
         size, on_cpu = how.processes, pictures.x.device.type == "cpu"
         memory = shared_memory(bytes_for(size, numbers)) if on_cpu else -1
         port = 0 if on_cpu else _free_port()
@@ -243,11 +244,6 @@ def _ends(child: Child) -> bool:
     with suppress(Exception):
         child.process.wait(timeout=2)
     return child.process.poll() is not None
-
-
-def _numbers(network: Network) -> int:
-    """How many numbers are added up at once: gradients, or a loss and statistics."""
-    return max(1 + 2 * network.params, 1024)
 
 
 def _free_port() -> int:

@@ -108,8 +108,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinalResult]:
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, MUON], ids=["sgd", "muon"])
-def test_processes_train_as_one_does(recipe: Recipe, tmp_path: Path) -> None:
-    """The same batches, augmented alike; what differs is the order in which numbers are added."""
+def test_processes_train_as_one_does(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same batches, augmented alike; what differs is the order in which numbers are added.
+
+    There are more of them than fit into memory at once.
+    """
+    monkeypatch.setattr(team, "MOST_NUMBERS", 100)
     alone, three = (tmp_path / name for name in ("alone", "three"))
     losses: dict[Path, list[float]] = {alone: [], three: []}
     for folder, processes in ((alone, 1), (three, 3)):
