@@ -39,7 +39,7 @@ from nanonas.session.setup import make_recipe
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
-from nanonas.training.final import seconds_per_epoch
+from nanonas.training.measuring.pace import seconds_per_epoch
 from nanonas.training.pictures import Pictures, pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training, accuracy

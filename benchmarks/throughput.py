@@ -25,9 +25,12 @@ same precision, one thread on every core at once, measured in the same repetitio
 backward pass costs about twice the forward pass; what norms, activations, augmentation and
 optimizer cost counts as nothing.
 
+In the same run the final training is measured, which uses the whole machine for one network: see
+`final_speed.py`.
+
     python benchmarks/throughput.py
 
-takes about 15 minutes on two cores that must be otherwise idle, and writes
+takes about 20 minutes on two cores that must be otherwise idle, and writes
 benchmarks/results/throughput.json: hardware, versions, settings, each repetition's figures,
 medians, smallest and largest.
 """
@@ -53,6 +56,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import final_speed
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -100,6 +104,8 @@ class Options:
     """How often each contender is measured on each network."""
     networks: tuple[Name, ...] = NETWORKS
     """Which networks to train."""
+    final: tuple[str, ...] = final_speed.NETWORKS
+    """Whose final training is measured: networks as in `recipe.py`; none for none."""
     data: str | None = None
     """A data source as for `nanonas search`; random images of 32×32 in 10 classes if not given."""
     images: int = 50_000
@@ -344,7 +350,7 @@ def run(options: Options, data: DataSpec, say: Callable[[str], None]) -> dict[st
     rates: dict[str, dict[str, list[float]]] = {
         name: {c: [] for c in contenders} for name in options.networks
     }
-    for repetition in range(options.repetitions):
+    for repetition in range(options.repetitions if options.networks else 0):
         for precision, values in peaks.items():
             values.append(measure(Peak(precision), "", data, options) / 1e9)
             say(
@@ -366,7 +372,9 @@ def run(options: Options, data: DataSpec, say: Callable[[str], None]) -> dict[st
     return {
         "auto_precision": auto,
         "precision": precisions,
-        "peak_gflops": {precision: _summary(values) for precision, values in peaks.items()},
+        "peak_gflops": {
+            precision: _summary(values) for precision, values in peaks.items() if values
+        },
         "networks": {
             name: _compared(_network(name, images), rates[name], precisions, peaks)
             for name in options.networks
@@ -527,15 +535,25 @@ def main(options: Options, arguments: Sequence[str] = ()) -> None:
             "command": shlex.join(["python", "benchmarks/throughput.py", *arguments]),
             **surroundings(),
         }
+
+        def say(line: str) -> None:
+            console.print(line, style="dim")
+
         settings = {**asdict(options), "out": options.out.name, "batch_size": RECIPE.batch_size}
         result = {
             **about,
             "settings": settings,
-            **run(options, data, lambda line: console.print(line, style="dim")),
+            **run(options, data, say),
+            "final": final_speed.run(
+                options.final, data, options.seconds, options.repetitions, say
+            ),
         }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    console.print(table(result))
+    if options.networks:
+        console.print(table(result))
+    if options.final:
+        console.print(final_speed.table(result["final"]))
     console.print(f"written to {options.out}")
 
 
@@ -543,9 +561,6 @@ if __name__ == "__main__":
     import tyro
 
     chosen = tyro.cli(Options)
-    if chosen.seconds <= 0 or min(chosen.repetitions, chosen.warm_up, len(chosen.networks)) < 1:
-        raise SystemExit(
-            "--seconds must be above 0; --repetitions, --warm-up and the number of --networks at "
-            "least 1"
-        )
+    if chosen.seconds <= 0 or min(chosen.repetitions, chosen.warm_up) < 1:
+        raise SystemExit("--seconds must be above 0; --repetitions and --warm-up at least 1")
     main(chosen, sys.argv[1:])

@@ -25,6 +25,8 @@ def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
     tiny = [
         "--networks",
         "plain_61k",
+        "--final",
+        "plain_61k",
         "--seconds",
         "0.1",
         "--repetitions",
@@ -59,6 +61,11 @@ def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
         / (1e9 * result["peak_gflops"]["float32"]["median"])
     )
     assert row["share_of_peak"]["nanonas float32"] == pytest.approx(share, abs=1e-4)
+
+    row = result["final"]["networks"]["plain_61k"]
+    assert {"bare steps, 1 thread", "training, 1 thread"} <= set(row["images_per_second"])
+    assert row["fastest"].startswith("training")
+    assert row["times_one_process"] > 0
 
 
 def test_report_runs_from_end_to_end(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ class Timing:
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         from nanonas.training.device import prepare
-        from nanonas.training.final import seconds_per_epoch
         from nanonas.training.measuring.latency import latency
         from nanonas.training.measuring.memory import peak_memory, process_memory, training_memory
+        from nanonas.training.measuring.pace import seconds_per_epoch
         from nanonas.training.modules import build_module
         from nanonas.training.pictures import part, pictures
         from nanonas.training.train import Training, accuracy

@@ -43,6 +43,7 @@ def final_training(
         setup.config.search.seed,
         folder,
         {"data": setup.images.fingerprint},
+        device=setup.device,
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
     )
 

@@ -87,7 +87,7 @@ def say_final(console: Console, result: FinalResult, folder: Path) -> None:
         f"{count(result.params)} parameters, {count(result.macs)} MACs, "
         f"{result.latency_ms:.2f} ms an image; "
         f"trained for {result.epochs:.4g} epochs in {duration(result.seconds)} on "
-        f"{result.hardware}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
+        f"{result.where}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
         highlight=False,
         soft_wrap=True,
     )

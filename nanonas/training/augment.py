@@ -107,6 +107,7 @@ class Augment:
         indices: torch.Tensor | None,
         generator: torch.Generator,
         flipped: torch.Tensor | None = None,
+        part: slice = slice(None),
     ) -> torch.Tensor:
         """A batch of augmented images.
 
@@ -118,6 +119,8 @@ class Augment:
                 batches.
             flipped: (B,) int64 on the CPU, 1 for the images to mirror, where `flip` is on; None:
                 they are drawn.
+            part: which of the batch to make; numbers are drawn for all of it, so that images do not
+                depend on how a batch is divided.
 
         Returns:
             (B, C, H, W) uint8, channels_last, on the images' device; always a copy.
@@ -136,8 +139,9 @@ class Augment:
         if indices is None:
             indices = torch.arange(n)
         top, left, mirror, centre_y, centre_x = self._drawn(
-            len(indices), height, width, generator, images.device, flipped
+            len(indices), height, width, generator, images.device, flipped, part
         )
+        indices = indices[part]
         rows = torch.arange(height, device=images.device)
         columns = torch.arange(width, device=images.device)
         # Output column j shows column width - 1 - j of the window where the image is flipped.
@@ -181,6 +185,7 @@ class Augment:
         generator: torch.Generator,
         device: torch.device,
         flipped: torch.Tensor | None = None,
+        part: slice = slice(None),
     ) -> torch.Tensor:
         """(5, B, 1) int64: top, left, flipped, and the row and the column of the cutout's centre.
 
@@ -196,5 +201,5 @@ class Augment:
         if self.flip:
             mirror = draw(0, 1) if flipped is None else flipped.view(-1, 1)
         centres = [draw(0, size - 1) if self.cutout else off for size in (height, width)]
-        numbers = torch.stack([*shifts, mirror, *centres])
+        numbers = torch.stack([*shifts, mirror, *centres])[:, part]
         return numbers.to(device)  # one copy to the device, not five

@@ -4,14 +4,11 @@ set is opened once, at the end.
 
 from __future__ import annotations
 
-import copy
-import io
 import json
 import math
-import pickle
-import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +17,26 @@ import torch
 from loguru import logger
 
 from nanonas.errors import RunError
-from nanonas.files import read_json, replacing, write_text
+from nanonas.files import read_json, write_text
 from nanonas.machine import cores, processor
 from nanonas.networks.network import Network
 from nanonas.training.beginning import fresh_module
-from nanonas.training.device import prepare, synchronize
+from nanonas.training.checkpoint import CHECKPOINT, make_room, read_checkpoint, save_checkpoint
+from nanonas.training.device import default_workers, prepare, slots
 from nanonas.training.measuring.latency import latency_ms
+from nanonas.training.measuring.pace import seconds_per_epoch
 from nanonas.training.pictures import Pictures
 from nanonas.training.recipe import Recipe, slower
+from nanonas.training.team import START_SECONDS, Parallelism, ProcessLost, Team, teams
 from nanonas.training.train import Training, accuracy
 from nanonas.training.weights import save_weights
 
-CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
+RESULT = "result.json"
 FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
+WORTH_A_TEAM = 120.0  # seconds of training below which processes are not tried: they take some
+CLEARLY = 1.03  # times as fast as one process: what several must be to be taken
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class FinalResult:
     device: str
     hardware: str  # the device in words
     torch: str  # the version
+    threads: int = 0  # of each process; 0: not known, for the result is of an earlier version
+    processes: int = 1  # that trained together
+
+    @property
+    def where(self) -> str:
+        """The hardware and what was used of it, such as "2 cores of AMD EPYC (2 threads)"."""
+        used = f" ({Parallelism(self.threads, self.processes)})" if self.threads else ""
+        return self.hardware + used
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,10 @@ class FinalTraining:
             files of any other training are moved to FOLDER/earlier-1, FOLDER/earlier-2, …
         identity: what else must be equal for a checkpoint to be of this training, such as the
             fingerprint of the data.
-        threads: of PyTorch; None: one or all cores, whichever is measured to be faster.
+        threads: of PyTorch in each process; None: whatever is measured to be fastest.
+        processes: that train together, each its part of every batch; None: one where `threads` are
+            given, else whatever is measured to be fastest.
+        device: of the training images; "cuda" stands for all GPUs. None: the one they are on.
         retries: how often a training that diverges is restarted, each time with a third of the
             learning rates.
         about: metadata to store with the weights.
@@ -85,6 +98,8 @@ class FinalTraining:
     folder: Path
     identity: Mapping[str, Any]
     threads: int | None = None
+    processes: int | None = None
+    device: str | None = None
     retries: int = 2
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,38 +127,61 @@ class FinalTraining:
         Raises:
             RunError: the folder cannot be written, or training diverged each time.
         """
-        device = str(self.train.x.device)
-        training = self._begun(epochs or 1)
-        checkpoint = self._checkpoint()
-        spent = 0.0  # seconds of training in earlier sessions
+        checkpoint = read_checkpoint(self.folder, self._identity(), self.train.x.device)
         if checkpoint is not None:
-            state = checkpoint["training"]
-            finished = state["epoch"] >= state["epochs"]
-            if epochs in (None, checkpoint["asked"], state["epochs"]):
-                if finished and not again and (result := read_result(self.folder)):
-                    return result
-                if not (finished and again):
-                    training.restore(state)
-            if training.epoch > 0:
-                spent = float(checkpoint["spent"])
-        if training.epoch == 0:
-            self._make_room()
-        patience = (
-            0.5 if deadline is None else min(2.0, max(0.2, 0.05 * (deadline - time.monotonic())))
-        )
-        threads, seconds = (self.threads, None) if self.threads else self.speed(patience)
-        prepare(threads or cores())
-        if epochs is None and deadline is not None and training.epoch == 0:
-            seconds = seconds or seconds_per_epoch(training, patience)
-            fitting = PLANNED * self._epochs_before(deadline, seconds)
+            kept = checkpoint["training"]
+            finished = kept["epoch"] >= kept["epochs"]
+            if epochs not in (None, checkpoint["asked"], kept["epochs"]):
+                checkpoint = None
+            elif finished and not again and (result := read_result(self.folder)):
+                return result
+            elif finished and again:
+                checkpoint = None
+        if checkpoint is None:
+            make_room(self.folder, FILES)
+        try:
+            with ExitStack() as stack:
+                crew = self._crew(stack, checkpoint, epochs, deadline)
+                training, loss, spent = self._train(crew, checkpoint, epochs, deadline, on_epoch)
+        except ProcessLost as lost:
+            logger.warning("{}; one process goes on from the last checkpoint", lost)
+            return replace(self, processes=1).run(epochs, deadline, on_epoch)
+        if not math.isfinite(loss):
+            lower = self._with_lower_lr(training.epoch, loss)
+            same = replace(lower, threads=crew.how.threads, processes=crew.how.processes)
+            return same.run(epochs, deadline, on_epoch)
+        return self._finish(training, spent, crew.how)
+
+    def _train(
+        self,
+        crew: _Crew,
+        checkpoint: dict[str, Any] | None,
+        epochs: int | None,
+        deadline: float | None,
+        on_epoch: Callable[[int, int, float], None],
+    ) -> tuple[Training, float, float]:
+        """Trains to the end, or until the loss is not finite any more.
+
+        Returns:
+            the training, its last loss, and the seconds that it took, over all sessions.
+        """
+        training = self._begun(epochs or 1, crew.team)
+        spent, loss = 0.0, 0.0
+        if checkpoint is not None:
+            training.restore(checkpoint["training"])
+            spent = float(checkpoint["spent"])
+        elif epochs is None and deadline is not None:
+            assert crew.seconds is not None
+            fitting = PLANNED * self._epochs_before(deadline, crew.seconds)
             training.epochs = int(fitting) if fitting >= 1 else max(LEAST, fitting)
+        if crew.team is not None:
+            crew.team.share(training)
         start = time.perf_counter() - spent
         since, before = training.epoch, spent  # what the pace is measured from
         while training.epoch < training.epochs:
-            loss = training.run_epoch(lambda: True)
-            assert loss is not None  # the pulse never stops it
+            loss = training.whole_epoch() if crew.team is None else crew.team.run_epoch(training)
             if not math.isfinite(loss):
-                return self._with_lower_lr(training.epoch, loss).run(epochs, deadline, on_epoch)
+                break
             trained = time.perf_counter() - start  # seconds, over all sessions
             if training.small:  # the epochs to come take longer than those behind
                 since, before = training.epoch, trained
@@ -151,13 +189,14 @@ class FinalTraining:
                 pace = (trained - before) / (training.epoch - since)
                 left = max(0, int(self._epochs_before(deadline, pace)))
                 training.epochs = min(training.epochs, training.epoch + left)
-            self._save_checkpoint(training, epochs, trained)
+            self._save_checkpoint(training, epochs, trained, crew.how)
             on_epoch(training.epoch, math.ceil(training.epochs), loss)
-        return self._finish(training, time.perf_counter() - start, device)
+        return training, loss, time.perf_counter() - start
 
-    def _begun(self, epochs: int) -> Training:
+    def _begun(self, epochs: int, team: Team | None = None) -> Training:
         module = fresh_module(self.network, self.seed, self.train, self.recipe)
-        return Training(module, self.train, self.recipe, epochs, self.seed)
+        group = None if team is None else team.group
+        return Training(module, self.train, self.recipe, epochs, self.seed, group=group)
 
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
         """This training with a third of the learning rates. Raises `RunError` after `retries`."""
@@ -172,8 +211,97 @@ class FinalTraining:
         )
         return replace(self, recipe=lower, retries=self.retries - 1)
 
+    # --- how the machine is used ------------------------------------------------------------------
+
+    def _crew(
+        self,
+        stack: ExitStack,
+        checkpoint: dict[str, Any] | None,
+        epochs: int | None,
+        deadline: float | None,
+    ) -> _Crew:
+        """The threads and processes that train: those asked for, those of the checkpoint where it
+        is this machine's, so that the numbers are those of a training that was not interrupted, or
+        whatever is measured to be fastest.
+
+        Args:
+            stack: ends the processes.
+        """
+        left = math.inf if deadline is None else deadline - time.monotonic()
+        patience = 0.5 if deadline is None else min(2.0, max(0.2, 0.05 * left))
+        how = self._known(checkpoint)
+        if how is None:
+            crew = self._fastest(stack, patience, epochs, left)
+        else:
+            crew = _Crew(how)
+            if how.processes > 1:
+                crew = _Crew(how, None, stack.enter_context(self._team(how)))
+        prepare(crew.how.threads)
+        to_plan = checkpoint is None and epochs is None and deadline is not None
+        if crew.seconds is None and to_plan:
+            crew = replace(crew, seconds=self._pace(crew.team, patience))
+        return crew
+
+    def _known(self, checkpoint: dict[str, Any] | None) -> Parallelism | None:
+        """How the machine is used, where that needs no measuring."""
+        if self.threads is not None or self.processes not in (None, 1):
+            processes = self.processes or 1
+            return Parallelism(self.threads or max(1, cores() // processes), processes)
+        if checkpoint is None or checkpoint.get("on") != self._on:
+            return None
+        before = Parallelism(checkpoint["threads"], checkpoint["processes"])
+        return before if self.processes in (None, before.processes) else None
+
+    @property
+    def _on(self) -> list[Any]:
+        """What a choice of threads and processes depends on, besides what else the machine does."""
+        return [self.train.x.device.type, cores()]
+
+    def _team(self, how: Parallelism, patience: float = START_SECONDS) -> Team:
+        devices = slots(self.device or str(self.train.x.device), how.processes)
+        return Team(self.network, self.train, self.recipe, self.seed, how, devices, patience)
+
+    def _pace(self, team: Team | None, patience: float) -> float:
+        training = self._begun(1, team)
+        return (seconds_per_epoch if team is None else team.pace)(training, patience)
+
+    def _fastest(self, stack: ExitStack, patience: float, epochs: int | None, left: float) -> _Crew:
+        """Whatever trains fastest: one thread, all of them, or processes.
+
+        Args:
+            stack: ends the processes.
+            patience: seconds to measure each for, about.
+            epochs: to train; None: as many as fit.
+            left: seconds until the deadline.
+        """
+        threads, seconds = self.speed(patience)
+        best = _Crew(Parallelism(threads), seconds)
+        if min(left, math.inf if epochs is None else epochs * seconds) < WORTH_A_TEAM:
+            return best
+        if self.processes is not None or self.train.spec is None:
+            return best
+        units = default_workers(self.device or str(self.train.x.device))
+        for how in teams(units, cores(), min(self.recipe.batch_size, len(self.train))):
+            prepare(how.threads)
+            try:
+                team = stack.enter_context(self._team(how, min(START_SECONDS, 0.1 * left)))
+                seconds = self._pace(team, patience)
+            except ProcessLost as lost:
+                logger.debug("{} are not used: {}", how, lost)
+                continue
+            logger.debug(
+                "{}: {:.1f} s an epoch; {}: {:.1f} s", best.how, best.seconds, how, seconds
+            )
+            slower: Team | None = team
+            if best.seconds is not None and CLEARLY * seconds < best.seconds:
+                best, slower = _Crew(how, seconds, team), best.team
+            if slower is not None:
+                slower.close()
+        return best
+
     def speed(self, patience: float = 2.0) -> tuple[int, float]:
-        """The fastest number of threads for this network, and the seconds per epoch with it.
+        """The fastest number of threads for this network in one process, and the seconds per epoch
+        with it.
 
         More threads are faster for most networks on an idle machine; for tiny networks, and on
         cores that are busy, they wait for each other and can be fifty times slower.
@@ -196,9 +324,12 @@ class FinalTraining:
         test = 2.0 + 0.1 * seconds
         return (deadline - time.monotonic() - test) / seconds
 
-    def _finish(self, training: Training, spent: float, device: str) -> FinalResult:
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _finish(self, training: Training, spent: float, how: Parallelism) -> FinalResult:
         """Tests and saves the trained network."""
-        module = training.result
+        module, device = training.result, str(self.train.x.device)
+        prepare(how.threads * how.processes)
         test = self.test()
         result = FinalResult(
             test_accuracy=accuracy(module, test, self.recipe.precision),
@@ -214,6 +345,8 @@ class FinalTraining:
             device=device,
             hardware=hardware(device),
             torch=torch.__version__,
+            threads=how.threads,
+            processes=how.processes,
         )
         save_weights(module, self.folder / "model.safetensors", self.about)
         write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
@@ -230,7 +363,9 @@ class FinalTraining:
             "recipe": self.recipe.identity,
         }
 
-    def _save_checkpoint(self, training: Training, asked: int | None, spent: float) -> None:
+    def _save_checkpoint(
+        self, training: Training, asked: int | None, spent: float, how: Parallelism
+    ) -> None:
         """Replaces the folder's checkpoint.
 
         Args:
@@ -238,48 +373,27 @@ class FinalTraining:
             asked: the number of epochs in the call of `run`, by which the training is recognised
                 even when a deadline shortened it.
             spent: seconds of training so far.
+            how: the machine was used.
         """
         checkpoint = {
             "identity": self._identity(),
             "asked": asked,
             "training": training.state(),
             "spent": spent,
+            "on": self._on,
+            "threads": how.threads,
+            "processes": how.processes,
         }
-        buffer = io.BytesIO()  # torch.save raises its own errors when the disk is full
-        torch.save(checkpoint, buffer)
-        with replacing(self.folder / CHECKPOINT) as part:
-            part.write_bytes(buffer.getvalue())
+        save_checkpoint(self.folder, checkpoint)
 
-    def _checkpoint(self) -> dict[str, Any] | None:
-        """The folder's checkpoint of this training; None without one."""
-        try:
-            checkpoint = torch.load(
-                self.folder / CHECKPOINT, weights_only=True, map_location=self.train.x.device
-            )
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            return None  # missing or damaged; a damaged one is moved aside, not lost
-        if isinstance(checkpoint, dict) and checkpoint.get("identity") == self._identity():
-            return checkpoint
-        return None
 
-    def _make_room(self) -> None:
-        """Creates the folder, and moves the files of an earlier training into a folder in it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            earlier = [self.folder / name for name in FILES if (self.folder / name).exists()]
-            if earlier:
-                number = 1
-                while (aside := self.folder / f"earlier-{number}").exists():
-                    number += 1
-                aside.mkdir()
-                for path in earlier:
-                    path.rename(aside / path.name)
-                logger.info("the training that was in {} before is kept in {}", self.folder, aside)
-        except OSError as error:
-            raise RunError(
-                f"the folder {str(self.folder)!r} cannot be used: {error.strerror}; choose "
-                "another one, or free space and permissions"
-            ) from None
+@dataclass(frozen=True)
+class _Crew:
+    """Who trains."""
+
+    how: Parallelism
+    seconds: float | None = None  # per epoch; None: not measured
+    team: Team | None = None  # of several processes
 
 
 def read_result(folder: Path) -> FinalResult | None:
@@ -288,46 +402,6 @@ def read_result(folder: Path) -> FinalResult | None:
         return FinalResult(**(read_json(folder / RESULT) or {}))
     except TypeError:
         return None
-
-
-def seconds_per_epoch(
-    training: Training, patience: float, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """A forecast of the seconds that an epoch of `training` takes on this machine, on average over
-    those on smaller images and the others.
-
-    Args:
-        training: left as it is: a copy of its network is trained.
-        patience: seconds of steps to measure, about.
-        clock: what tells the seconds; `time.process_time` for those of the processor.
-    """
-    recipe, whole = training.recipe, replace(training.recipe, small_images=0.0)
-    if not training.small:
-        return _seconds_per_epoch(training, whole, patience, clock)
-    small = replace(recipe, small_images=1.0)
-    on_small, on_whole = (
-        _seconds_per_epoch(training, each, patience / 2, clock) for each in (small, whole)
-    )
-    return recipe.small_images * on_small + (1 - recipe.small_images) * on_whole
-
-
-def _seconds_per_epoch(
-    training: Training, recipe: Recipe, patience: float, clock: Callable[[], float]
-) -> float:
-    module = copy.deepcopy(training.module)
-    probe = Training(module, training.pictures, recipe, 1_000_000, training.seed)
-    ticks: list[float] = []  # times at which steps began
-    warm_up = 2  # steps
-
-    def pulse() -> bool:
-        synchronize(str(probe.device))
-        ticks.append(clock())
-        return len(ticks) < warm_up + 3 or ticks[-1] - ticks[warm_up] < patience
-
-    while probe.run_epoch(pulse) is not None:
-        pass
-    steps = zip(ticks[warm_up:], ticks[warm_up + 1 :], strict=False)
-    return training.steps * statistics.median(end - begin for begin, end in steps)
 
 
 def hardware(device: str) -> str:

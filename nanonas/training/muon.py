@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Node
+from nanonas.training.group import Group
 
 # Jordan's polynomial a·x + b·x³ + c·x⁵: five rounds take singular values from about 0.003 to 1 into
 # [0.68, 1.14], which is near enough to 1. Rounds that converge would take more of them.
 COEFFICIENTS, ROUNDS = (3.4445, -4.7750, 2.0315), 5
+_SQUARE_PRODUCTS = 4 * ROUNDS - 3  # of matrices as large as the smaller side
 _TINY = 1e-7  # keeps a gradient of zeros from being divided by zero
 
 
@@ -36,15 +38,24 @@ class Muon(torch.optim.Optimizer):
         params: weights of convolutions without groups, (o, i, k, k); a matrix is a 1×1 convolution.
         lr: above 0.
         momentum: in [0, 1).
+        group: the processes that train these weights together, each with all of them and equal
+            gradients; each makes some of the updates for all.
 
     Raises:
         ValueError: a parameter is no matrix and no convolution.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.9,
+        group: Group | None = None,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
-        for group in self.param_groups:
-            for p in group["params"]:
+        self._group = group
+        for held in self.param_groups:
+            for p in held["params"]:
                 if p.ndim < 2:
                     raise ValueError(
                         f"Muon takes weights of two or more axes, but one has the shape "
@@ -60,11 +71,25 @@ class Muon(torch.optim.Optimizer):
                 continue
             updates = self._momentum_steps(params, float(group["momentum"]))
             norms = torch._foreach_norm(params)
-            for p, update, norm in zip(params, orthogonalised(updates), norms, strict=True):
+            directions = self._orthogonalised(updates)
+            for p, update, norm in zip(params, directions, norms, strict=True):
                 filters, reads = update.shape
                 p.mul_(math.sqrt(filters) / norm.clamp(min=_TINY))
                 stretch = math.sqrt(max(1.0, filters / reads))
                 p.sub_(update.view_as(p), alpha=float(group["lr"]) * stretch)
+
+    def _orthogonalised(self, updates: list[Tensor]) -> list[Tensor]:
+        """As the function of this name, which each process of the group calls for its share."""
+        if self._group is None:
+            return orthogonalised(updates)
+        shares = divided([(len(update), update.shape[1]) for update in updates], self._group.size)
+        together = torch.zeros(sum(map(torch.numel, updates)), device=updates[0].device)
+        parts = torch.split(together, [update.numel() for update in updates])
+        own = shares[self._group.rank]
+        for place, made in zip(own, orthogonalised([updates[place] for place in own]), strict=True):
+            parts[place].copy_(made.reshape(-1))
+        self._group.add(together)
+        return [part.view_as(update) for part, update in zip(parts, updates, strict=True)]
 
     def _momentum_steps(self, params: list[Tensor], momentum: float) -> list[Tensor]:
         """The direction of each weight by Nesterov's momentum, (o, i·k·k)."""
@@ -111,6 +136,25 @@ def orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
         for (places, x, tall), factor in zip(stacks, parts, strict=True):
             for place, matrix in zip(places, factor @ x, strict=True):
                 found[place] = matrix.mT if tall else matrix
+    return found
+
+
+def divided(shapes: Sequence[tuple[int, int]], shares: int) -> list[list[int]]:
+    """Which matrices to orthogonalise in each share, so that all take about the same time.
+
+    The greatest first, each into the share that has least to do (Graham 1969,
+    https://doi.org/10.1137/0117039).
+    """
+
+    def work(place: int) -> int:
+        small, large = sorted(shapes[place])
+        return small**2 * (2 * large + _SQUARE_PRODUCTS * small)
+
+    loads, found = [0] * shares, [list[int]() for _ in range(shares)]
+    for place in sorted(range(len(shapes)), key=lambda place: (-work(place), place)):
+        least = loads.index(min(loads))
+        found[least].append(place)
+        loads[least] += work(place)
     return found
 
 

@@ -25,6 +25,7 @@ class Pictures:
     mean: Tensor  # float32 (C,), in [0, 1]
     std: Tensor  # float32 (C,), above 0
     rows: Tensor | None = None  # int64 (M,): the images to use; None: all
+    spec: DataSpec | None = None  # whose training images these are, for other processes
 
     def __len__(self) -> int:
         """How many images are used."""
@@ -39,7 +40,7 @@ def pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
     """
     images = spec.load()
     parts = split(images, spec.seed, spec.valid_share, spec.train_images)
-    both = _on_device(images, images.x_train, images.y_train, device)
+    both = final_pictures(spec, device)
     train = torch.from_numpy(parts.train).to(device)
     valid = torch.from_numpy(parts.valid).to(device)
     return replace(both, rows=train), replace(both, rows=valid)
@@ -48,7 +49,8 @@ def pictures(spec: DataSpec, device: str) -> tuple[Pictures, Pictures]:
 def final_pictures(spec: DataSpec, device: str) -> Pictures:
     """All training images, validation included, on the device. Raises as `load`."""
     images = spec.load()
-    return _on_device(images, images.x_train, images.y_train, device)
+    found = _on_device(images, images.x_train, images.y_train, device)
+    return replace(found, spec=spec.pinned_to(images))
 
 
 def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
@@ -79,7 +81,8 @@ def shrunk(pictures: Pictures, image_size: int) -> Pictures:
         floats = F.interpolate(chunk.float(), size=size, mode="bilinear", antialias=True)
         scaled.append(floats.round().clamp(0, 255).to(torch.uint8))
     small = torch.cat(scaled)  # (M, C, image_size, image_size)
-    return replace(pictures, x=small.contiguous(memory_format=torch.channels_last), y=y, rows=None)
+    x = small.contiguous(memory_format=torch.channels_last)
+    return replace(pictures, x=x, y=y, rows=None, spec=None)
 
 
 def scaled(batch: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,6 +21,7 @@ from nanonas.networks.network import Network
 from nanonas.training.augment import normalise
 from nanonas.training.average import MovingAverage
 from nanonas.training.device import fix_order
+from nanonas.training.group import Group
 from nanonas.training.muon import Muon, muon_weights
 from nanonas.training.pictures import Pictures, scaled
 from nanonas.training.recipe import SCHEDULES, SMALL_SIDE, TINY_SIDE, Recipe
@@ -43,6 +44,10 @@ class Training:
         pieces: into how many pieces a batch is split for its forward and backward passes, to save
             memory. The gradients add up to those of the whole batch, but batch norms see the
             pieces; none is smaller than two images.
+        group: the processes that train this network together, each with a `Training` of equal
+            arguments, which takes its part of every batch. Their gradients add up to those of the
+            whole batch, and batches are what they are for one process; but batch norms see the
+            parts.
     """
 
     def __init__(
@@ -53,16 +58,17 @@ class Training:
         epochs: float,
         seed: int,
         pieces: int = 1,
+        group: Group | None = None,
     ) -> None:
         self.device = pictures.x.device
-        self.pieces = pieces
+        self.pieces, self.group = pieces, group
         self.module = module.to(self.device)
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
         self.epoch = 0  # how many are done
         fix_order(recipe.deterministic)
-        # Batches differ by at most one image, and have two at least: batch norm cannot train on
-        # one.
-        most_steps = len(pictures) // 2
+        # Batches differ by at most one image, and each process has two at least: batch norm cannot
+        # train on one.
+        most_steps = len(pictures) // (2 if group is None else 2 * group.size)
         self.steps = max(1, min(round(len(pictures) / recipe.batch_size), most_steps))  # per epoch
         self.muon = self._muon()
         self.optimizer = self._sgd()
@@ -71,12 +77,13 @@ class Training:
         self._first_flips: Tensor | None = None  # of alternating flips, one for each picture
         self._progress = 0.0  # share of the steps
         self._small = _small_size(module, pictures) if recipe.small_images else None
+        self._gradients = None if group is None else _gradients_of(module)
 
     def _muon(self) -> Muon | None:
         """Of the convolutions that the recipe leaves to it, if any."""
         recipe = self.recipe
         weights = muon_weights(self.module) if recipe.optimizer == "muon" else []
-        return Muon(weights, recipe.muon_lr, recipe.momentum) if weights else None
+        return Muon(weights, recipe.muon_lr, recipe.momentum, self.group) if weights else None
 
     def _sgd(self) -> torch.optim.SGD:
         """Of all other parameters."""
@@ -139,7 +146,8 @@ class Training:
             the mean training loss in nats, label smoothing included; None when it was stopped.
         """
         seed = _drawn(self.seed, self.epoch)
-        torch.manual_seed(seed)  # for dropout
+        rank = 0 if self.group is None else self.group.rank
+        torch.manual_seed(_drawn(self.seed, self.epoch, 1 + rank) if rank else seed)  # for dropout
         generator = torch.Generator().manual_seed(seed)  # for the order and augmentation
         order = torch.randperm(len(self.pictures), generator=generator)
         total, seen = torch.zeros((), device=self.device), 0
@@ -152,26 +160,69 @@ class Training:
             total += self._step(batch, generator) * len(batch)
             seen += len(batch)
         self.epoch += 1
+        if self.group is not None:
+            self._agree(self.group, total)
         return total.item() / seen
 
+    def whole_epoch(self) -> float:
+        """As `run_epoch`, to its end."""
+        loss = self.run_epoch(lambda: True)
+        assert loss is not None  # the pulse never stops it
+        return loss
+
+    @torch.no_grad()
+    def _agree(self, group: Group, total: Tensor) -> None:
+        """Adds up the processes' losses, and averages the statistics of their batch norms.
+
+        Statistics are moving averages of what a process has seen, so their mean is what they would
+        be if it had been taken in every step: an average over all images. Those of one process
+        alone, which DDP keeps, know its part only.
+        """
+        modules = [self.module] if self._average is None else [self.module, self._average.module]
+        statistics = [
+            buffer for made in modules for buffer in made.buffers() if buffer.is_floating_point()
+        ]
+        together = torch.cat([total.view(1), *(buffer.reshape(-1) for buffer in statistics)])
+        group.add(together)
+        total.copy_(together[0])
+        sizes = [buffer.numel() for buffer in statistics]
+        parts = torch.split(together[1:] / group.size, sizes)
+        for buffer, part in zip(statistics, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+    def _part(self, images: int) -> slice:
+        """Which images of a batch this process takes: parts differ by at most one image."""
+        if self.group is None:
+            return slice(None)
+        least, more = divmod(images, self.group.size)
+        begin = self.group.rank * least + min(self.group.rank, more)
+        return slice(begin, begin + least + (self.group.rank < more))
+
     def _step(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """One update with the pictures numbered `batch`, (B,); returns their mean loss."""
+        """One update with the pictures numbered `batch`, (B,); returns their mean loss, or what
+        this process's part adds to it.
+        """
         x, y = self._gather(batch, generator)  # (B, C, H, W), (B,)
         pieces = max(1, min(self.pieces, len(y) // 2))
         total = torch.zeros((), device=self.device)
-        self.module.zero_grad(set_to_none=True)
+        if self._gradients is None:
+            self.module.zero_grad(set_to_none=True)
+        else:
+            self._gradients.zero_()
         for images, labels in zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True):
             with autocast(self.device, self.recipe.precision):
                 logits = self.module(images)
             loss = F.cross_entropy(
                 logits.float(), labels, label_smoothing=self.recipe.label_smoothing
             )
-            if pieces > 1:
-                loss = loss * (len(labels) / len(y))
+            if len(labels) < len(batch):
+                loss = loss * (len(labels) / len(batch))
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        if self.group is not None and self._gradients is not None:
+            self.group.add(self._gradients)
         if self.recipe.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+            self._clip(self.recipe.clip_norm)
         self.optimizer.step()
         if self.muon is not None:
             self.muon.step()
@@ -179,15 +230,25 @@ class Training:
             self._average.update(self.module)
         return total
 
+    def _clip(self, most: float) -> None:
+        """Shortens the gradient to a length of `most`."""
+        if self._gradients is None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), most)
+        else:  # in one go
+            length = torch.linalg.vector_norm(self._gradients)
+            self._gradients *= (most / (length + 1e-6)).clamp(max=1.0)  # as PyTorch does it
+
     def _gather(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of augmented, normalised images, (B, C, H, W), and its labels, on the device."""
-        p = self.pictures
+        """A batch of augmented, normalised images, (B, C, H, W), and its labels, on the device; or
+        this process's part of them.
+        """
+        p, part = self.pictures, self._part(len(batch))
         batch = batch.to(self.device, non_blocking=True)
         rows = batch if p.rows is None else p.rows[batch]
-        augmented = self.recipe.augment(p.x, rows, generator, self._flipped(batch))
+        augmented = self.recipe.augment(p.x, rows, generator, self._flipped(batch), part)
         if self._small is not None and self._progress < self.recipe.small_images:
             augmented = scaled(augmented, self._small)
-        return normalise(augmented, p.mean, p.std), p.y[rows]
+        return normalise(augmented, p.mean, p.std), p.y[rows[part]]
 
     def _flipped(self, batch: Tensor) -> Tensor | None:
         """Which pictures of the batch are mirrored, (B,): each in every other epoch, beginning at
@@ -237,6 +298,16 @@ class Training:
 def _drawn(*seed: int) -> int:
     """A seed for torch."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
+def _gradients_of(module: nn.Module) -> Tensor:
+    """Lets all gradients of a module lie in one tensor, (N,), which is returned."""
+    params = [p for p in module.parameters() if p.requires_grad]
+    together = torch.zeros(sum(p.numel() for p in params), device=params[0].device)
+    parts = torch.split(together, [p.numel() for p in params])
+    for p, part in zip(params, parts, strict=True):
+        p.grad = part.as_strided(p.shape, p.stride(), part.storage_offset())
+    return together
 
 
 def _small_size(module: nn.Module, pictures: Pictures) -> tuple[int, int] | None:

@@ -179,7 +179,7 @@ def test_what_a_worker_finds_around_it() -> None:
 
 def test_closing_kills_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     pool = WorkerPool([Misbehaving(0, "hang", tmp_path), score])
-    pids = [slot.worker.process.pid for slot in pool._slots if slot.worker is not None]
+    pids = [slot.worker.child.process.pid for slot in pool._slots if slot.worker is not None]
     pool.submit(candidate(0))
     assert pool.result(timeout=0.5) is None
     start = time.monotonic()
@@ -214,7 +214,7 @@ RUN = """
 
     print("the caller", flush=True)
     with WorkerPool([jittery] * 2) as pool:
-        print(*(slot.worker.process.pid for slot in pool._slots), flush=True)
+        print(*(slot.worker.child.process.pid for slot in pool._slots), flush=True)
         made = study(Path({path!r}), SteadyBest(SPACE), pool)
         made.run({total}, observe=lambda progress: print(progress.evaluated, flush=True))
         made.store.close()
@@ -222,7 +222,8 @@ RUN = """
 
 
 def environment_with_toys() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    tests = Path(__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent)))}
 
 
 @pytest.mark.parametrize("how", ["script", "stdin"])
@@ -277,7 +278,7 @@ def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
     from nanonas.engine.evaluators.workers import WorkerPool
 
     pool = WorkerPool([Misbehaving(0, "hang", Path({str(tmp_path)!r}))])
-    print(pool._slots[0].worker.process.pid, flush=True)
+    print(pool._slots[0].worker.child.process.pid, flush=True)
     study(Path({str(tmp_path / "a.db")!r}), SteadyBest(SPACE), pool).run(1)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]

@@ -104,6 +104,18 @@ def test_is_a_function_of_the_generator() -> None:
     assert not torch.equal(one, augment(x, None, generator(2)))
 
 
+@pytest.mark.parametrize("part", [slice(0, 3), slice(3, 7), slice(None)])
+def test_a_part_of_a_batch_is_that_part_of_the_whole(part: slice) -> None:
+    images = torch.randint(256, (9, 3, 8, 10), dtype=torch.uint8)
+    augment, indices = Augment(crop=2, flip=True, cutout=3), torch.tensor([8, 1, 1, 0, 5, 2, 7])
+    for flipped in (None, torch.tensor([0, 1, 1, 0, 0, 1, 0])):
+        whole, some = (
+            augment(images, indices, torch.Generator().manual_seed(3), flipped, which)
+            for which in (slice(None), part)
+        )
+        assert torch.equal(some, whole[part])
+
+
 def test_changes_nothing_when_all_is_off_and_never_writes_into_the_images() -> None:
     array = images(8)
     x = on_device(array)

@@ -20,7 +20,9 @@ from nanonas.errors import RunError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import final
 from nanonas.training.augment import Augment
+from nanonas.training.checkpoint import CHECKPOINT
 from nanonas.training.final import FinalResult, FinalTraining
+from nanonas.training.measuring import pace
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
 from nanonas.training.recipe import Recipe
@@ -242,8 +244,8 @@ def test_more_threads_are_taken_where_they_are_faster(
     monkeypatch.setattr(final, "prepare", threads.append)
     monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: speeds[threads[-1]])
     replace(training(tmp_path), threads=None).run(1)
-    assert sorted(threads[:-1]) == [1, 8]
-    assert threads[-1] == 8
+    assert sorted(threads[:2]) == [1, 8]
+    assert set(threads[2:]) == {8}
 
 
 def test_measuring_the_speed_leaves_the_training_as_it_is(
@@ -253,7 +255,7 @@ def test_measuring_the_speed_leaves_the_training_as_it_is(
     task = training(tmp_path)
     made = Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
     before = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
-    assert final.seconds_per_epoch(made, 0.05) > 0
+    assert pace.seconds_per_epoch(made, 0.05) > 0
     assert made.epoch == 0
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items()
@@ -312,13 +314,13 @@ def test_a_recipe_with_all_switches_goes_on_after_a_crash_to_the_same_end(tmp_pa
 def test_a_checkpoint_of_before_there_were_other_recipes_is_continued(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path).run(2, on_epoch=stop_after(1))  # type: ignore[arg-type]
-    checkpoint = torch.load(tmp_path / final.CHECKPOINT, weights_only=True)
+    checkpoint = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     checkpoint["identity"]["recipe"] = (
         "Recipe(batch_size=64, lr=0.2, warmup=0.2, momentum=0.9, weight_decay=0.0005, "
         "label_smoothing=0.1, clip_norm=2.0, augment=Augment(crop=1, flip=False, cutout=0, "
         "fill=(128,)), precision='float32', deterministic=False)"
     )
-    torch.save(checkpoint, tmp_path / final.CHECKPOINT)
+    torch.save(checkpoint, tmp_path / CHECKPOINT)
     assert epochs_of(training(tmp_path), 2) == [2]
 
 

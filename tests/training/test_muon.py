@@ -21,6 +21,7 @@ from nanonas.training.muon import (
     COEFFICIENTS,
     ROUNDS,
     Muon,
+    divided,
     filters_before_norms,
     muon_weights,
     orthogonalised,
@@ -201,3 +202,12 @@ def test_it_learns_faster_than_chance_and_both_rates_follow_the_schedule(
     factor = (1 - 15 / 16) / 0.75  # at the last of 16 steps
     assert training.muon.param_groups[0]["lr"] == pytest.approx(factor * recipe.muon_lr)
     assert training.optimizer.param_groups[0]["lr"] == pytest.approx(factor * recipe.lr)
+
+
+def test_matrices_are_divided_by_the_time_that_they_take() -> None:
+    shapes = [(8, 72), (160, 864), (96, 576), (864, 160), (8, 72)]
+    shares = divided(shapes, 2)
+    assert sorted(place for share in shares for place in share) == [0, 1, 2, 3, 4]
+    assert [share[0] for share in shares] == [1, 3]  # the largest apart
+    assert all(len(share) > 1 for share in divided([(16, 16)] * 5, 2))
+    assert divided([(3, 27)], 3) == [[0], [], []]

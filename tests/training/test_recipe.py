@@ -18,7 +18,7 @@ from nanonas.networks.reference import REFERENCES
 from nanonas.training.augment import Augment
 from nanonas.training.average import MovingAverage
 from nanonas.training.beginning import fresh_module
-from nanonas.training.final import seconds_per_epoch
+from nanonas.training.measuring.pace import seconds_per_epoch
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures, scaled
 from nanonas.training.recipe import Recipe, linear_decay, slower

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import pickle
-import signal
-import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -15,22 +12,19 @@ from multiprocessing.connection import Connection
 from nanonas.core import Measure
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.errors import reason_for
+from nanonas.processes import begun
 
 HELLO, READY, BROKEN, BEAT, DONE = "hello", "ready", "broken", "beat", "done"
 
 
 def serve(handle: str, parent: str) -> None:
-    """The life of a worker. Called by `_BOOTSTRAP` in a process of its own.
+    """The life of a worker, in a process of its own.
 
     Args:
         handle: of the worker's end of the pipe, a number.
         parent: the process that started it, a number; the worker ends with it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
-    faulthandler.enable()  # a crash prints where it happened
-    faulthandler.register(signal.SIGUSR1)
-    connection = connection_of(int(handle))
-    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
+    connection = begun(handle, parent)
     try:
         say(connection, HELLO)
         pickled = connection.recv()
@@ -79,16 +73,3 @@ class _Pulse:
 def say(connection: Connection, kind: str, content: object = None) -> None:
     """Sends a message to the pool."""
     connection.send((kind, content))
-
-
-def connection_of(handle: int) -> Connection:
-    """The worker's end of the pipe, which its children do not get."""
-    os.set_inheritable(handle, False)
-    return Connection(handle)
-
-
-def end_with(parent: int) -> None:
-    """Ends this process when its parent has ended, also while a measurement hangs."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)

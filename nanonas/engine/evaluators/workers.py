@@ -1,9 +1,7 @@
 """Worker processes that cost a run one candidate at most, whatever happens to them.
 
-Each is a plain ``python -c`` that imports what it needs: it never runs the caller's ``__main__``,
-so scripts without a main guard, notebooks, the prompt and standard input can all start a search.
-(`multiprocessing`'s spawn does run it; its fork does not survive threads and CUDA.) One worker has
-one thread by default: for networks this small two processes are faster than one with two threads.
+One worker has one thread by default: for networks this small two processes are faster than one with
+two threads.
 
 What is sent over the pipe, in this order:
 
@@ -15,33 +13,24 @@ What is sent over the pipe, in this order:
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Measure, State
 from nanonas.engine.evaluators.worker import BROKEN, DONE, HELLO, READY
 from nanonas.engine.storage.events import WORKER_LOST
 from nanonas.errors import InvalidInput, RunError
+from nanonas.processes import Child, cause_of_death, last_line, started
 
-_BOOTSTRAP = (
-    "import sys; sys.path[:] = sys.argv[3:]; "
-    "from nanonas.engine.evaluators.worker import serve; serve(*sys.argv[1:3])"
-)
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # workers that a candidate may lose: the first may have been in the wrong place at the wrong time
 _ATTEMPTS = 2
-_TAIL = 2000  # characters of a lost worker's output that are kept
 
 Notice = Callable[[str, Mapping[str, Any]], None]
 """Called with what happens to workers: a kind and its details, as `RunStore.event` takes them."""
@@ -80,7 +69,7 @@ class WorkerPool:
         self.hang_seconds = hang_seconds
         self._start_seconds = start_seconds
         self._notice = notice
-        self._environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        self._threads = threads
         self._log = log
         self._queue: deque[_Task] = deque()
         self._done: deque[Evaluation] = deque()
@@ -127,7 +116,7 @@ class WorkerPool:
         self._queue.clear()
         workers = [slot.worker for slot in self._slots if slot.worker is not None]
         for worker in workers:
-            worker.process.kill()
+            worker.child.process.kill()
         for worker in workers:
             worker.bury()
         for slot in self._slots:
@@ -155,18 +144,13 @@ class WorkerPool:
             self._send(slot, (task.candidate, task.deadline))
 
     def _started(self) -> _Worker:
-        output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the worker keeps it, and closes it
-        try:
-            return _start(self._environment, output, self._log)
-        except BaseException:
-            output.close()
-            raise
+        return _Worker(started("nanonas.engine.evaluators.worker:serve", self._threads), self._log)
 
     def _send(self, slot: _Slot, message: object) -> None:
         assert slot.worker is not None
         slot.worker.silence = 0.0
         try:
-            slot.worker.connection.send(message)
+            slot.worker.child.connection.send(message)
         except OSError:
             self._lose(slot)
 
@@ -178,7 +162,7 @@ class WorkerPool:
         busy elsewhere, its workers are not to blame.
         """
         start = time.monotonic()
-        talking = {slot.worker.connection: slot for slot in self._slots if slot.worker is not None}
+        talking = {slot.worker.child.connection: slot for slot in self._slots if slot.worker}
         heard = [talking[connection] for connection in wait(list(talking), seconds)]  # type: ignore[index]
         passed = min(time.monotonic() - start, seconds)
         for slot in heard:
@@ -188,8 +172,8 @@ class WorkerPool:
                 continue
             slot.worker.silence += passed if slot.task is not None or not slot.worker.ready else 0.0
             limit = self.hang_seconds if slot.worker.ready else self._start_seconds
-            if slot.worker.process.poll() is not None:  # its own children can keep the pipe open
-                self._lose(slot)
+            if slot.worker.child.process.poll() is not None:
+                self._lose(slot)  # its own children can keep the pipe open
             elif slot.worker.silence > limit:
                 slot.worker.kill_hung()
                 doing = "no batch" if slot.worker.ready else "its worker was not ready"
@@ -198,8 +182,8 @@ class WorkerPool:
     def _hear(self, slot: _Slot) -> None:
         """Takes in all that a worker has said."""
         try:
-            while slot.worker is not None and slot.worker.connection.poll():
-                self._understand(slot, slot.worker, *slot.worker.connection.recv())
+            while slot.worker is not None and slot.worker.child.connection.poll():
+                self._understand(slot, slot.worker, *slot.worker.child.connection.recv())
         except (EOFError, OSError):
             self._lose(slot)
 
@@ -222,8 +206,8 @@ class WorkerPool:
         """A worker has died. Its candidate is tried once more on a new one."""
         assert slot.worker is not None
         code = slot.worker.bury()
-        task, ready, trace = slot.task, slot.worker.ready, slot.worker.last_words
-        reason = _cause_of_death(code) if ready else _last_line(trace) or _cause_of_death(code)
+        task, ready, trace = slot.task, slot.worker.ready, slot.worker.child.last_words
+        reason = cause_of_death(code) if ready else last_line(trace) or cause_of_death(code)
         slot.worker = None
         if task is None:
             return  # replaced when there is something to do
@@ -241,7 +225,7 @@ class WorkerPool:
         task, worker = slot.task, slot.worker
         if worker is not None:
             worker.bury()
-            trace = trace or worker.last_words or None
+            trace = trace or worker.child.last_words or None
         slot.worker = slot.task = None
         if task is not None:
             seconds = time.monotonic() - task.submitted
@@ -260,41 +244,27 @@ class _Task:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, the pool's end of the pipe to it, and the temporary file that it prints to."""
+    """A process that measures."""
 
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    output: IO[bytes]
+    child: Child
     log: Path | None  # what it printed is added to this when it is buried
     ready: bool = False  # has its measure
     silence: float = 0.0  # seconds listened to it in vain
-    last_words: str = ""  # the end of its output, once it is buried
 
     def kill_hung(self) -> None:
         """Lets it print where it hangs, if it can, and kills it."""
         if self.ready:
-            self.process.send_signal(signal.SIGUSR1)
+            self.child.process.send_signal(signal.SIGUSR1)
             time.sleep(0.2)
-        self.process.kill()
+        self.child.process.kill()
 
     def bury(self) -> int:
-        """Makes sure that it is dead, leaves no zombie, and returns its exit code, negative for a
-        signal.
-        """
-        try:
-            code = self.process.wait(timeout=2)  # a broken pipe comes a moment before the exit code
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self.connection.close()
-        if not self.output.closed:
-            self.output.seek(0)
-            printed = self.output.read()
-            self.output.close()
-            self.last_words = printed[-_TAIL:].decode(errors="replace").strip()
-            if self.log is not None and printed:
-                with contextlib.suppress(OSError), self.log.open("ab") as log:
-                    log.write(printed)
+        """As `Child.bury`; what it printed goes to the log."""
+        code = self.child.bury()
+        if self.log is not None and self.child.printed:
+            with contextlib.suppress(OSError), self.log.open("ab") as log:
+                log.write(self.child.printed)
+            self.child.printed = b""
         return code
 
 
@@ -315,42 +285,3 @@ def _pickled(measure: Measure) -> bytes:
             f"{measure!r} cannot be sent to worker processes ({error}): define it at the top of a "
             "module"
         ) from error
-
-
-def _start(environment: Mapping[str, str], output: IO[bytes], log: Path | None) -> _Worker:
-    """Starts a worker that has one end of a pipe, and the paths that the caller imports from."""
-    ours, theirs = Pipe()
-    paths = [os.path.abspath(path) for path in sys.path]  # "" is the caller's working directory
-    command = [sys.executable, "-c", _BOOTSTRAP]
-    streams: dict[str, Any] = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": output,
-        "stderr": output,
-        "env": environment,
-    }
-    try:
-        handle = theirs.fileno()
-        process = subprocess.Popen(
-            [*command, str(handle), str(os.getpid()), *paths], pass_fds=[handle], **streams
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return _Worker(process, ours, output, log)
-
-
-def _cause_of_death(code: int) -> str:
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
-
-
-def _last_line(text: str) -> str:
-    return text.splitlines()[-1] if text else ""
