@@ -5,6 +5,7 @@ The oracle is the training that nobody interrupted.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -330,3 +331,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
         RunError, match=r"the folder '.*file' cannot be used: .*; choose another one"
     ):
         training(tmp_path / "file").run(1)
+
+
+def test_steps_that_take_long_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    made = Training(build_module(NETWORK, 0), training(tmp_path).train, RECIPE, 3, 0)
+    ticks = itertools.count(step=7.0)
+    assert pace.seconds_per_epoch(made, 2.0, lambda: next(ticks)) == made.steps * 7.0
+    assert next(ticks) == 2 * 7.0  # one step: it took more than thrice what was to be spent
+    assert pace.seconds_per_epoch(made, 100.0, lambda: next(ticks)) == made.steps * 7.0

@@ -12,6 +12,8 @@ from nanonas.training.device import synchronize
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training
 
+MOST_PATIENCE = 3.0  # times the patience: then what there is has to do, though it be one step
+
 
 def seconds_per_epoch(
     training: Training, patience: float, clock: Callable[[], float] = time.perf_counter
@@ -48,9 +50,12 @@ def _seconds_per_epoch(
         synchronize(str(probe.device))
         ticks.append(clock())
         go = len(ticks) < warm_up + 3 or ticks[-1] - ticks[warm_up] < patience
+        # threads that wait for each other on busy cores can take seconds for each step
+        go = go and ticks[-1] - ticks[0] < MOST_PATIENCE * patience
         return go if group is None else group.meet(go)
 
     while probe.run_epoch(pulse) is not None:
         pass
-    steps = zip(ticks[warm_up:], ticks[warm_up + 1 :], strict=False)
+    first = warm_up if len(ticks) > warm_up + 1 else 0
+    steps = zip(ticks[first:], ticks[first + 1 :], strict=False)
     return training.steps * statistics.median(end - begin for begin, end in steps)
