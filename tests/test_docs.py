@@ -79,6 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         space="nano",
         channels=2,
         length=2,
+        strategy="evolution",
         population=2,
         epochs=1,
         train_images=40,
