@@ -62,6 +62,15 @@ class Schedule:
         """Whether there is a search."""
         return self.candidates > 1
 
+    def at_most(self, evaluations: int) -> Schedule:
+        """This one where a search ends after so many candidates; with one the winner has all of
+        the time.
+        """
+        candidates = min(self.candidates, evaluations)
+        if candidates > 1 or not self.final_share or not self.searches:
+            return replace(self, candidates=candidates)
+        return replace(self, candidates=1, final_epochs=self.final_epochs / self.final_share)
+
     def __str__(self) -> str:
         """In a few lines, as the terminal shows it before a search."""
         epochs = f"about {self.final_epochs:.3g} epochs"
@@ -124,6 +133,8 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             finalists=fidelity.finalists,
             finalist_seconds=fidelity.finalist_seconds,
         )
+        if run.evaluations is not None:
+            schedule = schedule.at_most(run.evaluations)
         training = replace(training, candidate_seconds=schedule.candidate_seconds)
         fidelity = replace(
             fidelity,

@@ -97,11 +97,19 @@ class Session:
         kept = run.kept_share if self.trains_winner else 0.0
         return self.start + run.time * (1 - kept)
 
+    @property
+    def _one_candidate(self) -> bool:
+        """Whether the time is too short for a search: then the one candidate, which trains for a
+        moment, is not given up, for the winner is certain.
+        """
+        run = self.setup.config.run
+        return run.time is not None and run.evaluations == 1
+
     # --- the search -------------------------------------------------------------------------------
 
     def _search_deadline(self) -> float | None:
         deadline = self._deadline()
-        if deadline is None:
+        if deadline is None or self._one_candidate:
             return None
         ends = [event.details.get("why") for event in self.store.events() if event.kind == ENDED]
         if ends[-1:] == [Why.DEADLINE.value] and not self.more_time:
@@ -159,8 +167,7 @@ class Session:
         """Workers; but where the time is so short that there is no search, this process: what it
         takes workers to begin is a part of a short time.
         """
-        run = self.setup.config.run
-        if run.evaluations == 1 and run.time is not None:
+        if self._one_candidate:
             return contextlib.closing(SerialEvaluator(trials[0]))
         return self._pool(trials)
 

@@ -174,6 +174,9 @@ def test_with_too_little_time_there_is_one_candidate() -> None:
     assert plan is not None
     assert not plan.searches
     assert config.run.evaluations == 1
+    again, repeated = scheduled(Setup(config))
+    assert again == config
+    assert str(repeated) == str(plan)
 
 
 def test_a_cost_model_is_kept_in_words() -> None:
