@@ -232,7 +232,7 @@ class TrainingOptions:
     """Share of the steps, from the first, on images of three quarters of the side; 0 = none. Images
     below 16 pixels are never made smaller."""
     crop: Annotated[int, Field(ge=0, le=32)] | None = None
-    """Pixels of padding for random crops; by default an eighth of the smaller side."""
+    """Pixels of padding for random crops; by default a sixteenth of the smaller side."""
     cutout: Annotated[int, Field(ge=0, le=128)] = 0
     """Side, in pixels, of the square that is blanked in each training image; 0 = none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -341,8 +341,10 @@ def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe
     from nanonas.training.recipe import Recipe
 
     _, height, width = images.input_shape
-    crop = min(height, width) // 8 if options.crop is None else options.crop
-    if crop >= min(height, width):
+    side = min(height, width)
+    # small networks in short trainings rather underfit: an eighth was up to a point worse
+    crop = options.crop if options.crop is not None else round(side / 16) or int(side >= 8)
+    if crop >= side:
         raise ConfigError(
             f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}"
         )
