@@ -154,6 +154,9 @@ class Team:
             self._hear(READY, time.monotonic() + patience)
             links = [child.connection for child in self._children]
             self._group = Group(0, size, links, pictures.x.device, memory, numbers, port)
+        except OSError as error:  # no memory, or too many processes or files
+            self.close()
+            raise ProcessLost(f"{how} could not be started: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -232,12 +235,13 @@ class Team:
             raise self._lost(lost.place + 1) from None
 
     def _lost(self, rank: int) -> ProcessLost:
-        """Why a process is gone, in words; it is ended where it is not."""
+        """Why a process is gone, in words. The team is at its end."""
         child = self._children[rank - 1]
         hung = child.process.poll() is None and not _ends(child)
         code = child.bury()
         said = last_line(child.last_words) if code > 0 else ""
         reason = "it hung" if hung else said or cause_of_death(code)
+        self.close()
         return ProcessLost(
             f"process {rank + 1} of {self.how.processes} that trained together was lost: {reason}"
         )

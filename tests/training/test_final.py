@@ -262,6 +262,20 @@ def test_measuring_the_speed_leaves_the_training_as_it_is(
     )
 
 
+def test_steps_that_take_forever_are_measured_once(tmp_path: Path) -> None:
+    """As on a busy machine, where threads wait for each other: the deadline does not wait."""
+    task = training(tmp_path)
+    made = Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
+    ticks: list[float] = []
+
+    def clock() -> float:
+        ticks.append(10.0 * len(ticks))
+        return ticks[-1]
+
+    assert pace.seconds_per_epoch(made, 0.5, clock) == 10.0 * made.steps
+    assert len(ticks) == 2
+
+
 def test_a_training_that_diverges_is_one_sentence(tmp_path: Path) -> None:
     recipe = replace(RECIPE, lr=1e20, warmup=0.0, clip_norm=0.0)
     with pytest.raises(RunError) as error:

@@ -367,7 +367,9 @@ def test_processes_are_taken_where_they_are_clearly_faster(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "left"), [(1, None), (None, 90.0), (1000, 90.0)], ids=["few", "plan", "deadline"]
+    ("epochs", "left"),
+    [(1, None), (None, None), (None, 90.0), (1000, 90.0)],
+    ids=["few", "one", "plan", "deadline"],
 )
 def test_processes_are_not_tried_for_a_short_training(
     epochs: int | None, left: float | None, asked: list[str], tmp_path: Path

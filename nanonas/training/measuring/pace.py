@@ -7,10 +7,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 from nanonas.training.device import synchronize
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training
+
+# Times the patience after which one step has to do: threads that wait for each other on a busy
+# machine can take ten seconds for a step.
+_AT_MOST = 5
 
 
 def seconds_per_epoch(
@@ -47,10 +52,12 @@ def _seconds_per_epoch(
     def pulse() -> bool:
         synchronize(str(probe.device))
         ticks.append(clock())
-        go = len(ticks) < warm_up + 3 or ticks[-1] - ticks[warm_up] < patience
+        done = len(ticks) - 1
+        late = done > 0 and ticks[-1] - ticks[0] > _AT_MOST * patience
+        go = not late and (done < warm_up + 2 or ticks[-1] - ticks[warm_up] < patience)
         return go if group is None else group.meet(go)
 
     while probe.run_epoch(pulse) is not None:
         pass
-    steps = zip(ticks[warm_up:], ticks[warm_up + 1 :], strict=False)
+    steps = pairwise(ticks[min(warm_up, len(ticks) - 2) :])
     return training.steps * statistics.median(end - begin for begin, end in steps)
