@@ -9,6 +9,7 @@ does hits all alike.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -93,8 +94,9 @@ def _pace(training: Training, threads: int, team: Team | None, seconds: float) -
 def _bare(training: Training, threads: int, seconds: float) -> float:
     """As `seconds_per_epoch`: the median of steps, after two of them."""
     prepare(threads)
-    recipe, module = training.recipe, training.module.train()
-    pictures = training.pictures
+    recipe, pictures = training.recipe, training.pictures
+    module = copy.deepcopy(training.module).train()
+    training = Training(module, pictures, recipe, 100, 0)
     x = pictures.x[: recipe.batch_size].float() / 255
     y = pictures.y[: recipe.batch_size]
     ticks = [time.perf_counter()]

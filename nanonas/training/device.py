@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -101,6 +103,38 @@ def prepare(threads: int) -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def cores_of(rank: int, processes: int) -> set[int] | None:
+    """The cores for one of several processes that work in step; None: any.
+
+    Each has its own, because the system likes to wake a process where the one is that it waited
+    for, and then both share a core: two processes on two cores, one of which had other work, too,
+    trained at 1,900 images/s wherever they liked, and at 2,900 each on its own core (`found_149k`
+    of benchmarks/recipe.py). Where a control group limits the time of cores, and not which they
+    are, any of them may be better.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    ours = sorted(os.sched_getaffinity(0))
+    if cores() != len(ours) or len(ours) < processes:
+        return None
+    begin, end = (len(ours) * place // processes for place in (rank, rank + 1))
+    return set(ours[begin:end])
+
+
+@contextmanager
+def staying_on(cores: set[int] | None) -> Iterator[None]:
+    """Keeps this thread on some cores for a while; None: anywhere."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def fix_order(deterministic: bool) -> None:

@@ -271,12 +271,13 @@ class FinalTraining:
         Args:
             stack: ends the processes.
             patience: seconds to measure each for, about.
-            epochs: to train; None: as many as fit.
-            left: seconds until the deadline.
+            epochs: to train; None: as many as fit, or one.
+            left: seconds until the deadline, if there is one; else infinite.
         """
         threads, seconds = self.speed(patience)
         best = _Crew(Parallelism(threads), seconds)
-        if min(left, math.inf if epochs is None else epochs * seconds) < WORTH_A_TEAM:
+        fills_the_time = epochs is None and left < math.inf
+        if min(left, math.inf if fills_the_time else (epochs or 1) * seconds) < WORTH_A_TEAM:
             return best
         if self.processes is not None or self.train.spec is None:
             return best
@@ -286,17 +287,17 @@ class FinalTraining:
             try:
                 team = stack.enter_context(self._team(how, min(START_SECONDS, 0.1 * left)))
                 seconds = self._pace(team, patience)
-            except ProcessLost as lost:
+            except (ProcessLost, OSError) as lost:  # or no shared memory
                 logger.debug("{} are not used: {}", how, lost)
                 continue
             logger.debug(
                 "{}: {:.1f} s an epoch; {}: {:.1f} s", best.how, best.seconds, how, seconds
             )
-            slower: Team | None = team
+            loser: Team | None = team
             if best.seconds is not None and CLEARLY * seconds < best.seconds:
-                best, slower = _Crew(how, seconds, team), best.team
-            if slower is not None:
-                slower.close()
+                best, loser = _Crew(how, seconds, team), best.team
+            if loser is not None:
+                loser.close()
         return best
 
     def speed(self, patience: float = 2.0) -> tuple[int, float]:

@@ -1,8 +1,8 @@
 """Processes that train one network together: how they wait for each other, and how they add up
 their gradients.
 
-On CPUs the numbers go through shared memory: 0.2 ms for 250,000 of them in two processes, where
-gloo's sockets take 1.7 ms of both cores. On GPUs they go through NCCL.
+On CPUs the numbers go through shared memory: 250,000 of them take two processes 0.3 ms of each
+core, where gloo's sockets take 1.7 ms. On GPUs they go through NCCL.
 """
 
 from __future__ import annotations

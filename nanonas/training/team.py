@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from nanonas.data.images import DataSpec
 from nanonas.errors import InvalidInput, RunError
 from nanonas.networks.network import Network
 from nanonas.processes import Child, begun, cause_of_death, last_line, started
-from nanonas.training.device import prepare
+from nanonas.training.device import cores_of, prepare, staying_on
 from nanonas.training.group import Group, PeerLost, bytes_for, shared_memory
 from nanonas.training.measuring.pace import seconds_per_epoch
 from nanonas.training.modules import build_module
@@ -84,6 +84,7 @@ class Job:
     how: Parallelism
     device: str
     numbers: int  # that are added up at once
+    cores: set[int] | None  # to stay on; None: any
     port: int  # by which NCCL's processes find each other; 0 without it
 
     def training(self, connection: Connection, memory: int) -> Training:
@@ -140,17 +141,22 @@ class Team:
         size, on_cpu = how.processes, pictures.x.device.type == "cpu"
         memory = shared_memory(bytes_for(size, numbers)) if on_cpu else -1
         port = 0 if on_cpu else _free_port()
+        cores = [cores_of(rank, size) if on_cpu else None for rank in range(size)]
+        self._cores = cores[0]
         try:
             for _ in range(1, size):
                 handles = [memory] if on_cpu else []
                 self._children.append(started(f"{__name__}:serve", how.threads, handles))
             self._hear(HELLO, time.monotonic() + patience)
             for rank in range(1, size):
-                place = (rank, how, devices[rank], numbers, port)
+                place = (rank, how, devices[rank], numbers, cores[rank], port)
                 self._send(rank, Job(network, spec, rows, recipe, seed, *place))
             self._hear(READY, time.monotonic() + patience)
             links = [child.connection for child in self._children]
             self._group = Group(0, size, links, pictures.x.device, memory, numbers, port)
+        except OSError as error:  # no memory, or too many processes or files
+            self.close()
+            raise ProcessLost(f"{how} could not be started: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -223,17 +229,19 @@ class Team:
     @contextmanager
     def _together(self) -> Iterator[None]:
         try:
-            yield
+            with staying_on(self._cores):
+                yield
         except PeerLost as lost:
             raise self._lost(lost.place + 1) from None
 
     def _lost(self, rank: int) -> ProcessLost:
-        """Why a process is gone, in words; it is ended where it is not."""
+        """Why a process is gone, in words. The team is at its end."""
         child = self._children[rank - 1]
         hung = child.process.poll() is None and not _ends(child)
         code = child.bury()
         said = last_line(child.last_words) if code > 0 else ""
         reason = "it hung" if hung else said or cause_of_death(code)
+        self.close()
         return ProcessLost(
             f"process {rank + 1} of {self.how.processes} that trained together was lost: {reason}"
         )
@@ -266,16 +274,22 @@ def serve(handle: str, parent: str, memory: str = "-1") -> None:
         job: Job = connection.recv()
         training = job.training(connection, int(memory))
         connection.send(READY)
-        while True:
-            kind, content = connection.recv()
-            if kind == PACE:
-                seconds_per_epoch(training, math.inf)
-            elif kind == STATE:
-                training.restore(
-                    torch.load(io.BytesIO(content), weights_only=True, map_location=job.device)
-                )
-            elif kind == EPOCH:
-                training.epochs = content
-                training.whole_epoch()
+        with staying_on(job.cores):
+            _obey(connection, training)
     except (EOFError, OSError, PeerLost):
         os._exit(1)  # the leader is gone
+
+
+def _obey(connection: Connection, training: Training) -> NoReturn:
+    """Does what the leader says, until it is gone."""
+    while True:
+        kind, content = connection.recv()
+        if kind == PACE:
+            seconds_per_epoch(training, math.inf)
+        elif kind == STATE:
+            training.restore(
+                torch.load(io.BytesIO(content), weights_only=True, map_location=training.device)
+            )
+        elif kind == EPOCH:
+            training.epochs = content
+            training.whole_epoch()

@@ -27,9 +27,10 @@ from nanonas.core import Shape
 from nanonas.data.images import DataSpec
 from nanonas.errors import InvalidInput, RunError
 from nanonas.networks.network import Draft, Network, classifier, relu
-from nanonas.training import final, group, team
+from nanonas.training import device, final, group, team
 from nanonas.training.augment import Augment
 from nanonas.training.checkpoint import CHECKPOINT
+from nanonas.training.device import cores_of
 from nanonas.training.final import FinalResult, FinalTraining
 from nanonas.training.group import Group, PeerLost, bytes_for, shared_memory
 from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
@@ -240,6 +241,37 @@ def test_a_training_that_diverges_ends_all_processes_and_is_one_sentence(tmp_pat
         replace(training(tmp_path, 2, recipe=wild), retries=1).run(2)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds to cores")
+def test_processes_stay_out_of_each_others_way_while_they_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.sched_getaffinity(0)
+    seen: list[set[int]] = []
+
+    def whole_epoch(self: Training) -> float:
+        seen.append(os.sched_getaffinity(0))
+        return epoch(self)
+
+    def look(done: int, of: int, loss: float) -> None:
+        seen.extend(os.sched_getaffinity(pid) for pid in (0, children()[-1]))
+
+    epoch = Training.whole_epoch
+    monkeypatch.setattr(Training, "whole_epoch", whole_epoch)
+    training(tmp_path, 2).run(1, on_epoch=look)
+    assert seen == [cores_of(0, 2) or before, before, cores_of(1, 2) or before]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds to cores")
+def test_the_cores_are_divided_where_they_are_all_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {7, 2, 3, 4, 9})
+    monkeypatch.setattr(device, "cores", lambda: 5)
+    assert [cores_of(rank, 2) for rank in range(2)] == [{2, 3}, {4, 7, 9}]
+    assert [cores_of(rank, 5) for rank in range(5)] == [{2}, {3}, {4}, {7}, {9}]
+    assert cores_of(0, 6) is None
+    monkeypatch.setattr(device, "cores", lambda: 3)  # a quota of time
+    assert cores_of(0, 2) is None
+
+
 def test_a_killed_leader_takes_its_processes_along(tmp_path: Path) -> None:
     code = """
         import sys, time
@@ -335,7 +367,9 @@ def test_processes_are_taken_where_they_are_clearly_faster(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "left"), [(1, None), (None, 90.0), (1000, 90.0)], ids=["few", "plan", "deadline"]
+    ("epochs", "left"),
+    [(1, None), (None, None), (None, 90.0), (1000, 90.0)],
+    ids=["few", "one", "plan", "deadline"],
 )
 def test_processes_are_not_tried_for_a_short_training(
     epochs: int | None, left: float | None, asked: list[str], tmp_path: Path
