@@ -372,7 +372,8 @@ def make_budget(options: TrainingOptions, classes: int) -> Budget:
     none in trainings that are bound by seconds.
     """
     if options.candidate_seconds is not None:
-        return Budget(1, seconds=options.candidate_seconds)
+        size = options.candidate_image_size
+        return Budget(1, image_size=size, seconds=options.candidate_seconds)
     epochs = EPOCHS if options.epochs is None else options.epochs
     if not 0 < options.stop_epoch < epochs:
         return Budget(epochs)

@@ -37,6 +37,7 @@ MOST_PASSES = 12  # over the images: beyond, more candidates are better than lon
 # How often a training goes into the winner's, at most: beyond, the order is another. Of what the
 # winner is chosen by, and of what the finalists are chosen by.
 HORIZON, FIRST_HORIZON = 30, 400
+HALVED_FROM = 32  # pixels a side of images that candidates see at half their size
 LEAST_STEPS = 50  # of a network of middling cost: before, accuracies say nothing
 WITHOUT_SEARCH = 0.4  # final share: a bound for what hardly takes a moment
 CALIBRATION = (0.03, 6.0)  # share of the time to measure this machine in, and seconds at most
@@ -56,6 +57,7 @@ class Schedule:
     final_share: float  # of the total
     final_epochs: float  # of a network of middling cost, about
     workers: int
+    image_size: int | None = None  # pixels a side that candidates see; None: the images as they are
 
     @property
     def searches(self) -> bool:
@@ -83,10 +85,11 @@ class Schedule:
         final, finals = self.final_share * self.total, 0.0
         if self.finalists:
             finals = seconds_of(self.finalists, self.finalist_seconds, self.workers)
+        size = "" if self.image_size is None else f" at {self.image_size}×{self.image_size}"
         lines = [
             f"{duration(self.total)} in all",
             f"{duration(self.total - final - finals)} of search: about {self.candidates:,} "
-            f"candidates, {self.candidate_seconds:.3g} s of training each",
+            f"candidates, {self.candidate_seconds:.3g} s of training each{size}",
         ]
         if self.finalists:
             lines.append(
@@ -135,7 +138,15 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
         )
         if run.evaluations is not None:
             schedule = schedule.at_most(run.evaluations)
-        training = replace(training, candidate_seconds=schedule.candidate_seconds)
+        size = training.candidate_image_size
+        if size is None and schedule.finalists and not fidelity.halving and not fidelity.inherit:
+            size = _smaller(setup)
+        schedule = replace(schedule, image_size=size)
+        training = replace(
+            training,
+            candidate_seconds=schedule.candidate_seconds,
+            candidate_image_size=size,
+        )
         fidelity = replace(
             fidelity,
             finalists=schedule.finalists,
@@ -146,6 +157,15 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             run = replace(run, evaluations=1)
     training = replace(training, cost=cost_words(cost), typical_cost=float(f"{each:.4g}"))
     return Config(replace(config.search, training=training, fidelity=fidelity), run), schedule
+
+
+def _smaller(setup: Setup) -> int | None:
+    """Half of the images' sides, where they are large enough: a candidate sees three times as many
+    of them in the same time, and deep networks get far enough to be told from shallow ones, which
+    learn faster at first.
+    """
+    side = min(setup.space.input_shape[1:])
+    return side // 2 if side >= HALVED_FROM else None
 
 
 def calibrate_here(setup: Setup, total: float | None) -> CostModel:

@@ -194,7 +194,9 @@ class Setup:
         fidelity, training = self.config.search.fidelity, self.config.search.training
         if fidelity.finalist_seconds is None:
             return self.budget
-        longer = replace(training, candidate_seconds=fidelity.finalist_seconds)
+        longer = replace(
+            training, candidate_seconds=fidelity.finalist_seconds, candidate_image_size=None
+        )
         return make_budget(longer, self.space.classes)
 
     @property
@@ -278,6 +280,12 @@ class Setup:
         before anything is written.
         """
         _ = self.split, self.recipe, self.strategy
+        size, side = self.budget.image_size, min(self.space.input_shape[1:])
+        if size is not None and size > side:
+            raise ConfigError(
+                f"--candidate-image-size is {size}, but the images have {side} pixels on their "
+                f"smaller side; take {side} or less, or leave it out"
+            )
 
 
 def cost_words(cost: CostModel) -> tuple[str, ...]:

@@ -71,15 +71,14 @@ def slower(recipe: Recipe, times: float) -> Recipe:
 
 def recipe_at(recipe: Recipe, input_shape: Shape, image_size: int | None) -> Recipe:
     """The recipe for images shrunk to `image_size` pixels a side: crops and cutouts shrink with
-    them.
+    them, and they are not made smaller still at first.
     """
     if image_size is None:
         return recipe
     scale, augment = image_size / min(input_shape[1:]), recipe.augment
     crop = min(round(scale * augment.crop), image_size - 1)
-    return replace(
-        recipe, augment=replace(augment, crop=crop, cutout=round(scale * augment.cutout))
-    )
+    augment = replace(augment, crop=crop, cutout=round(scale * augment.cutout))
+    return replace(recipe, augment=augment, small_images=0.0)
 
 
 # --- the learning rate ----------------------------------------------------------------------------

@@ -156,8 +156,19 @@ class Trial:
         genome = tuple(json.loads(about["genome"]))
         return Parent(self.space.at(size).decode(genome), tensors)
 
-    def _epochs(self, network: Network, budget: Budget, images: int, resumed: bool) -> float:
-        """How long a network trains under a budget, on so many images an epoch."""
+    def _epochs(
+        self,
+        network: Network,
+        budget: Budget,
+        images: int,
+        resumed: bool,
+        whole: Network | None = None,
+    ) -> float:
+        """How long a network trains under a budget, on so many images an epoch.
+
+        Args:
+            whole: the network for images as they are, by whose cost its seconds are; None: itself.
+        """
         if budget.seconds is None:
             return budget.epochs - (budget.begin if resumed else 0)
         if self.cost is None:
@@ -165,7 +176,7 @@ class Trial:
                 "a budget in seconds needs a cost model, and this search has none; give --epochs"
             )
         each = self.cost.seconds(network)
-        seconds = budget.seconds * allowance(each, self.typical)
+        seconds = budget.seconds * allowance(self.cost.seconds(whole or network), self.typical)
         if not resumed:  # what it should have gone on with is missing
             seconds *= budget.epochs / (budget.epochs - budget.begin)
         return min(MOST_EPOCHS, seconds / (each * images))
@@ -183,7 +194,8 @@ class Trial:
         budget = candidate.proposal.budget
         assert budget is not None
         begun = self._begun(candidate, network, train, seed)
-        epochs = self._epochs(network, budget, len(train), begun.resumed)
+        whole = self.space.decode(candidate.proposal.genome)
+        epochs = self._epochs(network, budget, len(train), begun.resumed, whole)
         recipe = recipe_at(self.recipe, self.space.input_shape, budget.image_size)
         if begun.warm:
             recipe = slower(recipe, 1 / WARM_LR)

@@ -95,6 +95,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "epochs": 2,
     "candidate_seconds": 4.5,
     "typical_cost": 0.002,
+    "candidate_image_size": 12,
     "finalist_seconds": 45.0,
     "cost": ("macs=1e-12", "values=1e-10"),
     "stop_epoch": 1,

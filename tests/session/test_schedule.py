@@ -357,3 +357,33 @@ def test_where_there_is_no_search_no_worker_is_begun(
     begin(configure(**options, time="30s", final_share=0.5), final=False)
     with pytest.raises(AssertionError, match="none for workers"):
         begin(configure(**options, final_epochs=0))
+
+
+def test_candidates_see_smaller_images_and_finalists_see_them_whole(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    options = {"candidate_seconds": 2.0, "finalist_seconds": 20.0, "finalists": 2}
+    config, plan = planned(time="5m", **options)
+    assert config.search.training.candidate_image_size is None  # digits have 8 pixels a side
+    monkeypatch.setattr("nanonas.session.schedule.HALVED_FROM", 8)
+    config, plan = planned(time="5m", **options)
+    assert plan is not None
+    assert plan.image_size == config.search.training.candidate_image_size == 4
+    assert " each at 4×4\n" in str(plan)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_smaller_image_is_no_reason_for_less_time() -> None:
+    options = {"candidate_seconds": 2.0, "candidate_image_size": 8, "finalist_seconds": 9.0}
+    config = resolved(configure(data="digits", cost=cost_words(COST), device="cpu", **options))
+    setup = Setup(config)
+    assert setup.budget == Budget(1, image_size=8, seconds=2.0)
+    assert setup.finals_budget == Budget(1, seconds=9.0)
+    whole = setup.space.decode(setup.space.ancestors()["residual"])
+    small = setup.space.at(4).decode(setup.space.ancestors()["residual"])
+    trial = replace(setup.trials()[0], typical=2 * COST.seconds(whole))
+    epochs = trial._epochs(small, setup.budget, 1000, False, whole)
+    assert epochs * 1000 * COST.seconds(small) == pytest.approx(2 * allowance(1, 2))
+    too_large = replace(config.search.training, candidate_image_size=9)
+    with pytest.raises(ConfigError, match="the images have 8 pixels on their smaller side"):
+        Setup(replace(config, search=replace(config.search, training=too_large))).check()
