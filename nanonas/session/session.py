@@ -21,7 +21,7 @@ from nanonas.machine import described
 from nanonas.networks.limits import Limits
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import read_genome
-from nanonas.session.finalists import finalists, from_scratch, train_finalists
+from nanonas.session.finalists import FINALS_GRACE, finalists, from_scratch, train_finalists
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
@@ -181,6 +181,17 @@ class Session:
 
     # --- the finalists ----------------------------------------------------------------------------
 
+    def _finals_deadline(self) -> float | None:
+        """When the finalists have to end. Those that train for longer may take a part of the
+        winner's time, where the machine is slower than it was measured to be: one that is cut
+        counts for nothing, and what all of them have cost was for nothing, too.
+        """
+        deadline, run = self._deadline(), self.setup.config.run
+        longer = self.setup.config.search.fidelity.finalist_seconds is not None
+        if deadline is None or run.time is None or not (longer and self.trains_winner):
+            return deadline
+        return deadline + FINALS_GRACE * run.kept_share * run.time
+
     def _finals(self) -> tuple[Candidate, Evaluation] | None:
         """Trains the best few from scratch and returns the best of them; None where the time was up
         before.
@@ -197,7 +208,7 @@ class Session:
                 setup.finals_budget,
                 pool,
                 self.store,
-                self._deadline(),
+                self._finals_deadline(),
                 self.listener.finalist,
             )
         if not results:

@@ -19,7 +19,9 @@ from nanonas.engine.ranking import best_networks
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.networks.cost import DEFAULTS, MOST_ALLOWED, CostModel, allowance
+from nanonas.runs.folder import RunFolder
 from nanonas.session.finalists import accuracies, finalists, seconds_of
+from nanonas.session.listener import Listener
 from nanonas.session.schedule import (
     FEWEST,
     FIRST_HORIZON,
@@ -29,6 +31,7 @@ from nanonas.session.schedule import (
     scheduled,
     spent,
 )
+from nanonas.session.session import Session
 from nanonas.session.setup import Setup, cost_words, read_cost, resolved
 from nanonas.session.start import begin, resume
 from nanonas.spaces.nano import NanoSpace
@@ -387,3 +390,19 @@ def test_a_smaller_image_is_no_reason_for_less_time() -> None:
     too_large = replace(config.search.training, candidate_image_size=9)
     with pytest.raises(ConfigError, match="the images have 8 pixels on their smaller side"):
         Setup(replace(config, search=replace(config.search, training=too_large))).check()
+
+
+@pytest.mark.usefixtures("cache")
+def test_finalists_that_are_late_may_take_some_of_the_winners_time(tmp_path: Path) -> None:
+    options = {"candidate_seconds": 1.0, "finalists": 2, "cost": cost_words(COST), "out": tmp_path}
+
+    def deadlines(**more: Any) -> tuple[float | None, float | None, float | None]:
+        config = resolved(configure(**TINY, **options, time="100s", final_share=0.5, **more))
+        with RunStore.begin(tmp_path / str(len(more)) / "study.db", {"search": {}}) as store:
+            folder = RunFolder(tmp_path)
+            session = Session(Setup(config), store, folder, Listener(), start=1000.0)
+            return session._search_deadline(), session._deadline(), session._finals_deadline()
+
+    search = 50 - seconds_of(2, 4.0, 1)
+    assert deadlines(finalist_seconds=4.0, workers=1) == (1000 + search, 1050.0, 1060.0)
+    assert deadlines() == (1050.0, 1050.0, 1050.0)
