@@ -1,13 +1,14 @@
 """How a search spends its time, where the user gives the time and leaves the rest to the tool.
 
 The winner's training gets most of it: a good network that trains for long beats a better one that
-trains for a moment. Candidates are compared at equal seconds of training, so one of them costs what
-another costs, and the share of the search decides how many there are.
+trains for a moment. Candidates train for seconds, so the share of the search decides how many there
+are.
 
 What learns fast is not what is best in the end: on CIFAR-10 the order of networks after ten seconds
-is another than after minutes. So a candidate trains for a thirtieth of the winner's training at
-least, and where that leaves fewer than a dozen candidates there is no search: then a hand-made
-network gets all of the time.
+is another than after minutes. So candidates see smaller images, more of them in the same time, and
+the best few are trained once more, for a thirtieth of the winner's training at least. Where that
+leaves fewer than a dozen candidates there is no search: then a hand-made network gets all of the
+time.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
         if run.evaluations is not None:
             schedule = schedule.at_most(run.evaluations)
         size = training.candidate_image_size
-        if size is None and schedule.finalists and not fidelity.halving and not fidelity.inherit:
+        if size is None and schedule.finalists:
             size = _smaller(setup)
         schedule = replace(schedule, image_size=size)
         training = replace(
@@ -163,7 +164,12 @@ def _smaller(setup: Setup) -> int | None:
     """Half of the images' sides, where they are large enough: a candidate sees three times as many
     of them in the same time, and deep networks get far enough to be told from shallow ones, which
     learn faster at first.
+
+    None where candidates go on with each other's trainings, or are results themselves: a front's.
     """
+    fidelity = setup.config.search.fidelity
+    if fidelity.halving or fidelity.inherit or len(setup.objectives) > 1:
+        return None
     side = min(setup.space.input_shape[1:])
     return side // 2 if side >= HALVED_FROM else None
 

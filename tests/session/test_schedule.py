@@ -373,6 +373,10 @@ def test_candidates_see_smaller_images_and_finalists_see_them_whole(
     assert plan is not None
     assert plan.image_size == config.search.training.candidate_image_size == 4
     assert " each at 4×4\n" in str(plan)
+    several = {"strategy": "nsga2", "objectives": ("accuracy", "params")}
+    for whole in (several, {"halving": 2}, {"inherit": True}):
+        config, _ = planned(time="5m", **options, **whole)
+        assert config.search.training.candidate_image_size is None
 
 
 @pytest.mark.usefixtures("cache")
