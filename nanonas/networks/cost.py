@@ -27,9 +27,8 @@ from nanonas.networks.ops import Node
 # read at once, before they go on one by one.
 BLOCK, READ_AT_ONCE = 16, 32
 
-# See `allowance`.
-COST_POWER = 0.85
-MOST_ALLOWED = (1 / 4, 4.0)
+COST_POWER = 0.85  # of `allowance`
+MOST_ALLOWED = (1 / 4, 4.0)  # the least factor and the greatest
 
 # Kinds that every model knows: what others fall back on.
 ROOTS = frozenset({"macs", "rows", "values", "windows", "rest", "step"})
@@ -247,10 +246,10 @@ def allowance(each: float, typical: float | None) -> float:
     """How many times as long as a typical network one trains, to be compared with it fairly.
 
     Equal seconds favour cheap networks where trainings are short, equal epochs dear ones where they
-    are long. A doubling of a training that goes r times into the winner's is worth r to the power
-    of .6 or so times what the same doubling of the winner's is worth; so what a network loses there
-    to one that is cheaper, it loses here too, if its seconds grow with the power `COST_POWER` of
-    its cost.
+    are long. A doubling of a training is worth the less the longer it is already; so what a dear
+    network loses to a cheap one when both train for as long as the winner, it loses in a short
+    training, too, if its seconds grow with a power of its cost that is near 1. `COST_POWER` is our
+    own rule of thumb, from a few learning curves of one data set: no benchmark has tried others.
 
     Args:
         each: seconds of training an image, of the network.

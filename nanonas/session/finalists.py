@@ -35,8 +35,8 @@ def finalists(told: Sequence[Told], number: int) -> list[Told]:
     return chosen if made is None else [*chosen[:-1], made]
 
 
-def seconds_of(number: int, seconds: float, workers: int) -> float:
-    """How long so many trainings take, each of so many seconds of training."""
+def finals_seconds(number: int, seconds: float, workers: int) -> float:
+    """How long so many finalists take, in seconds, each of so many seconds of training."""
     return STARTUP + OVERHEAD * seconds * math.ceil(number / workers)
 
 

@@ -21,7 +21,7 @@ from nanonas.config.duration import Duration
 from nanonas.config.schema import Config
 from nanonas.core import rng_for
 from nanonas.networks.cost import CostModel
-from nanonas.session.finalists import OVERHEAD, STARTUP, seconds_of
+from nanonas.session.finalists import OVERHEAD, STARTUP, finals_seconds
 from nanonas.session.setup import Setup, cost_words
 from nanonas.text import duration
 from nanonas.training.measuring.speed import calibrate
@@ -85,7 +85,7 @@ class Schedule:
             )
         final, finals = self.final_share * self.total, 0.0
         if self.finalists:
-            finals = seconds_of(self.finalists, self.finalist_seconds, self.workers)
+            finals = finals_seconds(self.finalists, self.finalist_seconds, self.workers)
         size = "" if self.image_size is None else f" at {self.image_size}×{self.image_size}"
         lines = [
             f"{duration(self.total)} in all",
@@ -238,7 +238,7 @@ def spent(
         return int(budget / seconds), seconds
 
     number, longer = _finals((1 - share) * total, workers, final, finalists, finalist_seconds)
-    before = seconds_of(number, longer, workers) if number else 0.0
+    before = finals_seconds(number, longer, workers) if number else 0.0
     candidates, seconds = search(before, FIRST_HORIZON if number else HORIZON)
     if number and finalist_seconds is None and (longer < 2 * seconds or candidates < FEWEST):
         number = 0

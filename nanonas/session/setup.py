@@ -31,7 +31,7 @@ from nanonas.files import in_full
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
-from nanonas.session.finalists import FINALS_SHARE, seconds_of
+from nanonas.session.finalists import FINALS_SHARE, finals_seconds
 from nanonas.spaces.base import Bans, Space
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Setup:
             return 1.0
         if fidelity.finalist_seconds is None or run.time is None:
             return 1 - FINALS_SHARE
-        seconds = seconds_of(self.finalists, fidelity.finalist_seconds, self.workers)
+        seconds = finals_seconds(self.finalists, fidelity.finalist_seconds, self.workers)
         return max(0.0, 1 - seconds / (run.time * (1 - run.kept_share)))
 
     # --- objects at work --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.networks.cost import DEFAULTS, MOST_ALLOWED, CostModel, allowance
 from nanonas.runs.folder import RunFolder
-from nanonas.session.finalists import accuracies, finalists, seconds_of
+from nanonas.session.finalists import accuracies, finalists, finals_seconds
 from nanonas.session.listener import Listener
 from nanonas.session.schedule import (
     FEWEST,
@@ -116,7 +116,7 @@ def test_finalists_that_nobody_wants_are_none() -> None:
 def test_what_is_given_stays() -> None:
     plan = spent(1800, 2, **CIFAR, final_share=0.5, candidate_seconds=30.0)
     assert (plan.final_share, plan.candidate_seconds) == (0.5, 30.0)
-    finals = seconds_of(plan.finalists, plan.finalist_seconds, 2)
+    finals = finals_seconds(plan.finalists, plan.finalist_seconds, 2)
     assert plan.candidates == int((0.5 * 1800 - finals - 5) * 2 / 1.15 / 30)
     none = spent(600, 2, **CIFAR, final_share=0.0)
     assert none.final_share == 0
@@ -245,6 +245,14 @@ def test_a_costly_network_trains_for_longer_but_sees_fewer_images() -> None:
 # --- whole searches -------------------------------------------------------------------------------
 
 TINY = {"data": "digits", "space": "nano", "channels": 3, "length": 4, "device": "cpu"}
+SHORT: dict[str, Any] = {
+    **TINY,
+    "population": 4,
+    "lag": 2,
+    "candidate_seconds": 0.05,
+    "cost": cost_words(COST),
+    "final_epochs": 0,
+}
 
 
 def stored(folder: Path) -> list[tuple[Any, ...]]:
@@ -258,15 +266,7 @@ def stored(folder: Path) -> list[tuple[Any, ...]]:
 def test_budgets_in_seconds_give_the_same_search_whatever_the_workers_and_interruptions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options: dict[str, Any] = {
-        **TINY,
-        "population": 4,
-        "lag": 2,
-        "candidate_seconds": 0.05,
-        "cost": cost_words(COST),
-        "final_epochs": 0,
-        "out": tmp_path,
-    }
+    options = {**SHORT, "out": tmp_path}
     begin(configure(**options, evaluations=6, workers=1, name="one"))
     begin(configure(**options, evaluations=6, workers=2, name="two"))
     begin(configure(**options, evaluations=3, workers=1, name="again"))
@@ -304,19 +304,8 @@ def test_with_too_little_time_a_hand_made_network_is_trained(tmp_path: Path) -> 
 def test_the_best_few_are_trained_for_longer_before_one_is_chosen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options: dict[str, Any] = {
-        **TINY,
-        "population": 4,
-        "lag": 2,
-        "candidate_seconds": 0.05,
-        "finalists": 3,
-        "finalist_seconds": 0.2,
-        "cost": cost_words(COST),
-        "final_epochs": 0,
-        "evaluations": 6,
-        "workers": 1,
-        "out": tmp_path,
-    }
+    options = {**SHORT, "finalists": 3, "finalist_seconds": 0.2, "out": tmp_path}
+    options |= {"evaluations": 6, "workers": 1}
     whole = begin(configure(**options, name="whole"))
     with RunStore.read(tmp_path / "whole" / "study.db") as store:
         told, known = store.told(), accuracies(store)
@@ -407,6 +396,6 @@ def test_finalists_that_are_late_may_take_some_of_the_winners_time(tmp_path: Pat
             session = Session(Setup(config), store, folder, Listener(), start=1000.0)
             return session._search_deadline(), session._deadline(), session._finals_deadline()
 
-    search = 50 - seconds_of(2, 4.0, 1)
+    search = 50 - finals_seconds(2, 4.0, 1)
     assert deadlines(finalist_seconds=4.0, workers=1) == (1000 + search, 1050.0, 1060.0)
     assert deadlines() == (1050.0, 1050.0, 1050.0)

@@ -34,8 +34,8 @@ def farewell(record: Record) -> list[str]:
         "report` says what speaks for the result, and `nanonas compare` whether random networks "
         "would have done as well.",
     ]
-    finalists = record.search.get("finalists", FINALISTS)
-    finalists = FINALISTS if finalists is None else finalists
+    finalists = record.search.get("finalists")
+    finalists = FINALISTS if finalists is None else finalists  # as `Setup.finalists`
     seconds = record.search.get("finalist_seconds")
     if finalists and seconds:
         paragraphs.append(
