@@ -29,10 +29,11 @@ from nanonas.session import winner
 from nanonas.session.listener import Listener
 from nanonas.session.start import begin
 from nanonas.session.verdict import Verdict, verdict_of
+from nanonas.text import duration
 
 pytestmark = pytest.mark.usefixtures("quick_measurements", "one_thread")
 
-SECONDS = 5.0  # an epoch counts as one second, and takes some hundredths
+SECONDS = 21.0  # enough on a busy machine; an epoch counts as one second, and takes some hundredths
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,7 +133,7 @@ def test_the_run_meets_others_of_its_size_and_time(
 
 def test_another_seed_is_another_run_of_the_same_configuration(run: RunFolder) -> None:
     (one,) = verdict(run).trained([SEARCH], [4])
-    place = run.path / "compare" / "equal-time" / "5s" / "search-seed4"
+    place = run.path / "compare" / "equal-time" / f"{SECONDS:g}s" / "search-seed4"
     ours, theirs = (read_yaml(folder / "config.yaml") for folder in (run.path, place))
     assert theirs.search.seed == 4
     assert vars(theirs.search) | {"seed": 3} == vars(ours.search)
@@ -145,7 +146,7 @@ def test_another_seed_is_another_run_of_the_same_configuration(run: RunFolder) -
 
 def test_a_random_search_has_the_plan_and_nothing_that_learns(run: RunFolder) -> None:
     (one,) = verdict(run).trained(["random-search"], [3])
-    place = run.path / "compare" / "equal-time" / "5s" / "random-search-seed3"
+    place = run.path / "compare" / "equal-time" / f"{SECONDS:g}s" / "random-search-seed3"
     ours, theirs = (read_yaml(folder / "config.yaml") for folder in (run.path, place))
     assert theirs.search.strategy.strategy == "random"
     assert not theirs.search.space.ancestors
@@ -168,7 +169,7 @@ def test_an_interrupted_training_has_what_is_left_of_its_time(
         patch.setattr(verdict_module._Clock, "epoch", stopped)
         with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
             list(verdict(run).trained(["plain"], [3]))
-    place = run.path / "compare" / "equal-time" / "5s" / "plain-seed3"
+    place = run.path / "compare" / "equal-time" / f"{SECONDS:g}s" / "plain-seed3"
     assert 0 < json.loads((place / "clock.json").read_text()) < SECONDS
     (place / "clock.json").write_text("1.5")
 
@@ -197,7 +198,7 @@ class Interrupts(Listener):
 def test_an_interrupted_search_goes_on(run: RunFolder) -> None:
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
         list(verdict(run, listener=Interrupts).trained([SEARCH], [4]))
-    place = RunFolder(run.path / "compare" / "equal-time" / "5s" / "search-seed4")
+    place = RunFolder(run.path / "compare" / "equal-time" / f"{SECONDS:g}s" / "search-seed4")
     with RunStore.read(place.store) as store:
         assert len(store.evaluations()) == 1
     assert verdict(run).missing([SEARCH], [3, 4]) == [(SEARCH, 4)]
@@ -371,7 +372,8 @@ def test_a_run_that_took_longer_than_its_time_says_so(run: RunFolder) -> None:
     assert one.whole is not None
     longer = replace(one, whole=replace(one.whole, seconds=3 * SECONDS))
     (note,) = longer.so_far().notes
-    assert note.startswith("the run itself took 15s, more than the 5s of the others")
+    took, had = duration(3 * SECONDS), duration(SECONDS)
+    assert note.startswith(f"the run itself took {took}, more than the {had} of the others")
 
 
 # --- what cannot be -------------------------------------------------------------------------------
@@ -432,7 +434,7 @@ def test_a_run_that_is_not_at_its_end_is_one_sentence(
     shutil.rmtree(run.final)
     said = complaint(capsys, run.path, "--equal-time", "--only", "search")
     assert "is not at its end, so there is nothing to compare; `nanonas resume" in said
-    timeless = (run.path / "config.yaml").read_text().replace("time: 5.0s", "time: null")
+    timeless = (run.path / "config.yaml").read_text().replace(f"time: {SECONDS}s", "time: null")
     (run.path / "config.yaml").write_text(timeless)
     said = complaint(capsys, run.path, "--equal-time", "--only", "search")
     assert "is not at its end, so how long it takes is not known; or give --time" in said
