@@ -280,7 +280,8 @@ class Setup:
         before anything is written.
         """
         _ = self.split, self.recipe, self.strategy
-        size, side = self.budget.image_size, min(self.space.input_shape[1:])
+        size = self.config.search.training.candidate_image_size
+        side = min(self.images.input_shape[1:])
         if size is not None and size > side:
             raise ConfigError(
                 f"--candidate-image-size is {size}, but the images have {side} pixels on their "

@@ -383,6 +383,8 @@ def test_a_smaller_image_is_no_reason_for_less_time() -> None:
     too_large = replace(config.search.training, candidate_image_size=9)
     with pytest.raises(ConfigError, match="the images have 8 pixels on their smaller side"):
         Setup(replace(config, search=replace(config.search, training=too_large))).check()
+    with pytest.raises(ConfigError, match="take 8 or less, or leave it out"):
+        Setup(resolved(configure(data="digits", candidate_image_size=32, device="cpu"))).check()
 
 
 @pytest.mark.usefixtures("cache")
