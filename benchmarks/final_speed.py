@@ -28,7 +28,7 @@ from nanonas.session.setup import make_recipe
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
 from nanonas.training.group import Group
-from nanonas.training.measuring.pace import seconds_per_epoch
+from nanonas.training.measuring.pace import pace_of
 from nanonas.training.pictures import Pictures, final_pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.team import Parallelism, Team, teams
@@ -87,12 +87,12 @@ def _contenders(
 
 def _pace(training: Training, threads: int, team: Team | None, seconds: float) -> float:
     prepare(threads)
-    measure = seconds_per_epoch if team is None else team.pace
-    return len(training.pictures) / measure(training, seconds)
+    measure = pace_of if team is None else team.pace
+    return len(training.pictures) / measure(training, seconds).mean
 
 
 def _bare(training: Training, threads: int, seconds: float) -> float:
-    """As `seconds_per_epoch`: the median of steps, after two of them."""
+    """As `pace_of`: the median of steps, after two of them."""
     prepare(threads)
     recipe, pictures = training.recipe, training.pictures
     module = copy.deepcopy(training.module).train()

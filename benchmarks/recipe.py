@@ -39,7 +39,7 @@ from nanonas.session.setup import make_recipe
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
-from nanonas.training.measuring.pace import seconds_per_epoch
+from nanonas.training.measuring.pace import pace_of
 from nanonas.training.pictures import Pictures, pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.train import Training, accuracy
@@ -124,7 +124,7 @@ def trained(
     """One training of so many CPU seconds, and what came of it."""
     module = fresh_module(made, seed, train, recipe)
     training = Training(module, train, recipe, 1, seed)
-    pace = seconds_per_epoch(training, min(4.0, seconds / 10), time.process_time)
+    pace = pace_of(training, min(4.0, seconds / 10), time.process_time).mean
     training.epochs = seconds / pace
     start, loss = time.process_time(), None
     while training.epoch < training.epochs:

@@ -189,7 +189,8 @@ class Comparison:
 
     def _contender(self, name: str, network: Network) -> Contender:
         """Measures a few steps, and says how long the training will be."""
-        threads, seconds = self._training(name, network, 0).speed()
+        threads, pace = self._training(name, network, 0).crews.alone()
+        seconds = pace.mean
         epochs = float(self.epochs)
         if self.seconds_per_network is not None and seconds * epochs > self.seconds_per_network:
             fitting = self.seconds_per_network / seconds

@@ -292,8 +292,8 @@ class _Planner:
         return min(seconds, self.run.time * (1 - self.run.kept_share) - search_seconds)
 
     def _final(self, epoch_seconds: float, before: float) -> tuple[int, float]:
-        """Epochs and seconds of the winner's training, of a network of middle size at a worker's
-        speed.
+        """Epochs and seconds of the winner's training, of a network of middle size: at a worker's
+        speed, or as they were planned.
 
         With --time it takes all that is left, which is more than its share where the search ends
         early.
@@ -301,6 +301,8 @@ class _Planner:
         if self.run.time is None:
             return self.run.final_epochs, self.run.final_epochs * epoch_seconds
         left = self.run.time - before if self.run.trains_winner else 0.0
+        if self.schedule is not None and self.schedule.final_seconds:
+            return int(self.schedule.final_epochs * left / self.schedule.final_seconds), left
         return int(left / epoch_seconds), left
 
     # --- what it needs ----------------------------------------------------------------------------

@@ -65,6 +65,11 @@ class Schedule:
         """Whether there is a search."""
         return self.candidates > 1
 
+    @property
+    def final_seconds(self) -> float:
+        """Of the winner's training."""
+        return self.final_share * self.total if self.searches else self.total
+
     def at_most(self, evaluations: int) -> Schedule:
         """This one where a search ends after so many candidates; with one the winner has all of
         the time.

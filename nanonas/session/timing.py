@@ -50,7 +50,7 @@ class Timing:
         from nanonas.training.device import prepare
         from nanonas.training.measuring.latency import latency
         from nanonas.training.measuring.memory import peak_memory, process_memory, training_memory
-        from nanonas.training.measuring.pace import seconds_per_epoch
+        from nanonas.training.measuring.pace import pace_of
         from nanonas.training.modules import build_module
         from nanonas.training.pictures import part, pictures
         from nanonas.training.train import Training, accuracy
@@ -61,7 +61,7 @@ class Timing:
         network = trial.space.decode(candidate.proposal.genome)
         module = build_module(network, seed=0).to(trial.device)
         training = Training(module, train, recipe, 1, 0)
-        costs = {"epoch_seconds": seconds_per_epoch(training, self.seconds)}
+        costs = {"epoch_seconds": pace_of(training, self.seconds).mean}
         process = process_memory()
         sample = part(valid, min(1.0, 500 / len(valid)), 0)
         accuracy(module, sample, recipe.precision)  # warms up

@@ -20,14 +20,14 @@ from nanonas.errors import RunError
 from nanonas.files import read_json, write_text
 from nanonas.machine import cores, processor
 from nanonas.networks.network import Network
-from nanonas.training.beginning import fresh_module
 from nanonas.training.checkpoint import CHECKPOINT, make_room, read_checkpoint, save_checkpoint
-from nanonas.training.device import default_workers, prepare, slots
+from nanonas.training.crew import WORTH_A_TEAM, Crew, Crews
+from nanonas.training.device import prepare
 from nanonas.training.measuring.latency import latency_ms
-from nanonas.training.measuring.pace import seconds_per_epoch
+from nanonas.training.measuring.pace import Timetable
 from nanonas.training.pictures import Pictures
 from nanonas.training.recipe import Recipe, slower
-from nanonas.training.team import START_SECONDS, Parallelism, ProcessLost, Team, teams
+from nanonas.training.team import Parallelism, ProcessLost
 from nanonas.training.train import Training, accuracy
 from nanonas.training.weights import save_weights
 
@@ -35,8 +35,9 @@ RESULT = "result.json"
 FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
-WORTH_A_TEAM = 120.0  # seconds of training below which processes are not tried: they take some
-CLEARLY = 1.03  # times as fast as one process: what several must be to be taken
+# Seconds of training after which a choice that leaves cores idle is made again: they may have been
+# busy for a moment.
+ONCE_MORE = (60.0, 300.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class FinalResult:
     """The outcome of a final training."""
 
     test_accuracy: float  # in [0, 1]
-    epochs: float  # whole ones, but for a training that had no time for one
+    epochs: float  # whole ones, but where there was no time for the last or the only one
     train_images: int  # per epoch
     test_images: int
     params: int
@@ -113,7 +114,9 @@ class FinalTraining:
         """Trains, saves and tests the network.
 
         The learning rate's cycle always ends at its bottom: when the deadline turns out to be too
-        near, the rest of the cycle is shortened. A finished training of as many epochs is only
+        near, the rest of the cycle is shortened. Where `epochs` is None it also becomes longer when
+        there turns out to be more time, and cores that were not worth their while at the start are
+        tried again. A finished training of as many epochs is only
         read, unless `again`.
 
         Args:
@@ -141,62 +144,84 @@ class FinalTraining:
             make_room(self.folder, FILES)
         try:
             with ExitStack() as stack:
-                crew = self._crew(stack, checkpoint, epochs, deadline)
-                training, loss, spent = self._train(crew, checkpoint, epochs, deadline, on_epoch)
+                training, loss, spent, how = self._train(
+                    stack, checkpoint, epochs, deadline, on_epoch
+                )
         except ProcessLost as lost:
             logger.warning("{}; one process goes on from the last checkpoint", lost)
             return replace(self, processes=1).run(epochs, deadline, on_epoch)
         if not math.isfinite(loss):
             lower = self._with_lower_lr(training.epoch, loss)
-            same = replace(lower, threads=crew.how.threads, processes=crew.how.processes)
+            same = replace(lower, threads=how.threads, processes=how.processes)
             return same.run(epochs, deadline, on_epoch)
-        return self._finish(training, spent, crew.how)
+        return self._finish(training, spent, how)
 
     def _train(
         self,
-        crew: _Crew,
+        stack: ExitStack,
         checkpoint: dict[str, Any] | None,
         epochs: int | None,
         deadline: float | None,
         on_epoch: Callable[[int, int, float], None],
-    ) -> tuple[Training, float, float]:
+    ) -> tuple[Training, float, float, Parallelism]:
         """Trains to the end, or until the loss is not finite any more.
 
+        Args:
+            stack: ends the processes.
+
         Returns:
-            the training, its last loss, and the seconds that it took, over all sessions.
+            the training, its last loss, the seconds that it took, over all sessions, and how the
+            machine was used at last.
         """
-        training = self._begun(epochs or 1, crew.team)
+        crew = self._crew(stack, checkpoint, epochs, deadline)
+        training = self.crews.begun(epochs or 1, crew.team)
+        table, tries = Timetable(crew.pace), list(ONCE_MORE)
         spent, loss = 0.0, 0.0
         if checkpoint is not None:
             training.restore(checkpoint["training"])
             spent = float(checkpoint["spent"])
         elif epochs is None and deadline is not None:
-            assert crew.seconds is not None
-            fitting = PLANNED * self._epochs_before(deadline, crew.seconds)
+            fitting = table.epochs(0, PLANNED * self._left(deadline, table))
             training.epochs = int(fitting) if fitting >= 1 else max(LEAST, fitting)
         if crew.team is not None:
             crew.team.share(training)
-        start = time.perf_counter() - spent
-        since, before = training.epoch, spent  # what the pace is measured from
+        begin = time.perf_counter()
         while training.epoch < training.epochs:
+            small, before = training.small, time.perf_counter()
             loss = training.whole_epoch() if crew.team is None else crew.team.run_epoch(training)
             if not math.isfinite(loss):
                 break
-            trained = time.perf_counter() - start  # seconds, over all sessions
-            if training.small:  # the epochs to come take longer than those behind
-                since, before = training.epoch, trained
-            elif deadline is not None and training.epoch > since:
-                pace = (trained - before) / (training.epoch - since)
-                left = max(0, int(self._epochs_before(deadline, pace)))
-                training.epochs = min(training.epochs, training.epoch + left)
-            self._save_checkpoint(training, epochs, trained, crew.how)
+            now = time.perf_counter()
+            table.note(small, now - before)
+            if deadline is not None and epochs is None and tries and now - begin > tries[0]:
+                tries.pop(0)
+                other = self._other(crew, stack, deadline)
+                if other is not crew:
+                    training = self._handed_over(training, crew, other)
+                    crew, table = other, Timetable(other.pace)
+            if deadline is not None and training.epoch < training.epochs:
+                self._replan(training, table, deadline, epochs is None)
+            self._save_checkpoint(training, epochs, spent + time.perf_counter() - begin, crew.how)
             on_epoch(training.epoch, math.ceil(training.epochs), loss)
-        return training, loss, time.perf_counter() - start
+        return training, loss, spent + time.perf_counter() - begin, crew.how
 
-    def _begun(self, epochs: int, team: Team | None = None) -> Training:
-        module = fresh_module(self.network, self.seed, self.train, self.recipe)
-        group = None if team is None else team.group
-        return Training(module, self.train, self.recipe, epochs, self.seed, group=group)
+    def _left(self, deadline: float, table: Timetable) -> float:
+        """Seconds before the deadline, without those of the test."""
+        # A forward pass takes a third of a step; a test set is smaller than the training set.
+        test = 2.0 + (0.0 if table.pace is None else 0.1 * table.pace.whole)
+        return deadline - time.monotonic() - test
+
+    def _replan(self, training: Training, table: Timetable, deadline: float, fills: bool) -> None:
+        """Shortens the learning rate's cycle where the machine has become slower than it was, and,
+        for a training that `fills` the time, lengthens it where there is more.
+        """
+        left, done = self._left(deadline, table), training.epoch
+        fitting = table.epochs(done, left)
+        if fitting < training.epochs:
+            part = max(done, round(fitting, 2))  # of the next epoch, to end at the cycle's bottom
+            training.epochs = int(fitting) if fitting >= done + 1 else part
+        elif fills:
+            training.epochs = max(training.epochs, int(table.epochs(done, PLANNED * left)))
 
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
         """This training with a third of the learning rates. Raises `RunError` after `retries`."""
@@ -213,13 +238,19 @@ class FinalTraining:
 
     # --- how the machine is used ------------------------------------------------------------------
 
+    @property
+    def crews(self) -> Crews:
+        """Who may train."""
+        what = (self.network, self.train, self.recipe, self.seed)
+        return Crews(*what, self.device, self.threads, self.processes)
+
     def _crew(
         self,
         stack: ExitStack,
         checkpoint: dict[str, Any] | None,
         epochs: int | None,
         deadline: float | None,
-    ) -> _Crew:
+    ) -> Crew:
         """The threads and processes that train: those asked for, those of the checkpoint where it
         is this machine's, so that the numbers are those of a training that was not interrupted, or
         whatever is measured to be fastest.
@@ -228,25 +259,46 @@ class FinalTraining:
             stack: ends the processes.
         """
         left = math.inf if deadline is None else deadline - time.monotonic()
-        patience = 0.5 if deadline is None else min(2.0, max(0.2, 0.05 * left))
-        how = self._known(checkpoint)
+        crews, how, patience = self.crews, self._known(checkpoint), _patience(deadline)
         if how is None:
-            crew = self._fastest(stack, patience, epochs, left)
+            crew = crews.fastest(stack, patience, epochs, left)
         else:
-            crew = _Crew(how)
-            if how.processes > 1:
-                crew = _Crew(how, None, stack.enter_context(self._team(how)))
+            crew = crews.gathered(stack, how)
         prepare(crew.how.threads)
-        to_plan = checkpoint is None and epochs is None and deadline is not None
-        if crew.seconds is None and to_plan:
-            crew = replace(crew, seconds=self._pace(crew.team, patience))
+        if crew.pace is None and epochs is None and deadline is not None:
+            crew = crews.timed(crew, patience)
         return crew
+
+    def _other(self, crew: Crew, stack: ExitStack, deadline: float) -> Crew:
+        """Whatever trains fastest now, where a crew leaves cores idle: they were busy, perhaps,
+        when it was chosen.
+        """
+        left = deadline - time.monotonic()
+        if not (crew.idle and self.crews.free and left > WORTH_A_TEAM):
+            return crew
+        other = self.crews.fastest(stack, _patience(deadline), None, left)
+        if other.how == crew.how:
+            if other.team is not None:
+                other.team.close()
+            other = crew
+        prepare(other.how.threads)
+        return other
+
+    def _handed_over(self, training: Training, crew: Crew, other: Crew) -> Training:
+        """A training that another crew goes on with."""
+        logger.info("{} go on, in place of {}", other.how, crew.how)
+        if crew.team is not None:
+            crew.team.close()
+        handed = self.crews.begun(training.epochs, other.team)
+        handed.restore(training.state())
+        if other.team is not None:
+            other.team.share(handed)
+        return handed
 
     def _known(self, checkpoint: dict[str, Any] | None) -> Parallelism | None:
         """How the machine is used, where that needs no measuring."""
-        if self.threads is not None or self.processes not in (None, 1):
-            processes = self.processes or 1
-            return Parallelism(self.threads or max(1, cores() // processes), processes)
+        if (asked := self.crews.asked) is not None:
+            return asked
         if checkpoint is None or checkpoint.get("on") != self._on:
             return None
         before = Parallelism(checkpoint["threads"], checkpoint["processes"])
@@ -256,74 +308,6 @@ class FinalTraining:
     def _on(self) -> list[Any]:
         """What a choice of threads and processes depends on, besides what else the machine does."""
         return [self.train.x.device.type, cores()]
-
-    def _team(self, how: Parallelism, patience: float = START_SECONDS) -> Team:
-        devices = slots(self.device or str(self.train.x.device), how.processes)
-        return Team(self.network, self.train, self.recipe, self.seed, how, devices, patience)
-
-    def _pace(self, team: Team | None, patience: float) -> float:
-        training = self._begun(1, team)
-        return (seconds_per_epoch if team is None else team.pace)(training, patience)
-
-    def _fastest(self, stack: ExitStack, patience: float, epochs: int | None, left: float) -> _Crew:
-        """Whatever trains fastest: one thread, all of them, or processes.
-
-        Args:
-            stack: ends the processes.
-            patience: seconds to measure each for, about.
-            epochs: to train; None: as many as fit, or one.
-            left: seconds until the deadline, if there is one; else infinite.
-        """
-        threads, seconds = self.speed(patience)
-        best = _Crew(Parallelism(threads), seconds)
-        fills_the_time = epochs is None and left < math.inf
-        if min(left, math.inf if fills_the_time else (epochs or 1) * seconds) < WORTH_A_TEAM:
-            return best
-        if self.processes is not None or self.train.spec is None:
-            return best
-        units = default_workers(self.device or str(self.train.x.device))
-        for how in teams(units, cores(), min(self.recipe.batch_size, len(self.train))):
-            prepare(how.threads)
-            try:
-                team = stack.enter_context(self._team(how, min(START_SECONDS, 0.1 * left)))
-                seconds = self._pace(team, patience)
-            except (ProcessLost, OSError) as lost:  # or no shared memory
-                logger.debug("{} are not used: {}", how, lost)
-                continue
-            logger.debug(
-                "{}: {:.1f} s an epoch; {}: {:.1f} s", best.how, best.seconds, how, seconds
-            )
-            loser: Team | None = team
-            if best.seconds is not None and CLEARLY * seconds < best.seconds:
-                best, loser = _Crew(how, seconds, team), best.team
-            if loser is not None:
-                loser.close()
-        return best
-
-    def speed(self, patience: float = 2.0) -> tuple[int, float]:
-        """The fastest number of threads for this network in one process, and the seconds per epoch
-        with it.
-
-        More threads are faster for most networks on an idle machine; for tiny networks, and on
-        cores that are busy, they wait for each other and can be fifty times slower.
-
-        Args:
-            patience: seconds to measure for, about, with each number of threads.
-        """
-        training = self._begun(1)
-        candidates = {1, cores()} if self.train.x.device.type == "cpu" else {cores()}
-        speeds: dict[int, float] = {}
-        for threads in candidates:
-            prepare(threads)
-            speeds[threads] = seconds_per_epoch(training, patience)
-        fastest = min(speeds, key=speeds.__getitem__)
-        return fastest, speeds[fastest]
-
-    def _epochs_before(self, deadline: float, seconds: float) -> float:
-        """How many epochs of `seconds` fit before the deadline, with time for the test."""
-        # A forward pass takes a third of a step; a test set is smaller than the training set.
-        test = 2.0 + 0.1 * seconds
-        return (deadline - time.monotonic() - test) / seconds
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -388,15 +372,6 @@ class FinalTraining:
         save_checkpoint(self.folder, checkpoint)
 
 
-@dataclass(frozen=True)
-class _Crew:
-    """Who trains."""
-
-    how: Parallelism
-    seconds: float | None = None  # per epoch; None: not measured
-    team: Team | None = None  # of several processes
-
-
 def read_result(folder: Path) -> FinalResult | None:
     """The result of a finished training in its folder; None if it is missing or damaged."""
     try:
@@ -412,3 +387,10 @@ def hardware(device: str) -> str:
     if device == "cpu":
         return f"{cores()} cores of {processor()}"
     return f"{device} of {processor()}"
+
+
+def _patience(deadline: float | None) -> float:
+    """Seconds to measure each crew for."""
+    if deadline is None:
+        return 0.5
+    return min(2.0, max(0.2, 0.05 * (deadline - time.monotonic())))

@@ -28,7 +28,7 @@ from nanonas.networks.network import Network
 from nanonas.processes import Child, begun, cause_of_death, last_line, started
 from nanonas.training.device import cores_of, prepare, staying_on
 from nanonas.training.group import Group, PeerLost, bytes_for, shared_memory
-from nanonas.training.measuring.pace import seconds_per_epoch
+from nanonas.training.measuring.pace import Pace, pace_of
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, final_pictures
 from nanonas.training.recipe import Recipe
@@ -170,11 +170,11 @@ class Team:
         assert self._group is not None
         return self._group
 
-    def pace(self, training: Training, patience: float) -> float:
-        """As `seconds_per_epoch`, of the whole team. Raises `ProcessLost`."""
+    def pace(self, training: Training, patience: float) -> Pace:
+        """As `pace_of`, of the whole team. Raises `ProcessLost`."""
         self._tell(PACE)
         with self._together():
-            return seconds_per_epoch(training, patience)
+            return pace_of(training, patience)
 
     def share(self, training: Training) -> None:
         """Makes all begin where the leader's training stands. Raises `ProcessLost`."""
@@ -285,7 +285,7 @@ def _obey(connection: Connection, training: Training) -> NoReturn:
     while True:
         kind, content = connection.recv()
         if kind == PACE:
-            seconds_per_epoch(training, math.inf)
+            pace_of(training, math.inf)
         elif kind == STATE:
             training.restore(
                 torch.load(io.BytesIO(content), weights_only=True, map_location=training.device)

@@ -38,8 +38,8 @@ class Training:
         pictures: to train on, 2 or more.
         recipe: the hyperparameters.
         epochs: the length of the learning rate's cycle, above 0; the last epoch is cut to what is
-            left of a whole one, one step at least. May be lowered between epochs: the rest of the
-            cycle shrinks.
+            left of a whole one, one step at least. May change between epochs: the rest of the
+            cycle shrinks or stretches.
         seed: of the order of the images, of augmentation and of dropout.
         pieces: into how many pieces a batch is split for its forward and backward passes, to save
             memory. The gradients add up to those of the whole batch, but batch norms see the

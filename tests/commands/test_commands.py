@@ -34,6 +34,7 @@ from nanonas.runs import models
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.session import start as beginning
 from nanonas.session.keeper import Keeper
+from nanonas.training.measuring.pace import Pace
 
 pytestmark = pytest.mark.usefixtures("quick_measurements")
 
@@ -631,7 +632,7 @@ def test_compare_keeps_to_its_time(
     monkeypatch.setattr(
         "nanonas.session.compare.REFERENCES", {"resnet18": small, "baseline": small}
     )
-    monkeypatch.setattr("nanonas.training.final.seconds_per_epoch", lambda training, patience: 10.0)
+    monkeypatch.setattr("nanonas.training.crew.pace_of", lambda training, patience: Pace(10.0))
     shutil.copytree(short, tmp_path / "run")
     assert (
         cli.main(

@@ -21,7 +21,8 @@ from nanonas.serving.watch import _goal
 from nanonas.session import session as session_module
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.start import begin, resume
-from nanonas.training import final
+from nanonas.training import crew, final
+from nanonas.training.measuring.pace import Pace
 
 EVENTS = [name for name, _ in inspect.getmembers(Listener, inspect.isfunction)]
 
@@ -46,7 +47,7 @@ class Recorder(Listener):
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "WorkerPool", InProcess)
     monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
 
 
 SMALL = {

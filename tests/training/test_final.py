@@ -5,6 +5,7 @@ The oracle is the training that nobody interrupted.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -12,17 +13,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from nanonas.core import Pulse
 from nanonas.data.images import DataSpec
 from nanonas.errors import RunError
 from nanonas.spaces.nano import NanoSpace
-from nanonas.training import final
+from nanonas.training import crew, final
 from nanonas.training.augment import Augment
 from nanonas.training.checkpoint import CHECKPOINT
 from nanonas.training.final import FinalResult, FinalTraining
-from nanonas.training.measuring import pace
+from nanonas.training.measuring.pace import Pace, Timetable, pace_of
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
 from nanonas.training.recipe import Recipe
@@ -39,7 +42,7 @@ def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     epoch.
     """
     monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
 
 
 def training(
@@ -74,7 +77,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinalResult]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-        patch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
+        patch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
         return folder, training(folder).run(3)
 
 
@@ -215,8 +218,7 @@ def test_the_deadline_chooses_the_epochs_and_part_of_one_where_one_is_too_much(
 ) -> None:
     task = training(tmp_path)
     result = task.run(deadline=time.monotonic() + left)
-    assert 0.02 <= result.epochs <= max(0.02, left)
-    assert result.epochs < 1 or result.epochs == int(result.epochs)
+    assert result.epochs == 0.02 if left <= 0 else result.epochs >= 1
     assert result == FinalResult(**asdict(result))
     assert task.run(deadline=time.monotonic() + left) == result  # finished: it is only read
 
@@ -224,15 +226,84 @@ def test_the_deadline_chooses_the_epochs_and_part_of_one_where_one_is_too_much(
 def test_when_time_runs_out_the_cycle_is_shortened_and_still_ends_at_its_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        final, "seconds_per_epoch", lambda training, patience: 1e-4
-    )  # a promise that nothing will keep
+    # a promise that nothing will keep
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1e-4))
     planned: list[int] = []
     result = training(tmp_path).run(
         deadline=time.monotonic() + 4.0, on_epoch=lambda done, of, loss: planned.append(of)
     )
-    assert planned == sorted(planned, reverse=True)
-    assert 1 <= result.epochs == planned[-1] < 2000  # of the 10 thousand that were promised
+    assert len(planned) == planned[-1] == math.ceil(result.epochs)
+    assert 1 <= planned[-1] < 2000  # of the 10 thousand that were promised
+
+
+def test_when_there_is_more_time_than_was_expected_the_cycle_is_lengthened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when other work made the machine slow while its speed was measured."""
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1.5))
+    planned: list[int] = []
+    result = training(tmp_path).run(
+        deadline=time.monotonic() + 6.0, on_epoch=lambda done, of, loss: planned.append(of)
+    )
+    assert len(planned) == planned[-1] == math.ceil(result.epochs) > 2
+    asked = training(tmp_path / "asked").run(2, deadline=time.monotonic() + 6.0)
+    assert asked.epochs == 2  # a number that was asked for stays
+
+
+@given(
+    small=st.floats(0.1, 10),
+    whole=st.floats(0.1, 10),
+    share=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    load=st.floats(0.2, 5),
+    done=st.integers(0, 40),
+    seconds=st.floats(1, 1000),
+)
+def test_a_timetable_fills_the_time(
+    small: float, whole: float, share: float, load: float, done: int, seconds: float
+) -> None:
+    """On a machine that is by `load` slower than it was when it was measured."""
+    table = Timetable(Pace(whole, small, share))
+    for _ in range(done):
+        table.note(share > 0, load * (small if share else whole))
+    epochs = table.epochs(done, seconds)
+    factor = load if done else 1.0
+    on_small = max(0.0, share * epochs - done)
+    took = factor * (small * on_small + whole * (epochs - done - on_small))
+    assert took == pytest.approx(seconds)
+
+
+def test_a_timetable_without_a_measurement_waits_for_an_epoch_on_whole_images() -> None:
+    table = Timetable(None)
+    table.note(True, 1.0)
+    assert table.epochs(1, 10.0) == math.inf
+    table.note(False, 2.0)
+    assert table.epochs(2, 10.0) == 7.0
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_cores_that_were_not_worth_their_while_are_tried_again(
+    faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads wait for each other on busy cores, so one is chosen; then the other work ends."""
+    threads: list[int] = []
+    measured: list[int] = []
+
+    def paces(made: Training, patience: float) -> Pace:
+        measured.append(threads[-1])
+        quick = faster and len(measured) > 2
+        return Pace((0.1 if quick else 50.0) if threads[-1] == 2 else 1.0)
+
+    monkeypatch.setattr(crew, "cores", lambda: 2)
+    monkeypatch.setattr(crew, "prepare", threads.append)
+    monkeypatch.setattr(final, "prepare", threads.append)
+    monkeypatch.setattr(crew, "pace_of", paces)
+    monkeypatch.setattr(final, "ONCE_MORE", (0.0, 1e9))
+    monkeypatch.setattr(final, "WORTH_A_TEAM", 0.0)
+    task = replace(training(tmp_path), threads=None)
+    result = task.run(deadline=time.monotonic() + 5.0)
+    assert sorted(measured) == [1, 1, 2, 2]
+    assert result.threads == (2 if faster else 1)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["threads"] == result.threads
 
 
 def test_more_threads_are_taken_where_they_are_faster(
@@ -240,9 +311,10 @@ def test_more_threads_are_taken_where_they_are_faster(
 ) -> None:
     threads: list[int] = []
     speeds = {1: 2.0, 8: 0.5}
-    monkeypatch.setattr(final, "cores", lambda: 8)
+    monkeypatch.setattr(crew, "cores", lambda: 8)
+    monkeypatch.setattr(crew, "prepare", threads.append)
     monkeypatch.setattr(final, "prepare", threads.append)
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: speeds[threads[-1]])
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(speeds[threads[-1]]))
     replace(training(tmp_path), threads=None).run(1)
     assert sorted(threads[:2]) == [1, 8]
     assert set(threads[2:]) == {8}
@@ -255,7 +327,7 @@ def test_measuring_the_speed_leaves_the_training_as_it_is(
     task = training(tmp_path)
     made = Training(build_module(NETWORK, 0), task.train, RECIPE, 3, 0)
     before = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
-    assert pace.seconds_per_epoch(made, 0.05) > 0
+    assert pace_of(made, 0.05).whole > 0
     assert made.epoch == 0
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items()
@@ -272,7 +344,7 @@ def test_steps_that_take_forever_are_measured_once(tmp_path: Path) -> None:
         ticks.append(10.0 * len(ticks))
         return ticks[-1]
 
-    assert pace.seconds_per_epoch(made, 0.5, clock) == 10.0 * made.steps
+    assert pace_of(made, 0.5, clock).whole == 10.0 * made.steps
     assert len(ticks) == 2
 
 

@@ -18,7 +18,7 @@ from nanonas.networks.reference import REFERENCES
 from nanonas.training.augment import Augment
 from nanonas.training.average import MovingAverage
 from nanonas.training.beginning import fresh_module
-from nanonas.training.measuring.pace import seconds_per_epoch
+from nanonas.training.measuring.pace import pace_of
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures, scaled
 from nanonas.training.recipe import Recipe, linear_decay, slower
@@ -216,7 +216,10 @@ def test_scaled_images_keep_flat_colours_and_means() -> None:
 def test_the_speed_of_a_training_counts_both_sizes_of_images() -> None:
     training = begun(replace(RECIPE, small_images=0.5), 2)
     before = {name: tensor.clone() for name, tensor in training.module.state_dict().items()}
-    assert seconds_per_epoch(training, 0.05) > 0
+    measured = pace_of(training, 0.05)
+    assert measured.small > 0
+    assert measured.whole > 0
+    assert measured.mean == (measured.small + measured.whole) / 2
     after = training.module.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 

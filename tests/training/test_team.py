@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -27,12 +28,13 @@ from nanonas.core import Shape
 from nanonas.data.images import DataSpec
 from nanonas.errors import InvalidInput, RunError
 from nanonas.networks.network import Draft, Network, classifier, relu
-from nanonas.training import device, final, group, team
+from nanonas.training import crew, device, final, group, team
 from nanonas.training.augment import Augment
 from nanonas.training.checkpoint import CHECKPOINT
 from nanonas.training.device import cores_of
 from nanonas.training.final import FinalResult, FinalTraining
 from nanonas.training.group import Group, PeerLost, bytes_for, shared_memory
+from nanonas.training.measuring.pace import Pace
 from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.team import Parallelism, teams
@@ -64,7 +66,7 @@ BATCHED = network("norm")
 @pytest.fixture(autouse=True)
 def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: 1.0)
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
 
 
 def held_out() -> Pictures:
@@ -224,7 +226,7 @@ def test_what_a_process_raises_is_said(tmp_path: Path) -> None:
     gone = replace(task.train.spec, source=str(tmp_path / "gone.npz"), pinned=None)
     task = replace(task, train=replace(task.train, spec=gone))
     with pytest.raises(team.ProcessLost, match=r"process 2 of 2 .* was lost: .*gone\.npz"):
-        task._team(Parallelism(1, 2))
+        task.crews.gathered(ExitStack(), Parallelism(1, 2))
     assert task.run(1).processes == 1
 
 
@@ -338,15 +340,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def share(self, training: Training) -> None:
             pass
 
-        def pace(self, training: Training, patience: float) -> float:
-            return 50.0
+        def pace(self, training: Training, patience: float) -> Pace:
+            return Pace(50.0)
 
         def run_epoch(self, training: Training) -> float:
             return training.whole_epoch()
 
-    monkeypatch.setattr(final, "Team", Told)
-    monkeypatch.setattr(final, "cores", lambda: 2)
-    monkeypatch.setattr(final, "default_workers", lambda device: 2)
+    monkeypatch.setattr(crew, "Team", Told)
+    monkeypatch.setattr(crew, "cores", lambda: 2)
+    monkeypatch.setattr(crew, "default_workers", lambda device: 2)
     return tried
 
 
@@ -360,7 +362,7 @@ def test_processes_are_taken_where_they_are_clearly_faster(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(final, "seconds_per_epoch", lambda training, patience: alone)
+    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(alone))
     result = training(tmp_path, None).run(4)
     assert asked == ["2 processes of 1 thread"]
     assert result.processes == processes
