@@ -66,11 +66,7 @@ class Way:
         return f"{self.seconds:g} s, power {self.power:g}, sides {self.side:g}"
 
 
-SHORT = tuple(
-    Way(seconds, side, power)
-    for seconds, side in ((7, 1.0), (7, 0.75), (7, 0.5), (20, 1.0), (20, 0.75))
-    for power in (0.0, COST_POWER)
-)
+SHORT = (Way(7, power=0.0), Way(7), Way(7, 0.75), Way(7, 0.5), Way(20), Way(20, 0.75))
 
 
 def setup_of(settings: Mapping[str, Any]) -> Setup:

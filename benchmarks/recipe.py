@@ -33,10 +33,12 @@ from nanonas.config.schema import TrainingOptions
 from nanonas.core import Shape, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.maths.intervals import mean_interval
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.session.setup import make_recipe
 from nanonas.spaces.layers.space import LayersSpace
+from nanonas.spaces.stages.space import StagesSpace
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
 from nanonas.training.measuring.pace import pace_of
@@ -70,6 +72,7 @@ FOUND = {
     """,
 }
 BY_HAND = ("plain_242k", "residual_247k", "residual_96k", "resnet20")
+SEEDS = ("double", "airbench")  # two of those that a search begins with, filled up to 250,000
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,17 @@ VARIANTS = {
     "muon, dirac": Variant("muon", {"dirac": True}),
     "muon, average": Variant("muon", {"average": 0.99}),
     "muon, biases 16 times": Variant("muon", {"bias_lr": 16.0}),
+    # what searches do now, and what could be better in long trainings
+    "default": Variant(None, {}),
+    "default, batch 256": Variant("default", {"batch_size": 256}),
+    "default, rate 0.04": Variant("default", {"muon_lr": 0.04}),
+    "default, rate 0.09": Variant("default", {"muon_lr": 0.09}),
+    "default, batch 256, rate 0.09": Variant(
+        "default, batch 256", {"batch_size": 256, "muon_lr": 0.09}
+    ),
+    "default, smoothing 0.05": Variant("default", {"label_smoothing": 0.05}),
+    "default, no smoothing": Variant("default", {"label_smoothing": 0.0}),
+    "default, decay 0.002": Variant("default", {"weight_decay": 0.002}),
 }
 
 
@@ -111,9 +125,12 @@ def options(variant: str) -> TrainingOptions:
 
 
 def network(name: str, shape: Shape, classes: int) -> Network:
-    """A network by its name in `BY_HAND` or `FOUND`."""
+    """A network by its name in `BY_HAND`, `SEEDS` or `FOUND`."""
     if name in REFERENCES:
         return REFERENCES[name](shape, classes)
+    if name in SEEDS:
+        space = StagesSpace(shape, classes, limits=Limits(max_params=250_000))
+        return space.decode(space.ancestors()[name])
     genome = tuple(int(gene) for gene in FOUND[name].split())
     return LayersSpace(shape, classes).decode(genome)
 
@@ -226,8 +243,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--train-images", type=int, help="of all; by default four fifths")
     parser.add_argument("--seconds", type=float, default=180.0, help="of CPU, for each training")
     parser.add_argument("--seeds", type=int, default=3)
-    known = [*BY_HAND, *FOUND]
-    parser.add_argument("--networks", nargs="+", default=known, choices=[*REFERENCES, *FOUND])
+    known = [*BY_HAND, *SEEDS, *FOUND]
+    parser.add_argument(
+        "--networks", nargs="+", default=known, choices=[*REFERENCES, *SEEDS, *FOUND]
+    )
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)

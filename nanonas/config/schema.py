@@ -184,8 +184,8 @@ class TrainingOptions:
     that needs it. Without it all candidates train for --candidate-seconds."""
     candidate_image_size: Annotated[int, Field(ge=8)] | None = None
     """Height and width of the images that candidates bound by seconds train on and are judged by;
-    by default half of the images' where --time is planned, they are 32 pixels or more, and there
-    are finalists, which see them whole."""
+    by default three quarters of the images' where --time is planned, they are 32 pixels or more,
+    and there are finalists, which see them whole."""
     cost: tuple[str, ...] = ()
     """What training costs on this machine, seconds by kind of work; measured as a search begins
     that needs it, and kept so that the search can be repeated."""

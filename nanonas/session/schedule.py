@@ -26,6 +26,7 @@ from nanonas.session.setup import Setup, cost_words
 from nanonas.text import duration
 from nanonas.training.measuring.speed import calibrate
 from nanonas.training.pictures import pictures
+from nanonas.training.recipe import SMALL_SIDE
 
 TIME = Duration("30m")  # where the user gives neither time nor numbers
 SEARCH_SHARE = 0.25  # of the time, at least, where there is a search: its finalists included
@@ -38,7 +39,7 @@ MOST_PASSES = 12  # over the images: beyond, more candidates are better than lon
 # How often a training goes into the winner's, at most: beyond, the order is another. Of what the
 # winner is chosen by, and of what the finalists are chosen by.
 HORIZON, FIRST_HORIZON = 30, 400
-HALVED_FROM = 32  # pixels a side of images that candidates see at half their size
+SHRUNK_FROM = 32  # pixels a side of images that candidates see at three quarters of their size
 LEAST_STEPS = 50  # of a network of middling cost: before, accuracies say nothing
 WITHOUT_SEARCH = 0.4  # final share: a bound for what hardly takes a moment
 CALIBRATION = (0.03, 6.0)  # share of the time to measure this machine in, and seconds at most
@@ -166,9 +167,10 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
 
 
 def _smaller(setup: Setup) -> int | None:
-    """Half of the images' sides, where they are large enough: a candidate sees three times as many
-    of them in the same time, and deep networks get far enough to be told from shallow ones, which
-    learn faster at first.
+    """Three quarters of the images' sides, where they are large enough, as in the first half of a
+    long training: a candidate sees nearly twice as many of them in the same time, and deep networks
+    get far enough to be told from shallow ones, which learn faster at first. At half of the sides
+    networks lead that halve the map late, which is no merit on whole images.
 
     None where candidates go on with each other's trainings, or are results themselves: a front's.
     """
@@ -176,7 +178,7 @@ def _smaller(setup: Setup) -> int | None:
     if fidelity.halving or fidelity.inherit or len(setup.objectives) > 1:
         return None
     side = min(setup.space.input_shape[1:])
-    return side // 2 if side >= HALVED_FROM else None
+    return round(SMALL_SIDE * side) if side >= SHRUNK_FROM else None
 
 
 def calibrate_here(setup: Setup, total: float | None) -> CostModel:

@@ -357,11 +357,11 @@ def test_candidates_see_smaller_images_and_finalists_see_them_whole(
     options = {"candidate_seconds": 2.0, "finalist_seconds": 20.0, "finalists": 2}
     config, plan = planned(time="5m", **options)
     assert config.search.training.candidate_image_size is None  # digits have 8 pixels a side
-    monkeypatch.setattr("nanonas.session.schedule.HALVED_FROM", 8)
+    monkeypatch.setattr("nanonas.session.schedule.SHRUNK_FROM", 8)
     config, plan = planned(time="5m", **options)
     assert plan is not None
-    assert plan.image_size == config.search.training.candidate_image_size == 4
-    assert " each at 4×4\n" in str(plan)
+    assert plan.image_size == config.search.training.candidate_image_size == 6
+    assert " each at 6×6\n" in str(plan)
     several = {"strategy": "nsga2", "objectives": ("accuracy", "params")}
     for whole in (several, {"halving": 2}, {"inherit": True}):
         config, _ = planned(time="5m", **options, **whole)
