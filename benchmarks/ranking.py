@@ -12,7 +12,8 @@ A way is judged by Kendall's tau of its order of the networks with that of the l
 an interval by a bootstrap over the networks, and by its regret: by how many points the best of the
 three that it puts first is worse after the long training than the best of all.
 
-    python benchmarks/ranking.py --data cifar10        # 16 networks: 50 minutes of two cores
+    python benchmarks/ranking.py --data cifar10             # 16 networks: an hour of two cores
+    python benchmarks/ranking.py --long 90                  # 25 minutes
     python benchmarks/ranking.py --max-params 50k --networks 24
 
 Networks that were trained already are not trained again, so a benchmark that was interrupted goes
@@ -69,11 +70,11 @@ class Way:
 SHORT = (Way(7, power=0.0), Way(7), Way(7, 0.75), Way(7, 0.5), Way(20), Way(20, 0.75))
 
 
-def setup_of(settings: Mapping[str, Any]) -> Setup:
+def setup_of(source: str, max_params: str) -> Setup:
     """The images, space and recipe of a search with the defaults."""
     config = configure(
-        data=settings["data"],
-        max_params=settings["max_params"],
+        data=source,
+        max_params=max_params,
         valid_share=0.2,
         device="cpu",
         workers=1,
@@ -114,7 +115,8 @@ class Measurement:
         ways: that are wanted.
     """
 
-    settings: Mapping[str, Any]
+    source: str
+    max_params: str
     name: str
     genome: Genome
     cost: float
@@ -123,7 +125,7 @@ class Measurement:
     def __call__(self) -> dict[str, Any]:
         logger.remove()
         prepare(1)
-        setup = setup_of(self.settings)
+        setup = setup_of(self.source, self.max_params)
         train, valid = pictures(setup.data, "cpu")
         shape, found = setup.space.input_shape, dict[str, Any]()
         for way in self.ways:
@@ -204,10 +206,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--label", help="in the result; by default the data and the limit")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    settings = {key: getattr(given, key) for key in ("data", "max_params", "of", "long")}
+    setup = setup_of(given.data, given.max_params)
+    settings = {
+        "data": setup.images.fingerprint,
+        **{key: getattr(given, key) for key in ("max_params", "of", "long")},
+    }
     label = given.label or f"{Path(given.data).stem}, {given.max_params}"
     long = Way(given.long, power=LONG_POWER)
-    setup = setup_of(settings)
     model = CostModel(DEFAULTS[setup.recipe.precision], setup.recipe.batch_size)
     genomes = chosen(setup, given.of, given.networks)
     costs = {name: model.seconds(setup.space.decode(genome)) for name, genome in genomes.items()}
@@ -221,7 +226,8 @@ def main(arguments: Sequence[str]) -> None:
         for way in (long, *SHORT):  # a whole column is worth more than a row
             for name, genome in genomes.items():
                 if way.name not in by_name.get(name, {"ways": {}})["ways"]:
-                    task = Measurement(settings, name, genome, costs[name] / middling, (way,))
+                    what = (given.data, given.max_params, name, genome)
+                    task = Measurement(*what, costs[name] / middling, (way,))
                     todo.append(pool.submit(task))
         for place, future in enumerate(as_completed(todo), 1):
             result = future.result()
