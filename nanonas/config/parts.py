@@ -66,7 +66,7 @@ def _nasbench201(options: SpaceOptions, shape: Shape, classes: int) -> Space:
 
 SPACES: dict[str, SpaceEntry] = {
     "stages": SpaceEntry(_stages, fills=True),
-    "layers": SpaceEntry(_layers),
+    "layers": SpaceEntry(_layers, fills=True),
     "nano": SpaceEntry(_nano, ("channels", "length")),
     "nasbench201": SpaceEntry(_nasbench201),
 }

@@ -7,7 +7,7 @@ are.
 What learns fast is not what is best in the end: on CIFAR-10 the order of networks after ten seconds
 is another than after minutes. So candidates see smaller images, more of them in the same time, and
 the best few are trained once more, for a thirtieth of the winner's training at least. Where that
-leaves fewer than a dozen candidates there is no search: then a hand-made network gets all of the
+leaves fewer than two dozen candidates there is no search: then a hand-made network gets all of the
 time.
 """
 
@@ -29,11 +29,14 @@ from nanonas.training.pictures import pictures
 from nanonas.training.recipe import SMALL_SIDE
 
 TIME = Duration("30m")  # where the user gives neither time nor numbers
-SEARCH_SHARE = 0.25  # of the time, at least, where there is a search: its finalists included
-FINALS_SHARE = 0.45  # of that, at most, for the finalists
+SEARCH_SHARE = 0.28  # of the time, at least, where there is a search: its finalists included
+FINALS_SHARE = 0.4  # of that, at most, for the finalists
 ENOUGH_EPOCHS = 200  # of the winner: beyond, time is better spent on the search
 CANDIDATES = 60  # that the search's share is meant for
-FEWEST = 12  # the hand-made networks and a few others: fewer are no search
+DRIFT = (
+    1.2  # times as long as one of middling cost a candidate trains: searches come to dearer ones
+)
+FEWEST = 24  # the hand-made networks and two generations of others: fewer are no search
 FINALISTS = 6  # at most
 MOST_PASSES = 12  # over the images: beyond, more candidates are better than longer trainings
 # How often a training goes into the winner's, at most: beyond, the order is another. Of what the
@@ -142,6 +145,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             candidate_seconds=training.candidate_seconds,
             finalists=fidelity.finalists,
             finalist_seconds=fidelity.finalist_seconds,
+            smaller=_smaller(setup) is not None,
         )
         if run.evaluations is not None:
             schedule = schedule.at_most(run.evaluations)
@@ -212,6 +216,7 @@ def spent(
     candidate_seconds: float | None = None,
     finalists: int | None = None,
     finalist_seconds: float | None = None,
+    smaller: bool = False,
 ) -> Schedule:
     """The schedule of `total` seconds.
 
@@ -224,6 +229,7 @@ def spent(
         candidate_seconds: where the user gives them.
         finalists: likewise.
         finalist_seconds: likewise.
+        smaller: whether candidates see smaller images where there are finalists.
     """
     final_speed = workers**0.75  # several cores train one network slower than as many networks
     final_epoch = images * each / final_speed
@@ -238,10 +244,11 @@ def spent(
         """How many candidates there are without the finalists' seconds, and for how long each
         trains.
         """
-        budget = max(0.0, (1 - share) * total - before - STARTUP) * workers / OVERHEAD
+        budget = max(0.0, (1 - share) * total - before - STARTUP) * workers / (OVERHEAD * DRIFT)
         seconds = candidate_seconds
         if seconds is None:
-            seconds = min(max(budget / CANDIDATES, shortest, final / horizon), longest)
+            least = shortest * SMALL_SIDE**2 if before and smaller else shortest
+            seconds = min(max(budget / CANDIDATES, least, final / horizon), longest)
         return int(budget / seconds), seconds
 
     number, longer = _finals((1 - share) * total, workers, final, finalists, finalist_seconds)

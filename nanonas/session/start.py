@@ -44,6 +44,8 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
     config = resolved(config)
     setup = Setup(config)
     setup.check()
+    if config.run.name:
+        RunStore.require_new(RunFolder(config.run.out / config.run.name).store)
     config, schedule = scheduled(setup)
     if schedule is not None:
         say(str(schedule))

@@ -86,7 +86,7 @@ def test_what_is_too_short_for_a_search_is_the_hand_made_networks(total: float) 
     assert "more --time, or --final-share, begins one" in str(plan)
 
 
-@pytest.mark.parametrize("total", [300, 1800, 8000, 20_000, 86_400])
+@pytest.mark.parametrize("total", [600, 1800, 8000, 20_000, 86_400])
 @pytest.mark.parametrize("final_share", [None, 0.5])
 def test_the_winner_is_not_chosen_too_early(total: float, final_share: float | None) -> None:
     plan = spent(total, 2, **CIFAR, final_share=final_share)
@@ -98,12 +98,20 @@ def test_the_winner_is_not_chosen_too_early(total: float, final_share: float | N
 
 def test_half_an_hour_searches() -> None:
     plan = spent(1800, 2, **CIFAR)
-    assert plan.candidates >= 55
+    assert plan.candidates >= 59
     assert plan.finalists == 4
-    assert plan.final_share == 0.75
+    assert plan.final_share == 1 - SEARCH_SHARE
     one = spent(1800, 1, **CIFAR)
     assert one.finalists == 3
     assert spent(1800, 16, **CIFAR).finalists == 6
+
+
+def test_smaller_images_take_less_and_make_more_candidates_where_there_are_finalists() -> None:
+    whole, smaller = (spent(600, 2, **CIFAR, smaller=smaller) for smaller in (False, True))
+    assert smaller.candidate_seconds == pytest.approx(0.75**2 * whole.candidate_seconds)
+    assert smaller.candidates >= 1.7 * whole.candidates
+    alone = (spent(600, 2, **CIFAR, finalists=0, smaller=smaller) for smaller in (False, True))
+    assert len({plan.candidate_seconds for plan in alone}) == 1
 
 
 def test_finalists_that_nobody_wants_are_none() -> None:
@@ -117,7 +125,7 @@ def test_what_is_given_stays() -> None:
     plan = spent(1800, 2, **CIFAR, final_share=0.5, candidate_seconds=30.0)
     assert (plan.final_share, plan.candidate_seconds) == (0.5, 30.0)
     finals = finals_seconds(plan.finalists, plan.finalist_seconds, 2)
-    assert plan.candidates == int((0.5 * 1800 - finals - 5) * 2 / 1.15 / 30)
+    assert plan.candidates == int((0.5 * 1800 - finals - 5) * 2 / (1.15 * 1.2) / 30)
     none = spent(600, 2, **CIFAR, final_share=0.0)
     assert none.final_share == 0
     assert none.candidates > spent(600, 2, **CIFAR).candidates

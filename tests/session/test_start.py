@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nanonas.config.files import configure
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import RunError
 from nanonas.session import start
 
 
@@ -35,3 +38,18 @@ def test_searches_of_one_second_get_folders_of_their_own(
 def test_what_cannot_be_made_is_left_to_the_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert start._new(tmp_path / "file", "digits").parent == tmp_path / "file"
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_name_that_is_taken_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(_: object) -> None:
+        raise AssertionError("there is nothing to plan")
+
+    monkeypatch.setattr(start, "scheduled", measured)
+    RunStore.begin(tmp_path / "mine" / "study.db", {"search": {}}).close()
+    with pytest.raises(RunError, match=r"there is a run in .*mine.* already: resume it"):
+        start.begin(configure(data="digits", name="mine", out=tmp_path, device="cpu"))
+    with pytest.raises(AssertionError, match="nothing to plan"):
+        start.begin(configure(data="digits", name="another", out=tmp_path, device="cpu"))

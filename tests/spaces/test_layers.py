@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nanonas.errors import ConfigError, GenomeError
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.networks.ops import Attribute
 from nanonas.spaces.layers.edits import insert, remove
@@ -23,8 +24,9 @@ from nanonas.spaces.layers.genes import (
     Chain,
     Genes,
     Layer,
+    joined,
 )
-from nanonas.spaces.layers.prior import PRIOR
+from nanonas.spaces.layers.prior import PRIOR, random_chain
 from nanonas.spaces.layers.space import LayersSpace
 
 DEFAULTS: dict[str, Attribute] = {name: options[0] for name, options in DECISIONS.items()}
@@ -253,6 +255,26 @@ def test_random_chains_are_sensible_cnns() -> None:
     ]
     assert set(last) <= {1, 2, 4, 8, 16, 32}
     assert np.mean([size in (2, 4, 8) for size in last]) > 0.85
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(max_params=100_000), Limits(max_macs=6_000_000), Limits(50_000, 3_000_000)]
+)
+def test_what_is_drawn_fills_the_limits(limits: Limits) -> None:
+    space, rng = LayersSpace((3, 32, 32), 10, limits=limits), np.random.default_rng(0)
+    drawn = [space.sample(rng) for _ in range(30)]
+    drawn += [space.mutate(genome, rng) for genome in drawn]
+    drawn += [space.crossover(a, b, rng) for a, b in itertools.pairwise(drawn[:20])]
+    excess = [limits.excess(space.decode(genome)) for genome in drawn]
+    assert np.median([one for one in excess if one <= 1]) > 0.9
+    assert np.mean([one <= 1 for one in excess]) > 0.9  # MACs of the fewest filters are too many
+
+
+def test_without_limits_or_for_trade_offs_sizes_are_as_they_are_drawn() -> None:
+    limits = Limits(max_params=100_000)
+    for space in (SPACE, LayersSpace((3, 32, 32), 10, limits=limits, fill=False)):
+        genome = space.sample(np.random.default_rng(5))
+        assert genome == joined(random_chain((3, 32, 32), np.random.default_rng(5)))
 
 
 def test_describe_is_one_line_a_layer() -> None:

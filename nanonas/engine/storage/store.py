@@ -81,13 +81,25 @@ class RunStore:
         make_folder_of(path)
         store = cls(path, readonly=False)
         with store._closed_on_error():
-            if not store._empty():
-                raise RunError(
-                    f"there is a run in {path} already: resume it, or choose another folder for a "
-                    "new one"
-                )
+            store._require_empty()
             store._migrate(0, config)
         return store
+
+    @classmethod
+    def require_new(cls, path: Path) -> None:
+        """Raises `RunError` where `begin` would find a run already, before there is any work to be
+        lost.
+        """
+        if path.exists():
+            with cls(path, readonly=False) as store:
+                store._require_empty()
+
+    def _require_empty(self) -> None:
+        if not self._empty():
+            raise RunError(
+                f"there is a run in {self.path} already: resume it, or choose another folder for "
+                "a new one"
+            )
 
     @classmethod
     def resume(

@@ -129,6 +129,8 @@ def _searched(record: Record, figures: _Figures) -> str:
     if lengths:
         first, last = lengths[0][-1], lengths[-1][-1]
         length = first if first == last else f"{first.split()[0]} to {last}"
+        if record.search.get("typical_cost"):
+            length += ", a costlier one for longer,"
     took = f" in {figures.seconds}" if record.seconds else ""
     shape = "×".join(map(str, record.space.input_shape))
     return (

@@ -21,31 +21,37 @@ of integers decodes to a valid network by these rules:
   globally, then projected by a Dense. A concat that would exceed 512 channels is an add.
 - A layer without effect has a skip without effect, and a skip from where its layer stands already
   is none.
+
+Where parameters or MACs are limited, what is sampled, mutated or crossed has the filters of its
+convolutions scaled so that the network fills the limits, as far as the options go.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
 from nanonas.core import Genome, Integers
 from nanonas.errors import ConfigError
+from nanonas.networks.limits import Limits
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.ops import Attribute
 from nanonas.spaces.base import Space, integers
 from nanonas.spaces.choices import draw
 from nanonas.spaces.layers.drawing import drawn
 from nanonas.spaces.layers.edits import ANOTHER_EDIT, EDITS, RATES, clipped
+from nanonas.spaces.layers.filling import filled
 from nanonas.spaces.layers.genes import (
     DECISIONS,
     MAX_LAYERS,
     MIN_LAYERS,
     OPERATIONS,
     WIDTH,
+    Chain,
     Layer,
     described,
     joined,
@@ -61,10 +67,13 @@ class LayersSpace(Space):
     """Chains of layers for one input shape (C, H, W) and number of classes; the rules are above.
 
     `rates` are the relative rates of the kinds of edit that mutation makes: a layer added, a layer
-    removed, another option for one decision, a skip connection toggled.
+    removed, another option for one decision, a skip connection toggled. `limits` are what a network
+    may cost: those on parameters and MACs are filled, unless `fill` is False.
     """
 
     rates: tuple[float, float, float, float] = RATES
+    limits: Limits = field(default_factory=Limits)
+    fill: bool = True
     name = "layers"
 
     def __post_init__(self) -> None:
@@ -100,11 +109,11 @@ class LayersSpace(Space):
         """A random chain that leans towards sensible CNNs: convolutions with norms, wider as the
         map shrinks.
         """
-        return joined(random_chain(self.input_shape, rng))
+        return self._sized(random_chain(self.input_shape, rng))
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """A child with one or more edits that decodes to another network. Every genome can be
-        reached.
+        """A child with one or more edits that decodes to another network. Without limits that it
+        fills, every genome can be reached.
 
         Draws that change nothing are repeated; after a hundred of them, as when the rates leave
         only edits that cannot be made (no room to add, nothing to remove), with the default rates.
@@ -117,7 +126,7 @@ class LayersSpace(Space):
             chain = EDITS[draw(rates, rng)](split(genome), rng)
             while rng.random() < ANOTHER_EDIT:
                 chain = EDITS[draw(rates, rng)](chain, rng)
-            child = joined(chain)
+            child = self._sized(chain)
             if child != genome and self.decode(child).key != key:
                 return child
             attempt += 1
@@ -134,7 +143,13 @@ class LayersSpace(Space):
         j = unit_end(second, round(cut / len(first) * len(second)))
         # 3 to 20 layers
         j = min(max(j, i + len(second) - MAX_LAYERS), i + len(second) - MIN_LAYERS)
-        return joined(clipped(first[:i] + second[j:]))
+        return self._sized(clipped(first[:i] + second[j:]))
+
+    def _sized(self, chain: Chain) -> Genome:
+        """A chain's genome, of the limits' size."""
+        if self.fill and self.limits.on_counts:
+            chain = filled(chain, self.limits, lambda layers: self.decode(joined(layers)))
+        return joined(chain)
 
     def decode(self, genome: Sequence[int]) -> Network:
         """The network, by the rules above.

@@ -1,18 +1,16 @@
-"""Widths that fill what a network may cost."""
+"""Stages with widths that fill what a network may cost."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
+from nanonas.spaces.filling import fill
 from nanonas.spaces.stages.genes import STAGE, WIDTHS, Genes, nearest_width
 
 Decode = Callable[[Genes], Network]
-
-ENOUGH = 0.97  # of a limit: a search for more would win a fraction of one width
-_TRIES = 9  # networks that are drawn for one filling, at most
 
 
 def scaled(genes: Genes, factor: float) -> Genes:
@@ -35,49 +33,22 @@ def filled(genes: Genes, limits: Limits, decode: Decode) -> Genes:
     """
     if not limits.on_counts:
         return genes
-    while limits.excess(decode(scaled(genes, 0))) > 1:
+    last_first = range(len(genes.stages))[::-1]
+    while (found := fill(partial(scaled, genes), _wider, last_first, limits, decode)) is None:
         less = _shallower(genes)
         if less == genes:
             return scaled(genes, 0)
         genes = less
-    return _widened(_widest(genes, limits, decode), limits, decode)
+    return found
 
 
-def _widest(genes: Genes, limits: Limits, decode: Decode) -> Genes:
-    """By bisection of the factor; the smallest widths meet the limits."""
-    best, factor = scaled(genes, 0), 1.0
-    low, high = 0.0, math.inf  # a factor that meets the limits, and one that does not
-    for _ in range(_TRIES):
-        tried = scaled(genes, factor)
-        excess = limits.excess(decode(tried))
-        if excess <= 1:
-            best, low = tried, factor
-            if excess >= ENOUGH or all(stage.width == len(WIDTHS) - 1 for stage in tried.stages):
-                break
-        else:
-            high = factor
-        if low and high < math.inf:
-            factor = math.sqrt(low * high)
-        else:  # costs grow with the square of the widths, about
-            guess = factor / math.sqrt(excess)
-            factor = max(guess, 1.1 * factor) if low else min(guess, factor / 1.1)
-    return best
-
-
-def _widened(genes: Genes, limits: Limits, decode: Decode) -> Genes:
-    """With single widths a step larger, the last stages first, as long as the limits are met: it
-    uses up what rounding has left.
-    """
-    if limits.excess(decode(genes)) >= ENOUGH:
-        return genes
-    for n in reversed(range(len(genes.stages))):
-        stage = genes.stages[n]
-        if stage.width + 1 < len(WIDTHS):
-            wider = stage._replace(width=stage.width + 1)
-            tried = genes._replace(stages=(*genes.stages[:n], wider, *genes.stages[n + 1 :]))
-            if limits.excess(decode(tried)) <= 1:
-                genes = tried
-    return genes
+def _wider(genes: Genes, place: int) -> Genes | None:
+    """With one stage a step wider."""
+    stage = genes.stages[place]
+    if stage.width + 1 == len(WIDTHS):
+        return None
+    wider = stage._replace(width=stage.width + 1)
+    return genes._replace(stages=(*genes.stages[:place], wider, *genes.stages[place + 1 :]))
 
 
 def _shallower(genes: Genes) -> Genes:
