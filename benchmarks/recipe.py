@@ -28,7 +28,7 @@ from typing import Any
 from loguru import logger
 from throughput import surroundings
 
-from nanonas.config.files import BEFORE
+from nanonas.config.files import RECIPE_BEFORE
 from nanonas.config.schema import TrainingOptions
 from nanonas.core import Shape, training_seed
 from nanonas.data.images import DataSpec
@@ -83,7 +83,7 @@ class Variant:
     changes: Mapping[str, Any]  # keys of the configuration
 
 
-FIRST = {**BEFORE, "batch_size": 128, "lr": 0.3, "warmup": 0.2}
+FIRST = {**RECIPE_BEFORE, "batch_size": 128, "lr": 0.3, "warmup": 0.2}
 VARIANTS = {
     "base": Variant(None, FIRST),
     "linear": Variant("base", {"schedule": "linear"}),

@@ -26,13 +26,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def quick_measurements() -> Iterator[None]:
-    """No seconds are spent on measuring the winner's speed and latency."""
+    """No seconds are spent on measuring the winner's speed and latency, and its training has the
+    epochs that fit by that pace, however fast it is.
+    """
     from nanonas.training import crew, final
     from nanonas.training.measuring.pace import Pace
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
         patch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
+        patch.setattr(final.FinalTraining, "_replan", lambda *_: None)
         yield
 
 

@@ -55,7 +55,7 @@ GONE = {
 # What was done before there were these keys, and the keys that a recipe had then. A configuration
 # with all of the latter was whole when it was written, as that of every run is: what it lacks is
 # what was done then, whatever the defaults are now.
-BEFORE: dict[str, object] = {
+RECIPE_BEFORE: dict[str, object] = {
     "optimizer": "sgd",
     "bias_lr": 1.0,
     "schedule": "cosine",
@@ -65,6 +65,7 @@ BEFORE: dict[str, object] = {
     "alternate_flip": False,
     "small_images": 0.0,
 }
+BEFORE: dict[str, object] = {**RECIPE_BEFORE, "fill": False}
 _WHOLE = frozenset(
     ("batch_size", "lr", "warmup", "momentum", "weight_decay", "label_smoothing", "clip_norm")
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def _layers(options: SpaceOptions, shape: Shape, classes: int) -> Space:
     from nanonas.spaces.layers.space import LayersSpace
 
     rates = (options.add_rate, options.remove_rate, options.change_rate, options.skip_rate)
-    return LayersSpace(shape, classes, rates=rates)
+    return LayersSpace(shape, classes, rates=rates, fill=options.fill)
 
 
 def _nano(options: SpaceOptions, shape: Shape, classes: int) -> Space:
@@ -84,8 +84,10 @@ def make_search_space(search: SearchConfig, input_shape: Shape, classes: int) ->
     space = make_space(search.space, input_shape, classes)
     if not SPACES[search.space.space].fills:
         return space
-    fill = len(make_objectives(search.strategy)) == 1
-    return replace(space, limits=make_limits(search.limits), fill=fill)  # type: ignore[call-arg]
+    given: dict[str, Any] = {"limits": make_limits(search.limits)}
+    if len(make_objectives(search.strategy)) > 1:
+        given["fill"] = False
+    return replace(space, **given)
 
 
 # --- objectives and limits ------------------------------------------------------------------------

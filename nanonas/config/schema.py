@@ -76,6 +76,9 @@ class SpaceOptions:
     """Relative rate of mutations that change a hyperparameter (layers only)."""
     skip_rate: Rate = 1.0
     """Relative rate of mutations that toggle a skip connection (layers only)."""
+    fill: bool = True
+    """Where parameters or MACs are limited and accuracy alone is wanted, give convolutions as many
+    filters as the limits leave room for (layers only; stages always does, by its widths)."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "remove_rate": 0.25,
     "change_rate": 3.0,
     "skip_rate": 0.0,
+    "fill": False,
     "max_params": 1000,
     "max_macs": 2000,
     "max_latency_ms": 5.0,
@@ -720,7 +721,7 @@ def test_a_configuration_of_a_run_without_a_newer_key_means_what_was_done_then(
 
 
 def test_what_was_done_before_is_the_recipe_of_then() -> None:
-    before = replace(TrainingOptions(), **files.BEFORE)  # type: ignore[arg-type]
+    before = replace(TrainingOptions(), **files.RECIPE_BEFORE)  # type: ignore[arg-type]
     assert (before.optimizer, before.schedule, before.small_images) == ("sgd", "cosine", 0.0)
     assert (before.whiten, before.dirac, before.alternate_flip) == (False, False, False)
     assert (before.average, before.bias_lr) == (0.0, 1.0)

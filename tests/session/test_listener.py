@@ -48,6 +48,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "WorkerPool", InProcess)
     monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
     monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
+    monkeypatch.setattr(final.FinalTraining, "_replan", lambda *_: None)
 
 
 SMALL = {
