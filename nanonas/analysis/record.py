@@ -32,6 +32,8 @@ class Entry:
     Attributes:
         evaluation: None while it is running, or where it was lost.
         elapsed: seconds of searching until its evaluation arrived, pauses left out.
+        image_size: pixels a side of the images that a run's candidates are compared on; None: as
+            they are.
         accuracy: on the validation images, in [0, 1]; None where it cannot be compared with those
             of the others.
         told: the candidate with its evaluation, where it has one.
@@ -40,6 +42,7 @@ class Entry:
     candidate: Candidate
     evaluation: Evaluation | None
     elapsed: float | None = None
+    image_size: int | None = None
     accuracy: float | None = field(init=False, repr=False, compare=False, default=None)
     told: Told | None = field(init=False, repr=False, compare=False, default=None)
 
@@ -47,7 +50,9 @@ class Entry:
         if self.evaluation is not None:
             told = Told(self.candidate, self.evaluation, self.candidate.asked_after)
             object.__setattr__(self, "told", told)
-            if told.comparable:
+            budget = self.candidate.proposal.budget
+            seen = None if budget is None else budget.image_size
+            if told.judged and seen == self.image_size:
                 object.__setattr__(self, "accuracy", self.evaluation.accuracy)
 
     @property
@@ -203,11 +208,13 @@ def read(store: RunStore, events: Sequence[Event], name: str, space: Space, **mo
     evaluations, clocks = store.evaluations(), store.arrival_clocks()
     latest = {evaluation.number: place for place, evaluation in enumerate(evaluations)}
     elapsed, seconds = searching(events, clocks)
+    image_size = store.config.get("search", {}).get("candidate_image_size")
     entries = tuple(
         Entry(
             candidate,
             evaluations[latest[candidate.number]] if candidate.number in latest else None,
             elapsed[latest[candidate.number]] if candidate.number in latest else None,
+            image_size,
         )
         for candidate in store.candidates()
     )

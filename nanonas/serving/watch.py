@@ -106,7 +106,8 @@ class Watch:
         self._events += events
         self._times += times[: len(evaluations)]
         self._clocks += clocks[: len(evaluations)]
-        self._entries += [Entry(candidate, None) for candidate in candidates]
+        image_size = self._record.search.get("candidate_image_size")
+        self._entries += [Entry(each, None, image_size=image_size) for each in candidates]
         elapsed, seconds = searching(self._events, self._clocks)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]

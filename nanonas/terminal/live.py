@@ -32,17 +32,20 @@ class Narration(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
         self._narrator: Narrator | None = None
+        self._image_size: int | None = None  # that candidates are compared on
 
     def begun(self, search: Begun) -> None:
         """Reads what earlier sessions have told already."""
         setup, store, name = search.setup, search.store, search.folder.path.name
         record = records.read(store, store.events(), name, setup.space, objectives=setup.objectives)
         self._narrator = Narrator(record, setup.size_through)
+        self._image_size = setup.config.search.training.candidate_image_size
 
     def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """Tells the generations that are complete with this evaluation."""
         if self._narrator is not None:
-            entry = Entry(progress.told.candidate, progress.told.evaluation)
+            told = progress.told
+            entry = Entry(told.candidate, told.evaluation, image_size=self._image_size)
             self._tell(self._narrator.hear(entry))
 
     def ended(self, end: End | None) -> None:

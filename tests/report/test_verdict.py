@@ -12,7 +12,7 @@ from toys.report import SPACE, entries, entry, evaluated, record
 from nanonas.analysis.equal_time import EqualTime, Trained
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
-from nanonas.core import State
+from nanonas.core import Budget, State
 from nanonas.engine.storage.events import Event
 from nanonas.report.words.verdict import Argument, cards, headline, verdict
 
@@ -123,6 +123,11 @@ def test_the_headline_says_what_the_figures_say() -> None:
     )
     assert "Aging evolution tried 60 networks of the space layers in 1m 40s" in said
     assert "right on 90.00 % of 300 test images" in said
+    seconds = [entry(0, SPACE.sample(np.random.default_rng(0)), 0.5, budget=Budget(1, seconds=7.0))]
+    planned = {"search": {"strategy": "aging", "candidate_image_size": 12, "typical_cost": 1e-3}}
+    said = " ".join(headline(found(seconds, config=planned)))
+    assert "trained for 7 s, a costlier one for longer, on" in said
+    assert "images of 3×16×16, seen at 12×12) and judged" in said
     assert "without its final training yet" in " ".join(headline(found(entries(12))))
     assert headline(found([]))[-1].startswith("No network was judged yet")
     assert dict(cards(found(entries(60), final=FINAL)))["test accuracy"] == "90.00 %"
