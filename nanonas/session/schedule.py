@@ -33,9 +33,7 @@ SEARCH_SHARE = 0.28  # of the time, at least, where there is a search: its final
 FINALS_SHARE = 0.4  # of that, at most, for the finalists
 ENOUGH_EPOCHS = 200  # of the winner: beyond, time is better spent on the search
 CANDIDATES = 60  # that the search's share is meant for
-DRIFT = (
-    1.2  # times as long as one of middling cost a candidate trains: searches come to dearer ones
-)
+DRIFT = 1.2  # of the seconds of a middling network, a candidate takes: searches come to dearer ones
 FEWEST = 24  # the hand-made networks and two generations of others: fewer are no search
 FINALISTS = 6  # at most
 MOST_PASSES = 12  # over the images: beyond, more candidates are better than longer trainings
