@@ -33,7 +33,6 @@ from nanonas.config.schema import TrainingOptions
 from nanonas.core import Shape, training_seed
 from nanonas.data.images import DataSpec
 from nanonas.maths.intervals import mean_interval
-from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.session.setup import make_recipe
@@ -72,7 +71,7 @@ FOUND = {
     """,
 }
 BY_HAND = ("plain_242k", "residual_247k", "residual_96k", "resnet20")
-SEEDS = ("double", "airbench")  # two of those that a search begins with, filled up to 250,000
+ANCESTORS = ("double", "airbench")  # two that a search begins with; 250,000 parameters
 
 
 @dataclass(frozen=True)
@@ -125,11 +124,11 @@ def options(variant: str) -> TrainingOptions:
 
 
 def network(name: str, shape: Shape, classes: int) -> Network:
-    """A network by its name in `BY_HAND`, `SEEDS` or `FOUND`."""
+    """A network by its name in `BY_HAND`, `ANCESTORS` or `FOUND`."""
     if name in REFERENCES:
         return REFERENCES[name](shape, classes)
-    if name in SEEDS:
-        space = StagesSpace(shape, classes, limits=Limits(max_params=250_000))
+    if name in ANCESTORS:
+        space = StagesSpace(shape, classes)
         return space.decode(space.ancestors()[name])
     genome = tuple(int(gene) for gene in FOUND[name].split())
     return LayersSpace(shape, classes).decode(genome)
@@ -243,9 +242,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--train-images", type=int, help="of all; by default four fifths")
     parser.add_argument("--seconds", type=float, default=180.0, help="of CPU, for each training")
     parser.add_argument("--seeds", type=int, default=3)
-    known = [*BY_HAND, *SEEDS, *FOUND]
+    known = [*BY_HAND, *ANCESTORS, *FOUND]
     parser.add_argument(
-        "--networks", nargs="+", default=known, choices=[*REFERENCES, *SEEDS, *FOUND]
+        "--networks", nargs="+", default=known, choices=[*REFERENCES, *ANCESTORS, *FOUND]
     )
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=RESULT)

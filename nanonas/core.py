@@ -169,8 +169,12 @@ class Told:
     @property
     def comparable(self) -> bool:
         """Whether its accuracy can be compared with the others': judged, on images as they are."""
+        return self.comparable_at(None)
+
+    def comparable_at(self, image_size: int | None) -> bool:
+        """Whether it was judged, on images of so many pixels a side; None: as they are."""
         budget = self.candidate.proposal.budget
-        return self.judged and (budget is None or budget.image_size is None)
+        return self.judged and (None if budget is None else budget.image_size) == image_size
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,7 @@ class Entry:
         if self.evaluation is not None:
             told = Told(self.candidate, self.evaluation, self.candidate.asked_after)
             object.__setattr__(self, "told", told)
-            budget = self.candidate.proposal.budget
-            seen = None if budget is None else budget.image_size
-            if told.judged and seen == self.image_size:
+            if told.comparable_at(self.image_size):
                 object.__setattr__(self, "accuracy", self.evaluation.accuracy)
 
     @property
@@ -156,6 +154,12 @@ class Record:
         """The half of the configuration that is the run's identity."""
         half: Mapping[str, Any] = self.config.get("search", {})
         return half
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels a side of the images that candidates are compared on; None: as they are."""
+        size: int | None = self.search.get("candidate_image_size")
+        return size
 
     @property
     def images(self) -> Mapping[str, Any]:

@@ -106,8 +106,8 @@ class Watch:
         self._events += events
         self._times += times[: len(evaluations)]
         self._clocks += clocks[: len(evaluations)]
-        image_size = self._record.search.get("candidate_image_size")
-        self._entries += [Entry(each, None, image_size=image_size) for each in candidates]
+        size = self._record.image_size
+        self._entries += [Entry(each, None, image_size=size) for each in candidates]
         elapsed, seconds = searching(self._events, self._clocks)
         for place, evaluation in enumerate(evaluations, len(self._evaluations)):
             entry = self._entries[evaluation.number]

@@ -189,7 +189,7 @@ class Comparison:
 
     def _contender(self, name: str, network: Network) -> Contender:
         """Measures a few steps, and says how long the training will be."""
-        threads, pace = self._training(name, network, 0).crews.alone()
+        threads, pace = self._training(name, network, 0).crews.fastest_threads()
         seconds = pace.mean
         epochs = float(self.epochs)
         if self.seconds_per_network is not None and seconds * epochs > self.seconds_per_network:

@@ -33,7 +33,7 @@ SEARCH_SHARE = 0.28  # of the time, at least, where there is a search: its final
 FINALS_SHARE = 0.4  # of that, at most, for the finalists
 ENOUGH_EPOCHS = 200  # of the winner: beyond, time is better spent on the search
 CANDIDATES = 60  # that the search's share is meant for
-DRIFT = 1.2  # of the seconds of a middling network, a candidate takes: searches come to dearer ones
+DRIFT = 1.2  # of the planned seconds a candidate takes: searches come to networks that cost more
 FEWEST = 24  # the hand-made networks and two generations of others: fewer are no search
 FINALISTS = 6  # at most
 MOST_PASSES = 12  # over the images: beyond, more candidates are better than longer trainings
@@ -132,6 +132,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
     each = _typical(setup, cost)
     schedule = None
     if total is not None:
+        smaller = _smaller(setup)
         schedule = spent(
             total,
             setup.workers,
@@ -143,13 +144,13 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             candidate_seconds=training.candidate_seconds,
             finalists=fidelity.finalists,
             finalist_seconds=fidelity.finalist_seconds,
-            smaller=_smaller(setup) is not None,
+            smaller=smaller is not None,
         )
         if run.evaluations is not None:
             schedule = schedule.at_most(run.evaluations)
         size = training.candidate_image_size
         if size is None and schedule.finalists:
-            size = _smaller(setup)
+            size = smaller
         schedule = replace(schedule, image_size=size)
         training = replace(
             training,

@@ -39,7 +39,7 @@ class Narration(Listener):
         setup, store, name = search.setup, search.store, search.folder.path.name
         record = records.read(store, store.events(), name, setup.space, objectives=setup.objectives)
         self._narrator = Narrator(record, setup.size_through)
-        self._image_size = setup.config.search.training.candidate_image_size
+        self._image_size = record.image_size
 
     def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """Tells the generations that are complete with this evaluation."""

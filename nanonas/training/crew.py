@@ -31,7 +31,7 @@ class Crew:
     team: Team | None = None  # of several processes
 
     @property
-    def idle(self) -> bool:
+    def leaves_cores_idle(self) -> bool:
         """Whether there are cores that it does not use."""
         return self.how.threads * self.how.processes < cores()
 
@@ -58,11 +58,6 @@ class Crews:
     device: str | None = None
     threads: int | None = None
     processes: int | None = None
-
-    @property
-    def free(self) -> bool:
-        """Whether nothing is given."""
-        return self.threads is None and self.processes is None
 
     @property
     def asked(self) -> Parallelism | None:
@@ -99,7 +94,7 @@ class Crews:
             epochs: to train; None: as many as fit, or one.
             left: seconds until the deadline, if there is one; else infinite.
         """
-        threads, pace = self.alone(patience)
+        threads, pace = self.fastest_threads(patience)
         best = Crew(Parallelism(threads), pace)
         fills_the_time = epochs is None and left < math.inf
         seconds = math.inf if fills_the_time else (epochs or 1) * pace.mean
@@ -124,8 +119,8 @@ class Crews:
                 loser.close()
         return best
 
-    def alone(self, patience: float = 2.0) -> tuple[int, Pace]:
-        """The fastest number of threads for the network in this process, and the pace with it.
+    def fastest_threads(self, patience: float = 2.0) -> tuple[int, Pace]:
+        """The fastest number of threads for the network in this process alone, and its pace.
 
         More threads are faster for most networks on an idle machine; for tiny networks, and on
         cores that are busy, they wait for each other and can be fifty times slower.

@@ -195,7 +195,7 @@ class FinalTraining:
             table.note(small, now - before)
             if deadline is not None and epochs is None and tries and now - begin > tries[0]:
                 tries.pop(0)
-                other = self._other(crew, stack, deadline)
+                other = self._chosen_again(crew, stack, deadline)
                 if other is not crew:
                     training = self._handed_over(training, crew, other)
                     crew, table = other, Timetable(other.pace)
@@ -269,12 +269,12 @@ class FinalTraining:
             crew = crews.timed(crew, patience)
         return crew
 
-    def _other(self, crew: Crew, stack: ExitStack, deadline: float) -> Crew:
+    def _chosen_again(self, crew: Crew, stack: ExitStack, deadline: float) -> Crew:
         """Whatever trains fastest now, where a crew leaves cores idle: they were busy, perhaps,
         when it was chosen.
         """
-        left = deadline - time.monotonic()
-        if not (crew.idle and self.crews.free and left > WORTH_A_TEAM):
+        left, given = deadline - time.monotonic(), (self.threads, self.processes)
+        if not crew.leaves_cores_idle or left <= WORTH_A_TEAM or given != (None, None):
             return crew
         other = self.crews.fastest(stack, _patience(deadline), None, left)
         if other.how == crew.how:

@@ -21,8 +21,6 @@ from nanonas.serving.watch import _goal
 from nanonas.session import session as session_module
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.start import begin, resume
-from nanonas.training import crew, final
-from nanonas.training.measuring.pace import Pace
 
 EVENTS = [name for name, _ in inspect.getmembers(Listener, inspect.isfunction)]
 
@@ -44,11 +42,8 @@ class Recorder(Listener):
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_this_process(quick_measurements: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "WorkerPool", InProcess)
-    monkeypatch.setattr(final, "latency_ms", lambda module, shape, device: 1.5)
-    monkeypatch.setattr(crew, "pace_of", lambda training, patience: Pace(1.0))
-    monkeypatch.setattr(final.FinalTraining, "_replan", lambda *_: None)
 
 
 SMALL = {

@@ -133,7 +133,7 @@ def _searched(record: Record, figures: _Figures) -> str:
             length += ", a costlier one for longer,"
     took = f" in {figures.seconds}" if record.seconds else ""
     shape = "×".join(map(str, record.space.input_shape))
-    if (size := record.search.get("candidate_image_size")) is not None:
+    if (size := record.image_size) is not None:
         shape += f", seen at {size}×{size}"
     return (
         f"{strategy[:1].upper() + strategy[1:]} tried {len(record.trained):,} networks of the "
