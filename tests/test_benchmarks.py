@@ -207,3 +207,20 @@ def test_verdict_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     assert (limit["limit"], limit["seconds"]) == ("params-3000", 5.0)
     assert [row["contender"] for row in limit["rows"]] == ["search", "plain"]
     assert len(list((tmp_path / "runs").glob("*/*/study.db"))) == 1
+
+
+def test_first_generation_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "first_generation.json"
+    tiny = ["--data", "digits", "--networks", "2", "--seconds", "0.1", "--long", "0.2"]
+    tiny += ["--max-params", "10k", "--out", str(out)]
+    benchmark("first_generation.py", *tiny, "--seeds", "1")
+    [first] = json.loads(out.read_text(encoding="utf-8"))["digits, 10k"]["seeds"]
+    said = benchmark("first_generation.py", *tiny, "--seeds", "2")
+    kept, second = json.loads(out.read_text(encoding="utf-8"))["digits, 10k"]["seeds"]
+    assert kept == first
+    gains = [
+        100 * (row["defaults"]["after"] - row["random layers"]["after"]) for row in (kept, second)
+    ]
+    assert f"long: {sum(gains) / 2:+.2f} ± " in said
+    assert [row["made"] for row in kept["defaults"]["networks"]] == ["residual", "plain"]
+    assert not any(row["made"] for row in kept["random layers"]["networks"])

@@ -18,7 +18,7 @@ from nanonas.config.schema import (
     StrategyOptions,
     TrainingOptions,
 )
-from nanonas.core import Budget, Genome, Objective, Predictor, Shape, Strategy
+from nanonas.core import Budget, Floats, Genome, Objective, Predictor, Shape, Strategy
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
@@ -146,12 +146,28 @@ class PredictorEntry:
     reads: Literal["features", "tokens"] = "features"  # what it reads of a genome
 
 
+@dataclass
+class _Reference:
+    """The features of random networks of a space, (200, features): drawn once, when they are first
+    needed, because filling their limits takes a second.
+    """
+
+    space: Space
+    _features: Floats | None = None
+
+    def __call__(self) -> Floats:
+        if self._features is None:
+            rng = np.random.default_rng(0)
+            self._features = np.array(
+                [self.space.encode(self.space.sample(rng)) for _ in range(200)]
+            )
+        return self._features
+
+
 def _gaussian(search: SearchConfig, space: Space) -> Callable[[], Predictor]:
     from nanonas.predictors.gaussian import GaussianProcess
 
-    rng = np.random.default_rng(0)
-    reference = np.array([space.encode(space.sample(rng)) for _ in range(200)])
-    return partial(GaussianProcess, space.groups, reference)
+    return partial(GaussianProcess, space.groups, _Reference(space))
 
 
 def _ensemble(search: SearchConfig, space: Space) -> Callable[[], Predictor]:

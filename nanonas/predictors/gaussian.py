@@ -70,7 +70,7 @@ class GaussianProcess:
     Args:
         groups: how many features each group has, in order; None: all are one group.
         reference: features of networks drawn from the space, shape (m, features), to scale
-            distances by; None: the fitted networks.
+            distances by, or what draws them when they are needed; None: the fitted networks.
         points: networks to keep at most, 2 or more.
         tuned_on: networks to learn hyperparameters from at most, 2 or more.
 
@@ -79,7 +79,7 @@ class GaussianProcess:
     """
 
     groups: Sequence[int] | None = None
-    reference: Floats | None = field(default=None, repr=False)
+    reference: Floats | Callable[[], Floats] | None = field(default=None, repr=False)
     points: int = 1000
     tuned_on: int = 200
     _scores: NormalScores | None = field(default=None, repr=False)
@@ -112,7 +112,8 @@ class GaussianProcess:
     @_one_thread
     def fit(self, features: Floats, losses: Floats) -> None:
         """Learns from n networks, 1 or more: features (n, features), finite losses (n,)."""
-        self._units = self._measured(features if self.reference is None else self.reference)
+        reference = self.reference() if callable(self.reference) else self.reference
+        self._units = self._measured(features if reference is None else reference)
         rows = _spread(losses, self.tuned_on)
         scores = NormalScores.of(losses).score(losses[rows])
         self._log = self._learnt(features[rows] / self._units, scores)
