@@ -1,6 +1,8 @@
+from .api import Result as Result
 from .api import build as build
 from .api import load as load
 from .api import nano_nas as nano_nas
+from .api import search as search
 from .core import Budget as Budget
 from .core import Candidate as Candidate
 from .core import Epoch as Epoch
@@ -14,6 +16,7 @@ from .core import Told as Told
 from .errors import NanonasError as NanonasError
 from .networks.network import Draft as Draft
 from .networks.network import Network as Network
+from .sklearn import NASClassifier as NASClassifier
 from .spaces.base import Space as Space
 
 __version__: str
@@ -25,10 +28,12 @@ __all__ = [
     "Epoch",
     "Evaluation",
     "Evaluator",
+    "NASClassifier",
     "NanonasError",
     "Network",
     "Objective",
     "Proposal",
+    "Result",
     "Space",
     "State",
     "Strategy",
@@ -36,4 +41,5 @@ __all__ = [
     "build",
     "load",
     "nano_nas",
+    "search",
 ]

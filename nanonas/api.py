@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.config.files import halves, validated
+from nanonas.config.files import configure, halves, validated
 from nanonas.config.parts import SPACES, make_space
 from nanonas.core import Shape
 from nanonas.errors import ConfigError, GenomeError
+from nanonas.runs.folder import RunFolder, find
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from nanonas.analysis.record import Record
     from nanonas.training.modules import NetworkModule
+
+
+def search(
+    data: str | Path, *, time: str | float | None = None, quiet: bool = False, **settings: Any
+) -> Result:
+    """Searches for a network within a time, trains it and tests it: what `nanonas search` does.
+
+    >>> result = search("photos", time="1h", max_params=250_000)  # doctest: +SKIP
+    >>> result.test_accuracy, result.best  # doctest: +SKIP
+
+    Args:
+        data: "digits", "cifar10", "cifar100", a folder of images, an .npz, or parquet.
+        time: for all of it, such as "10m" or seconds; None: as the command does, half an hour
+            unless the settings end the search.
+        quiet: show nothing.
+        settings: any other value of the configuration: `max_params=250_000`, `workers=2`, …
+
+    Raises:
+        ConfigError: an unknown setting, or a value that cannot be used.
+        NanonasError: anything else that a search can say; see `nanonas.errors`.
+    """
+    from rich.console import Console
+
+    from nanonas.session.start import begin
+    from nanonas.terminal.live import live
+
+    config = configure(data=str(data), time=time, **settings)
+    listener = live(Console(quiet=quiet), explain=config.run.explain)
+    return Result(begin(config, listener).folder.path)
 
 
 def nano_nas(
@@ -146,3 +182,133 @@ def load(source: str | Path) -> NetworkModule:
     from nanonas.runs.models import trained_module
 
     return trained_module(Path(source))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run, with what it found.
+
+    In a notebook it shows itself: what was searched, what came of it, and a drawing of the network.
+
+    Args:
+        folder: of the run.
+    """
+
+    folder: Path
+
+    @property
+    def _run(self) -> RunFolder:
+        return find(self.folder)
+
+    @cached_property
+    def record(self) -> Record:
+        """Everything that is known of the run."""
+        from nanonas.runs.reading import read_record
+
+        return read_record(self._run)
+
+    @cached_property
+    def best(self) -> NetworkModule:
+        """The best network, in eval mode, on the CPU: after its final training where it had one.
+
+        `(B, C, H, W) -> (B, classes)`, logits; `best.preprocessing.batch(images)` makes what it
+        takes. Raises `RunError` where nothing is trained yet.
+        """
+        from nanonas.runs.models import trained_module
+
+        return trained_module(self.folder)
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """In [0, 1], of the best network after its final training, on images that chose nothing;
+        None where there was no final training.
+        """
+        final = self.record.final
+        return None if final is None else float(final["test_accuracy"])
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Every candidate, a row each. Raises `ConfigError` where pandas is missing."""
+        from nanonas.report.rows.frames import frames
+
+        return frames(self.record)["candidates"]
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The best trade-offs of accuracy and size at the end of the search, a row each, the
+        smallest first. Raises `ConfigError` where pandas is missing.
+        """
+        from nanonas.report.rows.frames import frames
+
+        fronts = frames(self.record)["fronts"]
+        last = fronts[fronts["after"] == fronts["after"].iloc[-1]]
+        return last.drop_duplicates(ignore_index=True)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Writes the run's page, report.html, and returns its path.
+
+        Args:
+            out: the folder for it; None: the run's own.
+        """
+        from nanonas.report.writing import write_report
+
+        return write_report(self._run, None if out is None else Path(out)).page
+
+    def train(self, epochs: int = 100, *, quiet: bool = False) -> Result:
+        """Trains the best network again, from scratch and for so many epochs, on all but the test
+        images, and tests it once more, which the run records.
+
+        Raises:
+            ConfigError: fewer than one epoch.
+            NanonasError: as `nanonas train`.
+        """
+        from rich.console import Console
+
+        from nanonas.config.schema import Config, RunConfig
+        from nanonas.runs.source import fitting, open_source
+        from nanonas.session import winner
+        from nanonas.session.setup import Setup
+        from nanonas.terminal.progress import TrainingProgress
+
+        if epochs < 1:
+            raise ConfigError(f"epochs must be 1 or more, but is {epochs}")
+        source = fitting(open_source(self._run.path))
+        winner.train(
+            source.genome,
+            self._run.final,
+            Setup(Config(source.config, RunConfig()), source.images),
+            epochs=epochs,
+            listener=TrainingProgress(Console(quiet=quiet)),
+            opened=lambda: source.opened(f"train, {epochs} epochs"),
+        )
+        return Result(self.folder)
+
+    def __str__(self) -> str:
+        """What was searched and what came of it."""
+        from nanonas.analysis.findings import Findings
+        from nanonas.report.words.verdict import headline
+
+        return "\n".join(headline(Findings(self.record)))
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from nanonas.analysis.findings import Findings
+        from nanonas.report.charts.architecture import svg
+        from nanonas.report.rows.frames import frame
+        from nanonas.report.rows.tables import best
+        from nanonas.report.words.verdict import headline
+
+        findings = Findings(self.record)
+        words = "".join(f"<p>{escape(sentence)}</p>" for sentence in headline(findings))
+        winner = self.record.winner
+        if winner is None:
+            return words
+        drawing = svg(self.record.network(winner.number), title="the network that was found")
+        try:
+            table = frame(best(findings)).to_html(index=False, na_rep="–")
+        except ConfigError:  # without pandas
+            table = ""
+        return (
+            f"{words}<div style='overflow-x: auto'>{drawing}</div>{table}"
+            f"<p>kept in <code>{escape(str(self._run.path))}</code></p>"
+        )

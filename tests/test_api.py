@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from nanonas import build, load, nano_nas
+from nanonas import Result, build, load, nano_nas, search
 from nanonas.config.files import read_yaml
 from nanonas.config.parts import make_data
 from nanonas.core import rng_for
@@ -177,3 +178,35 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "\n" not in str(raised.value)
     assert message is None or str(raised.value).startswith(message)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    given = {"workers": 1, "device": "cpu", "precision": "float32", "max_params": "5k"}
+    out = tmp_path_factory.mktemp("results")
+    return search("digits", time="2s", quiet=True, out=str(out), **given)
+
+
+def test_a_result_has_the_network_its_figures_and_its_page(result: Result) -> None:
+    assert result.best.network.params <= 5_000
+    final = json.loads((result.folder / "final" / "result.json").read_text(encoding="utf-8"))
+    assert result.test_accuracy == final["test_accuracy"]
+    assert list(result.history["#"]) == [0]
+    assert list(result.front["#"]) == [0]
+    assert result.report().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert f"{final['test_images']} test images" in str(result)
+
+
+def test_a_result_shows_itself_in_a_notebook(result: Result) -> None:
+    page = result._repr_html_()
+    assert "<svg" in page
+    assert "<table" in page
+    assert str(result.folder) in page
+
+
+def test_a_result_can_be_trained_again(result: Result) -> None:
+    again = result.train(1, quiet=True)
+    assert again.record.final is not None
+    assert again.record.final["epochs"] == 1
+    with pytest.raises(ConfigError, match="epochs must be 1 or more, but is 0"):
+        result.train(0)

@@ -132,6 +132,9 @@ def test_python_runs(
         )
 
     monkeypatch.setattr(nanonas, "nano_nas", tiny)
+    search = nanonas.search
+    short = {"time": "1s", "workers": 1, "quiet": True}
+    monkeypatch.setattr(nanonas, "search", lambda data, **given: search(data, **given | short))
     space: dict[str, Any] = {"__name__": "page"}
     monkeypatch.setitem(
         __import__("sys").modules, "page", type(nanonas)("page")

@@ -28,7 +28,7 @@ FLOORS = [
     ["bench", "runs"],
     ["report", "session"],
     ["serving", "terminal"],  # the terminal's progress and narration are listeners of a session
-    ["api", "commands"],
+    ["api", "commands", "sklearn"],
     [""],  # the package itself: its public names
     ["cli"],
     ["__main__"],
