@@ -42,7 +42,7 @@ from recipe import trained
 from nanonas.config.files import configure
 from nanonas.core import Floats, Genome, rng_for
 from nanonas.maths.ranks import kendall
-from nanonas.networks.cost import COST_POWER, DEFAULTS, CostModel
+from nanonas.networks.cost import DEFAULTS, CostModel
 from nanonas.session.setup import Setup
 from nanonas.training.device import prepare
 from nanonas.training.pictures import pictures, shrunk
@@ -60,13 +60,14 @@ class Way:
 
     seconds: float  # of one core, of a network of middling cost
     side: float = 1.0  # of the images' own
-    power: float = COST_POWER  # of the cost that the seconds grow with; 0: they do not
+    power: float = 0.85  # of the cost that the seconds grow with; 0: they do not
 
     @property
     def name(self) -> str:
         return f"{self.seconds:g} s, power {self.power:g}, sides {self.side:g}"
 
 
+# What the result was made with; `--ways` takes others.
 SHORT = (Way(7, power=0.0), Way(7), Way(7, 0.75), Way(7, 0.5), Way(20), Way(20, 0.75))
 
 
@@ -148,14 +149,14 @@ def outcomes(networks: Sequence[Mapping[str, Any]], name: str) -> Floats:
     return np.array([network["ways"][name]["accuracy"] for network in networks])
 
 
-def judged(networks: Sequence[Mapping[str, Any]], long: Way) -> dict[str, Any]:
+def judged(networks: Sequence[Mapping[str, Any]], long: Way, ways: Sequence[Way]) -> dict[str, Any]:
     """By way: tau with the long training and its 95 % interval, regret in points, and the CPU
     seconds of a network.
     """
     truth = outcomes(networks, long.name)
     rng, table = np.random.default_rng(0), dict[str, Any]()
     draws = [rng.integers(len(networks), size=len(networks)) for _ in range(DRAWS)]
-    for way in SHORT:
+    for way in ways:
         known = outcomes(networks, way.name)
         taus = [kendall(known[draw], truth[draw]).tau for draw in draws]
         low, high = np.nanquantile(taus, [0.025, 0.975])
@@ -172,17 +173,19 @@ def judged(networks: Sequence[Mapping[str, Any]], long: Way) -> dict[str, Any]:
     return table
 
 
-def printed(label: str, networks: Sequence[Mapping[str, Any]], long: Way) -> None:
+def printed(
+    label: str, networks: Sequence[Mapping[str, Any]], long: Way, short: Sequence[Way]
+) -> None:
     """What each network came to, and each way."""
     print(f"\n{label}: {len(networks)} networks, after {long.name}")
     for network in sorted(networks, key=lambda made: -made["ways"][long.name]["accuracy"]):
         ways = network["ways"]
-        shorts = " ".join(f"{100 * ways[way.name]['accuracy']:5.1f}" for way in SHORT)
+        shorts = " ".join(f"{100 * ways[way.name]['accuracy']:5.1f}" for way in short)
         print(
             f"  {network['name']:<22} {network['macs'] / 1e6:5.1f}M MACs, cost "
             f"{network['cost']:4.2f}: {100 * ways[long.name]['accuracy']:.2f} %   {shorts}"
         )
-    for name, row in judged(networks, long).items():
+    for name, row in judged(networks, long, short).items():
         low, high = row["interval"]
         print(
             f"  {name:<32} tau {row['tau']:+.2f} [{low:+.2f}, {high:+.2f}]  regret "
@@ -202,6 +205,14 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--networks", type=int, default=16, help="mutants included")
     parser.add_argument("--long", type=float, default=300.0, help="CPU seconds")
+    parser.add_argument("--long-power", type=float, default=LONG_POWER, help="of the cost")
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        default=[],
+        metavar="SECONDS:SIDE:POWER",
+        help="in place of the usual ones, such as 7:0.75:0.6",
+    )
     parser.add_argument("--workers", type=int, default=2, help="networks at once, one core each")
     parser.add_argument("--label", help="in the result; by default the data and the limit")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -212,7 +223,8 @@ def main(arguments: Sequence[str]) -> None:
         **{key: getattr(given, key) for key in ("max_params", "of", "long")},
     }
     label = given.label or f"{Path(given.data).stem}, {given.max_params}"
-    long = Way(given.long, power=LONG_POWER)
+    long = Way(given.long, power=given.long_power)
+    short = [Way(*map(float, way.split(":"))) for way in given.ways] or SHORT
     model = CostModel(DEFAULTS[setup.recipe.precision], setup.recipe.batch_size)
     genomes = chosen(setup, given.of, given.networks)
     costs = {name: model.seconds(setup.space.decode(genome)) for name, genome in genomes.items()}
@@ -223,7 +235,7 @@ def main(arguments: Sequence[str]) -> None:
     by_name: dict[str, dict[str, Any]] = {made["name"]: made for made in entry["networks"]}
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         todo = []
-        for way in (long, *SHORT):  # a whole column is worth more than a row
+        for way in (long, *short):  # a whole column is worth more than a row
             for name, genome in genomes.items():
                 if way.name not in by_name.get(name, {"ways": {}})["ways"]:
                     what = (given.data, given.max_params, name, genome)
@@ -241,9 +253,9 @@ def main(arguments: Sequence[str]) -> None:
                 f"{100 * row['accuracy']:.2f} % after {row['epochs']:.2f} epochs",
                 flush=True,
             )
-    entry["judged"] = judged(entry["networks"], long)
+    entry["judged"] = judged(entry["networks"], long, short)
     results.keep()
-    printed(label, entry["networks"], long)
+    printed(label, entry["networks"], long, short)
 
 
 if __name__ == "__main__":

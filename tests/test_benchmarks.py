@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nanonas.bench.bench import SHIPPED
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -224,3 +226,18 @@ def test_first_generation_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> No
     assert f"long: {sum(gains) / 2:+.2f} ± " in said
     assert [row["made"] for row in kept["defaults"]["networks"]] == ["residual", "plain"]
     assert not any(row["made"] for row in kept["random layers"]["networks"])
+
+
+def test_acquisition_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "acquisition.json"
+    tiny = ["--table", str(SHIPPED), "--objective", "val_acc", "--seeds", "2", "--queries", "12"]
+    said = benchmark("acquisition.py", *tiny, "--out", str(out))
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for choice in ("bound", "improvement a second"):
+        runs = figures[choice]["runs"]
+        assert [run["seed"] for run in runs] == [0, 1]
+        times = [run["spent"] if run["time"] is None else run["time"] for run in runs]
+        assert figures[choice]["time_to_best"]["mean"] == pytest.approx(sum(times) / 2, abs=1e-3)
+        assert f"{choice:<31} best after " in said
+    spent = {choice: figures[choice]["runs"][0]["spent"] for choice in figures if choice[0] in "bi"}
+    assert spent["improvement a second"] < spent["improvement"]  # it prefers what is quick

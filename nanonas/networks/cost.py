@@ -27,7 +27,8 @@ from nanonas.networks.ops import Node
 # read at once, before they go on one by one.
 BLOCK, READ_AT_ONCE = 16, 32
 
-COST_POWER = 0.85  # of `allowance`
+# Of `cost_power`: its value after so many images, and what it loses when they are e times as many.
+POWER, POWER_IMAGES, POWER_FALLS = 0.87, 7000, 0.2
 MOST_ALLOWED = (1 / 4, 4.0)  # the least factor and the greatest
 
 # Kinds that every model knows: what others fall back on.
@@ -242,19 +243,32 @@ class CostModel:
         }
 
 
-def allowance(each: float, typical: float | None) -> float:
-    """How many times as long as a typical network one trains, to be compared with it fairly.
+def cost_power(images: float) -> float:
+    """The power of its cost that a network's seconds of training grow with, so that its accuracy
+    compares with those of others: from 1, equal epochs, where trainings are short, down to 0, equal
+    seconds, where they are as long as a winner's.
 
-    Equal seconds favour cheap networks where trainings are short, equal epochs dear ones where they
-    are long. A doubling of a training is worth the less the longer it is already; so what a dear
-    network loses to a cheap one when both train for as long as the winner, it loses in a short
-    training, too, if its seconds grow with a power of its cost that is near 1. `COST_POWER` is our
-    own rule of thumb, from a few learning curves of one data set; benchmarks/ranking.py shows that
-    it orders networks better than equal seconds, and has tried no other power.
+    A doubling of a training is worth the less the longer it is already. What a dear network loses
+    to a cheap one when both train for as long as the winner must be what it loses in a short
+    training. Fitted by eye to the powers at which the order of networks after 7 to 20 seconds was
+    free of their cost against that after 90 (benchmarks/ranking.py, CIFAR-10, 250,000 parameters),
+    and at which candidates of 50,000 and 100,000 parameters were against the finalists.
+
+    Args:
+        images: that a network of typical cost trains on, in whole size.
+    """
+    power = POWER - POWER_FALLS * math.log(max(images, 1.0) / POWER_IMAGES)
+    return min(1.0, max(0.0, power))
+
+
+def allowance(each: float, typical: float | None, seconds: float) -> float:
+    """How many times as long as a typical network one trains, to be compared with it fairly: see
+    `cost_power`.
 
     Args:
         each: seconds of training an image, of the network.
         typical: those of a typical one; None: all networks train for as long.
+        seconds: of a typical one's training.
 
     Returns:
         a factor within `MOST_ALLOWED`.
@@ -262,7 +276,7 @@ def allowance(each: float, typical: float | None) -> float:
     if typical is None:
         return 1.0
     least, most = MOST_ALLOWED
-    return float(min(most, max(least, (each / typical) ** COST_POWER)))
+    return float(min(most, max(least, (each / typical) ** cost_power(seconds / typical))))
 
 
 def per_image(network: Network, batch_size: int) -> dict[str, float]:

@@ -192,7 +192,7 @@ class _Planner:
             assert cost is not None  # it is measured where seconds are planned
             extra = max(timed.valid_seconds + timed.extra_seconds for timed in self.timed)
             shares = [
-                allowance(cost.seconds(self.space.decode(genome)), typical)
+                allowance(cost.seconds(self.space.decode(genome)), typical, budget.seconds)
                 for genome in self.genomes
             ]
             return budget.seconds * np.array(shares) + extra

@@ -176,7 +176,8 @@ class Trial:
                 "a budget in seconds needs a cost model, and this search has none; give --epochs"
             )
         each = self.cost.seconds(network)
-        seconds = budget.seconds * allowance(self.cost.seconds(whole or network), self.typical)
+        cost = self.cost.seconds(whole or network)
+        seconds = budget.seconds * allowance(cost, self.typical, budget.seconds)
         if not resumed:  # what it should have gone on with is missing
             seconds *= budget.epochs / (budget.epochs - budget.begin)
         return min(MOST_EPOCHS, seconds / (each * images))

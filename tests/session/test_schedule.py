@@ -18,7 +18,7 @@ from nanonas.core import MOST_EPOCHS, Budget, Candidate, Evaluation, Proposal, S
 from nanonas.engine.ranking import best_networks
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
-from nanonas.networks.cost import DEFAULTS, MOST_ALLOWED, CostModel, allowance
+from nanonas.networks.cost import DEFAULTS, MOST_ALLOWED, CostModel, allowance, cost_power
 from nanonas.runs.folder import RunFolder
 from nanonas.session.finalists import accuracies, finalists, finals_seconds
 from nanonas.session.listener import Listener
@@ -240,14 +240,28 @@ def test_a_costly_network_trains_for_longer_but_sees_fewer_images() -> None:
     costs = [COST.seconds(network) for network in (small, large)]
     assert costs[1] > 1.5 * costs[0]
     trial = replace(setup.trials()[0], typical=costs[0])
-    budget = Budget(1, seconds=0.5)
+    seconds = 7000 * costs[0]
+    budget = Budget(1, seconds=seconds)
     epochs = [trial._epochs(network, budget, 1000, False) for network in (small, large)]
-    assert epochs[0] * 1000 * costs[0] == pytest.approx(0.5)
+    assert epochs[0] * 1000 * costs[0] == pytest.approx(seconds)
     assert epochs[0] > epochs[1]
-    assert epochs[1] * 1000 * costs[1] > 0.5
-    assert allowance(1e9, 1.0) == MOST_ALLOWED[1]
-    assert allowance(1e-9, 1.0) == MOST_ALLOWED[0]
-    assert allowance(5.0, None) == 1
+    assert epochs[1] * 1000 * costs[1] > seconds
+    assert allowance(1e9, 1.0, 100.0) == MOST_ALLOWED[1]
+    assert allowance(1e-9, 1.0, 100.0) == MOST_ALLOWED[0]
+    assert allowance(5.0, None, 100.0) == 1
+
+
+@given(each=st.floats(0.5, 2), typical=st.floats(1e-5, 1e-2), images=st.lists(st.floats(1, 1e8)))
+def test_seconds_grow_with_the_cost_between_equal_epochs_and_equal_seconds(
+    each: float, typical: float, images: list[float]
+) -> None:
+    powers = [cost_power(number) for number in sorted(images)]
+    assert powers == sorted(powers, reverse=True)  # the longer, the nearer to equal seconds
+    assert all(0 <= power <= 1 for power in powers)
+    equal_epochs = allowance(each * typical, typical, 100 * typical)
+    assert equal_epochs == pytest.approx(each)
+    half_an_hour = 2_000_000 * typical  # of a winner: forty epochs of 50,000 images
+    assert allowance(each * typical, typical, half_an_hour) == pytest.approx(1)
 
 
 # --- whole searches -------------------------------------------------------------------------------
@@ -385,9 +399,10 @@ def test_a_smaller_image_is_no_reason_for_less_time() -> None:
     assert setup.finals_budget == Budget(1, seconds=9.0)
     whole = setup.space.decode(setup.space.ancestors()["residual"])
     small = setup.space.at(4).decode(setup.space.ancestors()["residual"])
-    trial = replace(setup.trials()[0], typical=2 * COST.seconds(whole))
+    c = COST.seconds(whole)
+    trial = replace(setup.trials()[0], typical=2 * c)
     epochs = trial._epochs(small, setup.budget, 1000, False, whole)
-    assert epochs * 1000 * COST.seconds(small) == pytest.approx(2 * allowance(1, 2))
+    assert epochs * 1000 * COST.seconds(small) == pytest.approx(2 * allowance(c, 2 * c, 2.0))
     too_large = replace(config.search.training, candidate_image_size=9)
     with pytest.raises(ConfigError, match="the images have 8 pixels on their smaller side"):
         Setup(replace(config, search=replace(config.search, training=too_large))).check()
