@@ -207,3 +207,13 @@ def test_verdict_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     assert (limit["limit"], limit["seconds"]) == ("params-3000", 5.0)
     assert [row["contender"] for row in limit["rows"]] == ["search", "plain"]
     assert len(list((tmp_path / "runs").glob("*/*/study.db"))) == 1
+
+
+def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "store.json"
+    tiny = ["--seconds", "0.02", "--repetitions", "1", "--folder", str(tmp_path)]
+    said = benchmark("store.py", *tiny, "--out", str(out))
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert {"OFF", "NORMAL", "FULL"} < set(result["per_second"])
+    assert all(rate["median"] > 0 for rate in result["per_second"].values())
+    assert all(name in said for name in result["per_second"])
