@@ -144,6 +144,7 @@ def test_after_an_accident_what_is_saved_is_true(kept: Path, known: Truth, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_after_a_thousand_accidents_what_is_saved_is_true(
     kept: Path, known: Truth, tmp_path: Path
 ) -> None:

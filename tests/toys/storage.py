@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ class Truth:
 
     candidates: list[Candidate]
     evaluations: list[Evaluation]
-    events: list[tuple[float, str, object, float]]
+    events: list[tuple[float, str, dict[str, Any], float]]
     config: object
 
 
