@@ -43,11 +43,10 @@ class Condition:
         if found.run is None:
             yield "the configuration is lost, and is taken from config.yaml"
         if found.whole < found.known:
-            gone = found.known - found.whole - found.beyond
-            yield (
-                f"candidate #{found.whole} is lost, with {gone - 1} others: a resumed run asks for "
-                f"them again, and for the {found.beyond} behind it that could be read"
-            )
+            others = found.known - found.whole - found.beyond - 1
+            lost = f"candidate #{found.whole} is lost" + (f", and {others} more" if others else "")
+            behind = f", and for {found.beyond} behind it that can be read" if found.beyond else ""
+            yield f"{lost}: a resumed run asks for what is lost again{behind}"
         trained = {int(row[1]) for row in rows["evaluation"]}
         if untrained := found.whole - len(trained):
             yield f"{untrained} candidates have no evaluation: a resumed run trains them again"
@@ -97,6 +96,8 @@ def rescue(run: RunFolder, to: Path) -> tuple[RunFolder, Condition]:
     row = _run_row(run, state.found)
     if target.exists():
         raise RunError(f"{str(target)!r} is there already: name a new folder with --to")
+    if run.path.resolve() in target.parents:
+        raise RunError(f"{str(target)!r} lies in the run itself: name another folder with --to")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

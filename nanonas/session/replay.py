@@ -82,7 +82,9 @@ class Replay:
 
     def files(self) -> Iterator[Difference]:
         """What lies in the folder otherwise than the store says; see `runs.checking`."""
-        return differences(self.folder, self.stored, counted(), GONE)
+        # images are the same by their fingerprint, wherever they lie now
+        ignored = GONE if self.fingerprint is None else {*GONE, "data"}
+        return differences(self.folder, self.stored, counted(), ignored)
 
     def trainings(self, number: int) -> Iterator[Repeat]:
         """Trains the best networks of the search once more, so many of them, one after the other;

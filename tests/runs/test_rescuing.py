@@ -64,7 +64,8 @@ def test_what_is_saved_goes_on_to_the_same_end(
     entries = read_record(new).entries
     assert 0 < len(entries) <= 25
     assert said.startswith(f"{new.path}: {len(entries)} candidates, ")
-    assert f"candidate #{len(entries)} is lost, with " in said
+    assert f"candidate #{len(entries)} is lost, and " in said
+    assert "asks for what is lost again, and for " in said
     assert content(run) == before
     assert by_number(new.store)[: len(entries)] == by_number(kept.store)[: len(entries)]
     Run(new.path).go(TOTAL)
@@ -121,6 +122,8 @@ def test_what_cannot_be_rescued(run: RunFolder, tmp_path: Path) -> None:
         condition(run)
     with pytest.raises(RunError, match="is there already: name a new folder with --to"):
         rescue(run, run.path)
+    with pytest.raises(RunError, match="lies in the run itself: name another folder with --to"):
+        rescue(run, run.path / "new")
     run.store.write_bytes(b"nothing" * 1000)
     with pytest.raises(RunError, match="nothing of a run can be read in "):
         rescue(run, tmp_path / "new")

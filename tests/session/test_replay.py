@@ -202,6 +202,20 @@ def test_a_folder_that_is_not_what_its_store_says(
     assert str(found).startswith(said)
 
 
+def test_images_that_were_moved_are_no_difference(run: RunFolder) -> None:
+    run.config.write_text(run.config.read_text().replace("data: digits", "data: /elsewhere"))
+    assert list(Replay(run).files()) == []
+
+
+def test_the_folder_of_a_search_that_goes_on_is_not_compared(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.weights / "2.safetensors").unlink()
+    with RunStore.resume(run.store):
+        assert cli.main(["replay", str(run.path), "--train", "0"]) == 0
+    assert "files: not compared, for the search is going on\n" in capsys.readouterr().out
+
+
 def test_a_kept_run_with_rungs_and_finalists_is_derived_again(tmp_path: Path) -> None:
     folder = RunFolder(Path(shutil.copytree(FIXTURES / "halving_run", tmp_path / "halving_run")))
     replay = Replay(folder)
