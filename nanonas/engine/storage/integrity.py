@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from nanonas.engine.storage.opening import connect_readonly
+from nanonas.engine.storage.opening import FAILURES, connect_readonly
 from nanonas.engine.storage.rows import APPLICATION, CHECKSUMS, checksum
 
 # of looking at pages when a run is resumed: 800 MB, where the file is in memory already
 PATIENCE = 1.0
-# the tables, and how many of their first columns are not in the checksum
-TABLES = {"run": 0, "candidate": 0, "evaluation": 1, "event": 1}
+_TABLES = ("run", "candidate", "evaluation", "event")
 
 
 def examined(path: Path) -> list[str]:
@@ -37,7 +36,7 @@ def examined(path: Path) -> list[str]:
                 if application != APPLICATION:
                     return ["its header is not that of a run's store"]
                 return problems(db, full=True)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             return [str(error)]
 
 
@@ -56,7 +55,7 @@ def problems(
     try:
         found += _pages(db, seconds, full)
         found += changed_rows(db)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         found.append(str(error))
     return found
 
@@ -86,9 +85,9 @@ def changed_rows(db: sqlite3.Connection) -> Iterator[str]:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version < CHECKSUMS:
         return
-    for table, skipped in TABLES.items():
+    for table in _TABLES:
         for row in db.execute(f"SELECT * FROM {table}"):
             *values, stored = row
-            if stored is not None and stored != checksum(values[skipped:]):
+            if stored is not None and stored != checksum(values):
                 place = "" if table == "run" else f" {values[0]}"
                 yield f"the row {table}{place} is not what was written"

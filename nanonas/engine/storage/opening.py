@@ -16,22 +16,26 @@ from nanonas.text import command
 SYNCHRONOUS = "FULL"
 
 
+# What reading a file raises; the latter where a damaged name stands in a message of SQLite's.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
+
 def connect(path: Path, durable: bool) -> sqlite3.Connection:
-    """A connection that writes; `durable`: and waits for the disk. Raises `sqlite3.Error`."""
+    """A connection that writes; `durable`: and waits for the disk. Raises `FAILURES`."""
     db = sqlite3.connect(path, timeout=30, isolation_level=None)
     try:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA synchronous = {SYNCHRONOUS if durable else 'OFF'}")
         # the first read of the file: raises where it is no database
         db.execute("SELECT COUNT(*) FROM sqlite_master")
-    except sqlite3.Error:
+    except FAILURES:
         db.close()
         raise
     return db
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:
-    """A connection that only reads. Raises `sqlite3.Error`.
+    """A connection that only reads. Raises `FAILURES`.
 
     Without write permission SQLite cannot make the shared memory that a log needs; without a log it
     needs none.
@@ -47,7 +51,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
             db.close()
             if option == options[-1]:
                 raise
-        except sqlite3.Error:
+        except FAILURES:
             db.close()
             raise
         else:
@@ -120,6 +124,8 @@ def explained(path: Path) -> Iterator[None]:
     """SQLite's errors as one sentence. Raises `RunError`."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise RunError(damaged(path, "a name in it is no text")) from error
     except sqlite3.Error as error:
         message = str(error)
         for words, sentence in _SENTENCES.items():

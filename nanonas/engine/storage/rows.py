@@ -145,12 +145,13 @@ def candidate_row(candidate: Candidate, time: float) -> Row:
     return summed(candidate.number, candidate.key, proposal, asked_after, time, generation)
 
 
-def evaluation_row(evaluation: Evaluation, time: float, clock: float) -> Row:
-    """In the order of the table's columns, `seq` left to the table; `time` as above, `clock` in
-    seconds by the run's own.
+def evaluation_row(seq: int, evaluation: Evaluation, time: float, clock: float) -> Row:
+    """In the order of the table's columns; `seq` is the next number of the table, `time` as above,
+    `clock` in seconds by the run's own.
     """
     curve = [(epoch.train_loss, epoch.accuracy) for epoch in evaluation.curve]
-    values = (
+    return summed(
+        seq,
         evaluation.number,
         evaluation.state.value,
         to_json(dict(evaluation.metrics)),
@@ -161,12 +162,11 @@ def evaluation_row(evaluation: Evaluation, time: float, clock: float) -> Row:
         time,
         clock,
     )
-    return None, *summed(*values)
 
 
-def event_row(event: Event) -> Row:
-    """In the order of the table's columns, `seq` left to the table."""
-    return None, *summed(event.time, event.kind, to_json(dict(event.details)), event.clock)
+def event_row(seq: int, event: Event) -> Row:
+    """In the order of the table's columns; `seq` is the next number of the table."""
+    return summed(seq, event.time, event.kind, to_json(dict(event.details)), event.clock)
 
 
 def _storable(text: str | None) -> str | None:

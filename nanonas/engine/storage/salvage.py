@@ -149,11 +149,11 @@ def _checked(table: str, row: Carved) -> tuple[Row, bool | None]:
     longest = {"candidate": _CANDIDATE, "evaluation": _EVALUATION, "event": _EVENT, "run": _RUN}
     values = list(row.values)
     stored = values.pop() if len(values) == len(longest[table]) else None
-    if table == "candidate":
+    if table != "run":
         values[0] = row.rowid
-    elif table != "run":
-        values.pop(0)
-    return tuple(values), None if stored is None else stored == checksum(values)
+    right = None if stored is None else stored == checksum(values)
+    numbered = table in ("evaluation", "event")
+    return tuple(values[1:] if numbered else values), right
 
 
 def _reads(table: str, values: Row, path: Path) -> bool:
@@ -204,8 +204,10 @@ def rows_of(found: Salvage) -> dict[str, list[Row]]:
     whole = found.whole
     return {
         "candidate": [summed(*found.candidates[number]) for number in range(whole)],
-        "evaluation": [(None, *summed(*row)) for row in _kept(found, whole)],
-        "event": [(None, *summed(*found.events[seq])) for seq in sorted(found.events)],
+        "evaluation": [summed(seq, *row) for seq, row in enumerate(_kept(found, whole), 1)],
+        "event": [
+            summed(seq, *found.events[old]) for seq, old in enumerate(sorted(found.events), 1)
+        ],
     }
 
 

@@ -26,7 +26,7 @@ from nanonas.core import Candidate, Evaluation, Told
 from nanonas.engine.storage.events import RESUMED, Event
 from nanonas.engine.storage.identity import require_equal_search
 from nanonas.engine.storage.integrity import PATIENCE, problems
-from nanonas.engine.storage.lock import lock_file, lock_for_writing, make_folder_of, probe
+from nanonas.engine.storage.lock import held, lock_for_writing, make_folder_of
 from nanonas.engine.storage.opening import (
     connect,
     connect_readonly,
@@ -193,17 +193,7 @@ class RunStore:
         """Whether a process writes the run at `path` now: its search is going on, or its winner is
         being trained.
         """
-        try:
-            descriptor = os.open(lock_file(path), os.O_RDONLY)
-        except OSError:
-            return False  # there never was a writer, or we may not know
-        try:
-            probe(descriptor)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return held(path)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -230,11 +220,13 @@ class RunStore:
 
         Refused when its candidate has one already that is not `State.CUT`.
         """
-        self._insert("evaluation", evaluation_row(evaluation, time.time(), self._clock()))
+        seq, clock = self._next("evaluation"), self._clock()
+        self._insert("evaluation", evaluation_row(seq, evaluation, time.time(), clock))
 
     def event(self, kind: str, details: Mapping[str, Any] | None = None) -> None:
         """Commits something that came from outside. `details` must be JSON-able."""
-        self._insert("event", event_row(Event(time.time(), kind, details or {}, self._clock())))
+        event = Event(time.time(), kind, details or {}, self._clock())
+        self._insert("event", event_row(self._next("event"), event))
 
     def candidates(self, since: int = 0) -> list[Candidate]:
         """All that were asked, by number; without the first `since`, which the caller has."""
@@ -319,6 +311,10 @@ class RunStore:
     def _rows(self, query: str, *values: object) -> list[Row]:
         with explained(self.path):
             return self._db.execute(query, values).fetchall()
+
+    def _next(self, table: str) -> int:
+        """The next number of a table; nobody else writes."""
+        return int(self._rows(f"SELECT COALESCE(MAX(seq), 0) + 1 FROM {table}")[0][0])
 
     def _insert(self, table: str, row: Row) -> None:
         places = ", ".join("?" * len(row))
