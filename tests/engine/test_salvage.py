@@ -158,7 +158,9 @@ def test_after_a_thousand_accidents_what_is_saved_is_true(
         ("candidate", "asked_after = asked_after + 1"),
         ("evaluation", "metrics = replace(metrics, '0.', '0.9')"),
         ("evaluation", "seconds = seconds + 1"),
+        ("evaluation", "seq = seq + 50"),
         ("event", "kind = 'resumed'"),
+        ("event", "seq = seq + 50"),
         ("run", "config = replace(config, '7', '8')"),
     ],
 )
@@ -175,6 +177,16 @@ def test_a_row_that_was_changed_is_noticed_where_sqlite_sees_nothing(
         RunStore.resume(path)
     require_true(saved(path, tmp_path / "new.db"), known)
     assert salvaged(path).changed == 1
+
+
+def test_a_name_that_is_no_text_is_damage(path: Path, known: Truth, tmp_path: Path) -> None:
+    """SQLite's own message cannot be decoded then."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE candidate", b"CREATE TABL\xe1 candidate"))
+    assert examined(path)
+    with pytest.raises(RunError, match=r"is damaged \(.*`nanonas rescue .* saves 60 candidates"):
+        RunStore.resume(path)
+    assert saved(path, tmp_path / "new.db") == known
 
 
 class Endless:
