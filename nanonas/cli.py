@@ -36,6 +36,9 @@ _ORDER = (
     "dashboard",
     "control",
     "report",
+    "replay",
+    "backup",
+    "rescue",
     "spaces",
 )
 _NO_VERBS = ("arguments",)  # modules of `nanonas.commands` that verbs share
@@ -57,7 +60,8 @@ def _verb(name: str) -> Verb:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `nanonas`.
 
-    Returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+    Returns the exit code: 0, 1 where a check has found something, 2 for bad input, 130 after
+    Ctrl-C, 143 after SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -118,7 +122,7 @@ def _answered(given: list[str]) -> int:
     logger.add(sys.stderr, format="{message}", filter={"": "WARNING", "nanonas.data": "INFO"})
     logger.enable(found.__name__)
     try:
-        _verb(given[0]).call(given[1:])
+        code = _verb(given[0]).call(given[1:])
     except NanonasError as error:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
@@ -143,7 +147,7 @@ def _answered(given: list[str]) -> int:
             file=sys.stderr,
         )
         return 130
-    return 0
+    return code or 0
 
 
 def _help() -> str:

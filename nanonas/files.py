@@ -1,5 +1,5 @@
-"""Paths as users write them, and files that are written whole or not at all: into a part file
-beside them, then renamed into place.
+"""Paths as users write them, and files that are written whole or not at all, also where the power
+fails: into a part file beside them, which is on the disk before it is renamed into place.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def in_full(path: Path) -> Path:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a part file to write; at the end it becomes `path`, or vanishes if anything was raised.
+    When this returns, the file is on the disk, under its name.
 
     Raises:
         RunError: no permission, no space left, no such folder.
@@ -34,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
+        sync(part)
         part.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise RunError(
             f"{str(path)!r} cannot be written: {error.strerror or error}; free space or "
@@ -44,11 +47,23 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # of folders some file systems keep no such promise
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds; None where it is not there, or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

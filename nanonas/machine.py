@@ -101,12 +101,13 @@ def described() -> dict[str, str]:
         "hardware": f"{cores()} cores of {processor()}",
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "numpy")},
+        **{name: version_of(name) for name in ("torch", "numpy")},
     }
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """The version of an installed package; "unknown" where it is not installed as one."""
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # built by hand
+    except importlib.metadata.PackageNotFoundError:  # built by hand, or run from a checkout
         return "unknown"

@@ -4,16 +4,28 @@ it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from nanonas.engine.storage import opening
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANONAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_disk_that_nobody_waits_for() -> Iterator[None]:
+    """Stores and files are written as ever, but not waited for: power cuts are not tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "SYNCHRONOUS", "OFF")
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 

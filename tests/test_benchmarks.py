@@ -230,7 +230,8 @@ def test_first_generation_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> No
 
 def test_acquisition_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "acquisition.json"
-    tiny = ["--table", str(SHIPPED), "--objective", "val_acc", "--seeds", "2", "--queries", "12"]
+    tiny = ["--table", str(SHIPPED), "--objective", "val_acc", "--seeds", "2", "--queries", "9"]
+    tiny += ["--choices", "bound", "improvement", "improvement a second"]
     said = benchmark("acquisition.py", *tiny, "--out", str(out))
     figures = json.loads(out.read_text(encoding="utf-8"))
     for choice in ("bound", "improvement a second"):
@@ -241,3 +242,13 @@ def test_acquisition_runs_from_end_to_end(tmp_path: Path) -> None:
         assert f"{choice:<31} best after " in said
     spent = {choice: figures[choice]["runs"][0]["spent"] for choice in figures if choice[0] in "bi"}
     assert spent["improvement a second"] < spent["improvement"]  # it prefers what is quick
+
+
+def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "store.json"
+    tiny = ["--seconds", "0.02", "--repetitions", "1", "--folder", str(tmp_path)]
+    said = benchmark("store.py", *tiny, "--out", str(out))
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert {"OFF", "NORMAL", "FULL"} < set(result["per_second"])
+    assert all(rate["median"] > 0 for rate in result["per_second"].values())
+    assert all(name in said for name in result["per_second"])

@@ -65,7 +65,7 @@ class Job:
             strategy = make_strategy(SearchConfig(strategy=options, seed=self.seed), space)
             with (
                 tempfile.TemporaryDirectory() as folder,
-                RunStore.begin(Path(folder) / "study.db", {}) as store,
+                RunStore.begin(Path(folder) / "study.db", {}, durable=False) as store,
             ):
                 study = Study(
                     space, strategy, evaluator, store, Budget(evaluator.epochs), self.seed

@@ -3,6 +3,8 @@ from .evaluators.serial import SerialEvaluator as SerialEvaluator
 from .evaluators.workers import WorkerPool as WorkerPool
 from .ranking import best_networks as best_networks
 from .ranking import front_of as front_of
+from .replay import Difference as Difference
+from .replay import replayed as replayed
 from .requests import Request as Request
 from .requests import RequestFiles as RequestFiles
 from .storage.events import Event as Event
@@ -14,6 +16,7 @@ from .study import Why as Why
 
 __all__ = [
     "Breeding",
+    "Difference",
     "End",
     "Event",
     "Progress",
@@ -26,4 +29,5 @@ __all__ = [
     "WorkerPool",
     "best_networks",
     "front_of",
+    "replayed",
 ]

@@ -103,6 +103,7 @@ def find(source: Path) -> RunFolder:
     if RunFolder(source).store.exists():
         return RunFolder(source)
     runs = [path.parent for path in source.glob("*/study.db")] if source.is_dir() else []
+    runs = [path for path in runs if not path.name.startswith(".")]  # copies that are being made
     if not runs:
         if source.is_file():
             raise RunError(

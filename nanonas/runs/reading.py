@@ -15,6 +15,7 @@ from nanonas.analysis.record import Record
 from nanonas.config.files import SEARCH_KEYS, to_values
 from nanonas.config.parts import STRATEGIES, make_objectives, make_space
 from nanonas.config.schema import Config, SearchConfig
+from nanonas.core import Shape
 from nanonas.engine.controls import lasting
 from nanonas.engine.storage.events import IMAGES, Event
 from nanonas.engine.storage.store import RunStore
@@ -88,13 +89,21 @@ def _space(
     folder: RunFolder, search: SearchConfig, events: Sequence[Event]
 ) -> tuple[Space, tuple[str, ...]]:
     """The run's space, and the names of the classes, without a look at the images."""
+    shape, names = noted_images(folder, events)
+    return make_space(search.space, shape, len(names)), names
+
+
+def noted_images(folder: RunFolder, events: Sequence[Event]) -> tuple[Shape, tuple[str, ...]]:
+    """The shape (C, H, W) of a run's images and the names of their classes, without a look at them.
+
+    Raises:
+        RunError: neither its events nor a genome of it has them.
+    """
     noted = next((event.details for event in events if event.kind == IMAGES), {})
     if "input_shape" in noted and "class_names" in noted:
-        shape, names = tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
-    else:  # begun by a version that did not note them
-        genome = best_genome(folder)
-        shape, names = genome.input_shape, genome.class_names
-    return make_space(search.space, shape, len(names)), names
+        return tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
+    genome = best_genome(folder)  # begun by a version that did not note them
+    return genome.input_shape, genome.class_names
 
 
 def _mapping(value: object) -> Mapping[str, Any] | None:

@@ -3,6 +3,8 @@ from .listener import Listener as Listener
 from .listener import Listeners as Listeners
 from .plan import Forecast as Forecast
 from .plan import forecast as forecast
+from .replay import Repeat as Repeat
+from .replay import Replay as Replay
 from .session import Outcome as Outcome
 from .setup import Setup as Setup
 from .setup import resolved as resolved
@@ -15,6 +17,8 @@ __all__ = [
     "Listener",
     "Listeners",
     "Outcome",
+    "Repeat",
+    "Replay",
     "Setup",
     "begin",
     "forecast",

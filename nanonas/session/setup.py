@@ -22,7 +22,7 @@ from nanonas.config.parts import (
     with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, TrainingOptions
-from nanonas.core import Budget, Candidate, Evaluator, Objective, Strategy
+from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
@@ -52,14 +52,21 @@ class Setup:
     Args:
         config: of a search that begins, as `resolved`.
         images: the configured ones, where they are loaded already.
+        noted: their shape (C, H, W) and number of classes, where a search is only looked at: then
+            its space and its strategy need no images.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
     """
 
-    def __init__(self, config: Config, images: Images | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        images: Images | None = None,
+        noted: tuple[Shape, int] | None = None,
+    ) -> None:
         self.config = config
-        self._images = images
+        self._images, self._noted = images, noted
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -113,7 +120,8 @@ class Setup:
     @cached_property
     def space(self) -> Space:
         """The search space for the images."""
-        return make_search_space(self.config.search, self.images.input_shape, self.images.classes)
+        shape, classes = self._noted or (self.images.input_shape, self.images.classes)
+        return make_search_space(self.config.search, shape, classes)
 
     @cached_property
     def bans(self) -> Bans:

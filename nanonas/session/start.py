@@ -109,7 +109,7 @@ def resume(
     # images are the same by their fingerprint, wherever they lie
     ignored = {*GONE, "data"} if known else GONE
     with RunStore.resume(
-        folder.store, to_values(config), defaults=_defaults(), ignored=ignored
+        folder.store, to_values(config), defaults=counted(), ignored=ignored
     ) as store:
         setup = Setup(moved)
         _require_same_images(setup, store, folder)
@@ -127,7 +127,7 @@ def resume(
         return session.run()
 
 
-def _defaults() -> dict[str, Any]:
+def counted() -> dict[str, Any]:
     """What counts for the keys that a run was begun without."""
     values = to_values(Config())
     return {**values, "search": values["search"] | BEFORE}

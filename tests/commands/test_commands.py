@@ -462,7 +462,7 @@ def begun_without(run: Path, *keys: str) -> None:
         stored = json.loads(db.execute("SELECT config FROM run").fetchone()[0])
         for key in keys:
             del values["search"][key], stored["search"][key]
-        db.execute("UPDATE run SET config = ?", [json.dumps(stored)])
+        db.execute("UPDATE run SET config = ?, checksum = NULL", [json.dumps(stored)])
     db.close()
     (run / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
@@ -494,7 +494,7 @@ def test_a_run_that_was_begun_with_keys_that_are_gone_is_shown_and_gone_on_with(
     with sqlite3.connect(run / "study.db") as db:
         stored = json.loads(db.execute("SELECT config FROM run").fetchone()[0])
         stored["search"] |= gone
-        db.execute("UPDATE run SET config = ?", [json.dumps(stored)])
+        db.execute("UPDATE run SET config = ?, checksum = NULL", [json.dumps(stored)])
     db.close()
     (run / "config.yaml").write_text(
         yaml.safe_dump(values | {"search": values["search"] | gone}), encoding="utf-8"
@@ -536,7 +536,8 @@ def test_other_images_are_refused_on_resume(
     shutil.copytree(short, run)
     with sqlite3.connect(run / "study.db") as db:
         db.execute(
-            "UPDATE event SET details = '{\"fingerprint\": \"other\"}' WHERE kind = 'images'"
+            'UPDATE event SET details = \'{"fingerprint": "other"}\', checksum = NULL '
+            "WHERE kind = 'images'"
         )
     db.close()
     assert "have changed since the run" in complaint(capsys, "resume", run, "--evaluations", 5)

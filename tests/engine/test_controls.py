@@ -9,11 +9,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toys.controls import PLANTED, TOTAL, WIDE, WISHES, Script, run
 from toys.engine import (
     BUDGET,
     CONFIG,
@@ -21,7 +21,6 @@ from toys.engine import (
     STRATEGIES,
     Interrupting,
     Shuffled,
-    ToySpace,
     UntilDeadline,
     by_number,
     jittery,
@@ -37,7 +36,7 @@ from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.requests import Request, RequestFiles, parsed
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN
 from nanonas.engine.storage.store import RunStore
-from nanonas.engine.study import Study, Why
+from nanonas.engine.study import Why
 from nanonas.errors import InvalidInput, RunError
 from nanonas.networks.limits import Limits
 from nanonas.spaces.base import Bans
@@ -46,73 +45,6 @@ from nanonas.strategies.around.inheriting import Inheriting
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.local import LocalSearch
 from nanonas.strategies.random import RandomSearch
-
-TOTAL = 24
-PLANTED = (5, 5, 5, 4)
-
-
-@dataclass(frozen=True)
-class WideSpace(ToySpace):
-    """A toy whose operations are its widths."""
-
-    operation_names: tuple[str, ...] = tuple(f"wide{gene}" for gene in range(7))
-
-    def operations(self, genome: tuple[int, ...]) -> frozenset[str]:
-        return frozenset(f"wide{gene}" for gene in genome)
-
-
-WIDE = WideSpace()
-
-
-@dataclass
-class Script:
-    """Requests that come just before the candidate of a number is bred."""
-
-    requests: dict[int, list[Request]]
-    study: Study | None = None
-    removed: list[str] = field(default_factory=list)
-
-    def waiting(self) -> list[tuple[str, Request | InvalidInput]]:
-        asked = 0 if self.study is None else len(self.study._candidates)
-        return [
-            (name, request)
-            for first, requests in self.requests.items()
-            for place, request in enumerate(requests)
-            if first <= asked and (name := f"{first}-{place}") not in self.removed
-        ]
-
-    def remove(self, name: str) -> None:
-        self.removed.append(name)
-
-
-WISHES = {
-    0: [Request("ban", "wide6")],
-    7: [
-        Request("plant", genome=PLANTED),
-        Request("ban", "wide0"),
-        Request("plant", genome=(5, 4, 5, 4)),
-    ],
-    12: [Request("ban", "wide1"), Request("ban", "no such thing")],
-    17: [Request("allow", "wide6"), Request("plant", genome=PLANTED)],
-}
-
-
-def run(
-    path: Path,
-    strategy: Strategy,
-    evaluator: object = None,
-    wishes: object = None,
-    **options: object,
-) -> Study:
-    script = Script(wishes or {})  # type: ignore[arg-type]
-    options = {"space": WIDE, "inbox": script, **options}
-    made = study(path, strategy, evaluator or SerialEvaluator(score), **options)  # type: ignore[arg-type]
-    script.study = made
-    try:
-        made.run(TOTAL)
-    finally:
-        made.store.close()
-    return made
 
 
 def repeat(path: Path, copy: Path, strategy: Strategy, evaluator: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import sqlite3
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys.engine import CONFIG
 from toys.screened import NANO as SPACE
+from toys.storage import as_format
 
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State, Strategy
+from nanonas.engine.storage import opening
 from nanonas.engine.storage import store as store_module
 from nanonas.engine.storage.rows import MIGRATIONS
 from nanonas.engine.storage.store import RunStore
@@ -243,9 +246,9 @@ def test_what_a_run_was_begun_without_counts_as_its_default(store: RunStore, pat
 
 
 def test_no_run_there(tmp_path: Path) -> None:
-    for opening in (RunStore.resume, RunStore.read):
+    for open_it in (RunStore.resume, RunStore.read):
         with pytest.raises(RunError, match=r"there is no run in .*: give the folder of a run"):
-            opening(tmp_path / "study.db")
+            open_it(tmp_path / "study.db")
 
 
 def test_files_that_are_no_stores(tmp_path: Path) -> None:
@@ -254,11 +257,11 @@ def test_files_that_are_no_stores(tmp_path: Path) -> None:
     other = sqlite3.connect(foreign)
     other.execute("CREATE TABLE song (name TEXT)")
     other.close()
-    for opening in (RunStore.resume, RunStore.read):
+    for open_it in (RunStore.resume, RunStore.read):
         with pytest.raises(RunError, match="is not a run's store, or its beginning is damaged"):
-            opening(text)
+            open_it(text)
         with pytest.raises(RunError, match="is a database, but not a run's"):
-            opening(foreign)
+            open_it(foreign)
 
 
 def test_a_damaged_store(store: RunStore, path: Path) -> None:
@@ -269,7 +272,7 @@ def test_a_damaged_store(store: RunStore, path: Path) -> None:
     content[4096:] = b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
     with (
-        pytest.raises(RunError, match="is damaged: restore it from a copy"),
+        pytest.raises(RunError, match=r"is damaged \(.*malformed\), and nothing of it can be read"),
         RunStore.read(path) as damaged,
     ):
         damaged.candidates()
@@ -293,7 +296,7 @@ def test_a_newer_format(store: RunStore, path: Path, monkeypatch: pytest.MonkeyP
     store.close()
     monkeypatch.setattr(store_module, "MIGRATIONS", ())
     with pytest.raises(
-        RunError, match="has the format 3, but this nanonas knows formats up to 0: update nanonas"
+        RunError, match="has the format 4, but this nanonas knows formats up to 0: update nanonas"
     ):
         RunStore.read(path)
 
@@ -346,7 +349,7 @@ def test_a_run_of_the_first_format_knows_its_generations(
     with RunStore.begin(path, config) as store:
         for number in range(70):
             store.asked(candidate(number))
-    as_format_1(path)
+    as_format(path, 1)
     for opened in (RunStore.read(path), RunStore.resume(path, config), RunStore.read(path)):
         with opened:
             assert [c.generation for c in opened.candidates()] == expected
@@ -362,7 +365,7 @@ def test_a_run_of_the_first_format_without_a_configured_strategy_has_one_generat
     path = tmp_path / "study.db"
     with RunStore.begin(path, {"what": "a strategy of my own"}) as store:
         store.asked(candidate(0))
-    as_format_1(path)
+    as_format(path, 1)
     with RunStore.read(path) as read:
         assert [c.generation for c in read.candidates()] == [0]
     with RunStore.resume(path) as resumed:
@@ -372,7 +375,7 @@ def test_a_run_of_the_first_format_without_a_configured_strategy_has_one_generat
 def test_what_is_only_looked_at_is_not_migrated(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     RunStore.begin(path, CONFIG).close()
-    as_format_1(path)
+    as_format(path, 1)
     with RunStore.read(path) as read:
         assert read.candidates() == []
     with closing(sqlite3.connect(path)) as db:
@@ -384,7 +387,7 @@ def test_a_run_of_an_earlier_format_goes_on_by_its_clock(store: RunStore, path: 
     store.asked(candidate(0))
     store.arrived(Evaluation(0, State.COMPLETE))
     store.close()
-    as_format_1(path)
+    as_format(path, 1)
     with RunStore.read(path) as older:
         assert older.arrival_clocks() == older.arrival_times()
         assert [event.clock for event in older.events()] == [e.time for e in older.events()]
@@ -393,15 +396,6 @@ def test_a_run_of_an_earlier_format_goes_on_by_its_clock(store: RunStore, path: 
         assert [arrived] == migrated.arrival_times()
         migrated.event("started")
         assert 0 <= migrated.events()[-1].clock - arrived < 10
-
-
-def as_format_1(path: Path) -> None:
-    """Makes the store what the first version of its format was."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("ALTER TABLE candidate DROP COLUMN generation")
-        for table in ("evaluation", "event"):
-            db.execute(f"ALTER TABLE {table} DROP COLUMN clock")
-        db.execute("PRAGMA user_version = 1")
 
 
 def test_an_image_size_among_the_metrics_of_an_earlier_version_is_left_out(
@@ -423,6 +417,16 @@ def test_a_full_disk_loses_nothing(store: RunStore) -> None:
     store._db.execute("PRAGMA max_page_count = 100000")
     store.arrived(Evaluation(0, State.COMPLETE))
     assert [e.state for e in store.evaluations()] == [State.COMPLETE]
+
+
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 0)])
+def test_commits_wait_for_the_disk_but_where_a_store_is_thrown_away(
+    path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, level: int
+) -> None:
+    usual = runpy.run_path(opening.__file__)["SYNCHRONOUS"]  # the other tests do not wait
+    monkeypatch.setattr(opening, "SYNCHRONOUS", usual)
+    with RunStore.begin(path, CONFIG, durable=durable) as store:
+        assert store._db.execute("PRAGMA synchronous").fetchone() == (level,)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -419,7 +419,7 @@ def begun_before(run: Path) -> None:
         stored = json.loads(db.execute("SELECT config FROM run").fetchone()[0])
         for key in YOUNGER["search"]:
             del values["search"][key], stored["search"][key]
-        db.execute("UPDATE run SET config = ?", [json.dumps(stored)])
+        db.execute("UPDATE run SET config = ?, checksum = NULL", [json.dumps(stored)])
         for number, text in db.execute("SELECT number, proposal FROM candidate").fetchall():
             proposal = json.loads(text)
             for key in YOUNGER["proposal"]:
@@ -427,7 +427,8 @@ def begun_before(run: Path) -> None:
             for key in YOUNGER["budget"]:
                 del proposal["budget"][key]
             db.execute(
-                "UPDATE candidate SET proposal = ? WHERE number = ?", [json.dumps(proposal), number]
+                "UPDATE candidate SET proposal = ?, checksum = NULL WHERE number = ?",
+                [json.dumps(proposal), number],
             )
     (run / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 

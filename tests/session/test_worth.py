@@ -264,8 +264,8 @@ def test_the_time_of_a_run_is_from_its_begin_to_its_test_without_pauses(tmp_path
     """The clock of each event is set by hand."""
     run = searched(tmp_path, evaluations=1)
     with sqlite3.connect(run.store) as db:
-        db.execute("UPDATE event SET clock = 0")
-        db.execute("UPDATE evaluation SET clock = 4")
+        db.execute("UPDATE event SET clock = 0, checksum = NULL")
+        db.execute("UPDATE evaluation SET clock = 4, checksum = NULL")
         for kind, clock in (("started", 1), ("ended", 10), ("test set opened", 30)):
             db.execute("UPDATE event SET clock = ? WHERE kind = ?", [clock, kind])
     db.close()
@@ -278,7 +278,7 @@ def test_the_time_of_a_run_is_from_its_begin_to_its_test_without_pauses(tmp_path
     with sqlite3.connect(run.store) as db:
         kinds = db.execute("SELECT seq FROM event WHERE kind = 'request' ORDER BY seq").fetchall()
         for (seq,), clock in zip(kinds, (5, 8), strict=True):
-            db.execute("UPDATE event SET clock = ? WHERE seq = ?", [clock, seq])
+            db.execute("UPDATE event SET clock = ?, checksum = NULL WHERE seq = ?", [clock, seq])
     db.close()
     assert search_seconds(run) == 6
     assert total_seconds(run, 5.0) == 27

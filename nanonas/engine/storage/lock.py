@@ -71,11 +71,19 @@ def lock_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-def probe(descriptor: int) -> None:
-    """Raises `OSError` where another process holds the writer's lock. Closing the descriptor ends
-    the probe.
-    """
-    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+def held(path: Path) -> bool:
+    """Whether a process holds the writer's lock of `path` now."""
+    try:
+        descriptor = os.open(lock_file(path), os.O_RDONLY)
+    except OSError:
+        return False  # there never was a writer, or we may not know
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _take_patiently(descriptor: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -71,12 +72,20 @@ def _clocks(db: sqlite3.Connection) -> None:
         db.execute(f"UPDATE {table} SET clock = time")
 
 
+def _checksums(db: sqlite3.Connection) -> None:
+    """Rows have checksums; of those that were written before, none is known."""
+    for table in ("run", "candidate", "evaluation", "event"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
+
+
 # the n-th makes version n, from 1
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _first_tables,
     _generations,
     _clocks,
+    _checksums,
 )
+CHECKSUMS = 4  # the first version that has them
 
 
 def first_format_generation(search: object, number: int) -> int:
@@ -111,20 +120,38 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=lambda scalar: scalar.item())
 
 
+def checksum(values: Iterable[object]) -> int:
+    """CRC-32 of a row's values as the table gives them back, where numbers may have become floats,
+    and -0.0 is 0.
+    """
+    plain = [float(one) + 0.0 if isinstance(one, (int, float)) else one for one in values]
+    return zlib.crc32(json.dumps(plain).encode())
+
+
+def summed(*values: object) -> Row:
+    """A row's values, and their checksum behind them."""
+    return *values, checksum(values)
+
+
+def run_row(config: Mapping[str, Any], created: float, version: str) -> Row:
+    """In the order of the table's columns; `created` in seconds since 1970."""
+    return summed(to_json(dict(config)), created, version)
+
+
 def candidate_row(candidate: Candidate, time: float) -> Row:
     """In the order of the table's columns; `time` in seconds since 1970."""
     proposal = to_json(asdict(candidate.proposal))
     asked_after, generation = candidate.asked_after, candidate.generation
-    return candidate.number, candidate.key, proposal, asked_after, time, generation
+    return summed(candidate.number, candidate.key, proposal, asked_after, time, generation)
 
 
-def evaluation_row(evaluation: Evaluation, time: float, clock: float) -> Row:
-    """In the order of the table's columns, `seq` left to the table; `time` as above, `clock` in
-    seconds by the run's own.
+def evaluation_row(seq: int, evaluation: Evaluation, time: float, clock: float) -> Row:
+    """In the order of the table's columns; `seq` is the next number of the table, `time` as above,
+    `clock` in seconds by the run's own.
     """
     curve = [(epoch.train_loss, epoch.accuracy) for epoch in evaluation.curve]
-    return (
-        None,
+    return summed(
+        seq,
         evaluation.number,
         evaluation.state.value,
         to_json(dict(evaluation.metrics)),
@@ -137,9 +164,9 @@ def evaluation_row(evaluation: Evaluation, time: float, clock: float) -> Row:
     )
 
 
-def event_row(event: Event) -> Row:
-    """In the order of the table's columns, `seq` left to the table."""
-    return None, event.time, event.kind, to_json(dict(event.details)), event.clock
+def event_row(seq: int, event: Event) -> Row:
+    """In the order of the table's columns; `seq` is the next number of the table."""
+    return summed(seq, event.time, event.kind, to_json(dict(event.details)), event.clock)
 
 
 def _storable(text: str | None) -> str | None:

@@ -4,26 +4,37 @@ Workers never open it. A candidate is committed before it is submitted, and an e
 strategy is told, so at every instant the file holds all that is needed to resume. Nothing is ever
 changed or deleted.
 
-Write-ahead logging with ``synchronous = NORMAL``: a killed process loses nothing that was
-acknowledged; a power cut may lose the last moments, never the file, and a resumed run repeats them
-exactly.
+Write-ahead logging with ``synchronous = FULL``: neither a killed process nor a power cut loses what
+was acknowledged, as far as the disk keeps what it says that it has. NORMAL loses the last moments
+in a power cut. A resumed run repeats those, but for what came from outside: a request, whose file
+is gone by then, or that the test set was opened. What FULL costs: `benchmarks/store.py`.
+
+SQLite has no checksums, so the rows have: see `storage.integrity`.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Told
 from nanonas.engine.storage.events import RESUMED, Event
-from nanonas.engine.storage.lock import lock_file, lock_for_writing, make_folder_of, probe
+from nanonas.engine.storage.identity import require_equal_search
+from nanonas.engine.storage.integrity import PATIENCE, problems
+from nanonas.engine.storage.lock import held, lock_for_writing, make_folder_of
+from nanonas.engine.storage.opening import (
+    connect,
+    connect_readonly,
+    damaged,
+    existing,
+    explained,
+    foreign,
+)
 from nanonas.engine.storage.rows import (
     APPLICATION,
     CANDIDATE_COLUMNS,
@@ -37,10 +48,12 @@ from nanonas.engine.storage.rows import (
     evaluations_from,
     event_row,
     events_from,
+    run_row,
     settings_from,
-    to_json,
 )
 from nanonas.errors import RunError
+from nanonas.files import sync
+from nanonas.machine import version_of
 
 
 class RunStore:
@@ -53,37 +66,64 @@ class RunStore:
     nobody sets it, as the wall's can be. What arrives is stored by both.
     """
 
-    def __init__(self, path: Path, *, readonly: bool) -> None:
+    def __init__(self, path: Path, *, readonly: bool, durable: bool = True) -> None:
         """Opens the file as it is, without a look inside. Use `begin`, `resume` or `read`."""
         self.path = path
         self._format = len(MIGRATIONS)  # of the tables, once they are migrated
         self._clock_ahead: float | None = None  # of this machine's
         self._lock = None if readonly else lock_for_writing(path)
         try:
-            with _explained(path):
-                self._db = _connect_readonly(path) if readonly else _connect(path)
+            with explained(path):
+                self._db = connect_readonly(path) if readonly else connect(path, durable)
         except RunError:
             self._unlock()
             raise
 
     @classmethod
-    def begin(cls, path: Path | str, config: Mapping[str, Any]) -> RunStore:
+    def begin(
+        cls, path: Path | str, config: Mapping[str, Any], *, durable: bool = True
+    ) -> RunStore:
         """A new run.
 
         Args:
             path: the file to make; its folder is made too.
             config: JSON-able, as resolved. Its key "search" is what `resume` compares.
+            durable: whether commits wait for the disk; a store that is thrown away need not.
 
         Raises:
             RunError: there is a run already, or the file cannot be written.
         """
         path = Path(path)
         make_folder_of(path)
-        store = cls(path, readonly=False)
+        store = cls(path, readonly=False, durable=durable)
         with store._closed_on_error():
             store._require_empty()
-            store._migrate(0, config)
+            store._migrate(0, run_row(config, time.time(), version_of("nanonas")))
         return store
+
+    @classmethod
+    def restore(cls, path: Path, run: Row, rows: Mapping[str, Sequence[Row]]) -> None:
+        """Makes a store of rows that were saved from another one: all of them or none.
+
+        Args:
+            path: of the new file.
+            run: as `rows.run_row` has it.
+            rows: of the other tables, by their names, as `rows.candidate_row` and the others have
+                them, in their order.
+
+        Raises:
+            RunError: there is a run already, the file cannot be written, or the rows do not fit.
+        """
+        make_folder_of(path)
+        with cls(path, readonly=False) as store:
+            store._require_empty()
+            store._migrate(0, run)
+            with explained(path):
+                store._db.execute("BEGIN")
+                for table in ("candidate", "evaluation", "event"):
+                    for row in rows[table]:
+                        store._insert(table, row)
+                store._db.execute("COMMIT")
 
     @classmethod
     def require_new(cls, path: Path) -> None:
@@ -124,16 +164,16 @@ class RunStore:
             RunError: no run there, another search configuration, another writer, a newer or damaged
                 file.
         """
-        path = _existing(path)
+        path = existing(path)
         store = cls(path, readonly=False)
         with store._closed_on_error():
-            store._migrate(store._checked_version())
+            version = store._checked_version()
+            if wrong := problems(store._db, seconds=PATIENCE):  # before anything is written there
+                raise RunError(damaged(path, wrong[0]))
+            store._migrate(version)
             if config is not None:
-                begun = {**(defaults or {}).get("search", {}), **store.config.get("search", {})}
-                given = config.get("search", {})
-                compared = {*begun, *given}.difference(ignored)
-                _require_equal_search(path, _part(begun, compared), _part(given, compared))
-                store.event(RESUMED, {"run": config.get("run"), "version": _version()})
+                require_equal_search(path, store.config, config, defaults, ignored)
+                store.event(RESUMED, {"run": config.get("run"), "version": version_of("nanonas")})
         return store
 
     @classmethod
@@ -142,7 +182,7 @@ class RunStore:
 
         Raises `RunError` as `resume` does.
         """
-        path = _existing(path)
+        path = existing(path)
         store = cls(path, readonly=True)
         with store._closed_on_error():
             store._format = store._checked_version()
@@ -153,17 +193,7 @@ class RunStore:
         """Whether a process writes the run at `path` now: its search is going on, or its winner is
         being trained.
         """
-        try:
-            descriptor = os.open(lock_file(path), os.O_RDONLY)
-        except OSError:
-            return False  # there never was a writer, or we may not know
-        try:
-            probe(descriptor)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return held(path)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -190,11 +220,13 @@ class RunStore:
 
         Refused when its candidate has one already that is not `State.CUT`.
         """
-        self._insert("evaluation", evaluation_row(evaluation, time.time(), self._clock()))
+        seq, clock = self._next("evaluation"), self._clock()
+        self._insert("evaluation", evaluation_row(seq, evaluation, time.time(), clock))
 
     def event(self, kind: str, details: Mapping[str, Any] | None = None) -> None:
         """Commits something that came from outside. `details` must be JSON-able."""
-        self._insert("event", event_row(Event(time.time(), kind, details or {}, self._clock())))
+        event = Event(time.time(), kind, details or {}, self._clock())
+        self._insert("event", event_row(self._next("event"), event))
 
     def candidates(self, since: int = 0) -> list[Candidate]:
         """All that were asked, by number; without the first `since`, which the caller has."""
@@ -250,6 +282,21 @@ class RunStore:
         rows = self._rows(f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq", since)
         return events_from(self.path, rows)
 
+    def copy_to(self, path: Path) -> None:
+        """Copies the run as it is at this moment into a new file, also while another process goes
+        on with it. The copy is whole, and on the disk, when this returns.
+
+        Raises:
+            RunError: the store is damaged, or the copy cannot be written.
+        """
+        with explained(path), closing(sqlite3.connect(path)) as copy:
+            with explained(self.path):
+                self._db.backup(copy)
+            wrong = problems(copy)
+        if wrong:
+            raise RunError(damaged(self.path, wrong[0]))
+        sync(path)
+
     def close(self) -> None:
         """Closes the file and releases the lock. May be called twice."""
         self._db.close()
@@ -262,12 +309,16 @@ class RunStore:
         self.close()
 
     def _rows(self, query: str, *values: object) -> list[Row]:
-        with _explained(self.path):
+        with explained(self.path):
             return self._db.execute(query, values).fetchall()
+
+    def _next(self, table: str) -> int:
+        """The next number of a table; nobody else writes."""
+        return int(self._rows(f"SELECT COALESCE(MAX(seq), 0) + 1 FROM {table}")[0][0])
 
     def _insert(self, table: str, row: Row) -> None:
         places = ", ".join("?" * len(row))
-        with _explained(self.path):
+        with explained(self.path):
             self._db.execute(f"INSERT INTO {table} VALUES ({places})", row)
 
     @property
@@ -301,7 +352,8 @@ class RunStore:
                 f"{self.path} is empty, its run was stopped while it began: begin it again"
             )
         if application != APPLICATION:
-            raise RunError(f"{self.path} is a database, but not a run's: give the folder of a run")
+            other = f"{self.path} is a database, but not a run's: give the folder of a run"
+            raise RunError(foreign(self.path, other))
         if version > len(MIGRATIONS):
             raise RunError(
                 f"{self.path} has the format {version}, but this nanonas knows formats up to "
@@ -309,13 +361,13 @@ class RunStore:
             )
         return int(version)
 
-    def _migrate(self, version: int, config: Mapping[str, Any] | None = None) -> None:
-        """Brings the tables from `version` to the newest and stores the config of a new run: all of
-        it or nothing.
+    def _migrate(self, version: int, run: Row | None = None) -> None:
+        """Brings the tables from `version` to the newest and stores the row of a new run: all of it
+        or nothing.
         """
         if version == len(MIGRATIONS):
             return
-        with _explained(self.path):
+        with explained(self.path):
             if version == 0:  # kept in the file; not possible inside a transaction
                 self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("BEGIN IMMEDIATE")
@@ -323,11 +375,8 @@ class RunStore:
                 for migration in MIGRATIONS[version:]:
                     migration(self._db)
                 self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-                if config is not None:
-                    self._db.execute(
-                        "INSERT INTO run VALUES (?, ?, ?)",
-                        [to_json(dict(config)), time.time(), _version()],
-                    )
+                if run is not None:
+                    self._insert("run", run)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -346,118 +395,3 @@ class RunStore:
         if self._lock is not None:
             os.close(self._lock)  # which releases it
             self._lock = None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30, isolation_level=None)
-    try:
-        db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA synchronous = NORMAL")
-        # the first read of the file: raises where it is no database
-        db.execute("SELECT COUNT(*) FROM sqlite_master")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def _connect_readonly(path: Path) -> sqlite3.Connection:
-    """Without write permission SQLite cannot make the shared memory that a log needs; without a log
-    it needs none.
-    """
-    options = ["mode=ro"] if Path(f"{path}-wal").exists() else ["mode=ro", "immutable=1"]
-    for option in options:
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None
-        )
-        try:
-            db.execute("SELECT COUNT(*) FROM sqlite_master")
-        except sqlite3.OperationalError:
-            db.close()
-            if option == options[-1]:
-                raise
-        except sqlite3.Error:
-            db.close()
-            raise
-        else:
-            break
-    return db
-
-
-def _existing(path: Path | str) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise RunError(
-            f"there is no run in {path.parent}, for it has no file {path.name}: give the folder "
-            "of a run"
-        )
-    return path
-
-
-_SENTENCES = {  # what SQLite's message contains: what to tell the user
-    "disk is full": (
-        "no space is left for {path}: free some and resume; all that was stored before is safe"
-    ),
-    "readonly database": (
-        "{path} cannot be written: get write permission on it and its folder, or copy the run"
-    ),
-    "unable to open": (
-        "{path} cannot be opened: it must be a file that you may read, in a folder that you may "
-        "write"
-    ),
-    "not a database": (
-        "{path} is not a run's store, or its beginning is damaged: give the folder of a run"
-    ),
-    "malformed": "{path} is damaged: restore it from a copy, or begin a new run in another folder",
-    "locked": "{path} is locked by another program: close what has it open, and resume",
-}
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's errors as one sentence."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        for words, sentence in _SENTENCES.items():
-            if words in str(error):
-                raise RunError(sentence.format(path=path)) from error
-        raise RunError(f"{path} could not be used: {error}") from error
-
-
-def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in names}
-
-
-def _require_equal_search(path: Path, begun: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    # through JSON, as the configuration of the run was stored
-    before, now = (_flat(json.loads(to_json(search)), "search") for search in (begun, given))
-    missing = "nothing"
-    changed = [
-        f"{key} = {before.get(key, missing)!r}, not {now.get(key, missing)!r}"
-        for key in sorted({*before, *now})
-        if before.get(key, missing) != now.get(key, missing)
-    ]
-    if changed:
-        raise RunError(
-            f"{path} was begun with {'; '.join(changed)}: a run keeps its search, "
-            "so resume it without this change, or begin a new run in another folder"
-        )
-
-
-def _flat(value: object, name: str) -> dict[str, object]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {
-        key: leaf
-        for part, inner in value.items()
-        for key, leaf in _flat(inner, f"{name}.{part}").items()
-    }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("nanonas")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "unknown"

@@ -1,0 +1,178 @@
+"""Is a run what its configuration and its seed come to?
+
+Its candidates are derived again, its folder is compared with its store, and a few of its networks
+are trained again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanonas.config.files import GONE, validated
+from nanonas.core import Evaluation, State, Told
+from nanonas.data.images import changed_message
+from nanonas.engine.breeding import Breeding
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.ranking import best_networks
+from nanonas.engine.replay import Difference, replayed
+from nanonas.engine.storage.events import MACHINE
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import NanonasError, RunError
+from nanonas.machine import described
+from nanonas.networks.limits import Limits
+from nanonas.runs.checking import Stored, differences, weights_of
+from nanonas.runs.folder import RunFolder, fingerprint_of, read_config
+from nanonas.runs.reading import noted_images
+from nanonas.session.setup import Setup
+from nanonas.session.start import counted
+
+_ALIKE = ("torch", "numpy")  # versions that numbers depend on, besides the processor
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A candidate that was trained once more."""
+
+    told: Told  # as it is stored
+    again: Evaluation
+    # whether the accuracies must be equal: this is the kind of machine that trained it, with the
+    # same versions
+    comparable: bool
+
+    @property
+    def accuracies(self) -> tuple[float | None, float | None]:
+        """On the validation images, in [0, 1]: as stored, and now; None where there is none."""
+        return self.told.evaluation.accuracy, self.again.accuracy
+
+    @property
+    def equal(self) -> bool:
+        """Whether the whole learning curve came out as it is stored."""
+        return self.told.evaluation.curve == self.again.curve and len(set(self.accuracies)) == 1
+
+
+class Replay:
+    """The replay of one run, which is only read.
+
+    Raises:
+        NanonasError: the run, or the configuration in its store, cannot be read.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        with RunStore.read(folder.store) as store:
+            self.stored = Stored.of(store)
+            self.fingerprint = fingerprint_of(store)
+            self.config = validated(store.config, str(folder.store))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a process writes the run now, so that its folder is ahead of what was read."""
+        return RunStore.in_use(self.folder.store)
+
+    def candidates(self) -> Iterator[Difference]:
+        """What is asked for otherwise, when each candidate is derived again: needs no images."""
+        shape, names = noted_images(self.folder, self.stored.events)
+        setup = Setup(self.config, noted=(shape, len(names)))
+        with RunStore.read(self.folder.store) as store:
+            yield from replayed(store, _breeding(setup))
+
+    def files(self) -> Iterator[Difference]:
+        """What lies in the folder otherwise than the store says; see `runs.checking`."""
+        # images are the same by their fingerprint, wherever they lie now
+        ignored = GONE if self.fingerprint is None else {*GONE, "data"}
+        return differences(self.folder, self.stored, counted(), ignored)
+
+    def trainings(self, number: int) -> Iterator[Repeat]:
+        """Trains the best networks of the search once more, so many of them, one after the other;
+        the best first. Of those that were trained to the end, and that this machine can repeat: the
+        weights that they began with are there.
+
+        Raises:
+            NanonasError: the images are gone, or others than the run was begun with.
+        """
+        setup = self._with_images()
+        for told in self._repeatable()[:number]:
+            yield Repeat(told, self._trained(setup, told), self._comparable(setup, told))
+
+    def _repeatable(self) -> list[Told]:
+        return [
+            told
+            for told in best_networks(self.stored.told)
+            if told.evaluation.state is State.COMPLETE
+            and told.evaluation.reason is None
+            and all(weights_of(self.folder, parent).exists() for parent in _begins_with(told))
+        ]
+
+    def _with_images(self) -> Setup:
+        """The configuration with the images and the device as they are now."""
+        config = self.config
+        try:
+            now = read_config(self.folder)
+        except NanonasError:  # a difference of its own
+            now = config
+        config = replace(config, search=replace(config.search, data=now.search.data), run=now.run)
+        setup = Setup(config)
+        if self.fingerprint not in (None, setup.images.fingerprint):
+            raise RunError(changed_message(config.search.data.data, self.folder.path))
+        return setup
+
+    def _trained(self, setup: Setup, told: Told) -> Evaluation:
+        """The candidate, trained as a worker trains it, in a folder of its own."""
+        with tempfile.TemporaryDirectory(prefix="nanonas-replay-") as place:
+            for parent in _begins_with(told):
+                shutil.copy(weights_of(self.folder, parent), place)
+            trial = setup.trials(Path(place))[0]
+            # it has met the limits, and what is measured differs each time
+            evaluator = SerialEvaluator(replace(trial, limits=Limits(), measured=frozenset()))
+            evaluator.submit(told.candidate)
+            evaluation = evaluator.result()
+        assert evaluation is not None  # one was submitted
+        return evaluation
+
+    def _comparable(self, setup: Setup, told: Told) -> bool:
+        place = max(
+            place
+            for place, evaluation in enumerate(self.stored.arrived)
+            if evaluation.number == told.number
+        )
+        arrival = self.stored.clocks[place]
+        machines = [
+            event.details
+            for event in self.stored.events
+            if event.kind == MACHINE and event.clock <= arrival
+        ]
+        if not machines or setup.device != "cpu":
+            return False
+        return _kind(machines[-1]) == _kind(described())
+
+
+def _breeding(setup: Setup) -> Breeding:
+    """How the candidates of a search come about, before the first one."""
+    return Breeding(
+        setup.space,
+        setup.strategy,
+        setup.limits,
+        setup.bans,
+        setup.budget,
+        setup.rungs[0],
+        setup.config.search.seed,
+    )
+
+
+def _begins_with(told: Told) -> Sequence[int]:
+    """The numbers of the candidates whose weights a training begins with."""
+    proposal = told.candidate.proposal
+    return proposal.inherits if proposal.resumes is None else (proposal.resumes,)
+
+
+def _kind(machine: object) -> object:
+    """What equal numbers need of a machine, as `machine.described` has it: the processor, however
+    many cores of it, and the versions.
+    """
+    assert isinstance(machine, dict)
+    processor = str(machine.get("hardware")).partition(" cores of ")[2]
+    return processor, *(machine.get(name) for name in _ALIKE)
