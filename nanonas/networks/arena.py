@@ -169,6 +169,7 @@ def _peak(buffers: Sequence[Buffer]) -> int:
 
 # --- where they live ------------------------------------------------------------------------------
 
+_TRIES = 40  # to improve places that are not the best that there can be
 _RANKS: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
     lambda buffer: (-buffer.size, buffer.first),
     lambda buffer: (-buffer.size * (1 + buffer.last - buffer.first), buffer.first),
@@ -189,6 +190,25 @@ def _placed(buffers: Sequence[Buffer]) -> list[int]:
                 best, least = places, size
             if least == peak:
                 return best
+    return _improved(buffers, best, peak)
+
+
+def _improved(buffers: Sequence[Buffer], places: list[int], peak: int) -> list[int]:
+    """Places that lead to no larger arena: again and again the buffer that reaches highest gets its
+    place before all others, in the order of the places that there are.
+    """
+    best, least = places, math.inf
+    turns = sorted(range(len(buffers)), key=lambda n: (places[n], -buffers[n].size))
+    for _ in range(_TRIES):
+        tops = [place + buffer.size for place, buffer in zip(places, buffers, strict=True)]
+        size = max(tops)
+        if size < least:
+            best, least = places, size
+        if least == peak:
+            break
+        highest = max(turns, key=lambda n: tops[n])
+        turns = [highest, *(n for n in turns if n != highest)]
+        places = _place_all(buffers, turns, snug=False)
     return best
 
 

@@ -66,7 +66,8 @@ def test_each_step_finds_what_it_reads_where_the_plan_says(name: str) -> None:
         )
         assert planned.peak == brute_peak(planned.buffers) <= planned.ram
         ratios.append(planned.ram / planned.peak)
-    assert np.mean(ratios) < 1.01
+    assert max(ratios) < 1.1
+    assert np.mean(ratios) < 1.001
 
 
 def run(planned: Plan) -> None:
