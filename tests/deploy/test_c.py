@@ -63,8 +63,8 @@ def module_of(network: Network, seed: int) -> NetworkModule:
             if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 layer.weight.normal_()
                 layer.bias.normal_(std=0.3)
-                layer.running_mean.normal_(std=0.3)  # type: ignore[union-attr, operator]
-                layer.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr, operator]
+                layer.running_mean.normal_(std=0.3)  # type: ignore[union-attr]
+                layer.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
     return module
 
 
@@ -187,9 +187,11 @@ def _small(shape: tuple[int, ...], classes: int) -> Network:
 def _fit(module: NetworkModule, x: NDArray[np.float32], y: NDArray[Any]) -> None:
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
     images, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
-    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
     for _ in range(10):
-        for chosen in torch.randperm(len(images), generator=generator).split(64):
+        order = torch.from_numpy(rng.permutation(len(images)))
+        for start in range(0, len(images), 64):
+            chosen = order[start : start + 64]
             loss = nn.functional.cross_entropy(module(images[chosen]), labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

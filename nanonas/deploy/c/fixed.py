@@ -31,7 +31,7 @@ class Scale:
     def integers(self, real: NDArray[Any]) -> NDArray[np.int8]:
         """The nearest integers, and the outermost ones beyond them."""
         nearest = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero
-        return np.clip(nearest, LOWEST, HIGHEST).astype(np.int8)
+        return np.asarray(np.clip(nearest, LOWEST, HIGHEST), np.int8)
 
     def real(self, integers: NDArray[Any]) -> NDArray[np.float64]:
         """What integers stand for."""
@@ -88,4 +88,4 @@ def rescaled(sums: NDArray[Any], multiplier: Any, shift: Any) -> NDArray[np.int6
 
 def saturated(integers: NDArray[Any], zero: int) -> NDArray[np.int8]:
     """Integers around 0 as activations around `zero`, held at the ends of their range."""
-    return np.clip(integers + zero, LOWEST, HIGHEST).astype(np.int8)
+    return np.asarray(np.clip(integers + zero, LOWEST, HIGHEST), np.int8)

@@ -107,9 +107,9 @@ class FloatNetwork:
             filters = self.filters[step.name]
             weights = filters.weights.astype(np.float32)
             summed_up = convolved(x, weights, step.node.stride, step.groups)
-            return summed_up + filters.bias.astype(np.float32)
+            return np.asarray(summed_up + filters.bias.astype(np.float32))
         if step.op == "add":
-            return np.sum(read, axis=0)
+            return np.asarray(np.sum(read, axis=0))
         if step.op == "concat":
             return np.concatenate(read, axis=-1)
         if step.op == "maxpool":

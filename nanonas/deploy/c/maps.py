@@ -97,7 +97,7 @@ def blocks_as_channels(x: Map, node: Node, fill: float) -> Map:
     whole = np.pad(x, missing, constant_values=fill)
     rows, columns = whole.shape[1] // side, whole.shape[2] // side
     blocks = whole.reshape(batch, rows, side, columns, side, channels)
-    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(batch, rows, columns, -1)
+    return np.asarray(blocks.transpose(0, 1, 3, 5, 2, 4).reshape(batch, rows, columns, -1))
 
 
 def zeros(x: Map, shape: Shape, value: float) -> Map:
