@@ -121,9 +121,9 @@ class StrategyOptions:
     aging (regularized evolution), evolution (generational), local (local search), nsga2 (several
     objectives) or random."""
     objectives: tuple[str, ...] = ()
-    """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency,
-    memory, flash and ram; by default accuracy, and for nsga2 accuracy and params. Latency and
-    memory are as for their limits; flash and ram are in bytes, for a microcontroller."""
+    """What to get the best of: accuracy alone, or (nsga2 only) with params, macs, latency, memory,
+    flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
+    for their limits; flash and ram are in bytes, of a microcontroller."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25
