@@ -24,14 +24,18 @@ def command(*words: str | Path) -> str:
 
 
 def costs(metrics: Mapping[str, float]) -> str:
-    """What a network costs: 24.1K parameters, 1.2M MACs, and latency and memory where they were
-    measured.
+    """What a network costs: 24.1K parameters, 1.2M MACs, latency and memory where they were
+    measured, flash and RAM where they were counted.
     """
     words = [f"{count(metrics['params'])} parameters", f"{count(metrics['macs'])} MACs"]
     if "latency" in metrics:
         words.append(milliseconds(metrics["latency"]))
     if "memory" in metrics:
         words.append(mebibytes(metrics["memory"]))
+    if "flash" in metrics:
+        words.append(f"{kilobytes(metrics['flash'])} of flash")
+    if "ram" in metrics:
+        words.append(f"{kilobytes(metrics['ram'])} of RAM")
     return ", ".join(words)
 
 
@@ -45,6 +49,12 @@ def mebibytes(number: float) -> str:
     if number >= 1024:
         return f"{number / 1024:.1f} GiB"
     return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} MiB"
+
+
+def kilobytes(number: float) -> str:
+    """Bytes for people, in KB of 1024: 0.31 KB, 42.0 KB, 1,200 KB."""
+    number /= 1024
+    return f"{number:,.{2 if number < 10 else 1 if number < 100 else 0}f} KB"
 
 
 def duration(seconds: float) -> str:
@@ -105,6 +115,7 @@ _UNITS: Mapping[str, Callable[[float], str]] = {
     "": str,
     "count": count,
     "hundredths": "{:.2f}".format,
+    "kilobytes": kilobytes,
     "digits": "{:.3g}".format,
     "mebibytes": mebibytes,
     "milliseconds": milliseconds,

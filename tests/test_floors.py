@@ -26,7 +26,7 @@ FLOORS = [
     ["engine", "strategies", "training"],
     ["analysis", "config"],
     ["bench", "runs"],
-    ["report", "session"],
+    ["deploy", "report", "session"],
     ["serving", "terminal"],  # the terminal's progress and narration are listeners of a session
     ["api", "commands", "sklearn"],
     [""],  # the package itself: its public names

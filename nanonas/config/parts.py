@@ -12,13 +12,13 @@ import numpy as np
 from nanonas.config.schema import (
     EPOCHS,
     DataOptions,
-    LimitOptions,
     SearchConfig,
     SpaceOptions,
     StrategyOptions,
     TrainingOptions,
 )
 from nanonas.core import Budget, Floats, Genome, Objective, Predictor, Shape, Strategy
+from nanonas.networks.arena import flash, ram
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
@@ -84,7 +84,7 @@ def make_search_space(search: SearchConfig, input_shape: Shape, classes: int) ->
     space = make_space(search.space, input_shape, classes)
     if not SPACES[search.space.space].fills:
         return space
-    given: dict[str, Any] = {"limits": make_limits(search.limits)}
+    given: dict[str, Any] = {"limits": make_limits(search)}
     if len(make_objectives(search.strategy)) > 1:
         given["fill"] = False
     return replace(space, **given)
@@ -108,6 +108,8 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
     "macs": ObjectiveEntry(Objective("macs", maximize=False)),
     "latency": ObjectiveEntry(Objective("latency", maximize=False)),  # ms an image
     "memory": ObjectiveEntry(Objective("memory", maximize=False)),  # MiB
+    "flash": ObjectiveEntry(Objective("flash", maximize=False), flash),  # bytes
+    "ram": ObjectiveEntry(Objective("ram", maximize=False), ram),  # bytes
 }
 
 
@@ -117,21 +119,32 @@ def make_objectives(options: StrategyOptions) -> tuple[Objective, ...]:
     return tuple(OBJECTIVES[name].objective for name in names)
 
 
-def make_counts(options: StrategyOptions) -> dict[str, Callable[[Network], float]]:
-    """What has to be counted on every network for the objectives, by metric."""
-    entries = [OBJECTIVES[objective.name] for objective in make_objectives(options)]
-    return {entry.objective.name: entry.count for entry in entries if entry.count is not None}
+def make_counts(search: SearchConfig) -> dict[str, Callable[[Network], float]]:
+    """What has to be counted on every network for the objectives, by metric; and flash and RAM
+    where networks are for a microcontroller.
+    """
+    names = [objective.name for objective in make_objectives(search.strategy)]
+    if make_limits(search).deployable:
+        names += ["flash", "ram"]
+    counts = {name: OBJECTIVES[name].count for name in names}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
-def make_limits(options: LimitOptions) -> Limits:
-    """The configured limits."""
+def make_limits(search: SearchConfig) -> Limits:
+    """The configured limits; objectives that are counted in 8-bit integers ask for networks that
+    have such a form.
+    """
     from nanonas.networks.limits import Limits
 
+    options, names = search.limits, {entry.name for entry in make_objectives(search.strategy)}
     return Limits(
         max_params=options.max_params,
         max_macs=options.max_macs,
         max_latency_ms=options.max_latency_ms,
         max_memory_mb=options.max_memory_mb,
+        max_flash_kb=options.max_flash_kb,
+        max_ram_kb=options.max_ram_kb,
+        target="mcu" if names & {"flash", "ram"} else options.target,
     )
 
 
@@ -261,7 +274,7 @@ def _nsga2(search: SearchConfig, space: Space) -> Strategy:
 def _screened(search: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.around.screened import Screened
 
-    limits, entry = make_limits(search.limits), PREDICTORS[search.strategy.predictor]
+    limits, entry = make_limits(search), PREDICTORS[search.strategy.predictor]
     predictor = entry.make(search, space)
     predictor()  # what it lacks is said before anything is trained
 
@@ -273,7 +286,7 @@ def _screened(search: SearchConfig, space: Space) -> Strategy:
         STRATEGIES[search.strategy.screens].make(search, space),
         predictor,
         reads=entry.reads,
-        allowed=allowed if limits.on_counts else None,
+        allowed=allowed if limits.on_counts or limits.deployable else None,
     )
 
 
@@ -354,7 +367,7 @@ def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
     """
     if not search.space.ancestors or not STRATEGIES[search.strategy.strategy].breeds:
         return {}
-    limits = make_limits(search.limits)
+    limits = make_limits(search)
     chosen: dict[str, tuple[str, Genome]] = {}  # by the network's key
     for name, genome in space.ancestors().items():
         network = space.decode(genome)
@@ -448,7 +461,12 @@ def load_images(options: DataOptions) -> Images:
     from nanonas.data.images import load
     from nanonas.data.sources import shadowed
 
-    images = load(options.data, options.image_size, skip_broken=options.skip_broken)
+    images = load(
+        options.data,
+        options.image_size,
+        skip_broken=options.skip_broken,
+        groups=options.groups,
+    )
     if sentence := shadowed(options.data):
         say(sentence)
     say(images.in_words())
@@ -466,4 +484,5 @@ def make_data(options: DataOptions, seed: int) -> DataSpec:
         options.train_images,
         seed,
         skip_broken=options.skip_broken,
+        groups=options.groups,
     )

@@ -98,6 +98,16 @@ class LimitOptions:
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
     """No network that needs more memory, in MiB, to answer for one image is trained: weights and
     feature maps in float32, counted; measured on CUDA."""
+    max_flash_kb: Annotated[float, Field(gt=0)] | None = None
+    """No network is trained whose constants take more KB (of 1024 bytes) on a microcontroller, in
+    8-bit integers: weights, biases, tables; the code comes on top. Counted; takes --target mcu."""
+    max_ram_kb: Annotated[float, Field(gt=0)] | None = None
+    """No network is trained whose image and feature maps take more KB (of 1024 bytes) of a
+    microcontroller's RAM, in 8-bit integers; the stack comes on top. Counted; takes --target mcu.
+    """
+    target: Literal["mcu"] | None = None
+    """Where networks will run: mcu leaves out what has no form in 8-bit integers, norms of groups
+    and layers and attention (stages only; the other spaces have none)."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +121,9 @@ class StrategyOptions:
     aging (regularized evolution), evolution (generational), local (local search), nsga2 (several
     objectives) or random."""
     objectives: tuple[str, ...] = ()
-    """What to get the best of: accuracy alone, or (nsga2 only) with some of params, macs, latency
-    and memory; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
-    for their limits."""
+    """What to get the best of: accuracy alone, or (nsga2 only) with params, macs, latency, memory,
+    flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
+    for their limits; flash and ram are in bytes, of a microcontroller."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25

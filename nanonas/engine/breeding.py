@@ -113,8 +113,8 @@ class Breeding:
         network = self.space.decode(genome)
         if self.limits.excess(network) > 1:
             raise InvalidInput(
-                f"the network has {network.params:,} parameters and {network.macs:,} MACs, but "
-                f"the limits are {self.limits}; plant a smaller one"
+                f"the network has {self.limits.costs(network)}, but the limits are {self.limits}; "
+                "plant another one"
             )
         candidate = Candidate(0, self._plant(genome), network.key)
         if candidate.identity in self._numbers:
@@ -156,8 +156,7 @@ class Breeding:
         return (
             f"the limits are exhausted: {refused.too_large:,} of {draws} from {space} exceed "
             f"{self.limits}{others}; the smallest network beyond them has "
-            f"{refused.smallest.params:,} parameters and {refused.smallest.macs:,} MACs, so raise "
-            "the limits or choose another space"
+            f"{self.limits.costs(refused.smallest)}, so raise the limits or choose another space"
         )
 
 

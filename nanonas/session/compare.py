@@ -139,7 +139,7 @@ class Comparison:
         networks = {"found": genome.network()}
         for name in ("resnet18", "baseline"):
             networks[name] = REFERENCES[name](shape, classes)
-        limits = make_limits(self.source.config.limits)
+        limits = make_limits(self.source.config)
         space = make_search_space(self.source.config, shape, classes)
         for number in range(self.random):
             rng = rng_for(self.source.config.seed, RANDOM_STREAM + number)

@@ -18,7 +18,7 @@ FINALS_SHARE = 0.15  # of the search's time, for finalists that train as long as
 FINALS_GRACE = 0.2  # of the winner's time, that finalists may take where they are late
 STARTUP = 5.0  # seconds until workers train
 OVERHEAD = 1.15  # of a candidate's seconds: validation, building, what is predicted too low
-_COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory")
+_COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory", "flash", "ram")
 
 
 def finalists(told: Sequence[Told], number: int) -> list[Told]:

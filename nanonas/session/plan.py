@@ -17,6 +17,7 @@ from nanonas.config.parts import make_heirs_budget, proposer
 from nanonas.config.schema import Config
 from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.cost import allowance
+from nanonas.networks.limits import Count
 from nanonas.networks.network import Network
 from nanonas.session.schedule import Schedule, scheduled
 from nanonas.session.setup import Setup, resolved
@@ -362,24 +363,20 @@ class _Planner:
 
     def _wider_limits(self, within: float) -> str:
         """Advice where hardly any random network meets the limits: to widen the tighter one."""
-        names = [
-            ("params", "parameters", self.limits.max_params),
-            ("macs", "MACs", self.limits.max_macs),
-        ]
-        shares: list[tuple[float, str, str, Floats]] = []
-        for name, word, limit in names:
-            if limit is not None:
-                values = np.array(
-                    [getattr(network, name) for _, network in self.drawn], dtype=np.float64
-                )
-                shares.append((float((values <= limit).mean()), name, word, values))
-        share, name, word, values = min(shares, key=lambda share: share[0])
         above = "" if within else " (those above have more)"
+        few = f"{share_in_words(within)} of {len(self.drawn):,} random networks have {self.limits}"
+        shares: list[tuple[float, Count, Floats]] = []
+        for count, limit in self.limits.counted:
+            values = np.array([count.of(network) for _, network in self.drawn], dtype=np.float64)
+            if np.isfinite(values).all():
+                shares.append((float((values <= limit).mean()), count, values))
+        if not shares:
+            return f"{few}: choose a space with more operations that the target allows"
+        share, count, values = min(shares, key=lambda share: share[0])
         wider = _up(float(np.quantile(values, min(1.0, share + 0.25))))
         return (
-            f"{share_in_words(within)} of {len(self.drawn):,} random networks have "
-            f"{self.limits}{above}: --max-{name} "
-            f"{wider:.0f} lets about {share_in_words(min(1.0, share + 0.25))} in, by {word}"
+            f"{few}{above}: {count.flag} {wider:.{0 if wider >= 10 else 2}f} "
+            f"lets about {share_in_words(min(1.0, share + 0.25))} in, by {count.words}"
         )
 
     def _longer_search(self, candidates: int) -> str:

@@ -141,7 +141,7 @@ class Setup:
     @cached_property
     def limits(self) -> Limits:
         """What a network may cost at most."""
-        return make_limits(self.config.search.limits)
+        return make_limits(self.config.search)
 
     @cached_property
     def budget(self) -> Budget:
@@ -254,7 +254,7 @@ class Setup:
             inbox=inbox,
             planted_budget=self.rungs[0],
             bans=self.bans,
-            counts=make_counts(self.config.search.strategy),
+            counts=make_counts(self.config.search),
         )
 
     def genome_file(self, candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:

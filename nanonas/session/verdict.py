@@ -141,7 +141,7 @@ class Verdict:
     def _terms(self) -> str:
         """The limits in words; "" without any."""
         limits, words = self._limits, []
-        if limits.on_counts:
+        if limits.on_counts or limits.target:
             words.append(str(limits))
         if limits.max_latency_ms is not None:
             words.append(f"at most {limits.max_latency_ms:g} ms an image")
@@ -182,15 +182,12 @@ class Verdict:
 
     @cached_property
     def _limits(self) -> Limits:
-        return make_limits(self.config.search.limits)
+        return make_limits(self.config.search)
 
     def _exceeded(self, network: Network) -> str | None:
         """What the network breaks a limit by, as the end of a sentence."""
         if self._limits.excess(network) > 1:
-            return (
-                f"it has {network.params:,} parameters and {network.macs:,} MACs, where "
-                f"{self._limits} are allowed"
-            )
+            return f"it has {self._limits.costs(network)}, where {self._limits} are allowed"
         if not self._limits.on_measurements:
             return None
         trial = Setup(self.config, self.source.images).trials()[0]

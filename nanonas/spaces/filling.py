@@ -24,13 +24,13 @@ def fill(
     decode: Callable[[Genes], Network],
 ) -> Genes | None:
     """The genes with the largest widths, in their proportions, whose network meets the limits on
-    parameters and MACs; None where the smallest do not.
+    counts; None where the smallest do not.
 
     Args:
         scaled: the genes with all widths times a factor, rounded down to widths that there are.
         wider: genes with the width at a place one step larger; None where it is the largest.
         places: whose widths use up what rounding has left, the first ones first.
-        limits: on parameters or MACs.
+        limits: on counts, one at least.
         decode: draws the network of genes.
     """
     genes = _widest(scaled, limits, decode)

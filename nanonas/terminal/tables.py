@@ -22,9 +22,22 @@ from nanonas.networks.network import Network
 from nanonas.report.charts.figures import by_minute
 from nanonas.report.rows.sheet import MISSING
 from nanonas.spaces.base import Space
-from nanonas.text import count, duration, mebibytes, milliseconds, percent, sparkline
+from nanonas.text import (
+    count,
+    duration,
+    kilobytes,
+    mebibytes,
+    milliseconds,
+    percent,
+    sparkline,
+)
 
-_MEASURED = {"latency": milliseconds, "memory": mebibytes}  # in a table where any candidate has it
+_MEASURED = {  # in a table where any candidate has it
+    "latency": milliseconds,
+    "memory": mebibytes,
+    "flash": kilobytes,
+    "ram": kilobytes,
+}
 _WIDTH = 44  # of a line of blocks, in letters
 
 

@@ -37,8 +37,22 @@ from nanonas.report.charts.chart import (
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.text import in_unit, percent, points
 
-NAMES = {"params": "parameters", "macs": "MACs", "latency": "latency", "memory": "memory"}
-UNITS = {"params": "count", "macs": "count", "latency": "milliseconds", "memory": "mebibytes"}
+NAMES = {
+    "params": "parameters",
+    "macs": "MACs",
+    "latency": "latency",
+    "memory": "memory",
+    "flash": "flash",
+    "ram": "RAM",
+}
+UNITS = {
+    "params": "count",
+    "macs": "count",
+    "latency": "milliseconds",
+    "memory": "mebibytes",
+    "flash": "kilobytes",
+    "ram": "kilobytes",
+}
 BEST = 10  # networks whose learning curves are drawn
 MOMENTS = 4  # of a search that its fronts are drawn at
 _POINTS = 200  # that a curve over candidates has at most
@@ -376,7 +390,7 @@ def candidates(findings: Findings) -> Sheet:
     """Every candidate, a row each."""
     record = findings.record
     measured = {name for entry in record.trained for name in entry.metrics}
-    names = ["params", "macs", *(name for name in ("latency", "memory") if name in measured)]
+    names = [name for name in NAMES if name in measured or name in ("params", "macs")]
     rows = [
         (
             entry.number,

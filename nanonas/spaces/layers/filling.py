@@ -22,8 +22,8 @@ def scaled(layers: Chain, factor: float) -> Chain:
 
 
 def filled(layers: Chain, limits: Limits, decode: Callable[[Chain], Network]) -> Chain:
-    """The chain with as many filters, in their proportions, as the limits on parameters and MACs
-    leave room for; with the fewest that there are where no more meets them.
+    """The chain with as many filters, in their proportions, as the limits on counts leave room for;
+    with the fewest that there are where no more meets them.
     """
     convolutions = [n for n, layer in enumerate(layers) if layer.kind == CONV]
     shape = partial(scaled, layers)

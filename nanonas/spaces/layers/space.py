@@ -22,7 +22,7 @@ of integers decodes to a valid network by these rules:
 - A layer without effect has a skip without effect, and a skip from where its layer stands already
   is none.
 
-Where parameters or MACs are limited, what is sampled, mutated or crossed has the filters of its
+Where counts are limited, what is sampled, mutated or crossed has the filters of its
 convolutions scaled so that the network fills the limits, as far as the options go.
 """
 
@@ -68,7 +68,7 @@ class LayersSpace(Space):
 
     `rates` are the relative rates of the kinds of edit that mutation makes: a layer added, a layer
     removed, another option for one decision, a skip connection toggled. `limits` are what a network
-    may cost: those on parameters and MACs are filled, unless `fill` is False.
+    may cost: those on counts are filled, unless `fill` is False.
     """
 
     rates: tuple[float, float, float, float] = RATES

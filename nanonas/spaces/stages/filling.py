@@ -26,7 +26,7 @@ def scaled(genes: Genes, factor: float) -> Genes:
 
 def filled(genes: Genes, limits: Limits, decode: Decode) -> Genes:
     """The genes with the largest widths, in their proportions, whose network meets the limits on
-    parameters and MACs; with fewer blocks where the smallest widths do not.
+    counts; with fewer blocks where the smallest widths do not.
 
     Returns the genes as they are without such a limit, and the smallest that there are where
     nothing meets it.

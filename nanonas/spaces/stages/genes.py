@@ -178,6 +178,15 @@ def stage_genes(**decisions: Attribute) -> StageGenes:
     )
 
 
+def deployable(genes: Genes) -> Genes:
+    """The genes with what has a form in 8-bit integers in place of what has none: batch norms, and
+    no attention.
+    """
+    whole = genes.whole._replace(norm=WHOLE["norm"].index("batch"))
+    none = STAGE["attention"].index("none")
+    return Genes(whole, tuple(stage._replace(attention=none) for stage in genes.stages))
+
+
 def nearest_width(width: float) -> int:
     """The place in `WIDTHS` of the largest that is not above `width`; 0 where all are."""
     return max(0, bisect_right(WIDTHS, width) - 1)

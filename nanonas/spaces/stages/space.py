@@ -22,7 +22,7 @@ network fills what it may cost: so proportions compete, not sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -45,6 +45,7 @@ from nanonas.spaces.stages.genes import (
     WHOLE,
     Genes,
     WholeGenes,
+    deployable,
     read,
     split,
 )
@@ -76,9 +77,10 @@ _KERNELS = ("conv5x5", "conv7x7")  # that can be banned; every network has the s
 class StagesSpace(Space):
     """Networks of stages for one input shape (C, H, W) and number of classes; the rules are above.
 
-    `limits` are what a network may cost: parameters and MACs are filled. With `fill` False sizes
-    below them are drawn, too, as a search for trade-offs needs them; so they are without limits,
-    from 20 thousand to a million parameters.
+    `limits` are what a network may cost: those on counts are filled. With `fill` False sizes below
+    them are drawn, too, as a search for trade-offs needs them; so they are without limits, from 20
+    thousand to a million parameters. Where they ask for networks that microcontrollers can run,
+    norms are batch norms and there is no attention.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -91,9 +93,11 @@ class StagesSpace(Space):
 
     def ancestors(self) -> dict[str, Genome]:
         """Hand-made networks by name, with halvings for these images and widths to the limits."""
-        limits = self.limits if self.limits.on_counts else Limits(max_params=250_000)
+        limits = self.limits
+        if not limits.on_counts:
+            limits = replace(limits, max_params=250_000)
         return {
-            name: filled(suited(genes, self.input_shape), limits, self._network).joined
+            name: self._filled(suited(genes, self.input_shape), limits)
             for name, genes in ANCESTORS.items()
         }
 
@@ -122,11 +126,11 @@ class StagesSpace(Space):
             room = 1.0
             if not self.fill:
                 room = math.exp(rng.uniform(math.log(SMALLEST_SHARE), 0.0))
-            limits = _shrunk(self.limits, room)
+            limits = self.limits.times(room)
         else:
             size = math.exp(rng.uniform(math.log(SIZES[0]), math.log(SIZES[1])))
-            limits = Limits(max_params=int(size))
-        return filled(genes, limits, self._network).joined
+            limits = replace(self.limits, max_params=int(size))
+        return self._filled(genes, limits)
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         """A child with one or more edits that decodes to another network, of the limits' size.
@@ -161,8 +165,13 @@ class StagesSpace(Space):
         if not self.fill or not self.limits.on_counts:
             about = max(1, int(macs * math.exp(rng.normal(0.0, STEP))))
             most = min(about, self.limits.max_macs or about)
-            return filled(genes, replace(self.limits, max_macs=most), self._network).joined
-        return filled(genes, self.limits, self._network).joined
+            return self._filled(genes, replace(self.limits, max_macs=most))
+        return self._filled(genes, self.limits)
+
+    def _filled(self, genes: Genes, limits: Limits) -> Genome:
+        """Genes with widths that fill the limits, and without what the target does not allow."""
+        allowed = deployable(genes) if limits.deployable else genes
+        return filled(allowed, limits, self._network).joined
 
     def decode(self, genome: Sequence[int]) -> Network:
         """The network, by the rules above.
@@ -203,15 +212,6 @@ class StagesSpace(Space):
         whole, stages = read(integers(genome))
         stem = f"{whole.stem} stem of {whole.stem_width}, {whole.activation}, {whole.norm} norm"
         return [f"{stem}, {whole.head} head", *map(str, stages)]
-
-
-def _shrunk(limits: Limits, factor: float) -> Limits:
-    """The limits on counts, times a factor."""
-    counts: Mapping[str, int | None] = {
-        "max_params": limits.max_params,
-        "max_macs": limits.max_macs,
-    }
-    return Limits(**{name: n and max(1, int(factor * n)) for name, n in counts.items()})
 
 
 # some 10 KB each; a filling draws up to nine, and the study draws the child again

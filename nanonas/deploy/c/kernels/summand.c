@@ -1,0 +1,3 @@
+struct summand {
+    int32_t zero, multiplier;
+};

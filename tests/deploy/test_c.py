@@ -1,0 +1,343 @@
+"""Networks as C: floating point as PyTorch has it, integers as C has them."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+
+from nanonas.data.images import load
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.deploy.c.fixed import fixed, fixed_together, rescaled, scale_of
+from nanonas.deploy.c.folded import FloatNetwork
+from nanonas.deploy.c.quantised import quantised
+from nanonas.deploy.c.writing import Written, write_c
+from nanonas.errors import InvalidInput
+from nanonas.networks.arena import plan
+from nanonas.networks.integer import undeployable
+from nanonas.networks.limits import Limits
+from nanonas.networks.network import Draft, Network, classifier, conv_norm, depthwise, relu
+from nanonas.networks.ops import ACTIVATIONS
+from nanonas.spaces.base import Space
+from nanonas.spaces.layers.space import LayersSpace
+from nanonas.spaces.nano import NanoSpace
+from nanonas.spaces.nasbench201 import NASBench201Space
+from nanonas.spaces.stages.space import StagesSpace
+from nanonas.training.modules import NetworkModule, build_module
+
+SPACES: dict[str, Space] = {
+    "stages": StagesSpace((3, 11, 13), 5, limits=Limits(max_params=6_000)),
+    "layers": LayersSpace((1, 9, 9), 5, limits=Limits(max_params=8_000)),
+    "nano": NanoSpace((3, 8, 8), 4, channels=6),
+    "nasbench201": NASBench201Space((3, 8, 8), 4, channels=4, cells=1),
+}
+pytestmark = pytest.mark.usefixtures("one_thread")
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
+
+
+def drawn(space: Space, seed: int) -> Network:
+    """A random network that has a form in integers."""
+    rng = np.random.default_rng(seed)
+    while undeployable(network := space.decode(space.sample(rng))):
+        pass
+    return network
+
+
+def module_of(network: Network, seed: int) -> NetworkModule:
+    """A module whose norms have statistics, scales and shifts of their own, negative scales too."""
+    module = build_module(network, seed=seed).eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for layer in module.modules():
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                layer.weight.normal_()
+                layer.bias.normal_(std=0.3)
+                layer.running_mean.normal_(std=0.3)  # type: ignore[union-attr]
+                layer.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+    return module
+
+
+def tensors_of(module: nn.Module) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+
+
+def preprocessing_of(network: Network) -> Preprocessing:
+    channels = network.input_shape[0]
+    mean, std = (0.5, 0.4, 0.45)[:channels], (0.25, 0.2, 0.3)[:channels]
+    names = tuple(f"class {n}" for n in range(network.classes))
+    return Preprocessing(network.input_shape, mean, std, names)
+
+
+def pixels_of(network: Network, number: int, seed: int = 0) -> NDArray[np.uint8]:
+    channels, height, width = network.input_shape
+    shape = (number, height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def written(network: Network, folder: Path, seed: int = 0) -> Written:
+    tensors = tensors_of(module_of(network, seed))
+    pixels = pixels_of(network, 8)
+    return write_c(network, tensors, preprocessing_of(network), pixels, folder)
+
+
+# --- floating point -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_folded_networks_compute_what_pytorch_computes(name: str) -> None:
+    for seed in range(6):
+        network = drawn(SPACES[name], seed)
+        module = module_of(network, seed)
+        x = torch.randn(3, *network.input_shape, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            expected = module(x).numpy()
+        folded = FloatNetwork(plan(network).steps, tensors_of(module))
+        got = folded.logits(np.ascontiguousarray(x.numpy().transpose(0, 2, 3, 1)))
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+# --- integers -------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e-12, 1e8), st.integers(-(2**31), 2**31 - 1))
+@example(1.0, -1)
+@example(0.5, -1)
+@example(0.5, 1)
+def test_fixed_factors_are_near_and_halves_go_up(factor: float, sum_: int) -> None:
+    multiplier, shift = fixed(factor)
+    assert 1 <= shift <= 62
+    assert multiplier < 2**31
+    exact = Fraction(multiplier, 2**shift)
+    assert abs(exact / Fraction(factor) - 1) < 2**-22
+    got = int(rescaled(np.array([sum_]), multiplier, shift)[0])
+    assert got == math.floor(sum_ * exact + Fraction(1, 2))
+
+
+@given(st.lists(st.floats(1e-6, 4096.0), min_size=1, max_size=9))
+def test_sums_of_fixed_factors_fit_32_bits(factors: list[float]) -> None:
+    multipliers, shift = fixed_together(factors)
+    assert 255 * sum(multipliers) + 2 ** (shift - 1) < 2**31
+    largest = max(factors)
+    for factor, multiplier in zip(factors, multipliers, strict=True):
+        assert abs(multiplier / 2**shift - factor) <= largest * 2**-16 + 2**-31
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
+def test_scales_hold_zero_exactly_and_reach_both_ends(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    scale = scale_of(low, high)
+    assert scale.integers(np.zeros(1))[0] == scale.zero
+    for end in (low, high):
+        back = scale.real(scale.integers(np.array([end])))[0]
+        assert abs(back - end) <= 1.01 * scale.scale
+
+
+def test_sums_of_too_many_products_are_refused() -> None:
+    draft = Draft((1100, 2, 2), 2)
+    x = draft.add("conv", "input", filters=1, kernel=7, stride=1, groups=1, bias=False)
+    network = classifier(draft, x)
+    tensors = tensors_of(module_of(network, 0))
+    with pytest.raises(InvalidInput, match="conv1 adds up 53,900 products, but 32 bits hold 49,"):
+        quantised(network, tensors, _wide(network), pixels_of(network, 1))
+
+
+def _wide(network: Network) -> Preprocessing:
+    channels = network.input_shape[0]
+    return Preprocessing(network.input_shape, (0.5,) * channels, (0.25,) * channels, ("a", "b"))
+
+
+def test_a_trained_network_loses_less_than_a_point() -> None:
+    images = load("digits")
+    network = _small(images.input_shape, images.classes)
+    preprocessing = Preprocessing(network.input_shape, (0.3,), (0.37,), images.class_names)
+    train, test = np.asarray(images.x_train), np.asarray(images.x_test)
+    module = build_module(network, seed=2)
+    _fit(module, preprocessing.batch(list(train)), np.asarray(images.y_train))
+    with torch.no_grad():
+        floats = module.eval()(torch.from_numpy(preprocessing.batch(list(test)))).numpy()
+    labels = np.asarray(images.y_test)
+    accuracy = float(np.mean(floats.argmax(axis=1) == labels))
+    model = quantised(network, tensors_of(module), preprocessing, train[:256])
+    integers = float(np.mean(model.logits(test).argmax(axis=1) == labels))
+    assert accuracy > 0.95
+    assert integers > accuracy - 0.01
+
+
+def _small(shape: tuple[int, ...], classes: int) -> Network:
+    """Residual, depthwise, with a table and both kinds of pool."""
+    draft = Draft(shape, classes)
+    x = draft.add("conv", "input", filters=12, kernel=3, stride=1, groups=1, bias=False)
+    x = relu(draft, draft.add("norm", draft.add("maxpool", x, kernel=2, stride=2)))
+    x = relu(draft, draft.add("add", x, conv_norm(draft, depthwise(draft, x, 3), 12, 1)))
+    x = draft.add("act", conv_norm(draft, x, 24, 3), kind="gelu")
+    return classifier(draft, draft.add("avgpool", x, kernel=2, stride=2))
+
+
+def _fit(module: NetworkModule, x: NDArray[np.float32], y: NDArray[Any]) -> None:
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
+    images, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        order = torch.from_numpy(rng.permutation(len(images)))
+        for start in range(0, len(images), 64):
+            chosen = order[start : start + 64]
+            loss = nn.functional.cross_entropy(module(images[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+# --- C --------------------------------------------------------------------------------------------
+
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
+CHECKED = ["-O1", "-g0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def compiled(folder: Path, *options: str) -> Path:
+    program = folder / "model"
+    command = ["gcc", *STRICT, *options, "model.c", "main.c", "-o", str(program)]
+    subprocess.run(command, cwd=folder, check=True)
+    return program
+
+
+def answers(program: Path, pixels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """The logits that the program prints for images from standard input."""
+    done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
+    _, *lines = done.stdout.decode().splitlines()
+    return np.array([[int(word) for word in line.split()[:classes]] for line in lines])
+
+
+@needs_gcc
+@pytest.mark.parametrize("name", SPACES)
+def test_c_computes_the_integers_of_the_reference(name: str, tmp_path: Path) -> None:
+    """No byte differs; and the compiler finds arena and constants as large as they were planned."""
+    network = drawn(SPACES[name], seed=3)
+    made = written(network, tmp_path)
+    pixels = pixels_of(network, 16, seed=1)
+    program = compiled(tmp_path, *CHECKED, "-DMODEL_STDIN")
+    expected = made.model.logits(pixels)
+    assert (answers(program, pixels, network.classes) == expected).all()
+    assert len(np.unique(expected)) > 5
+
+
+@needs_gcc
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", SPACES)
+def test_c_computes_the_integers_of_the_reference_for_many(name: str, tmp_path: Path) -> None:
+    for seed in range(100, 125):
+        network = drawn(SPACES[name], seed)
+        made = written(network, tmp_path, seed)
+        pixels = pixels_of(network, 4, seed)
+        program = compiled(tmp_path, *CHECKED, "-DMODEL_STDIN")
+        expected = made.model.logits(pixels)
+        assert (answers(program, pixels, network.classes) == expected).all(), seed
+
+
+def everything() -> Network:
+    """A network with every step that there is, at odd sizes."""
+    draft = Draft((2, 9, 7), 3)
+    x = draft.add("space_to_depth", "input", stride=2)
+    x = draft.add("norm", x)
+    for kind in ACTIVATIONS:
+        x = draft.add("act", conv_norm(draft, x, 6, 3), kind=kind)
+    y = draft.add("maxpool", x, kernel=3, stride=1)
+    y = draft.add("conv", y, filters=6, kernel=5, stride=1, groups=3, bias=True)
+    z = draft.add("act", draft.add("slice", x, start=1, stop=4), kind="relu")
+    x = draft.add("concat", draft.add("add", x, y, x), z)
+    x = draft.add("maxpool", draft.add("act", x, kind="silu"), kernel=3, stride=2)
+    x = draft.add("norm", draft.add("avgpool", x, kernel=3, stride=1))
+    x = draft.add("concat", draft.add("globalpool", x), draft.add("globalmaxpool", x))
+    x = draft.add("norm", draft.add("dense", draft.add("dropout", x, rate=0.5), units=3))
+    return draft.finish(draft.add("dense", relu(draft, x), units=3))
+
+
+@needs_gcc
+def test_every_step_in_one_network_and_the_program_on_its_own_image(tmp_path: Path) -> None:
+    network = everything()
+    made = written(network, tmp_path)
+    pixels = pixels_of(network, 16, seed=1)
+    reference = made.model.logits(pixels)
+    program = compiled(tmp_path, *CHECKED, "-DMODEL_STDIN")
+    assert (answers(program, pixels, 3) == reference).all()
+    alone = subprocess.run([compiled(tmp_path, "-O1")], capture_output=True, text=True, check=True)
+    assert f"arena {made.ram} bytes, constants {made.flash} bytes" in alone.stdout
+    assert "0 logits differ from those of the reference" in alone.stdout
+
+
+@needs_gcc
+def test_constants_are_as_large_as_planned_where_addresses_have_32_bits(tmp_path: Path) -> None:
+    """The source asserts it, for the size of addresses that it is compiled for."""
+    made = written(everything(), tmp_path)
+    command = ["gcc", *STRICT, "-m32", "-ffreestanding", "-fsyntax-only", "model.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    source = (tmp_path / "model.c").read_text()
+    broken = source.replace(f"== {made.flash} +", f"== {made.flash + 1} +")
+    (tmp_path / "model.c").write_text(broken)
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "the constants are as large as planned" in failed.stderr
+
+
+ARM, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
+BOARD = Path(__file__).parent / "board"
+
+
+@pytest.mark.skipif(
+    None in (shutil.which(ARM), shutil.which(QEMU)), reason=f"there is no {ARM}, or no {QEMU}"
+)
+def test_a_cortex_m_computes_the_integers_of_the_reference(tmp_path: Path) -> None:
+    made = written(everything(), tmp_path)
+    command = [ARM, *STRICT, "-Os", "-mcpu=cortex-m3", "-mthumb", "--specs=rdimon.specs"]
+    command += ["-T", str(BOARD / "mps2.ld"), str(BOARD / "vectors.c"), "model.c", "main.c"]
+    subprocess.run([*command, "-o", "model.elf"], cwd=tmp_path, check=True)
+    board = [QEMU, "-M", "mps2-an385", "-nographic", "-semihosting", "-kernel", "model.elf"]
+    done = subprocess.run(
+        board, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "0 logits differ from those of the reference" in done.stdout
+    assert f"arena {made.ram} bytes, constants {made.flash} bytes" in done.stdout
+
+
+def test_names_of_classes_cannot_leave_their_strings(tmp_path: Path) -> None:
+    network = classifier(draft := Draft((1, 4, 4), 2), conv_norm(draft, "input", 2, 3))
+    names = ('a"; system("x"); //', "\\??/\n*/ é7")
+    preprocessing = Preprocessing(network.input_shape, (0.5,), (0.25,), names)
+    tensors = tensors_of(module_of(network, 0))
+    write_c(network, tensors, preprocessing, pixels_of(network, 1), tmp_path)
+    (tmp_path / "show.c").write_text(
+        '#include <stdio.h>\n#include "classes.h"\n'
+        'int main(void) { printf("%s|%s", class_names[0], class_names[1]); return 0; }\n'
+    )
+    text = (tmp_path / "classes.h").read_text()
+    assert text.isascii()
+    assert text.count('"') == 4
+    if shutil.which("gcc") is not None:
+        subprocess.run(["gcc", *STRICT, "show.c", "-o", "show"], cwd=tmp_path, check=True)
+        shown = subprocess.run([tmp_path / "show"], capture_output=True, check=True)
+        assert shown.stdout.decode() == "|".join(names)
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    network = classifier(draft := Draft((1, 4, 4), 2), conv_norm(draft, "input", 2, 3))
+    tensors, preprocessing = tensors_of(module_of(network, 0)), preprocessing_of(network)
+    for pixels in (pixels_of(network, 0), pixels_of(network, 1)[:, :3]):
+        with pytest.raises(InvalidInput, match=r"images of shape \(N, 4, 4, 1\) in uint8, but has"):
+            write_c(network, tensors, preprocessing, pixels, tmp_path)
+    other = Preprocessing((1, 4, 4), (0.5,), (0.25,), ("one",))
+    with pytest.raises(InvalidInput, match="tells 2 classes apart, but 1 have names"):
+        write_c(network, tensors, other, pixels_of(network, 1), tmp_path)
+    gated = classifier(draft := Draft((1, 4, 4), 2), draft.add("squeeze_excite", "input", hidden=1))
+    with pytest.raises(InvalidInput, match="the network has squeeze_excite, which have no form"):
+        write_c(gated, {}, preprocessing, pixels_of(gated, 1), tmp_path)
+    assert not list(tmp_path.iterdir())
