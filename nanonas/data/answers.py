@@ -69,7 +69,7 @@ class Answers:
     @property
     def classes(self) -> int:
         """How many classes there are."""
-        return self.logits.shape[1]
+        return int(self.logits.shape[1])
 
     def name(self, row: int) -> str:
         """What an image is called: its file, or "test image 12", counted from 0."""

@@ -16,9 +16,9 @@ _INTERVAL = (Column("from", "percent"), Column("to", "percent"))
 
 def by_class(findings: Findings) -> Sheet:
     """The accuracy of each class, the worst first."""
-    judged = findings.judgement
+    judged, names = findings.judgement, findings.record.class_names
     rows = [
-        (judged.class_names[one.label], *_share(one.right))
+        (names[one.label], *_share(one.right))
         for one in (judged.classes if judged is not None else ())
     ]
     return Sheet(("class", "right", "of", Column("accuracy", "percent"), *_INTERVAL), rows)
@@ -26,9 +26,9 @@ def by_class(findings: Findings) -> Sheet:
 
 def confusions(findings: Findings, most: int = 200) -> Sheet:
     """What is taken for what, the most frequent first."""
-    judged = findings.judgement
+    judged, names = findings.judgement, findings.record.class_names
     rows = [
-        (judged.class_names[one.label], judged.class_names[one.taken_for], *_share(one.wrong))
+        (names[one.label], names[one.taken_for], *_share(one.wrong))
         for one in (judged.confusions[:most] if judged is not None else ())
     ]
     share = Column("of the class", "percent")
@@ -62,9 +62,9 @@ def refusals(findings: Findings) -> Sheet:
 
 def unsure(findings: Findings) -> Sheet:
     """The right answers that it is least sure of: images that it may get wrong the next time."""
-    judged = findings.judgement
+    judged, names = findings.judgement, findings.record.class_names
     rows = [
-        (one.name, judged.class_names[one.label], one.confidence)
+        (one.name, names[one.label], one.confidence)
         for one in (judged.unsure_hits(UNSURE) if judged is not None else ())
     ]
     return Sheet(("image", "is", Column("sure to", "percent")), rows)
