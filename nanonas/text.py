@@ -106,6 +106,16 @@ def signed(number: float) -> str:
     return f"{number:+.2f}".replace("-", "−")
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many letters: of a longer one its beginning and its end, where names
+    differ, "great spo…pecker".
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 3
+    return f"{text[: most - 1 - end].rstrip()}…{text[len(text) - end :]}"
+
+
 def share_in_words(share: float) -> str:
     """ "40 %", "0.12 %": with two digits below one percent."""
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else f"{100 * share:.2g} %"

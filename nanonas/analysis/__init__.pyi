@@ -1,3 +1,4 @@
+from .answers import Judgement as Judgement
 from .findings import Effect as Effect
 from .findings import Findings as Findings
 from .findings import HeadStart as HeadStart
@@ -6,4 +7,4 @@ from .findings import Tree as Tree
 from .record import Entry as Entry
 from .record import Record as Record
 
-__all__ = ["Effect", "Entry", "Findings", "HeadStart", "Record", "Step", "Tree"]
+__all__ = ["Effect", "Entry", "Findings", "HeadStart", "Judgement", "Record", "Step", "Tree"]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from nanonas.analysis.answers import Judgement
 from nanonas.analysis.record import Entry, Record, decoded
 from nanonas.core import Floats, Genome, Objective, State, Told
 from nanonas.maths.intervals import Labels, slope_interval, winsorised
@@ -98,6 +99,12 @@ class Findings:
     def head_start(self) -> HeadStart | None:
         """What inheriting did to accuracies and to their order; None for fewer than 3 twins."""
         return head_start(self.twins)
+
+    @cached_property
+    def judgement(self) -> Judgement | None:
+        """What the trained winner gets wrong; None where its answers were not kept."""
+        answers, names = self.record.answers, self.record.class_names
+        return None if answers is None else Judgement(answers, names)
 
     @property
     def trade_offs(self) -> list[str]:

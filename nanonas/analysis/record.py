@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from nanonas.analysis.equal_time import EqualTime
 from nanonas.core import Candidate, Evaluation, Genome, Objective, Proposal, Told
+from nanonas.data.answers import Answers
+from nanonas.data.thumbnails import Thumbnails
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import PAUSE, RESUME
 from nanonas.engine.storage.events import (
@@ -97,6 +99,8 @@ class Record:
         seconds: of the search, pauses left out.
         command: the command line that repeats the run.
         final: result.json of the winner's training.
+        answers: of the trained winner to the test images; None where they were not kept.
+        thumbnails: pictures of its errors, and of training images; None likewise.
         comparison: rows of compare/table.json.
         equal_time: compare/equal-time.json.
         told: the candidates with an evaluation, as audits read them.
@@ -122,6 +126,8 @@ class Record:
     final: Mapping[str, Any] | None = None
     comparison: tuple[Mapping[str, Any], ...] = ()
     equal_time: EqualTime | None = None
+    answers: Answers | None = field(default=None, repr=False, compare=False)
+    thumbnails: Thumbnails | None = field(default=None, repr=False, compare=False)
     told: list[Told] = field(init=False, repr=False, compare=False)
     trained: list[Entry] = field(init=False, repr=False, compare=False)
     ranked: list[Entry] = field(init=False, repr=False, compare=False)

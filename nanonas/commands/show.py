@@ -32,7 +32,7 @@ def show(arguments: Sequence[str]) -> None:
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.terminal import tables
-    from nanonas.terminal.results import say_final, say_front
+    from nanonas.terminal.results import say_final, say_front, say_mistakes
     from nanonas.training.final import read_result
 
     console = Console()
@@ -61,6 +61,7 @@ def show(arguments: Sequence[str]) -> None:
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     if source.run is not None and (result := read_result(source.run.final)):
         say_final(console, result, source.run.final)
+        say_mistakes(console, findings)
 
 
 VERB = Verb(Show, show)

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from nanonas.data.sources import Decoded, Labels, Part
 from nanonas.errors import DataError
+from nanonas.files import read_json
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_TEST_NAMES = "test_names.json"
 DAMAGED = (OSError, EOFError, ValueError)  # what numpy and json raise for files that are not whole
 _DAY = 86_400  # seconds
 _UNUSED = 30 * _DAY  # what nobody has used for so long is removed
@@ -108,6 +110,13 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return about, {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
 
 
+def read_test_names(folder: Path) -> tuple[str, ...]:
+    """The test images' files, relative to their source; empty where they are no files, or where the
+    folder is of a version that did not keep them.
+    """
+    return tuple(map(str, read_json(folder / _TEST_NAMES) or ()))
+
+
 # --- what is no longer used -----------------------------------------------------------------------
 
 
@@ -174,9 +183,10 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
     if test is None:
         held_out = _test_mask(train.labels)
         y_test = train.labels[held_out]
+        names = tuple(name for name, out in zip(train.names, held_out, strict=False) if out)
     else:
         held_out = np.zeros(len(train.labels), bool)
-        y_test = test.labels
+        y_test, names = test.labels, test.names
     y_train = train.labels[~held_out]
     if valid is not None:
         y_train = np.concatenate([y_train, valid.labels])
@@ -204,6 +214,7 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
                     sink.write(chunk)
     np.save(folder / "y_train.npy", y_train)
     np.save(folder / "y_test.npy", y_test)
+    (folder / _TEST_NAMES).write_text(json.dumps(names), encoding="utf-8")
     mean, std = moments.mean_and_std(source)
     digest = hashlib.sha256(
         json.dumps([decoded.class_names, shape, len(y_train), len(y_test)]).encode()

@@ -22,14 +22,14 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.core import Shape
-from nanonas.data.cache import DAMAGED, fill, read_folder, reading
+from nanonas.data.cache import DAMAGED, fill, read_folder, read_test_names, reading
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is_built_in
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 
 SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
-_CACHE_VERSION = 3  # part of every key: raise it when decoding or the stored files change
+_CACHE_VERSION = 4  # part of every key: raise it when decoding or the stored files change
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,14 @@ class Images:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """The test images' files, relative to the source and in the order of `x_test`; empty where
+        they are no files. Read when asked for.
+        """
+        names = () if self.folder is None else read_test_names(self.folder)
+        return names if len(names) == len(self.y_test) else ()
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -29,7 +29,13 @@
     if (narrow()) {
       layout.margin = { ...layout.margin, l: 44, r: 6, b: scaled ? 120 : layout.margin.b };
     }
-    return { data: narrow() ? plot.data.map(withScaleBelow) : plot.data, layout };
+    const data = plot.data.map((trace) => withInk(narrow() ? withScaleBelow(trace) : trace, ink));
+    return { data, layout };
+  }
+
+  function withInk(trace, ink) {
+    if (trace.type !== "heatmap") return trace;
+    return { ...trace, textfont: { color: ink } }; // plotly's own choice knows no paper below a cell
   }
 
   function withScaleBelow(trace) {

@@ -22,6 +22,7 @@ from typing import Any
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
+from nanonas.report import thumbnails
 from nanonas.report.charts import architecture
 from nanonas.report.charts.chart import Chart, thinned
 from nanonas.report.charts.figures import all_charts, evolution_tree, mattered
@@ -29,6 +30,7 @@ from nanonas.report.charts.plotly import figure
 from nanonas.report.rows.sheet import Sheet
 from nanonas.report.rows.tables import table
 from nanonas.report.words.candidate import Portrait, portrait
+from nanonas.report.words.mistakes import mistakes
 from nanonas.report.words.verdict import cards, headline, verdict
 from nanonas.text import percent
 
@@ -209,6 +211,20 @@ def _believe(source: _Source) -> dict[str, Any]:
     }
 
 
+def _wrong(source: _Source) -> dict[str, Any]:
+    findings = source.findings
+    judged = findings.judgement
+    return {
+        "sentences": mistakes(findings),
+        "wrong": 0 if judged is None else judged.accuracy.of - judged.accuracy.images,
+        "errors": thumbnails.errors(findings),
+        "samples": thumbnails.samples(findings),
+        "kept": findings.record.thumbnails,
+        "figures": source.charts("class-accuracy", "confusion", "reliability", "refusing"),
+        "unsure": source.table("unsure"),
+    }
+
+
 @dataclass(frozen=True)
 class _Drawn:
     """One of the best networks, with its drawing."""
@@ -287,6 +303,7 @@ PARTS: Mapping[str, Callable[[_Source], dict[str, Any]]] = {
     "cards": _cards,
     "found": _found,
     "believe": _believe,
+    "wrong": _wrong,
     "best": _best,
     "fitness": _fitness,
     "fronts": _fronts,

@@ -10,7 +10,7 @@ outputs/NAME/
     front/NUMBER.json           with several objectives: the genomes of the best trade-offs
     finalists/NUMBER.safetensors  the best few, trained once more, from scratch
     final/                      the winner after its final training: model.safetensors,
-                                genome.json, result.json
+                                genome.json, result.json, predictions.npz, pictures.npz
     requests/*.json             what a user has asked for and the search has not heard of yet
     broken_images.txt           with --skip-broken: the images that were passed over, and why
     log.txt

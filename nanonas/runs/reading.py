@@ -6,8 +6,11 @@ Without torch, also while the run goes on.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loguru import logger
 
 from nanonas.analysis import equal_time
 from nanonas.analysis import record as records
@@ -16,12 +19,17 @@ from nanonas.config.files import SEARCH_KEYS, to_values
 from nanonas.config.parts import STRATEGIES, make_objectives, make_space
 from nanonas.config.schema import Config, SearchConfig
 from nanonas.core import Shape
+from nanonas.data.answers import PREDICTIONS, Answers, read_answers
+from nanonas.data.thumbnails import PICTURES, read_thumbnails
 from nanonas.engine.controls import lasting
 from nanonas.engine.storage.events import IMAGES, Event
 from nanonas.engine.storage.store import RunStore
+from nanonas.errors import DataError
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
 from nanonas.spaces.base import Space
+
+T = TypeVar("T")
 
 # of the "run" half: those that change results
 _RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs")
@@ -47,7 +55,7 @@ def read_record(folder: RunFolder) -> Record:
             objectives=make_objectives(config.search.strategy),
             command=command(config) + _requests(folder, events),
             class_names=class_names,
-            final=_mapping(read_json(folder.final / "result.json")),
+            **read_final(folder, class_names),
             comparison=tuple(
                 row
                 for row in read_json(folder.path / "compare" / "table.json") or ()
@@ -57,6 +65,41 @@ def read_record(folder: RunFolder) -> Record:
                 read_json(folder.path / "compare" / "equal-time.json")
             ),
         )
+
+
+def read_final(folder: RunFolder, class_names: Sequence[str]) -> dict[str, Any]:
+    """What is kept of a run's final training: `final`, `answers` and `thumbnails` of a `Record`.
+
+    None for what is not there: earlier versions kept no answers. What is damaged is said, and left
+    out.
+    """
+    final = _mapping(read_json(folder.final / "result.json"))
+    if final is None:
+        return {"final": None, "answers": None, "thumbnails": None}
+    answers = _kept(folder.final / PREDICTIONS, read_answers)
+    if answers is not None and not _belongs(answers, final, class_names):
+        logger.warning("{}: of another training, left out", folder.final / PREDICTIONS)
+        answers = None
+    thumbnails = _kept(folder.final / PICTURES, read_thumbnails)
+    return {"final": final, "answers": answers, "thumbnails": thumbnails}
+
+
+def _belongs(answers: Answers, final: Mapping[str, Any], class_names: Sequence[str]) -> bool:
+    """Whether answers are those that a result was counted from."""
+    hits = int((answers.logits.argmax(axis=1) == answers.labels).sum())
+    same = final.get("test_accuracy") == hits / len(answers)
+    return same and answers.classes == len(class_names)
+
+
+def _kept(path: Path, read: Callable[[Path], T]) -> T | None:
+    """What a file holds; None where it is missing or damaged."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except DataError as error:
+        logger.warning("{}", error)
+        return None
 
 
 def command(config: Config) -> str:

@@ -21,10 +21,9 @@ from nanonas.engine.requests import PLANT, Request, RequestFiles, parsed
 from nanonas.engine.storage.events import REQUEST_REFUSED, REQUEST_TAKEN, SESSION, STARTED, Event
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
-from nanonas.files import read_json
 from nanonas.runs.asking import genome_in
 from nanonas.runs.folder import RunFolder, read_config
-from nanonas.runs.reading import read_record
+from nanonas.runs.reading import read_final, read_record
 from nanonas.serving.view import Asked, Goal, View
 from nanonas.session.setup import Setup
 
@@ -75,6 +74,7 @@ class Watch:
         return f"asked: {request}"
 
     def _begin(self) -> None:
+        self._result_seen = _stamp(self._result)
         self._record = read_record(self.run)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
@@ -115,12 +115,15 @@ class Watch:
                 entry, evaluation=evaluation, elapsed=elapsed[place]
             )
         self._evaluations += evaluations
+        if (result := _stamp(self._result)) != self._result_seen:
+            self._result_seen = result
+            final = read_final(self.run, self._record.class_names)
+            self._record = replace(self._record, **final)
         self._record = replace(
             self._record,
             entries=tuple(self._entries),
             events=tuple(self._events),
             seconds=seconds,
-            final=read_json(self._result),
         )
 
     def _made(self) -> View:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
+from nanonas.report.words.mistakes import mistakes
 from nanonas.report.writing import write_at_end
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.reading import read_record
@@ -34,12 +35,14 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
     )
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
     record = read_record(outcome.folder)
-    inheritance = tables.inheritance(Findings(record))
+    findings = Findings(record)
+    inheritance = tables.inheritance(findings)
     if inheritance is not None:
         console.print(f"\n{inheritance}", highlight=False, soft_wrap=True)
     say_front(console, outcome.folder, record)
     if outcome.final is not None:
         say_final(console, outcome.final, outcome.folder.final)
+        say_mistakes(console, findings, most=1)
     page = write_at_end(outcome.folder)
     console.print(f"\nkept in {escape(str(run))}; next:", highlight=False, soft_wrap=True)
     if page is not None:
@@ -77,6 +80,14 @@ def say_front(console: Console, folder: RunFolder, record: Record) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def say_mistakes(console: Console, findings: Findings, most: int | None = None) -> None:
+    """Prints what the trained winner gets wrong, in at most so many sentences; nothing where its
+    answers were not kept.
+    """
+    for sentence in mistakes(findings)[:most]:
+        console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 def say_final(console: Console, result: FinalResult, folder: Path) -> None:

@@ -23,16 +23,17 @@ from nanonas.networks.network import Network
 from nanonas.training.checkpoint import CHECKPOINT, make_room, read_checkpoint, save_checkpoint
 from nanonas.training.crew import WORTH_A_TEAM, Crew, Crews
 from nanonas.training.device import prepare
+from nanonas.training.examination import EXAMINED, examine
 from nanonas.training.measuring.latency import latency_ms
 from nanonas.training.measuring.pace import Timetable
 from nanonas.training.pictures import Pictures
 from nanonas.training.recipe import Recipe, slower
 from nanonas.training.team import Parallelism, ProcessLost
-from nanonas.training.train import Training, accuracy
+from nanonas.training.train import Training
 from nanonas.training.weights import save_weights
 
 RESULT = "result.json"
-FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json")
+FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json", *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
 # Seconds of training after which a choice that leaves cores idle is made again: they may have been
@@ -59,6 +60,7 @@ class FinalResult:
     torch: str  # the version
     threads: int = 0  # of each process; 0: not known, for the result is of an earlier version
     processes: int = 1  # that trained together
+    temperature: float | None = None  # to divide logits by; None: there is no need, or not known
 
     @property
     def where(self) -> str:
@@ -78,8 +80,8 @@ class FinalTraining:
         recipe: the hyperparameters.
         seed: of the initialisation and the training.
         folder: created if it is missing. It gets checkpoint.pt after every epoch, and in the end
-            model.safetensors and result.json. A checkpoint of this very training is continued; the
-            files of any other training are moved to FOLDER/earlier-1, FOLDER/earlier-2, …
+            model.safetensors, result.json and the files of `examine`. A checkpoint of this very
+            training is continued; the files of any other are moved to FOLDER/earlier-1, ….
         identity: what else must be equal for a checkpoint to be of this training, such as the
             fingerprint of the data.
         threads: of PyTorch in each process; None: whatever is measured to be fastest.
@@ -315,12 +317,12 @@ class FinalTraining:
         """Tests and saves the trained network."""
         module, device = training.result, str(self.train.x.device)
         prepare(how.threads * how.processes)
-        test = self.test()
+        test = examine(module, self.train, self.test(), self.recipe)
         result = FinalResult(
-            test_accuracy=accuracy(module, test, self.recipe.precision),
+            test_accuracy=test.accuracy,
             epochs=min(training.epoch, training.epochs),
             train_images=len(self.train),
-            test_images=len(test),
+            test_images=len(test.answers),
             params=self.network.params,
             macs=self.network.macs,
             latency_ms=latency_ms(module, self.network.input_shape, device),
@@ -332,8 +334,10 @@ class FinalTraining:
             torch=torch.__version__,
             threads=how.threads,
             processes=how.processes,
+            temperature=test.temperature,
         )
         save_weights(module, self.folder / "model.safetensors", self.about)
+        test.write(self.folder)
         write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
         return result
 

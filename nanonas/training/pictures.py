@@ -26,6 +26,7 @@ class Pictures:
     std: Tensor  # float32 (C,), above 0
     rows: Tensor | None = None  # int64 (M,): the images to use; None: all
     spec: DataSpec | None = None  # whose training images these are, for other processes
+    names: tuple[str, ...] = ()  # of their files, where they are the test images of a folder
 
     def __len__(self) -> int:
         """How many images are used."""
@@ -56,7 +57,8 @@ def final_pictures(spec: DataSpec, device: str) -> Pictures:
 def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
     """The test images, on the device: for after the last epoch. Raises as `load`."""
     images = spec.load()
-    return _on_device(images, images.x_test, images.y_test, device)
+    found = _on_device(images, images.x_test, images.y_test, device)
+    return replace(found, names=images.test_names)
 
 
 def part(pictures: Pictures, share: float, seed: int) -> Pictures:

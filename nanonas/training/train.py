@@ -8,7 +8,7 @@ back once per epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -345,9 +345,25 @@ def accuracy(
         pulse: called before each batch to show that this process lives. Its answer is ignored: a
             validation is always finished.
     """
+    hits = torch.zeros((), dtype=torch.int64, device=pictures.x.device)
+    for rows, logits in _answered(module, pictures, precision, pulse):
+        hits += (logits.argmax(dim=1) == pictures.y[rows]).sum()
+    return int(hits.item()) / len(pictures)
+
+
+@torch.inference_mode()
+def logits_of(module: nn.Module, pictures: Pictures, precision: str = "float32") -> Tensor:
+    """What a module answers to pictures, (N, classes) float32, on the CPU; see `accuracy`."""
+    answered = _answered(module, pictures, precision, lambda: True)
+    return torch.cat([logits.float().cpu() for _, logits in answered])
+
+
+def _answered(
+    module: nn.Module, pictures: Pictures, precision: str, pulse: Pulse
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the pictures' rows, (B,), with their logits, (B, classes); see `accuracy`."""
     module.eval()
     device = pictures.x.device
-    hits = torch.zeros((), dtype=torch.int64, device=device)
     rows = torch.arange(len(pictures), device=device) if pictures.rows is None else pictures.rows
     height, width = pictures.x.shape[2:]
     # 500 images of 32x32; fewer of larger ones, so that a batch takes no more memory
@@ -356,5 +372,4 @@ def accuracy(
         pulse()
         with autocast(device, precision):
             logits = module(normalise(pictures.x[batch], pictures.mean, pictures.std))
-        hits += (logits.argmax(dim=1) == pictures.y[batch]).sum()
-    return int(hits.item()) / len(pictures)
+        yield batch, logits

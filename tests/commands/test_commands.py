@@ -115,6 +115,8 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
         "checkpoint.pt",
         "model.safetensors",
         "genome.json",
+        "predictions.npz",
+        "pictures.npz",
         "result.json",
     }
     config = read_yaml(short / "config.yaml")
@@ -182,6 +184,8 @@ def test_show_says_what_was_found(short: Path, capsys: pytest.CaptureFixture[str
     assert "4 candidates: " in said
     assert "4 candidates are evaluated" in said
     assert "test accuracy" in said
+    assert "  It is wrong on " in said
+    assert "expected calibration error" in said
     assert cli.main(["show", str(short / "best_genome.json")]) == 0
     shown = capsys.readouterr().out
     lines = (

@@ -339,3 +339,24 @@ def test_huge_images_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NANONAS_MAX_PIXELS", "many")
     with pytest.raises(DataError, match="must be a number of pixels, but is 'many'"):
         load(str(root), 16)
+
+
+def test_test_images_are_known_by_their_files(tmp_path: Path, cache: Path) -> None:
+    """The oracle are the pixels in the files; broken ones are passed over."""
+    root = image_folder(tmp_path / "pets", number=12)
+    (root / "cat" / "03.png").write_bytes(b"broken")
+    images = load(str(root), skip_broken=True)
+    assert len(images.test_names) == len(images.y_test) == 4
+    for name, image in zip(images.test_names, images.x_test, strict=True):
+        with Image.open(root / name) as opened:
+            assert np.array_equal(np.asarray(opened), image)
+    parts = tmp_path / "parts"
+    image_folder(parts / "train", number=5)
+    image_folder(parts / "test", number=2)
+    assert load(str(parts)).test_names == (
+        "test/cat/00.png",
+        "test/cat/01.png",
+        "test/dog/00.png",
+        "test/dog/01.png",
+    )
+    assert load("digits").test_names == ()

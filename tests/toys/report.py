@@ -12,7 +12,10 @@ from nanonas.analysis.record import Entry, Record
 from nanonas.config.files import configure, to_values, to_yaml
 from nanonas.config.parts import make_space
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Prediction, Proposal, State
+from nanonas.data.answers import Answers
+from nanonas.data.thumbnails import Thumbnails
 from nanonas.engine.storage.store import RunStore
+from nanonas.maths.calibration import confident_errors
 from nanonas.runs.folder import RunFolder
 from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
@@ -86,6 +89,30 @@ def entries(number: int, seed: int = 0) -> list[Entry]:
 def record(some: list[Entry], **more: Any) -> Record:
     """A run of these candidates."""
     return Record("toy", tuple(some), SPACE, **more)
+
+
+def answers(
+    images: int = 400, classes: int = CLASSES, clearness: float = 3.0, names: tuple[str, ...] = ()
+) -> Answers:
+    """Answers of a classifier to images of equally frequent classes: each logit is normal, that of
+    the right class with the mean `clearness`. The temperature that calibrates them is its inverse.
+    """
+    rng = np.random.default_rng(0)
+    labels = np.arange(images) % classes
+    logits = rng.normal(size=(images, classes)) + clearness * np.eye(classes)[labels]
+    return Answers(logits.astype(np.float32), labels, names)
+
+
+def thumbnails(given: Answers, side: int = 8, channels: int = 1, most: int = 24) -> Thumbnails:
+    """Noise in place of the images that were answered wrongly, and of 6 training images."""
+    rng = np.random.default_rng(0)
+    rows = confident_errors(given.logits, given.labels, most)
+    errors, plain, augmented = (
+        rng.integers(0, 256, (number, side, side, channels), dtype=np.uint8)
+        for number in (len(rows), 6, 6)
+    )
+    labels = np.arange(6) % given.classes
+    return Thumbnails(errors, rows, plain, augmented, labels, (32, 32), "moved by up to 1 pixel")
 
 
 def toy_run(

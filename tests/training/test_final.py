@@ -102,6 +102,8 @@ def test_the_result_says_what_was_trained_and_the_weights_give_the_same_again(
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoint.pt",
         "model.safetensors",
+        "pictures.npz",
+        "predictions.npz",
         "result.json",
     ]
 
@@ -132,7 +134,7 @@ def test_a_finished_training_is_only_read(
     folder, result = whole
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     monkeypatch.setattr(
-        final, "accuracy", lambda *arguments: pytest.fail("the test set was opened once more")
+        final, "examine", lambda *arguments: pytest.fail("the test set was opened once more")
     )
     assert training(folder).run(3) == result
     assert training(folder).run(deadline=time.monotonic() + 100) == result

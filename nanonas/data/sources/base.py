@@ -60,6 +60,7 @@ class Part:
     labels: Labels  # (N,)
     # (B, H, W, C) each, N images in total; can be iterated once
     chunks: Iterable[NDArray[np.uint8]]
+    names: tuple[str, ...] = ()  # of the files, relative to the source; empty: they are none
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,7 @@ class Files:
 
     labels: Labels  # (N,)
     encoded: Callable[[], Iterator[list[Encoded]]]  # in chunks; each call starts anew
+    names: tuple[str, ...] = ()  # as of `Part`
 
 
 def decode_all(
@@ -303,7 +304,7 @@ def decode_all(
             yield _decoded(chunk, common, unread)
         unread.check()  # at the end, so that all are named
 
-    made = {name: Part(files.labels, chunks(files)) for name, files in parts.items()}
+    made = {name: Part(files.labels, chunks(files), files.names) for name, files in parts.items()}
     return Decoded(
         names,
         common.form,
@@ -332,7 +333,8 @@ def _sound(part: str, files: Files, broken: _Broken, names: tuple[str, ...], sou
         for chunk in files.encoded():
             yield [image for image in chunk if image not in broken]
 
-    return Files(labels, encoded)
+    names = tuple(name for name, whole in zip(files.names, sound, strict=False) if whole)
+    return Files(labels, encoded, names)
 
 
 def _decoded(images: Sequence[Encoded], common: _Common, broken: _Broken) -> NDArray[np.uint8]:

@@ -76,7 +76,8 @@ class Folder:
                 labels += [names.index(name)] * len(content.images)
                 images += content.images
             if images or part == "train":
-                parts[part] = Files(np.array(labels, np.int64), _chunked(images))
+                paths = tuple(path.relative_to(self.root).as_posix() for path in images)
+                parts[part] = Files(np.array(labels, np.int64), _chunked(images), paths)
         passed = Counter(path.suffix.lower() or path.name for path in _files(self.root))
         for classes in tree.values():
             for content in classes.values():

@@ -37,6 +37,7 @@ class Axis:
         log: whether the scale is logarithmic.
         hidden: whether it has neither ticks nor a line: its values mean nothing by themselves.
         down: whether it rises from the top down.
+        names: of the places 0, 1, …, in place of numbers; empty: numbers.
     """
 
     title: str = ""
@@ -45,6 +46,7 @@ class Axis:
     log: bool = False
     hidden: bool = False
     down: bool = False
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Band:
 
 @dataclass(frozen=True)
 class Edges:
-    """Straight lines, n of them, from one point each to another.
+    """Straight lines, n of them, from one point each to another. Without a name they are in no
+    legend.
 
     Attributes:
         starts, ends: shape (n, 2), x and y.
@@ -138,7 +141,9 @@ class Intervals:
 
     Attributes:
         mean, low, high: shape (n,).
-        clear: whether an interval leaves out zero: these are filled, and coloured by their sign.
+        clear: whether an interval leaves out `against`: these are filled, and coloured by the side
+            of it that they are on.
+        against: what they are compared with.
     """
 
     names: Sequence[str]
@@ -147,6 +152,33 @@ class Intervals:
     high: Floats
     clear: Sequence[bool]
     text: Sequence[str]
+    against: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A square table of shares as coloured cells, n rows and n columns at the places 0, 1, …: the
+    more, the stronger the colour. The diagonal, which is right, has a colour of its own.
+
+    Attributes:
+        shares: (n, n), in [0, 1].
+        said: of each cell, what stands in it.
+        text: of each cell, what is said of it under the mouse.
+    """
+
+    shares: Floats
+    said: Sequence[Sequence[str]]
+    text: Sequence[Sequence[str]]
+
+    @property
+    def layers(self) -> list[tuple[Floats, str, float]]:
+        """The diagonal and the rest: shares with NaN for what is not shown, a colour, and the share
+        that has it in full.
+        """
+        on = np.eye(len(self.shares), dtype=bool)
+        right, wrong = np.where(on, self.shares, np.nan), np.where(on, np.nan, self.shares)
+        most = max(0.05, float(np.nanmax(wrong)) if len(wrong) > 1 else 0.0)
+        return [(right, BLUE, 2.0), (wrong, VERMILLION, most)]
 
 
 @dataclass(frozen=True)
@@ -157,7 +189,7 @@ class Rule:
     at: float = 0.0
 
 
-Mark: TypeAlias = Points | Line | Band | Edges | Intervals | Rule
+Mark: TypeAlias = Points | Line | Band | Edges | Intervals | Cells | Rule
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from nanonas.core import Floats, Objective
 from nanonas.engine.ranking import front_of
 from nanonas.maths.ranks import kendall
 from nanonas.predictors.audit import WINDOW, predictions
+from nanonas.report.charts import mistakes
 from nanonas.report.charts.chart import (
     BLUE,
     DASHES,
@@ -620,6 +621,10 @@ def _spread(of: int, most: int, first: int = 0) -> list[int]:
 
 
 CHARTS: Mapping[str, Callable[[Findings], Chart | None]] = {
+    "class-accuracy": mistakes.class_accuracy,
+    "confusion": mistakes.confusion,
+    "reliability": mistakes.reliability,
+    "refusing": mistakes.refusing,
     "fitness-generation": fitness_by_generation,
     "fitness-minute": fitness_by_minute,
     "curves": learning_curves,

@@ -17,6 +17,7 @@ from nanonas.report.charts.chart import (
     NAME,
     VERMILLION,
     Band,
+    Cells,
     Chart,
     Dash,
     Edges,
@@ -72,7 +73,8 @@ def draw(chart: Chart) -> Figure:
         ConfigError: matplotlib is not there.
     """
     rows = sum(len(mark.names) for mark in chart.marks if isinstance(mark, Intervals))
-    figure, panel = empty(chart.x.title, chart.y.title, 1.2 + 0.3 * rows if rows else 3.6)
+    height = 1.2 + 0.3 * rows if rows else 6.4 if chart.y.names else 3.6
+    figure, panel = empty(chart.x.title, chart.y.title, height)
     for mark in chart.marks:
         _DRAWN[type(mark)](panel, mark)
     for ends, set_limits in ((chart.x.range, panel.set_xlim), (chart.y.range, panel.set_ylim)):
@@ -84,6 +86,11 @@ def draw(chart: Chart) -> Figure:
         panel.xaxis.set_major_locator(_whole_numbers())
     if chart.y.hidden:
         panel.set_yticks([])
+    if chart.x.names:
+        panel.set_xticks(range(len(chart.x.names)), chart.x.names, rotation=45, ha="right")
+    if chart.y.names:
+        panel.set_yticks(range(len(chart.y.names)), chart.y.names)
+        panel.grid(visible=False)
     if chart.y.down:
         panel.invert_yaxis()
     names = panel.get_legend_handles_labels()[1]
@@ -202,11 +209,22 @@ def _intervals(panel: Axes, found: Intervals) -> None:
     rows = range(len(found.names))[::-1]  # the first one on top
     ends = zip(rows, found.mean, found.low, found.high, found.clear, strict=True)
     for row, mean, low, high, clear in ends:
-        colour = GREY if not clear else BLUE if mean > 0 else VERMILLION
+        colour = GREY if not clear else BLUE if mean > found.against else VERMILLION
         panel.plot([low, high], [row, row], color=colour, linewidth=1.5)
         face = colour if clear else "white"
         panel.plot([mean], [row], "o", color=colour, markerfacecolor=face)
     panel.set_yticks(list(rows), [fill(name, NAME) for name in found.names])
+
+
+def _cells(panel: Axes, cells: Cells) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    for shares, colour, most in cells.layers:
+        scale = LinearSegmentedColormap.from_list("shares", ["white", colour])
+        panel.imshow(shares, cmap=scale, vmin=0, vmax=most, aspect="auto", origin="lower")
+    for row, said in enumerate(cells.said):
+        for column, words in enumerate(said):
+            panel.text(column, row, words, ha="center", va="center", fontsize=7)
 
 
 def _rule(panel: Axes, rule: Rule) -> None:
@@ -220,5 +238,6 @@ _DRAWN: Mapping[type[Mark], Callable[[Axes, Any], None]] = {
     Band: _band,
     Edges: _edges,
     Intervals: _intervals,
+    Cells: _cells,
     Rule: _rule,
 }

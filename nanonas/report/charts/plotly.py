@@ -16,6 +16,7 @@ from nanonas.report.charts.chart import (
     VERMILLION,
     Axis,
     Band,
+    Cells,
     Chart,
     Edges,
     Intervals,
@@ -73,6 +74,10 @@ def _axis(axis: Axis) -> dict[str, Any]:
         drawn |= {"type": "log", "dtick": "D2"}
     if axis.hidden:
         drawn["visible"] = False
+    if axis.names:
+        drawn |= {"tickvals": list(range(len(axis.names))), "ticktext": list(axis.names)}
+        drawn["showgrid"] = False
+        drawn["title"]["standoff"] = 14  # or it lies on long names
     return drawn
 
 
@@ -131,7 +136,8 @@ def _edges(edges: Edges) -> list[dict[str, Any]]:
     x, y = way.reshape(-1, 2).T
     colour = _transparent(edges.colour, edges.opacity)
     line = {"color": colour, "width": edges.width, "dash": edges.dash}
-    shown = {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": len(x) > 0}
+    named = bool(edges.name) and len(x) > 0
+    shown = {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": named}
     return [{**_trace(x, y, edges.name), **shown}]
 
 
@@ -139,7 +145,7 @@ def _intervals(found: Intervals) -> list[dict[str, Any]]:
     order = slice(None, None, -1)  # plotly's first row is at the bottom
     names = ["<br>".join(wrap(name, NAME)) for name in found.names]
     colours = [
-        GREY if not clear else BLUE if mean > 0 else VERMILLION
+        GREY if not clear else BLUE if mean > found.against else VERMILLION
         for mean, clear in zip(found.mean, found.clear, strict=True)
     ]
     symbols = ["circle" if clear else "circle-open" for clear in found.clear]
@@ -166,6 +172,30 @@ def _intervals(found: Intervals) -> list[dict[str, Any]]:
     ]
 
 
+def _cells(cells: Cells) -> list[dict[str, Any]]:
+    traces = []
+    for shares, colour, most in cells.layers:
+        known = [[None if np.isnan(share) else float(share) for share in row] for row in shares]
+        trace = {
+            "type": "heatmap",
+            "z": known,
+            "zmin": 0,
+            "zmax": most,
+            # from the page itself, light or dark, to the colour
+            "colorscale": [[0, _transparent(colour, 0.0)], [1, _transparent(colour, 0.9)]],
+            "showscale": False,
+            "xgap": 1,
+            "ygap": 1,
+            "text": [list(row) for row in cells.said],
+            "texttemplate": "%{text}",
+            "customdata": [list(row) for row in cells.text],
+            "hovertemplate": "%{customdata}<extra></extra>",
+            "hoverongaps": False,
+        }
+        traces.append(trace)
+    return traces
+
+
 def _rule(rule: Rule) -> dict[str, Any]:
     across = "y" if rule.axis == "x" else "x"
     line = {"color": GREY, "dash": "dash", "width": 1}
@@ -180,6 +210,7 @@ _TRACES: Mapping[type[Mark], Callable[[Any], list[dict[str, Any]]]] = {
     Band: _band,
     Edges: _edges,
     Intervals: _intervals,
+    Cells: _cells,
 }
 
 

@@ -14,6 +14,7 @@ from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
 from nanonas.maths.ranks import kendall
 from nanonas.networks.edits import in_words
+from nanonas.report.rows.mistakes import unsure
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.text import costs
 
@@ -248,4 +249,5 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "times": times,
     "states": states,
     "repeat": repeat,
+    "unsure": unsure,
 }

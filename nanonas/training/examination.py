@@ -1,0 +1,127 @@
+"""What is kept of the one look at the test set: every answer, and pictures of the worst ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nanonas.data.answers import PREDICTIONS, Answers
+from nanonas.data.thumbnails import PICTURES, SIDE, Thumbnails
+from nanonas.maths.calibration import confident_errors, scaling
+from nanonas.training.augment import Augment
+from nanonas.training.pictures import Pictures
+from nanonas.training.recipe import Recipe
+from nanonas.training.train import logits_of
+
+EXAMINED = (PREDICTIONS, PICTURES)  # the files
+ERRORS = 24  # test images that are kept as pictures
+SAMPLES = 12  # training images
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A network's answers to the test images, and the pictures that go with them."""
+
+    answers: Answers
+    thumbnails: Thumbnails
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, in [0, 1]."""
+        right = self.answers.logits.argmax(axis=1) == self.answers.labels
+        return int(right.sum()) / len(right)
+
+    @property
+    def temperature(self) -> float | None:
+        """What to divide logits by for calibrated probabilities; None where there are too few
+        errors to tell, or where the cross-fitted temperature takes nothing off the loss.
+
+        It is fitted to the test images, which chose nothing, and changes no answer: dividing leaves
+        the largest logit the largest.
+        """
+        found = scaling(self.answers.logits, self.answers.labels)
+        return found.temperature if found is not None and found.helps else None
+
+    def write(self, folder: Path) -> None:
+        """Writes predictions.npz and pictures.npz. Raises `RunError` where that cannot be done."""
+        self.answers.write(folder / PREDICTIONS)
+        self.thumbnails.write(folder / PICTURES)
+
+
+def examine(module: nn.Module, train: Pictures, test: Pictures, recipe: Recipe) -> Examination:
+    """Lets a trained module answer to the test images.
+
+    Args:
+        module: on the pictures' device; left in eval mode.
+        train: the images that it was trained on, for samples of them.
+        recipe: by which it was trained.
+    """
+    # what overflowed must not cost a training that has come to its end
+    logits = np.nan_to_num(logits_of(module, test, recipe.precision).numpy())
+    rows = torch.arange(len(test)) if test.rows is None else test.rows.cpu()
+    labels = test.y[rows.to(test.y.device)].cpu().numpy()
+    wrong = confident_errors(logits, labels, ERRORS)
+    errors = test.x[rows[torch.from_numpy(wrong)].to(test.x.device)]
+    samples = _samples(train)
+    generator = torch.Generator().manual_seed(0)
+    plain = train.x[samples.to(train.x.device)]
+    augmented = recipe.augment(train.x, samples, generator)
+    thumbnails = Thumbnails(
+        _small(errors),
+        wrong,
+        _small(plain),
+        _small(augmented),
+        train.y[samples.to(train.y.device)].cpu().numpy(),
+        (train.x.shape[2], train.x.shape[3]),
+        _in_words(recipe.augment),
+    )
+    return Examination(Answers(logits, labels, test.names), thumbnails)
+
+
+def _samples(train: Pictures) -> Tensor:
+    """Rows of some training images, (M,) on the CPU: of as many classes as there is place for, as
+    many of each; always the same.
+    """
+    rows = torch.arange(len(train)) if train.rows is None else train.rows.cpu()
+    labels = train.y.cpu()[rows]
+    shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    taken: dict[int, int] = {}  # of each class, so far
+    order = []
+    for place in shuffled.tolist():
+        label = int(labels[place])
+        taken[label] = taken.get(label, 0) + 1
+        order.append((taken[label], place))
+    # the first of every class, then the second of every class, …
+    chosen = [place for _, place in sorted(order, key=lambda one: one[0])][:SAMPLES]
+    return rows[sorted(chosen, key=lambda place: int(labels[place]))]
+
+
+def _small(images: Tensor) -> NDArray[np.uint8]:
+    """(B, H, W, C) of (B, C, H, W) uint8, shrunk to `SIDE` pixels where they are larger."""
+    height, width = images.shape[2:]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(scale * height)), max(1, round(scale * width))
+    if not len(images):
+        images = images.new_zeros(0, images.shape[1], *size)  # which interpolate refuses
+    elif scale < 1:
+        floats = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True)
+        images = floats.round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _in_words(augment: Augment) -> str:
+    """What an augmentation does; "" for nothing."""
+    words = []
+    if augment.crop:
+        words.append(f"moved by up to {augment.crop} pixel{'s' if augment.crop > 1 else ''}")
+    if augment.flip:
+        words.append("mirrored left to right in half of the cases")
+    if augment.cutout:
+        words.append(f"a square of {augment.cutout} pixels painted over")
+    return ", ".join(words)
