@@ -432,7 +432,12 @@ def load_images(options: DataOptions) -> Images:
     from nanonas.data.images import load
     from nanonas.data.sources import shadowed
 
-    images = load(options.data, options.image_size, skip_broken=options.skip_broken)
+    images = load(
+        options.data,
+        options.image_size,
+        skip_broken=options.skip_broken,
+        groups=options.groups,
+    )
     if sentence := shadowed(options.data):
         say(sentence)
     say(images.in_words())
@@ -450,4 +455,5 @@ def make_data(options: DataOptions, seed: int) -> DataSpec:
         options.train_images,
         seed,
         skip_broken=options.skip_broken,
+        groups=options.groups,
     )
