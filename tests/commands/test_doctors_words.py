@@ -10,6 +10,9 @@ from toys.images import npz
 from toys.photos import arrows, film_folder
 
 from nanonas import cli
+from nanonas.commands.arguments import configured, parse
+from nanonas.commands.doctor import Doctor
+from nanonas.commands.search import Search
 from nanonas.data import found
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -70,7 +73,7 @@ def test_what_cannot_be_read_is_said_and_ends_with_1_or_2(
 
 @pytest.mark.parametrize(
     ("flags", "warned"),
-    [("", 1), ("--no-doctor", 0), ("--no-flip", 0), ("--flip False", 0), ("--flip", 1)],
+    [("", 1), ("--no-doctor", 0), ("--no-flip", 0)],
 )
 def test_a_search_warns_before_it_begins(
     tmp_path: Path,
@@ -84,6 +87,15 @@ def test_a_search_warns_before_it_begins(
     assert cli.main(f"search --data {path} {SEARCH} --out {tmp_path} {flags}".split()) == 130
     said = capsys.readouterr().err
     assert said.count("don't mirror images while training (--no-flip)") == warned
+
+
+@pytest.mark.parametrize(
+    ("flags", "flip"),
+    [("", None), ("--no-flip", False), ("--flip", True), ("--flip False", False)],
+)
+def test_a_flag_of_three_values_can_be_typed_as_others(flags: str, flip: bool | None) -> None:
+    assert configured(Search, "search", flags.split()).search.training.flip is flip
+    assert parse(Doctor, "doctor", ["photos", *flags.split()]).flip is flip
 
 
 def test_a_search_says_nothing_where_all_is_well(

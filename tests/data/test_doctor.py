@@ -62,16 +62,16 @@ def test_thumbnails_are_scaled_as_pillow_scales(side: int) -> None:
 
 def some_copies() -> NDArray[np.uint8]:
     """Scenes, copies with more and less noise, brighter ones, other colours, flat images."""
-    originals = scenes(120, 24)
-    parts = [originals, originals[:30], *(noisy(originals, s, seed=s) for s in (3, 10, 25))]
-    brighter = (originals[:40].astype(int) + 12).clip(0, 255).astype(np.uint8)
+    originals = scenes(60, 24)
+    parts = [originals, originals[:20], *(noisy(originals, s, seed=s) for s in (3, 10, 25))]
+    brighter = (originals[:20].astype(int) + 12).clip(0, 255).astype(np.uint8)
     flat = np.full((30, 24, 24, 3), np.arange(30)[:, None, None, None] * 8, np.uint8)
     return np.concatenate([*parts, brighter, originals[:20, :, :, [2, 0, 1]], flat])
 
 
 def test_near_copies_are_those_that_brute_force_finds() -> None:
     x = some_copies()
-    thumbs, same = thumbnails([x[:200], x[200:]]), same_pixels([x[:200], x[200:]])
+    thumbs, same = thumbnails([x[:100], x[100:]]), same_pixels([x[:100], x[100:]])
     grey, colour = thumbs.grey, thumbs.small.reshape(len(x), -1, 3).mean(1)
     links = []
     for a, b in itertools.combinations(range(len(x)), 2):
@@ -81,10 +81,10 @@ def test_near_copies_are_those_that_brute_force_finds() -> None:
     expected = connected(np.array(links), len(x))
     near = near_copies(thumbs, same)
     assert np.array_equal(near[:, None] == near[None], expected[:, None] == expected[None])
-    assert (near[:30] == near[120:150]).all()
-    assert (near[:120] == near[150:270]).all()  # noise of 3 levels
-    assert len(np.unique(near[:120])) == 120
-    assert len(np.unique(same)) == len(x) - 30
+    assert (near[:20] == near[60:80]).all()
+    assert (near[:60] == near[80:140]).all()  # noise of 3 levels
+    assert len(np.unique(near[:60])) == 60
+    assert len(np.unique(same)) == len(x) - 20
     assert len(np.unique(near[-30:])) == 30  # of one colour, but not of the same
 
 
@@ -113,7 +113,7 @@ def test_copies_without_numpy_2_and_in_small_blocks(monkeypatch: pytest.MonkeyPa
 
 
 def test_many_frames_of_one_film_are_one_set_and_take_no_room() -> None:
-    x = np.concatenate([noisy(scenes(1, 16), 3, seed=n) for n in range(400)])
+    x = np.concatenate([noisy(scenes(1, 16), 3, seed=n) for n in range(200)])
     near = near_copies(thumbnails([x]), same_pixels([x]))
     assert (near == near[0]).all()
 
@@ -141,8 +141,8 @@ def test_images_whose_mirrors_are_no_others_may_be_mirrored() -> None:
     """
     x = scenes(300, 24)
     assert mirrored_classes(thumbnails([x]), np.arange(300) % 3) == ()
-    films = np.concatenate([noisy(scenes(10, 24), 20, seed=n) for n in range(30)])
-    assert mirrored_classes(thumbnails([films]), np.arange(300) % 10 % 2) == ()
+    films = np.concatenate([noisy(scenes(10, 24), 20, seed=n) for n in range(15)])
+    assert mirrored_classes(thumbnails([films]), np.arange(150) % 10 % 2) == ()
     upright = np.arange(300) % 2  # bright at the top, or at the bottom
     bars = noisy(scenes(300, 24), 5).astype(int)
     bars[upright == 0, :12] += 90

@@ -62,9 +62,10 @@ def leaking_digits(root: Path, originals: int = 12, copies: int = 6, test: int =
     """Digits in films of near copies to train on, ROOT/train/CLASS/film_frame.png, and others,
     ROOT/test/CLASS/*.png, that are on their own.
     """
-    images = load("digits")
+    images, rng = load("digits"), np.random.default_rng(0)
     for label in range(images.classes):
-        places = np.flatnonzero(images.y_train == label)[: originals + test]
+        # neighbours are written by one hand
+        places = rng.permutation(np.flatnonzero(images.y_train == label))[: originals + test]
         for film, place in enumerate(places):
             for frame in range(copies if film < originals else 1):
                 part = "train" if film < originals else "test"

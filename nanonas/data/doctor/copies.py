@@ -5,8 +5,8 @@ Near copies are images whose small pictures are correlated. Not all pairs are lo
 differ in 64 θ/π bits on average (Charikar 2002, https://doi.org/10.1145/509907.509965): 2.9 of
 pictures that are just alike enough. Two hashes of 8 bytes that differ by less than 8 bits have a
 byte in common, so only images that share a byte, in its place, are compared (Norouzi et al. 2012,
-https://arxiv.org/abs/1307.2982). Hashes of DCTs, as of imagehash, missed a tenth of the noisy
-copies of smooth pictures, whose high frequencies are noise.
+https://arxiv.org/abs/1307.2982). Hashes of DCTs, as of imagehash, missed a tenth of the copies of
+digits and of smooth pictures with little noise, whose high frequencies are nothing else.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nanonas.data.doctor.thumbnails import Thumbnails
 
 _BYTES = 8  # of a hash
 _BITS = 7  # that hashes of near copies may differ by: less than `_BYTES`
-# Correlation of the small grey pictures of near copies. Of the 1,797 digits 0.7 % have a neighbour
-# that is as near and none a copy; noise of a sixteenth of the range stays above.
+# Correlation of the small grey pictures of near copies. Of 1,797 digits 9 pairs are as near, and
+# all copies with noise of 12 levels.
 ALIKE = 0.99
 _COLOUR = 24.0  # levels of 255 that the mean of each channel may differ by
 _BLOCK = 4_000_000  # hashes that are compared at once
