@@ -84,7 +84,7 @@ def _groups_apart(
     """
     if images.groups_train is None or images.own_valid:
         return None
-    ids = images.groups_train[: len(labels)]
+    ids = np.asarray(images.groups_train[: len(labels)], np.int64)
     return held_out_groups(labels, ids, valid_share, rng, images.class_names)
 
 

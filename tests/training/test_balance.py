@@ -85,9 +85,10 @@ def test_the_loss_is_pytorchs_with_weights(uneven: Pictures, smoothing: float) -
 def test_pieces_of_a_batch_add_up_with_weights(uneven: Pictures) -> None:
     trained = []
     for pieces in (1, 2, 3):
-        training = Training(Linear(), uneven, WEIGHTED, 2, seed=0, pieces=pieces)
+        module = Linear()
+        training = Training(module, uneven, WEIGHTED, 2, seed=0, pieces=pieces)
         losses = [training.whole_epoch() for _ in range(2)]
-        trained.append((losses, training.module.layer.weight.detach().clone()))
+        trained.append((losses, module.layer.weight.detach()))
     for losses, weights in trained[1:]:
         assert losses == pytest.approx(trained[0][0], rel=1e-5)
         assert torch.allclose(weights, trained[0][1], atol=1e-6)

@@ -146,7 +146,7 @@ def _ones(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
         counts: NDArray[np.uint8] = np.bitwise_count(values)
         return counts
     halves = np.ascontiguousarray(values)[..., None].view(np.uint16)
-    return _ONES[halves].sum(-1, dtype=np.uint8)
+    return np.asarray(_ONES[halves].sum(-1), np.uint8)
 
 
 _ONES = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(

@@ -71,7 +71,7 @@ def _distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.flo
     """(n, n), of n vectors of length 1 from n others; an image is infinitely far from itself and
     from its own mirror image.
     """
-    distances = np.sqrt(np.maximum(0, 2 - 2 * (a @ b.T)))
+    distances = np.asarray(np.sqrt(np.maximum(0, 2 - 2 * (a @ b.T))), np.float32)
     np.fill_diagonal(distances, np.inf)
     return distances
 

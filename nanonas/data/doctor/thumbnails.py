@@ -31,12 +31,14 @@ class Thumbnails:
         flat = greyed(self.small).reshape(len(self.small), -1)
         flat -= flat.mean(axis=1, keepdims=True)
         lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-        return np.where(lengths > _FLAT * SIDE, flat / np.maximum(lengths, 1e-6), np.float32(0))
+        flat /= np.maximum(lengths, 1e-6)
+        flat[lengths[:, 0] <= _FLAT * SIDE] = 0
+        return flat
 
     @cached_property
     def colour(self) -> NDArray[np.float32]:
         """The mean of each channel, (N, C)."""
-        return self.small.mean(axis=(1, 2), dtype=np.float32)
+        return np.asarray(self.small.mean(axis=(1, 2)), np.float32)
 
 
 def thumbnails(parts: Iterable[NDArray[np.uint8]]) -> Thumbnails:
@@ -73,4 +75,4 @@ def _resampling(size: int) -> NDArray[np.float32]:
     centres = (np.arange(SIDE) + 0.5) * scale
     away = np.abs(np.arange(size)[None] + 0.5 - centres[:, None]) / max(1.0, scale)
     weights = np.maximum(0, 1 - away)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
