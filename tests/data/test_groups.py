@@ -161,6 +161,8 @@ def test_wrong_groups(tmp_path: Path) -> None:
     root = str(image_folder(tmp_path / "pets"))
     with pytest.raises(ConfigError, match="neither a file nor a regular expression: missing"):
         load(root, groups="(cat")
+    with pytest.raises(ConfigError, match="unterminated subpattern"):
+        load(root, groups="x" * 300 + "(")
     with pytest.raises(ConfigError, match=r"needs one part in parentheses, .* and this has 2"):
         load(root, groups="(.)(.)")
     with pytest.raises(DataError, match=r"'\(x\)', which does not match the image 'cat/00.png'"):

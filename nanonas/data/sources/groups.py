@@ -19,8 +19,13 @@ _COLUMNS = ("path", "group")
 
 def groups_file(groups: str) -> Path | None:
     """The file that `--groups` names; None: it is a regular expression, or the name of an array."""
+    if groups.startswith(("^", "(")):  # a path that does can begin with "./"
+        return None
     path = in_full(Path(groups))
-    return path if path.suffix.lower() == ".csv" or path.is_file() else None
+    try:
+        return path if path.suffix.lower() == ".csv" or path.is_file() else None
+    except OSError:  # too long for a path
+        return None
 
 
 def with_groups(decoded: Decoded, groups: str | None) -> Decoded:
