@@ -32,7 +32,7 @@ def names_of(images: Images) -> tuple[str, ...]:
 # --- which images are set apart -------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=15), min_size=2, max_size=4),
     share=st.floats(0.05, 0.5),

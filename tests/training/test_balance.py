@@ -117,6 +117,7 @@ def test_what_was_trained_before_there_were_weights_is_recognised() -> None:
     assert "balance='weights'" in WEIGHTED.identity
 
 
+@pytest.mark.slow
 def test_groups_make_validation_say_what_the_test_says(tmp_path: Path) -> None:
     """Frames of a film in training and in validation: the network knows them by heart, and the
     validation is right about nothing but that. With groups, validation and test agree.
