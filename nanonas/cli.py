@@ -27,10 +27,13 @@ from nanonas.errors import ConfigError, NanonasError, reason_for
 # as a user meets them; the help lists others behind
 _ORDER = (
     "search",
+    "doctor",
     "plan",
     "resume",
     "train",
     "compare",
+    "export",
+    "predict",
     "bench",
     "show",
     "dashboard",
@@ -60,8 +63,8 @@ def _verb(name: str) -> Verb:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `nanonas`.
 
-    Returns the exit code: 0, 1 where a check has found something, 2 for bad input, 130 after
-    Ctrl-C, 143 after SIGTERM.
+    Returns the exit code: 0, 1 where a check has found something or some of what was asked for
+    did not come out, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -122,7 +125,7 @@ def _answered(given: list[str]) -> int:
     logger.add(sys.stderr, format="{message}", filter={"": "WARNING", "nanonas.data": "INFO"})
     logger.enable(found.__name__)
     try:
-        code = _verb(given[0]).call(given[1:])
+        return _verb(given[0]).call(given[1:]) or 0
     except NanonasError as error:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
@@ -147,7 +150,6 @@ def _answered(given: list[str]) -> int:
             file=sys.stderr,
         )
         return 130
-    return code or 0
 
 
 def _help() -> str:

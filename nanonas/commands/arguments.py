@@ -31,7 +31,7 @@ class Verb:
     """What a module of `nanonas.commands` offers as `VERB`; the module's name is the verb's."""
 
     flags: type  # a dataclass; the first line of its docstring is the verb's line in the help
-    # with the arguments behind the verb; returns the exit code where that is not 0
+    # with the arguments behind the verb; returns the exit code, None for 0
     call: Callable[[Sequence[str]], int | None]
 
 
@@ -71,6 +71,7 @@ def parse(
     Raises:
         ConfigError: an unknown flag, or a value of another type.
     """
+    arguments = _with_values(arguments, _undecided(flags))
     if "--help-all" in arguments:
         arguments = ["--help"]
     elif hasattr(flags, "matter") and {"-h", "--help"}.intersection(arguments):
@@ -201,6 +202,32 @@ def _words(kind: type) -> dict[str, str]:
 # --- details --------------------------------------------------------------------------------------
 
 
+def _undecided(options: type) -> frozenset[str]:
+    """The flags, also of groups, that are on, off, or left to what is found."""
+    names: set[str] = set()
+    for name, kind in get_type_hints(options).items():
+        if is_dataclass(kind):
+            names |= _undecided(cast(type, kind))
+        elif kind == (bool | None):
+            names.add(name.replace("_", "-"))
+    return frozenset(names)
+
+
+def _with_values(arguments: Sequence[str], undecided: frozenset[str]) -> list[str]:
+    """`--flip` as `--flip True` and `--no-flip` as `--flip False`, which is all that tyro knows of
+    a flag that has three values.
+    """
+    written: list[str] = []
+    for place, argument in enumerate(arguments):
+        following = arguments[place + 1 : place + 2]
+        name = argument.removeprefix("--").removeprefix("no-")
+        if name not in undecided or argument == name or list(following) in _WRITTEN:
+            written.append(argument)
+        else:
+            written += [f"--{name}", str(not argument.startswith("--no-"))]
+    return written
+
+
 def _sentence(box: str) -> str:
     """What tyro says in a box, as one line."""
     lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines()[1:]]
@@ -217,6 +244,7 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
+_WRITTEN = (["True"], ["False"], ["None"])  # values of a flag that has three
 _REGISTRY = ConstructorRegistry()
 
 

@@ -46,6 +46,11 @@ class DataOptions:
     skip_broken: bool = False
     """Go on without images that cannot be read, and list them in the run's broken_images.txt; by
     default they are an error."""
+    groups: str | None = None
+    """Images that belong together, such as frames of one film, never lie in two of training,
+    validation and test; by default each is on its own. A regular expression with one part in
+    parentheses, searched for in each image's path (`'(cam[0-9]+)_'`), a CSV file with the columns
+    path and group, or the name of an array of an .npz."""
     train_images: Count | None = None
     """How many images, evenly over the classes, a candidate trains on in one epoch; by default all.
     """
@@ -238,6 +243,9 @@ class TrainingOptions:
     """Of weights; not of biases and batch norms."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the target that is spread over all classes."""
+    balance: Literal["none", "weights"] = "none"
+    """weights: images of rare classes count for more while training, so that all classes count
+    alike."""
     clip_norm: Annotated[float, Field(ge=0)] = 2.0
     """The gradient's norm is cut to this; 0 = never."""
     flip: bool | None = None
@@ -301,6 +309,9 @@ class RunConfig:
     """auto, cpu, cuda, cuda:N or mps."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
+    doctor: bool = True
+    """Look, before a search, whether images that judge have copies in training, copies have two
+    labels, or mirroring changes what images mean, and say it; `nanonas doctor` says all."""
     explain: bool = False
     """Tell each generation in plain words: what it was bred from, what came of it, what helped, and
     what to believe."""

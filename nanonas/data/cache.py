@@ -18,12 +18,14 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from nanonas.data.sources import Decoded, Labels, Part
-from nanonas.errors import DataError
-from nanonas.files import read_json
+from nanonas.core import Integers
+from nanonas.data.holdout import held_out_groups
+from nanonas.data.sources import Decoded, Labels, Part, Rows
+from nanonas.errors import DataError, InvalidInput
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-_TEST_NAMES = "test_names.json"
+_GROUPS = ("groups_train", "groups_test")  # there where images were grouped
+_ROWS = "rows.npz"
 DAMAGED = (OSError, EOFError, ValueError)  # what numpy and json raise for files that are not whole
 _DAY = 86_400  # seconds
 _UNUSED = 30 * _DAY  # what nobody has used for so long is removed
@@ -36,7 +38,7 @@ def reading(source: str) -> Iterator[None]:
     """Turns what libraries and the system raise while a source is read into a `DataError`."""
     try:
         yield
-    except DataError:
+    except InvalidInput:
         raise
     except (OSError, ValueError) as error:  # pyarrow's are both
         raise DataError(
@@ -101,20 +103,32 @@ def _whole(folder: Path) -> bool:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What `fill` wrote: what is known of the images, and the four arrays, mapped read-only.
+    """What `fill` wrote: what is known of the images, and the four arrays, mapped read-only; with
+    those of groups, if any.
 
     Raises one of `DAMAGED` where the folder is missing or not whole.
     """
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     _mark_used(folder)
-    return about, {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    names = (*_ARRAYS, *_GROUPS) if about.get("grouped") else _ARRAYS
+    return about, {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
 
 
-def read_test_names(folder: Path) -> tuple[str, ...]:
-    """The test images' files, relative to their source; empty where they are no files, or where the
-    folder is of a version that did not keep them.
+def read_rows(folder: Path) -> Rows:
+    """What is known of each image, those of training first, then those of the test.
+
+    Raises one of `DAMAGED` where the folder is missing or not whole.
     """
-    return tuple(map(str, read_json(folder / _TEST_NAMES) or ()))
+    with np.load(folder / _ROWS, allow_pickle=False) as stored:
+        names = stored["names"].tobytes().decode("utf-8", "surrogateescape")
+        return Rows(tuple(names.split("\0")[:-1]), stored["sizes"], stored["marks"])
+
+
+def _write_rows(folder: Path, rows: Rows) -> None:
+    """Writes them; names as bytes, each ended by 0: in an array of text all are equally wide."""
+    words = "".join(f"{name}\0" for name in rows.names).encode("utf-8", "surrogateescape")
+    names = np.frombuffer(words, np.uint8)
+    np.savez(folder / _ROWS, names=names, sizes=rows.sizes, marks=rows.marks)
 
 
 # --- what is no longer used -----------------------------------------------------------------------
@@ -172,7 +186,8 @@ def _sweep_leftovers(parent: Path) -> None:
 
 
 def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
-    """Writes the four arrays; returns mean, std, own_valid and fingerprint.
+    """Writes the arrays, and what is known of each row; returns mean, std, own_valid, fingerprint
+    and whether images are grouped.
 
     The training part is streamed once: its images go to training, or, where the source has no test
     images, partly to the test set. Validation images are appended to the training images.
@@ -181,12 +196,11 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
     test = decoded.test if decoded.test is not None and len(decoded.test.labels) > 0 else None
     shape = (decoded.form.height, decoded.form.width, decoded.form.channels)
     if test is None:
-        held_out = _test_mask(train.labels)
+        held_out = _test_mask(decoded)
         y_test = train.labels[held_out]
-        names = tuple(name for name, out in zip(train.names, held_out, strict=False) if out)
     else:
         held_out = np.zeros(len(train.labels), bool)
-        y_test, names = test.labels, test.names
+        y_test = test.labels
     y_train = train.labels[~held_out]
     if valid is not None:
         y_train = np.concatenate([y_train, valid.labels])
@@ -214,19 +228,44 @@ def _write(folder: Path, decoded: Decoded, source: str) -> dict[str, Any]:
                     sink.write(chunk)
     np.save(folder / "y_train.npy", y_train)
     np.save(folder / "y_test.npy", y_test)
-    (folder / _TEST_NAMES).write_text(json.dumps(names), encoding="utf-8")
     mean, std = moments.mean_and_std(source)
     digest = hashlib.sha256(
         json.dumps([decoded.class_names, shape, len(y_train), len(y_test)]).encode()
     )
     for content in (to_train.digest(), to_test.digest(), y_train.tobytes(), y_test.tobytes()):
         digest.update(content)
+    test_rows = train.rows.where(held_out) if test is None else test.rows
+    rows = train.rows.where(~held_out) + (Rows() if valid is None else valid.rows)
+    _write_rows(folder, rows + test_rows)
+    groups = _groups(decoded, held_out)
+    if groups is not None:
+        for name, ids in zip(_GROUPS, groups, strict=True):
+            np.save(folder / f"{name}.npy", ids)
+            digest.update(ids.tobytes())
     return {
         "mean": mean,
         "std": std,
         "own_valid": 0 if valid is None else len(valid.labels),
         "fingerprint": digest.hexdigest()[:16],
+        "grouped": groups is not None,
+        "own_test": test is not None,
     }
+
+
+def _groups(
+    decoded: Decoded, held_out: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    """The groups of the rows of `x_train` and `x_test`, as numbers; None where there are none."""
+    parts = [part for part in (decoded.train, decoded.valid, decoded.test) if part is not None]
+    words = [word for part in parts for word in part.groups or ()]
+    if not words:
+        return None
+    ids = np.unique(words, return_inverse=True)[1].astype(np.int32)
+    first_test = len(ids) - len(decoded.test.labels) if decoded.test is not None else len(ids)
+    apart = np.zeros(len(ids), bool)
+    apart[: len(held_out)] = held_out
+    apart[first_test:] = True
+    return ids[~apart], ids[apart]
 
 
 def _chunks(part: Part, source: str) -> Iterator[NDArray[np.uint8]]:
@@ -293,9 +332,19 @@ class _Moments:
         return (mean / 255).tolist(), (np.sqrt(np.maximum(variance, 1.0)) / 255).tolist()
 
 
-def _test_mask(labels: Labels) -> NDArray[np.bool_]:
-    """Which images to split off as a test set, (N,): `TEST_SHARE` of each class."""
+def _test_mask(decoded: Decoded) -> NDArray[np.bool_]:
+    """Which images to split off as a test set, (N,): `TEST_SHARE` of each class; of groups, whole
+    ones.
+
+    Raises:
+        DataError: a class has too few groups.
+    """
+    labels: Labels = decoded.train.labels
     rng = np.random.default_rng(0)  # a property of the data, not of a run
+    if decoded.train.groups is not None:
+        ids: Integers = np.unique(decoded.train.groups, return_inverse=True)[1]
+        keep = 2 if decoded.valid is None else 1  # the others train, and validate
+        return held_out_groups(labels, ids, TEST_SHARE, rng, decoded.class_names, keep)
     mask = np.zeros(len(labels), bool)
     for number in range(int(labels.max()) + 1):
         members = rng.permutation(np.flatnonzero(labels == number))

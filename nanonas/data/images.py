@@ -25,6 +25,7 @@ from nanonas.core import Shape
 from nanonas.data.cache import DAMAGED, fill, read_folder, read_test_names, reading
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is_built_in
+from nanonas.data.sources.groups import groups_file
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 
@@ -56,6 +57,10 @@ class Images:
     remarks: tuple[str, ...] = ()  # of the reader, such as what was passed over
     depth: Depth = field(default_factory=Depth)  # how images of more than 8 bits became 8 bits
     broken: tuple[str, ...] = ()  # "NAME: REASON" of those that were passed over, all of them
+    own_test: bool = False  # whether the test images are the source's own
+    # of each image, (N,) and (M,): the number of its group, where images are grouped
+    groups_train: NDArray[np.int32] | None = None
+    groups_test: NDArray[np.int32] | None = None
 
     @property
     def input_shape(self) -> Shape:
@@ -131,6 +136,7 @@ def load(
     skip_broken: bool = False,
     flip: bool | None = None,
     cache: Path | None = None,
+    groups: str | None = None,
 ) -> Images:
     """The images of a source, from the cache or into it.
 
@@ -144,14 +150,18 @@ def load(
         flip: whether an image mirrored left to right still belongs to its class; None: yes for
             colour images, no for grey ones, which are mostly digits and letters.
         cache: its folder; None for `cache_folder()`.
+        groups: which images belong together, so that none judges a network that was trained on
+            another: a regular expression with one part in parentheses, searched for in the path of
+            each image within a folder; a CSV file with the columns path and group; or, for an .npz,
+            the name of an array. None: each image is on its own.
 
     A source without a test set has 20 % of each class's images split off as one, always the same,
-    whatever a run's seed is.
+    whatever a run's seed is; of grouped images, about as many in whole groups.
 
     Raises:
         DataError: no such source, or its images or labels cannot be used; or the cache cannot be
             written.
-        ConfigError: `image_size` is too small.
+        ConfigError: `image_size` is too small, or `groups` is no regular expression.
     """
     if image_size is not None and image_size < SMALLEST:
         raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
@@ -159,14 +169,15 @@ def load(
     root = in_full(cache or cache_folder()).absolute()
     name = kind if is_built_in(source) else in_full(Path(source)).resolve().stem
     safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
-    folder = root / "decoded" / f"{safe_name}-{_key(kind, reader, image_size, skip_broken, source)}"
+    key = _key(kind, reader, image_size, skip_broken, source, groups)
+    folder = root / "decoded" / f"{safe_name}-{key}"
     try:
         return open_cached(folder, flip)
     except DataError:  # missing or damaged: decoded below
         pass
     start = time.perf_counter()
     with reading(source):
-        decoded = reader.decode(image_size, root, skip_broken)
+        decoded = reader.decode(image_size, root, skip_broken, groups)
     _check(decoded, source)
     try:
         fill(folder, decoded, name, source)
@@ -199,6 +210,7 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             flip=arrays["x_train"].shape[3] == 3 if flip is None else flip,
             fingerprint=about["fingerprint"],
             own_valid=about["own_valid"],
+            own_test=about["own_test"],
             folder=folder,
             sizes=about["sizes"],
             remarks=tuple(about["remarks"]),
@@ -244,12 +256,23 @@ def _check(decoded: Decoded, source: str) -> None:
         )
 
 
-def _key(kind: str, reader: Reader, image_size: int | None, skip_broken: bool, source: str) -> str:
+def _key(
+    kind: str,
+    reader: Reader,
+    image_size: int | None,
+    skip_broken: bool,
+    source: str,
+    groups: str | None,
+) -> str:
     """A hash of the reader, the options, and its files' names, sizes and modification times."""
+    listed = None if groups is None else groups_file(groups)
     with reading(source):
         stats = [(str(path), path.stat()) for path in reader.files()]
+        if listed is not None and listed.is_file():
+            stats.append((str(listed), listed.stat()))
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    about = json.dumps([_CACHE_VERSION, kind, repr(reader), image_size, skip_broken, files])
+    options = [image_size, skip_broken, groups]
+    about = json.dumps([_CACHE_VERSION, kind, repr(reader), *options, files])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
@@ -270,6 +293,7 @@ class DataSpec:
     pinned: Path | None = None  # the folder of the cache that they were decoded into
     fingerprint: str | None = None  # None: any images
     skip_broken: bool = False  # as of `load`
+    groups: str | None = None  # as of `load`
 
     def pinned_to(self, images: Images) -> DataSpec:
         """These images and no others."""
@@ -282,7 +306,9 @@ class DataSpec:
                 images = open_cached(self.pinned)
                 if images.fingerprint == self.fingerprint:
                     return images
-        images = load(self.source, self.image_size, skip_broken=self.skip_broken)
+        images = load(
+            self.source, self.image_size, skip_broken=self.skip_broken, groups=self.groups
+        )
         if self.fingerprint not in (None, images.fingerprint):
             raise DataError(changed_message(self.source))
         return images

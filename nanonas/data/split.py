@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanonas.core import Integers
+from nanonas.data.holdout import held_out_groups
 from nanonas.data.images import Images
 from nanonas.errors import ConfigError, DataError
 
@@ -25,6 +27,8 @@ def split(
 ) -> Split:
     """Divides the training images, class by class; the same seed gives the same split everywhere.
 
+    Where images are grouped, a group is in one part as a whole, and classes have about their share.
+
     Args:
         images: where the source has validation images of its own, these are taken.
         seed: of the split.
@@ -34,7 +38,7 @@ def split(
             are left. Fewer leave the validation images as they are and are a subset of more.
 
     Raises:
-        DataError: a class has too few images to train on and to validate with.
+        DataError: a class has too few images, or groups, to train on and to validate with.
         ConfigError: `valid_share` or `train_images` is out of its range, or `valid_share` leaves a
             class without an image to train on.
     """
@@ -50,10 +54,15 @@ def split(
     _check_smallest(images, labels[:first_valid], valid_share)
     # a stream of its own: [seed, n] breeds candidates, [seed, n, 1] trains them
     rng = np.random.default_rng([seed, 0, 2])
+    apart = _groups_apart(images, labels[:first_valid], valid_share, rng)
     train: list[Integers] = []
     valid: list[Integers] = [np.arange(first_valid, len(labels))]
     for number in range(images.classes):
         members = rng.permutation(np.flatnonzero(labels[:first_valid] == number))
+        if apart is not None:
+            valid.append(members[apart[members]])
+            train.append(members[~apart[members]])
+            continue
         held_out = 0 if images.own_valid else _held_out(len(members), valid_share)
         valid.append(members[:held_out])
         train.append(members[held_out:])
@@ -65,6 +74,18 @@ def split(
             "leave out the validation part, and one is split off"
         )
     return Split(_limited(train, train_images), valid_rows)
+
+
+def _groups_apart(
+    images: Images, labels: Integers, valid_share: float, rng: np.random.Generator
+) -> NDArray[np.bool_] | None:
+    """Which of the images with these labels, (n,), validate, by whole groups; None where images are
+    on their own, or where the source has validation images. Raises as `held_out_groups`.
+    """
+    if images.groups_train is None or images.own_valid:
+        return None
+    ids = np.asarray(images.groups_train[: len(labels)], np.int64)
+    return held_out_groups(labels, ids, valid_share, rng, images.class_names)
 
 
 def _held_out(images: int, valid_share: float) -> int:

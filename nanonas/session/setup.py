@@ -21,7 +21,7 @@ from nanonas.config.parts import (
     make_strategy,
     with_schedule,
 )
-from nanonas.config.schema import FINALISTS, Config, TrainingOptions
+from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
@@ -325,7 +325,7 @@ def resolved(config: Config) -> Config:
     precision: Any = resolve_precision(search.training.precision, device)
     search = replace(
         search,
-        data=replace(search.data, data=located(search.data.data)),
+        data=_located(search.data),
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
@@ -334,6 +334,15 @@ def resolved(config: Config) -> Config:
         training=replace(with_schedule(search.training), precision=precision),
     )
     return replace(config, search=search)
+
+
+def _located(options: DataOptions) -> DataOptions:
+    """The images, and the file of their groups if any, so that they are found from anywhere."""
+    from nanonas.data.sources.groups import groups_file
+
+    path = groups_file(options.groups or "")
+    groups = options.groups if path is None else str(path.absolute())
+    return replace(options, data=located(options.data), groups=groups)
 
 
 def located(source: str) -> str:
@@ -394,4 +403,5 @@ def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe
         options.small_images,
         options.whiten,
         options.dirac,
+        options.balance,
     )

@@ -21,6 +21,7 @@ from nanonas.errors import DataError, Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.runs.folder import RunFolder, find, fingerprint_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
+from nanonas.session.checkup import warn
 from nanonas.session.listener import Listener
 from nanonas.session.schedule import scheduled
 from nanonas.session.session import Outcome, Session
@@ -44,6 +45,8 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
     config = resolved(config)
     setup = Setup(config)
     setup.check()
+    if config.run.doctor:
+        warn(setup)
     if config.run.name:
         RunStore.require_new(RunFolder(config.run.out / config.run.name).store)
     config, schedule = scheduled(setup)

@@ -45,6 +45,8 @@ class Recipe:
     small_images: float = 0.0
     whiten: bool = False  # first convolutions begin as the main directions of patches
     dirac: bool = False  # later convolutions begin as the identity, as far as they have channels
+    # or "weights": an image's loss counts by its class's share, so that all classes count alike
+    balance: str = "none"
 
     @property
     def identity(self) -> str:

@@ -76,6 +76,7 @@ class Training:
         self._average = MovingAverage(module, recipe.average) if recipe.average else None
         self._first_flips: Tensor | None = None  # of alternating flips, one for each picture
         self._progress = 0.0  # share of the steps
+        self._weights = class_weights(pictures) if recipe.balance == "weights" else None
         self._small = _small_size(module, pictures) if recipe.small_images else None
         self._gradients = None if group is None else _gradients_of(module)
 
@@ -212,9 +213,7 @@ class Training:
         for images, labels in zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True):
             with autocast(self.device, self.recipe.precision):
                 logits = self.module(images)
-            loss = F.cross_entropy(
-                logits.float(), labels, label_smoothing=self.recipe.label_smoothing
-            )
+            loss = self._loss(logits.float(), labels)
             if len(labels) < len(batch):
                 loss = loss * (len(labels) / len(batch))
             loss.backward()  # type: ignore[no-untyped-call]
@@ -229,6 +228,18 @@ class Training:
         if self._average is not None:
             self._average.update(self.module)
         return total
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of images with these logits, (B, classes), and labels, (B,).
+
+        Weights of classes are one on average over all images, not over a batch: so the losses of
+        pieces and of processes add up.
+        """
+        smoothing = self.recipe.label_smoothing
+        if self._weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return (each * self._weights[labels]).mean()
 
     def _clip(self, most: float) -> None:
         """Shortens the gradient to a length of `most`."""
@@ -293,6 +304,16 @@ class Training:
             self.muon.load_state_dict(state["muon"])
         if self._average is not None:
             self._average.restore(state["average"])
+
+
+def class_weights(pictures: Pictures) -> Tensor:
+    """What an image of each class counts, (classes,) on the pictures' device: the less the more
+    there are of it, 1 on average over all images that are used.
+    """
+    rows = slice(None) if pictures.rows is None else pictures.rows
+    counts = torch.bincount(pictures.y[rows], minlength=int(pictures.y.max()) + 1)
+    present = counts > 0
+    return len(pictures) / (present.sum() * counts.clamp(min=1)) * present
 
 
 def _drawn(*seed: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanonas.data.sources.base import Decoded, Depth, Form, Labels, Part, Reader
+from nanonas.data.sources.base import Decoded, Depth, Form, Labels, Part, Reader, Rows
 from nanonas.data.sources.cifar import CIFAR
 from nanonas.data.sources.folder import Folder
 from nanonas.data.sources.npz import Npz
@@ -27,6 +27,7 @@ __all__ = [
     "Labels",
     "Part",
     "Reader",
+    "Rows",
     "Source",
     "find_reader",
 ]

@@ -7,7 +7,7 @@ the cache.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +53,36 @@ class Depth:
         return 255 / (self.floats_up_to or 255)
 
 
+# How an image was stored, as bits that are added up.
+GREY, DEEP, PALETTE, CMYK, TRANSPARENT, TURNED = (1 << bit for bit in range(6))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of each image besides its pixels, in order; nothing of those from arrays."""
+
+    # within the source: "cat/a.jpg", or "row 3 of train.parquet"
+    names: tuple[str, ...] = ()
+    # (N, 2): width and height as they were, upright
+    sizes: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    # (N,): sums of `GREY`, `DEEP`, …
+    marks: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def where(self, mask: NDArray[np.bool_]) -> Rows:
+        """Those of a mask, (N,)."""
+        if not self.names:
+            return self
+        names = tuple(name for name, kept in zip(self.names, mask, strict=True) if kept)
+        return Rows(names, self.sizes[mask], self.marks[mask])
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(
+            self.names + other.names,
+            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.marks, other.marks]),
+        )
+
+
 @dataclass(frozen=True)
 class Part:
     """The images of one part of a source, in order."""
@@ -60,7 +90,8 @@ class Part:
     labels: Labels  # (N,)
     # (B, H, W, C) each, N images in total; can be iterated once
     chunks: Iterable[NDArray[np.uint8]]
-    names: tuple[str, ...] = ()  # of the files, relative to the source; empty: they are none
+    rows: Rows = field(default_factory=Rows)
+    groups: tuple[str, ...] | None = None  # of each image, where groups are asked for
 
 
 @dataclass(frozen=True)
@@ -87,7 +118,13 @@ class Reader(Protocol):
         Their names, sizes and modification times decide whether a cached copy is fresh.
         """
 
-    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
+    def decode(
+        self,
+        image_size: int | None,
+        cache: Path,
+        skip_broken: bool = False,
+        groups: str | None = None,
+    ) -> Decoded:
         """Starts decoding everything.
 
         Args:
@@ -95,6 +132,8 @@ class Reader(Protocol):
             cache: the root folder of the cache, for downloads.
             skip_broken: whether images that cannot be read are passed over, where each is a file or
                 a row of its own. A class, of a part, without any other is an error all the same.
+            groups: what says which images belong together (see `sources.groups`); None: each is on
+                its own.
 
         Raises:
             DataError: the source cannot be used; also while the chunks are iterated.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nanonas.data.sources.base import Decoded, Labels
 from nanonas.data.sources.decoding import array_part, form_of
+from nanonas.data.sources.groups import refuse_groups
 from nanonas.errors import DataError
 
 
@@ -35,8 +36,15 @@ class Cifar:
         """None: the checksum fixes the content."""
         return []
 
-    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
+    def decode(
+        self,
+        image_size: int | None,
+        cache: Path,
+        skip_broken: bool = False,
+        groups: str | None = None,
+    ) -> Decoded:
         """Downloads the archive if needed. Raises `DataError` as `Reader.decode` does."""
+        refuse_groups(groups, self.url)
         path = self._archive(cache / "downloads")
         wanted = (*self.train, *self.test, self.names)
         contents: dict[str, bytes] = {}

@@ -7,14 +7,29 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanonas.data.sources.base import CHUNK, Decoded, Depth, Form, Labels, Part
-from nanonas.data.sources.orientation import ROTATED, orientation_of
+from nanonas.data.sources.base import (
+    CHUNK,
+    CMYK,
+    DEEP,
+    GREY,
+    PALETTE,
+    TRANSPARENT,
+    TURNED,
+    Decoded,
+    Depth,
+    Form,
+    Labels,
+    Part,
+    Rows,
+)
+from nanonas.data.sources.orientation import ROTATED, UPRIGHT, orientation_of
 from nanonas.data.sources.pixels import (
     Encoded,
     decode,
@@ -82,10 +97,12 @@ class _Broken:
 class _Look:
     """What is known of an image before it is brought into form."""
 
+    name: str
     grey: bool
     height: int  # upright
     width: int
     transparent: bool
+    marks: int  # see `Rows`
     deep: _Deep | None = None  # for one of more than 8 bits a channel
 
 
@@ -103,15 +120,25 @@ def _inspected(image: Encoded) -> _Look:
     """Reads little more than the header of an image with 8 bits a channel; all of a deeper one."""
     with opened_image(image) as opened:
         width, height = opened.size
-        if orientation_of(opened) in ROTATED:
+        orientation = orientation_of(opened)
+        if orientation in ROTATED:
             width, height = height, width
         grey, transparent = opened.mode in _GREY, opened.has_transparency_data
-        if not opened.mode.startswith(_DEEP):
-            return _Look(grey, height, width, transparent)
+        is_deep = opened.mode.startswith(_DEEP)
+        marks = (
+            GREY * grey
+            + DEEP * is_deep
+            + PALETTE * opened.mode.startswith("P")
+            + CMYK * (opened.mode == "CMYK")
+            + TRANSPARENT * transparent
+            + TURNED * (orientation != UPRIGHT)
+        )
+        if not is_deep:
+            return _Look(image.name, grey, height, width, transparent, marks)
         values = np.asarray(opened)
         low, high = float(values.min()), float(values.max())
         deep = _Deep(image.name, low, high, whole=opened.mode != "F")
-        return _Look(grey, height, width, transparent, deep)
+        return _Look(image.name, grey, height, width, transparent, marks, deep)
 
 
 def _depth(images: Sequence[_Deep], source: str) -> tuple[Depth, list[str]]:
@@ -153,6 +180,16 @@ class _Common:
     depth: Depth
     sizes: str
     remarks: tuple[str, ...]
+    rows: Rows  # of all parts, one after the other
+
+
+def _rows(looks: Sequence[_Look], source: str) -> Rows:
+    """What is kept of the images that can be read."""
+    root = Path(source)
+    within = f"{root if root.is_dir() else root.parent}{os.sep}"
+    names = (look.name.replace(within, "").replace(os.sep, "/") for look in looks)
+    sizes = np.array([(look.width, look.height) for look in looks], np.int32).reshape(-1, 2)
+    return Rows(tuple(names), sizes, np.array([look.marks for look in looks], np.uint8))
 
 
 def _in_common(
@@ -206,7 +243,8 @@ def _in_common(
         chosen = 64 if sides and median_low(sides) >= 64 else 32
         form = Form(channels, chosen, chosen)
         remarks.insert(0, f"which become {chosen}×{chosen} (--image-size sets another size)")
-    return _Common(form, depth, _sizes_in_words(sizes), tuple(remarks))
+    rows = _rows(looks, source)
+    return _Common(form, depth, _sizes_in_words(sizes), tuple(remarks), rows)
 
 
 def _sizes_in_words(sizes: Sequence[tuple[int, int]]) -> str:
@@ -264,7 +302,6 @@ class Files:
 
     labels: Labels  # (N,)
     encoded: Callable[[], Iterator[list[Encoded]]]  # in chunks; each call starts anew
-    names: tuple[str, ...] = ()  # as of `Part`
 
 
 def decode_all(
@@ -304,7 +341,12 @@ def decode_all(
             yield _decoded(chunk, common, unread)
         unread.check()  # at the end, so that all are named
 
-    made = {name: Part(files.labels, chunks(files), files.names) for name, files in parts.items()}
+    made: dict[str, Part] = {}
+    place = np.arange(len(common.rows.names))
+    for name, files in parts.items():
+        done = sum(len(part.labels) for part in made.values())
+        rows = common.rows.where((place >= done) & (place < done + len(files.labels)))
+        made[name] = Part(files.labels, chunks(files), rows)
     return Decoded(
         names,
         common.form,
@@ -333,8 +375,7 @@ def _sound(part: str, files: Files, broken: _Broken, names: tuple[str, ...], sou
         for chunk in files.encoded():
             yield [image for image in chunk if image not in broken]
 
-    names = tuple(name for name, whole in zip(files.names, sound, strict=False) if whole)
-    return Files(labels, encoded, names)
+    return Files(labels, encoded)
 
 
 def _decoded(images: Sequence[Encoded], common: _Common, broken: _Broken) -> NDArray[np.uint8]:

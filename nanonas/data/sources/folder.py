@@ -16,6 +16,7 @@ from PIL import Image
 
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded
 from nanonas.data.sources.decoding import Files, decode_all
+from nanonas.data.sources.groups import with_groups
 from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
 
@@ -44,7 +45,13 @@ class Folder:
                 files += content.images
         return files
 
-    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
+    def decode(
+        self,
+        image_size: int | None,
+        cache: Path,
+        skip_broken: bool = False,
+        groups: str | None = None,
+    ) -> Decoded:
         """Classes are numbered in the order of their names. Raises as `Reader.decode` does."""
         tree = self._tree
         for part, classes in tree.items():
@@ -83,7 +90,8 @@ class Folder:
             for content in classes.values():
                 passed += content.passed
         also = [_in_words(passed)] if passed else []
-        return decode_all(parts, names, image_size, str(self.root), also, skip_broken)
+        decoded = decode_all(parts, names, image_size, str(self.root), also, skip_broken)
+        return with_groups(decoded, groups)
 
     @cached_property
     def _tree(self) -> dict[str, dict[str, _Content]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class Npz:
     ``class_names``. Parts may have their other usual names: ``x_val``, ``y_dev``, ….
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; integers in [0, 255],
-    or floats in [0, 1]. Labels are (N,) integers from 0.
+    or floats in [0, 1]. Labels are (N,) integers from 0. Groups are an array of any name, with a
+    whole number or a word for each training image; with _valid and _test behind it for the others.
     """
 
     path: Path
@@ -30,13 +31,24 @@ class Npz:
         """The archive."""
         return [self.path]
 
-    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
+    def decode(
+        self,
+        image_size: int | None,
+        cache: Path,
+        skip_broken: bool = False,
+        groups: str | None = None,
+    ) -> Decoded:
         """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
         arrays = self._arrays()
         pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
         shape: tuple[int, ...] | None = None
         called = self._called(arrays)
-        passed = self._passed_over(arrays, called)
+        together = self._groups(arrays, called, groups)
+        passed = [
+            key
+            for key in self._passed_over(arrays, called)
+            if groups is None or key not in _names_of_groups(groups, called)
+        ]
         for part, name in called.items():
             x, y = self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}")
             where = f"x_{name} in {str(self.path)!r}"
@@ -53,7 +65,10 @@ class Npz:
                 )
             pairs[part] = (x, y)
         form = form_of(pairs["train"][0], image_size)
-        parts = {name: array_part(x, y, form) for name, (x, y) in pairs.items()}
+        parts = {
+            name: replace(array_part(x, y, form), groups=together.get(name))
+            for name, (x, y) in pairs.items()
+        }
         names = self._class_names(arrays, {called[part]: y for part, (_, y) in pairs.items()})
         floats = any(arrays[f"x_{name}"].dtype.kind == "f" for name in called.values())
         return Decoded(
@@ -120,6 +135,35 @@ class Npz:
                 )
         return keys
 
+    def _groups(
+        self, arrays: Mapping[str, NDArray[Any]], called: Mapping[str, str], groups: str | None
+    ) -> dict[str, tuple[str, ...]]:
+        """The group of each image, by part; empty where none are asked for. Images of a part that
+        has no array of groups are on their own.
+        """
+        if groups is None:
+            return {}
+        keys = _names_of_groups(groups, called)
+        together: dict[str, tuple[str, ...]] = {}
+        for part, name in called.items():
+            number = len(arrays[f"y_{name}"])
+            key = next((key for key, of in keys.items() if of == part and key in arrays), None)
+            if key is None and part == "train":
+                raise DataError(
+                    f"groups is {groups!r} (--groups), but {str(self.path)!r} has no such array; "
+                    f"it has {', '.join(sorted(arrays))}"
+                )
+            values = np.array([f"{part} {row}" for row in range(number)])
+            if key is not None:
+                values = arrays[key]
+            if values.shape != (number,) or values.dtype.kind not in "buiSU":
+                raise DataError(
+                    f"{key} in {str(self.path)!r} must hold a whole number or a word for each of "
+                    f"the {number} images, but is {values.dtype} of shape {values.shape}"
+                )
+            together[part] = tuple(map(str, values.tolist()))
+        return together
+
     def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8."""
         x, where = arrays[key], f"{key} in {str(self.path)!r}"
@@ -181,6 +225,12 @@ class Npz:
                     "labels"
                 )
         return names
+
+
+def _names_of_groups(groups: str, called: Mapping[str, str]) -> dict[str, str]:
+    """The part that each array of groups is of, by what it may be called."""
+    suffixed = {f"{groups}_{name}": part for part, name in called.items()}
+    return {groups: "train", **suffixed}
 
 
 def _check_finite(x: NDArray[Any], where: str) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 ROTATED = (5, 6, 7, 8)  # that exchange width and height
 _TAG = 0x0112
-_UPRIGHT = 1
+UPRIGHT = 1
 # the codes of the types that an orientation can have
 _TYPES = {1: "B", 3: "H", 4: "I"}
 _XMP = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
@@ -32,13 +32,13 @@ def orientation_of(image: Image.Image) -> int:
     nothing that can be understood.
     """
     if image.format == "TIFF":
-        return _UPRIGHT  # Pillow turns it, and has exchanged its sides already
+        return UPRIGHT  # Pillow turns it, and has exchanged its sides already
     exif = image.info.get("exif")
     if isinstance(exif, bytes) and (found := _in_exif(exif.removeprefix(b"Exif\0\0"))):
         return found
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     said = _XMP.search(xmp.encode() if isinstance(xmp, str) else xmp)
-    return int(said.group(1)) if said else _UPRIGHT
+    return int(said.group(1)) if said else UPRIGHT
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -16,6 +16,7 @@ import numpy as np
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Labels, numbered
 from nanonas.data.sources.decoding import Files, decode_all
 from nanonas.data.sources.folder import image_suffixes, part_of, subfolders
+from nanonas.data.sources.groups import with_groups
 from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
 
@@ -39,7 +40,13 @@ class Parquet:
         """The files of all parts."""
         return [path for paths in self._by_part().values() for path in paths]
 
-    def decode(self, image_size: int | None, cache: Path, skip_broken: bool = False) -> Decoded:
+    def decode(
+        self,
+        image_size: int | None,
+        cache: Path,
+        skip_broken: bool = False,
+        groups: str | None = None,
+    ) -> Decoded:
         """Streams the files, which are never whole in memory. Raises as `Reader.decode` does."""
         by_part = self._by_part()
         image, label = self._columns(by_part["train"][0])
@@ -47,7 +54,8 @@ class Parquet:
             name: self._part(paths, image, label, skip_broken) for name, paths in by_part.items()
         }
         names = self._class_names(by_part["train"][0], label) or numbered(parts["train"].labels)
-        return decode_all(parts, names, image_size, str(self.path), (), skip_broken)
+        decoded = decode_all(parts, names, image_size, str(self.path), (), skip_broken)
+        return with_groups(decoded, groups)
 
     def _by_part(self) -> dict[str, list[Path]]:
         """The files of each part, sorted.
