@@ -31,6 +31,8 @@ _ORDER = (
     "resume",
     "train",
     "compare",
+    "export",
+    "predict",
     "bench",
     "show",
     "dashboard",
@@ -57,7 +59,8 @@ def _verb(name: str) -> Verb:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `nanonas`.
 
-    Returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+    Returns the exit code: 0, 1 where some of what was asked for did not come out, such as a file
+    that failed its check, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -118,7 +121,7 @@ def _answered(given: list[str]) -> int:
     logger.add(sys.stderr, format="{message}", filter={"": "WARNING", "nanonas.data": "INFO"})
     logger.enable(found.__name__)
     try:
-        _verb(given[0]).call(given[1:])
+        return _verb(given[0]).call(given[1:]) or 0
     except NanonasError as error:
         print(f"nanonas: {error}", file=sys.stderr)
         return 2
@@ -143,7 +146,6 @@ def _answered(given: list[str]) -> int:
             file=sys.stderr,
         )
         return 130
-    return 0
 
 
 def _help() -> str:

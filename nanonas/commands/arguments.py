@@ -31,7 +31,8 @@ class Verb:
     """What a module of `nanonas.commands` offers as `VERB`; the module's name is the verb's."""
 
     flags: type  # a dataclass; the first line of its docstring is the verb's line in the help
-    call: Callable[[Sequence[str]], None]  # with the arguments behind the verb
+    # with the arguments behind the verb; returns the exit code, None for 0
+    call: Callable[[Sequence[str]], int | None]
 
 
 @dataclass(frozen=True)
