@@ -165,7 +165,8 @@ def total_seconds(run: RunFolder, training: float) -> float:
         events, arrivals = store.events(), store.arrival_clocks()
     searched = searching(events, arrivals)[1]
     opened = [event for event in events if event.kind == TEST_SET_OPENED]
-    winners = [one for one in opened if not str(one.details.get("for")).startswith("compare")]
+    later = ("compare", "export")  # how the purposes begin of what looks at a winner once more
+    winners = [one for one in opened if not str(one.details.get("for")).startswith(later)]
     if not winners or winners[-1].details.get("for") != "the winner":
         return searched + training
     with_pauses = searching([one for one in events if one.kind != REQUEST_TAKEN], arrivals)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,45 +15,68 @@ if TYPE_CHECKING:
 _WEIGHTS, _GENOME = "model.safetensors", "genome.json"  # of a final training
 
 
-def best_module(folder: RunFolder) -> NetworkModule:
-    """The best candidate's module, with the weights it was evaluated with, in eval mode, on the
-    CPU.
+@dataclass(frozen=True)
+class Trained:
+    """A genome, and a file of weights for its network."""
 
-    Raises:
-        RunError: none is evaluated yet, or its weights are gone.
+    genome: GenomeFile
+    weights: Path
+
+    def module(self) -> NetworkModule:
+        """Its module, in eval mode, on the CPU. Raises `RunError` where the weights are gone."""
+        from nanonas.training.modules import build_module
+        from nanonas.training.weights import load_weights
+
+        module = build_module(self.genome.network(), seed=0)
+        load_weights(module, self.weights)
+        module.preprocessing = self.genome.preprocessing
+        return module.eval()
+
+
+def best(folder: RunFolder) -> Trained:
+    """The best candidate, with the weights it was evaluated with. Raises `RunError` where none is
+    evaluated yet.
     """
     genome = best_genome(folder)
     weights = genome.known.get(
         "weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors"
     )
-    return _module(genome, folder.path / str(weights))
+    return Trained(genome, folder.path / str(weights))
 
 
-def trained_module(source: Path) -> NetworkModule:
-    """The winner of a run after its final training where there is one, else `best_module`; or the
+def trained(source: Path) -> Trained:
+    """The winner of a run after its final training where there is one, else its `best`; or the
     network in the folder that a training wrote.
 
     Raises `RunError`.
     """
-    if _is_trained(source):
-        return _trained(source)
+    if is_final(source):
+        return _final(source)
     folder = find(source)
-    return _trained(folder.final) if _is_trained(folder.final) else best_module(folder)
+    return _final(folder.final) if is_final(folder.final) else best(folder)
 
 
-def _is_trained(folder: Path) -> bool:
+def is_final(folder: Path) -> bool:
+    """Whether a final training has ended in a folder."""
     return (folder / _WEIGHTS).exists() and (folder / _GENOME).exists()
 
 
-def _trained(folder: Path) -> NetworkModule:
-    return _module(read_genome(folder / _GENOME), folder / _WEIGHTS)
+def _final(folder: Path) -> Trained:
+    return Trained(read_genome(folder / _GENOME), folder / _WEIGHTS)
 
 
-def _module(genome: GenomeFile, weights: Path) -> NetworkModule:
-    from nanonas.training.modules import build_module
-    from nanonas.training.weights import load_weights
+def best_module(folder: RunFolder) -> NetworkModule:
+    """The module of `best`, in eval mode, on the CPU.
 
-    module = build_module(genome.network(), seed=0)
-    load_weights(module, weights)
-    module.preprocessing = genome.preprocessing
-    return module.eval()
+    Raises:
+        RunError: none is evaluated yet, or its weights are gone.
+    """
+    return best(folder).module()
+
+
+def trained_module(source: Path) -> NetworkModule:
+    """The module of `trained`, in eval mode, on the CPU.
+
+    Raises `RunError`.
+    """
+    return trained(source).module()

@@ -54,6 +54,7 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
     for words, what in (
         (command("nanonas show", run), "what was found"),
         (command("nanonas train", run, "--epochs 100"), "train it longer"),
+        (command("nanonas export", run), "files that work without nanonas"),
         (command("nanonas compare", run), "against ResNet-18, a plain CNN and random networks"),
         (f"python -c {_quoted(code)}", "the module"),
     ):

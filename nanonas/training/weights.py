@@ -24,10 +24,15 @@ def save_weights(module: nn.Module, path: Path, about: Mapping[str, str] | None 
     Raises:
         RunError: the file cannot be written.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
-    }
-    content = save(tensors, dict(about or {}))  # save_file raises its own errors for a full disk
+    save_tensors(module.state_dict(), path, about)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors, on any device, by name; the rest is as of `save_weights`."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save(whole, dict(about or {}))  # save_file raises its own errors for a full disk
     with replacing(path) as part:
         part.write_bytes(content)
 

@@ -42,6 +42,9 @@ def test_the_test_set() -> None:
     assert signs("opened once, to compare", events=opened("compare: found-seed0")) == ["for"]
     compared = opened("the winner", "compare: found-seed0", "compare: resnet18-seed0")
     assert signs("and 2 times to compare it", final=FINAL, events=compared) == ["for"]
+    exported = opened("the winner", "export", "export")
+    assert signs("and 2 times to check what was exported", final=FINAL, events=exported) == ["for"]
+    assert signs("opened once, to check what was exported", events=opened("export")) == ["for"]
     assert signs(
         "opened 2 times for winners", final=FINAL, events=opened("the winner", "train, 9 epochs")
     ) == ["open"]

@@ -14,9 +14,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from toys.operations import CASES, CLASSES, EXAMPLES, SHAPE, with_operation
 
 from nanonas.networks.network import Draft, Network
-from nanonas.networks.ops import ACTIVATIONS, OPS, Attribute
+from nanonas.networks.ops import ACTIVATIONS, OPS
 from nanonas.spaces.base import Space
 from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
@@ -26,45 +27,11 @@ from nanonas.training.modules import MODULES, NetworkModule, build_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHAPE, CLASSES = (
-    (3, 9, 8),
-    4,
-)  # an odd side, and not a square: a height and width mixed up would show
-
 SPACES: dict[str, Space] = {
     "layers": LayersSpace(SHAPE, CLASSES),
     "nano": NanoSpace(SHAPE, CLASSES, channels=4),
     "nasbench201": NASBench201Space(SHAPE, CLASSES, channels=4, cells=1),
 }
-
-EXAMPLES: dict[
-    str, list[tuple[str, dict[str, Attribute]]]
-] = {  # an operation, in some of its forms
-    "conv": [
-        ("conv", {"filters": 6, "kernel": 3, "stride": 1, "groups": 1, "bias": True}),
-        ("conv", {"filters": 6, "kernel": 5, "stride": 2, "groups": 3, "bias": False}),
-        ("conv", {"filters": 2, "kernel": 1, "stride": 2, "groups": 1, "bias": False}),
-    ],
-    "norm": [("norm", {})],
-    "group_norm": [("group_norm", {"parts": 3}), ("group_norm", {"parts": 1})],
-    "layer_norm": [("layer_norm", {})],
-    "act": [("act", {"kind": kind}) for kind in ACTIVATIONS],
-    "maxpool": [("maxpool", {"kernel": k, "stride": s}) for k, s in [(2, 2), (3, 2), (3, 1)]],
-    "avgpool": [("avgpool", {"kernel": k, "stride": s}) for k, s in [(2, 2), (3, 2), (3, 1)]],
-    "globalpool": [("globalpool", {})],
-    "globalmaxpool": [("globalmaxpool", {})],
-    "space_to_depth": [("space_to_depth", {"stride": 2}), ("space_to_depth", {"stride": 4})],
-    "slice": [("slice", {"start": 0, "stop": 2}), ("slice", {"start": 1, "stop": 3})],
-    "squeeze_excite": [("squeeze_excite", {"hidden": 2})],
-    "channel_attention": [("channel_attention", {"span": 3})],
-    "spatial_attention": [("spatial_attention", {"kernel": 5})],
-    "dropout": [("dropout", {"rate": 0.3})],
-    "zero": [("zero", {})],
-    "dense": [("dense", {"units": 7})],
-    "add": [("add", {})],
-    "concat": [("concat", {})],
-}
-CASES = [(op, attributes) for forms in EXAMPLES.values() for op, attributes in forms]
 
 
 def random_networks(space: Space, number: int, seed: int = 0) -> list[Network]:
@@ -86,13 +53,7 @@ def test_every_operation_has_its_module_and_its_example() -> None:
 def test_an_operation_gives_the_shape_that_the_network_says(
     op: str, attributes: dict[str, Any]
 ) -> None:
-    draft = Draft(SHAPE, CLASSES)
-    x = draft.add("globalpool", "input") if op == "dense" else "input"
-    inputs = (x, x) if op in ("add", "concat") else (x,)
-    y = draft.add(op, *inputs, name="subject", **attributes)
-    pooled = y if len(draft.shape(y)) == 1 else draft.add("globalpool", y)
-    network = draft.finish(draft.add("dense", pooled, units=CLASSES))
-    node = next(node for node in network.nodes if node.name == "subject")
+    node = with_operation(op, attributes).named["subject"]
     images = [torch.randn(2, *shape) for shape in node.input_shapes]
     module = MODULES[op](node)
     assert module(*images).shape == (2, *node.shape)

@@ -182,8 +182,10 @@ def _tested(record: Record) -> Argument:
     opened = [event for event in record.events if event.kind == TEST_SET_OPENED]
     purposes = [str(event.details.get("for", "")) for event in opened]
     compared = sum(purpose.startswith("compare") for purpose in purposes)
-    winners = len(purposes) - compared
+    exported = sum(purpose.startswith("export") for purpose in purposes)
+    winners = len(purposes) - compared - exported
     besides = f", and {compared:,} times to compare it with others" if compared else ""
+    besides += f", and {exported:,} times to check what was exported" if exported else ""
     honest = "nothing was chosen by it, so its figures are honest."
     if not purposes:
         return Argument(
@@ -191,11 +193,10 @@ def _tested(record: Record) -> Argument:
             "No test image was looked at yet; validation accuracies choose, so they flatter.",
         )
     if winners == 0:
-        times = "once" if compared == 1 else f"{compared:,} times"
-        return Argument(
-            "for",
-            f"The test set was opened {times}, to compare the found network with others: {honest}",
-        )
+        times = "once" if len(purposes) == 1 else f"{len(purposes):,} times"
+        why = ["to compare the found network with others"] if compared else []
+        why += ["to check what was exported"] if exported else []
+        return Argument("for", f"The test set was opened {times}, {' and '.join(why)}: {honest}")
     if winners == 1:
         return Argument(
             "for",

@@ -1,0 +1,1 @@
+"""Programs that run without nanonas; nothing here imports any of it."""

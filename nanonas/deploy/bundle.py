@@ -1,0 +1,304 @@
+"""A bundle: a folder with a trained network that works without nanonas, and with what was found
+when each of its files was run again.
+
+    model.py  model.safetensors       PyTorch source and weights; torch and safetensors
+    model.onnx  predict.py            pixels in, logits out; image files in, classes out
+    model.int8.onnx                   the same graph in int8
+    model.pt2                         the same graph, for torch.export.load
+    labels.json  preprocessing.json   classes in the order of the logits; how images are prepared
+    card.md                           what it is, how good, what for: a model card
+    verification.json                 each file against the network's own module
+
+Everything is made beside the folder and moved into it at the end. A file that does not do what the
+network does is moved there as NAME.failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanonas.deploy import alone, graphs
+from nanonas.deploy.card import model_card
+from nanonas.deploy.checking import Checker
+from nanonas.deploy.folding import folded
+from nanonas.deploy.source import model_source, named_tensors
+from nanonas.deploy.subject import Subject
+from nanonas.deploy.verdicts import TOLERANCE, Verdict
+from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, reason_for
+from nanonas.files import read_json, write_text
+from nanonas.machine import described
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from nanonas.training.modules import NetworkModule
+
+FORMAT = "nanonas-bundle-1"
+VERIFICATION, LABELS, PREPROCESSING = "verification.json", "labels.json", "preprocessing.json"
+CARD, PROGRAM = "card.md", "predict.py"
+FAILED = ".failed"  # behind the name of a file that does not do what the network does
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What came of an export."""
+
+    folder: Path
+    own: Verdict  # the network's own module
+    verdicts: tuple[Verdict, ...]  # of each format that was made
+    left_out: Mapping[str, str]  # formats that cannot be made here, and why
+    images: str  # what they were compared on
+
+    @property
+    def failed(self) -> tuple[Verdict, ...]:
+        """The formats that do not do what the network does."""
+        return tuple(one for one in self.verdicts if not one.passed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As verification.json has it."""
+        return {
+            "format": FORMAT,
+            "compared_on": self.images,
+            "tolerance": TOLERANCE,
+            "own_module": _values(self.own),
+            "formats": {one.format: _values(one) for one in self.verdicts},
+            "left_out": dict(self.left_out),
+            "made_with": described(),
+        }
+
+
+def _values(verdict: Verdict) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(verdict).items() if name != "format"}
+    return {"passed": verdict.passed, **values}
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a network is exported.
+
+    Args:
+        formats: keys of `FORMATS`; empty: all that can be made here.
+        fold: whether batch norms are folded into the layers before them.
+        int8_loss: percentage points of accuracy on the test set that int8 may lose.
+        seconds: to measure each latency for.
+    """
+
+    formats: Sequence[str] = ()
+    fold: bool = True
+    int8_loss: float = 1.0
+    seconds: float = 1.0
+
+    def run(self, subject: Subject, folder: Path) -> Bundle:
+        """Makes a bundle, and checks each of its files in a clean process.
+
+        Args:
+            subject: the network.
+            folder: a new one, an empty one, or an earlier bundle, which is replaced.
+
+        Raises:
+            RunError: the folder holds anything else, or cannot be written.
+            ConfigError: a format was asked for that cannot be made here, or is none.
+        """
+        left_out = self._left_out(subject)
+        _require_ours(folder)
+        held = subject.held_out()
+        with _made_beside(folder) as part, tempfile.TemporaryDirectory() as work:
+            checker = Checker(subject, held, Path(work), self.int8_loss, self.seconds)
+            making = _Making(subject, self.fold, part, Path(work))
+            names = [name for name in self.formats or FORMATS if name not in left_out]
+            verdicts = [one for name in names for one in self._made(name, making, checker)]
+            for verdict in verdicts:
+                if not verdict.passed:
+                    _set_aside(part, verdict.files)
+            bundle = Bundle(folder, checker.own(), tuple(verdicts), left_out, held.words)
+            _describe(subject, bundle, part)
+        return bundle
+
+    def _left_out(self, subject: Subject) -> dict[str, str]:
+        """The formats that cannot be made here, and why. Raises `ConfigError` where one of them was
+        asked for.
+        """
+        for name in self.formats:
+            if name not in FORMATS:
+                raise ConfigError(f"formats are {', '.join(FORMATS)}, but one given is {name!r}")
+            if reason := FORMATS[name].lacks(subject):
+                raise ConfigError(f"--formats {name}: {reason}")
+        lacking = {name: one.lacks(subject) for name, one in FORMATS.items()}
+        return {} if self.formats else {name: why for name, why in lacking.items() if why}
+
+    def _made(self, name: str, making: _Making, checker: Checker) -> list[Verdict]:
+        """Makes a format, and says what came of it."""
+        files = FORMATS[name].files
+        try:
+            FORMATS[name].write(making)
+        except GenomeError as error:  # an operation without source
+            return [Verdict(name, files, 0, str(error))]
+        except (NanonasError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  exporters raise whatever they stumble over
+            return [Verdict(name, files, 0, reason_for(error))]
+        verdict = checker.verdict(name, making.folder, files)
+        if name != "onnx" or not verdict.passed:
+            return [verdict]
+        return [verdict, self._with_program(making, checker)]
+
+    def _with_program(self, making: _Making, checker: Checker) -> Verdict:
+        shutil.copyfile(Path(alone.__file__).with_name(PROGRAM), making.folder / PROGRAM)
+        _write_rule(making.subject, making.folder)
+        return checker.program(making.folder / PROGRAM)
+
+
+# --- the formats ----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Making:
+    """A bundle while it is made."""
+
+    subject: Subject
+    fold: bool
+    folder: Path  # where its files go
+    work: Path  # where other files go
+
+    @cached_property
+    def module(self) -> NetworkModule:
+        """What is exported."""
+        return folded(self.subject.module) if self.fold else self.subject.module
+
+    @cached_property
+    def traced(self) -> ExportedProgram:
+        """Its graph; two formats are made of it."""
+        return graphs.program(self.module, self.subject.rule)
+
+    @cached_property
+    def onnx(self) -> Path:
+        """A file with its graph in ONNX; two formats are made of it."""
+        path = self.work / "model.onnx"
+        graphs.save_onnx(self.traced, path, self.subject.metadata)
+        return path
+
+
+def _write_pytorch(making: _Making) -> None:
+    from nanonas.training.weights import save_tensors
+
+    network = making.module.network
+    write_text(making.folder / "model.py", model_source(network, making.subject.rule))
+    tensors = named_tensors(network, making.module.state_dict())
+    save_tensors(tensors, making.folder / "model.safetensors", making.subject.metadata)
+
+
+def _write_onnx(making: _Making) -> None:
+    shutil.copyfile(making.onnx, making.folder / "model.onnx")
+
+
+def _write_int8(making: _Making) -> None:
+    images = making.subject.calibration()
+    assert images is not None
+    graphs.save_int8(making.onnx, making.folder / "model.int8.onnx", images)
+
+
+def _write_pt2(making: _Making) -> None:
+    graphs.save_program(making.traced, making.folder / "model.pt2", making.subject.metadata)
+
+
+def _lacks_onnx(subject: Subject) -> str:
+    return graphs.missing_extra() or ""
+
+
+def _lacks_int8(subject: Subject) -> str:
+    if subject.source.images is not None:
+        return _lacks_onnx(subject)
+    gone = f"it is calibrated on training images, and these are gone: {subject.why_no_images}"
+    return _lacks_onnx(subject) or gone
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form that a network is exported in."""
+
+    files: tuple[str, ...]
+    write: Callable[[_Making], None]
+    lacks: Callable[[Subject], str] = lambda subject: ""  # why it cannot be made here, if so
+
+
+FORMATS: dict[str, Format] = {
+    "pytorch": Format(("model.py", "model.safetensors"), _write_pytorch),
+    "onnx": Format(("model.onnx",), _write_onnx, _lacks_onnx),
+    "int8": Format(("model.int8.onnx",), _write_int8, _lacks_int8),
+    "pt2": Format(("model.pt2",), _write_pt2),
+}
+
+
+# --- the folder -----------------------------------------------------------------------------------
+
+
+def _describe(subject: Subject, bundle: Bundle, folder: Path) -> None:
+    """Writes what is not a model."""
+    _write_rule(subject, folder)
+    write_text(folder / CARD, model_card(subject, bundle.own, bundle.verdicts, bundle.images))
+    write_text(folder / VERIFICATION, json.dumps(bundle.to_json(), indent=1) + "\n")
+
+
+def _write_rule(subject: Subject, folder: Path) -> None:
+    """Writes what predict.py reads beside its model."""
+    names = list(subject.rule.class_names)
+    write_text(folder / LABELS, json.dumps(names, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / PREPROCESSING, json.dumps(subject.rule.to_json(), indent=1) + "\n")
+
+
+def _set_aside(folder: Path, files: Sequence[str]) -> None:
+    """Renames what is not to be used."""
+    for name in files:
+        if (folder / name).exists():
+            (folder / name).replace(folder / f"{name}{FAILED}")
+
+
+def _known_files() -> list[str]:
+    """What a bundle may hold."""
+    models = [name for one in FORMATS.values() for name in one.files]
+    others = [VERIFICATION, PROGRAM, LABELS, PREPROCESSING, CARD]
+    return [*others, *models, *(f"{name}{FAILED}" for name in [*models, PROGRAM])]
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle."""
+    found = read_json(folder / VERIFICATION)
+    return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def _require_ours(folder: Path) -> None:
+    """Raises `RunError` where a folder holds anything but a bundle."""
+    if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
+        raise RunError(
+            f"{str(folder)!r} holds other files, which an export could overwrite; name a new folder"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{str(folder)!r} is a file; name a new folder")
+
+
+@contextmanager
+def _made_beside(folder: Path) -> Iterator[Path]:
+    """Gives a folder to fill, whose files are moved into `folder` at the end; where anything was
+    raised it vanishes. Files of an earlier bundle make room, what it did not write stays.
+    """
+    whole = folder.absolute()
+    part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        whole.mkdir(exist_ok=True)
+        for name in _known_files():
+            (whole / name).unlink(missing_ok=True)
+        for path in sorted(part.iterdir()):
+            path.replace(whole / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,164 @@
+"""Exported files, run by a clean process that cannot import nanonas, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from nanonas.core import Floats
+from nanonas.deploy.alone import check
+from nanonas.deploy.subject import HeldOut, Subject
+from nanonas.deploy.verdicts import (
+    Accuracy,
+    Logits,
+    Timing,
+    Verdict,
+    difference,
+    wrong_floats,
+    wrong_int8,
+)
+from nanonas.machine import cores
+from nanonas.training.augment import normalise
+
+QUANTISED = "int8"  # the format that may differ from the network's own logits
+_PICTURES = 8  # images that predict.py is tried with
+_NEAR = 1e-3  # how far off its probabilities may be
+
+
+class _Broken(Exception):
+    """A file that could not be run; says why."""
+
+
+@dataclass(frozen=True)
+class Checker:
+    """Compares files with what a network's own module gives for the same images.
+
+    Args:
+        subject: the network.
+        held: the images.
+        work: an empty folder for what is passed on.
+        int8_loss: percentage points of accuracy that int8 may lose.
+        seconds: to measure each latency for.
+    """
+
+    subject: Subject
+    held: HeldOut
+    work: Path
+    int8_loss: float
+    seconds: float
+
+    @cached_property
+    def expected(self) -> Logits:
+        """The logits of the network's own module, (N, classes)."""
+        return check.logits_of(self._own, self.held.pixels)
+
+    def _own(self, images: NDArray[np.uint8]) -> Any:
+        module, rule = self.subject.module, self.subject.rule
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # in channels-last memory format
+        with torch.inference_mode():
+            return module(normalise(pixels, rule.mean, rule.std)).numpy()
+
+    def own(self) -> Verdict:
+        """What the network's own module does, as a file's verdict."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            times = check.milliseconds_of(self._own, self.held.pixels[0], self.seconds)
+        finally:
+            torch.set_num_threads(threads)
+        weights = self.subject.weights
+        verdict = Verdict("nanonas", (weights.name,), weights.stat().st_size)
+        return self._measured(verdict, self.expected, times)
+
+    def verdict(self, kind: str, folder: Path, files: Sequence[str]) -> Verdict:
+        """Whether the files of a format, which lie in `folder`, do what the network does."""
+        size = sum((folder / name).stat().st_size for name in files)
+        verdict = Verdict(kind, tuple(files), size)
+        try:
+            logits, times = self._run(kind, folder)
+        except _Broken as broken:
+            return replace(verdict, reason=str(broken))
+        if kind == QUANTISED and self.held.labels is not None:
+            reason = wrong_int8(logits, self.expected, self.held.labels, self.int8_loss)
+        else:
+            reason = wrong_floats(logits, self.expected)
+        if logits.shape != self.expected.shape:
+            return replace(verdict, reason=reason)
+        return replace(self._measured(verdict, logits, times), reason=reason)
+
+    def _measured(self, verdict: Verdict, logits: Logits, times: Floats) -> Verdict:
+        apart, scale, agreement = difference(logits, self.expected)
+        labels = self.held.labels
+        return replace(
+            verdict,
+            difference=apart,
+            scale=scale,
+            agreement=agreement,
+            accuracy=None if labels is None else Accuracy.of(logits, labels),
+            timing=Timing.of(times),
+        )
+
+    # --- the clean process ------------------------------------------------------------------------
+
+    def _run(self, kind: str, folder: Path) -> tuple[Logits, Floats]:
+        out = self.work / f"{kind}.npz"
+        words = [kind, folder, self._images, out, cores(), self.seconds]
+        _clean(*map(str, words))
+        with np.load(out) as arrays:
+            return arrays["logits"], arrays["milliseconds"]
+
+    @cached_property
+    def _images(self) -> Path:
+        path = self.work / "images.npy"
+        np.save(path, self.held.pixels)
+        return path
+
+    def program(self, path: Path) -> Verdict:
+        """Whether predict.py says of some images, as PNG, what the network does."""
+        verdict = Verdict(path.name, (path.name,), path.stat().st_size)
+        pictures = []
+        for number, pixels in enumerate(self.held.pixels[:_PICTURES]):
+            pictures.append(self.work / f"{number}.png")
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(pictures[-1])
+        try:
+            said = json.loads(_clean("run", str(path), "--json", *map(str, pictures)))
+        except _Broken as broken:
+            return replace(verdict, reason=str(broken))
+        logits = self.expected[: len(pictures)].astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
+        found = np.array([row["classes"][0]["probability"] for row in said])
+        apart = float(np.abs(found - probabilities).max())
+        if apart > _NEAR:
+            return replace(verdict, reason=f"its probabilities are up to {apart:.2g} off")
+        return verdict
+
+
+def _clean(*words: str) -> str:
+    """What check.py prints, in a process that finds nothing of this one's surroundings. Raises
+    `_Broken`.
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", check.__file__, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exited with code {done.returncode}"]
+        raise _Broken(f"it cannot be run: {lines[-1]}")
+    return done.stdout

@@ -1,0 +1,179 @@
+"""A trained network that classifies image files: a run's, by its own module, or a bundle's, by
+onnxruntime. A bundle's Python is never run: it may come from anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanonas.core import Floats
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.sources.folder import image_suffixes
+from nanonas.errors import ConfigError, DataError, RunError, reason_for
+from nanonas.files import read_json
+
+AT_A_TIME = 64  # images
+_LONGEST = 4096  # pixels a side that a bundle may ask for: what it says is another's
+_LARGEST = 2**24  # bytes of a bundle's JSON
+
+# uint8, (B, H, W, C), to logits, (B, classes)
+Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one image."""
+
+    path: Path
+    probabilities: Floats | None = None  # (classes,); None: it cannot be read
+    error: str = ""  # why not
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with what it takes to show it a file."""
+
+    rule: Preprocessing
+    logits: Logits
+
+    def answers(self, paths: Iterable[Path]) -> Iterator[Answer]:
+        """Of each file, in order; a broken one has its reason, and the others go on."""
+        chunk: list[Path] = []
+        for path in paths:
+            chunk.append(path)
+            if len(chunk) == AT_A_TIME:
+                yield from self._of(chunk)
+                chunk = []
+        if chunk:
+            yield from self._of(chunk)
+
+    def _of(self, paths: Sequence[Path]) -> Iterator[Answer]:
+        read: dict[int, NDArray[np.uint8]] = {}
+        errors: dict[int, str] = {}
+        for place, path in enumerate(paths):
+            try:
+                read[place] = self.rule.pixels(path)
+            except DataError as error:  # noqa: PERF203  one broken image stops no other
+                errors[place] = str(error)
+        found = dict(zip(read, self._probabilities(list(read.values())), strict=True))
+        for place, path in enumerate(paths):
+            yield Answer(path, found.get(place), errors.get(place, ""))
+
+    def _probabilities(self, pixels: Sequence[NDArray[np.uint8]]) -> Sequence[Floats]:
+        if not pixels:
+            return []
+        logits = np.asarray(self.logits(np.stack(pixels)), np.float64)  # (B, classes)
+        expected = (len(pixels), len(self.rule.class_names))
+        if logits.shape != expected:
+            raise RunError(
+                f"the network gives logits of {logits.shape}, but its labels and images ask for "
+                f"{expected}; export it again"
+            )
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return list(powers / powers.sum(axis=1, keepdims=True))
+
+
+def classifier(source: Path) -> Classifier:
+    """The network of a bundle, a run, a folder of runs (its newest) or a final training.
+
+    Raises:
+        RunError: there is none, or a bundle's files cannot be used.
+        ConfigError: a bundle needs onnxruntime, which is not installed.
+        DataError: a bundle's rule for images is damaged.
+    """
+    if (source / "model.onnx").exists() and (source / "preprocessing.json").exists():
+        return _of_bundle(source)
+    return _of_run(source)
+
+
+def _of_run(source: Path) -> Classifier:
+    import torch
+
+    from nanonas.runs.models import trained_module
+    from nanonas.training.augment import normalise
+
+    module = trained_module(source)
+    rule = module.preprocessing
+    if rule is None:
+        raise RunError(
+            f"how the images of {str(source)!r} are prepared is not known, for its version kept no "
+            "such rule; train the network again with `nanonas train`"
+        )
+
+    def logits(images: NDArray[np.uint8]) -> Any:
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            return module(normalise(pixels, rule.mean, rule.std)).numpy()
+
+    return Classifier(rule, logits)
+
+
+def _of_bundle(folder: Path) -> Classifier:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError(
+            f"the bundle {str(folder)!r} needs onnxruntime: pip install 'nanonas[onnx]'"
+        ) from None
+    rule = _rule(folder / "preprocessing.json")
+    path = folder / "model.onnx"
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001  onnxruntime's own classes share no other
+        raise RunError(
+            f"{str(path)!r} is no graph that onnxruntime can run: {reason_for(error)}; export it "
+            "again"
+        ) from None
+
+    def logits(images: NDArray[np.uint8]) -> Any:
+        try:
+            return session.run(["logits"], {"image": images})[0]
+        except Exception as error:  # noqa: BLE001  as above
+            raise RunError(
+                f"{str(path)!r} cannot classify images of {images.shape[1:]}: {reason_for(error)}; "
+                "export it again"
+            ) from None
+
+    return Classifier(rule, logits)
+
+
+def _rule(path: Path) -> Preprocessing:
+    """A bundle's rule for images. Raises `DataError` where it is damaged, or asks for too much."""
+    if path.stat().st_size > _LARGEST:
+        raise DataError(f"{str(path)!r} is larger than any such rule; export the network again")
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{str(path)!r} holds no JSON object; export the network again")
+    try:
+        rule = Preprocessing.from_json(values)
+    except DataError as error:
+        raise DataError(f"{str(path)!r}: {error}") from None
+    if max(rule.input_shape) > _LONGEST:
+        raise DataError(
+            f"{str(path)!r} asks for images of {rule.input_shape}, but {_LONGEST} pixels a side "
+            "are the most"
+        )
+    return rule
+
+
+def image_files(names: Iterable[Path]) -> Iterator[Path]:
+    """The files that paths stand for: of a folder all images in it and below it, by the suffixes
+    that Pillow knows, in the order of their names; any other path as it is.
+    """
+    for name in names:
+        if not name.is_dir():
+            yield name
+            continue
+        for parent, folders, files in os.walk(name):
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            for file in sorted(files):
+                path = Path(parent, file)
+                if not file.startswith(".") and path.suffix.lower() in image_suffixes():
+                    yield path

@@ -1,0 +1,264 @@
+"""Image files, classified: by a run, by a bundle, and by the program that lies in a bundle."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from toys.images import image_folder, pixels, png
+
+from nanonas import cli
+from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.sources import Depth
+from nanonas.deploy import graphs
+from nanonas.deploy.classifying import classifier
+from nanonas.errors import DataError, RunError
+from nanonas.runs.genome import read_genome
+from nanonas.training.modules import build_module
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'nanonas[onnx]'")
+onnx = pytest.importorskip("onnx")
+
+FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
+NAMES = tuple("0123456789")
+RULE = Preprocessing((1, 8, 8), (0.3,), (0.35,), NAMES, Depth(4095, 1))
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows how its images are prepared."""
+    folder = tmp_path_factory.mktemp("predict") / "run"
+    shutil.copytree(FIXTURE, folder)
+    genome = json.loads((folder / "best_genome.json").read_text(encoding="utf-8"))
+    genome["preprocessing"] = RULE.to_json()
+    (folder / "best_genome.json").write_text(json.dumps(genome), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of three images of another size."""
+    return image_folder(tmp_path_factory.mktemp("photos"), number=3, shape=(20, 30, 3))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
+    """As much of a bundle as `nanonas predict` needs: a linear map of the mean pixel, by hand."""
+    folder = tmp_path_factory.mktemp("bundle")
+    mean_of = onnx.helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2], keepdims=0)
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["x"], to=onnx.TensorProto.FLOAT),
+        mean_of,
+        onnx.helper.make_node("MatMul", ["mean", "weight"], ["logits"]),
+    ]
+    weight = onnx.numpy_helper.from_array(np.linspace(0, 0.1, 10, dtype=np.float32)[None], "weight")
+    graph = onnx.helper.make_graph(
+        nodes,
+        "mean",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["batch", 8, 8, 1])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 10])],
+        [weight],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "preprocessing.json").write_text(json.dumps(RULE.to_json()), encoding="utf-8")
+    (folder / "labels.json").write_text(json.dumps(NAMES), encoding="utf-8")
+    return folder
+
+
+def test_a_run_classifies_with_its_own_module(
+    run: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(photos.rglob("*.png"))
+    genome = read_genome(run / "best_genome.json")
+    module = build_module(genome.network(), seed=0)
+    from nanonas.training.weights import load_weights
+
+    load_weights(module, run / "finalists" / "22.safetensors")
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(RULE.batch(files))).softmax(dim=1).numpy()
+    assert cli.main(["predict", str(run), str(photos), "--json", "--top", "3"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in said] == [str(path) for path in files]
+    for row, probabilities in zip(said, expected, strict=True):
+        best = probabilities.argsort()[::-1][:3]
+        assert [one["class"] for one in row["classes"]] == [NAMES[place] for place in best]
+        found = [one["probability"] for one in row["classes"]]
+        np.testing.assert_allclose(found, probabilities[best], rtol=1e-4)
+
+
+def test_a_bundle_classifies_by_its_graph_and_its_python_is_never_run(
+    bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model.py", "predict.py"):
+        (bundle / name).write_text("raise SystemExit('run')", encoding="utf-8")
+    files = sorted((photos / "cat").glob("*.png"))
+    means = np.array([RULE.pixels(path).mean() for path in files])
+    powers = np.exp(means[:, None] * np.linspace(0, 0.1, 10))
+    expected = (powers / powers.sum(axis=1, keepdims=True))[:, 9]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in files)))
+    assert cli.main(["predict", str(bundle), "-", "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["file"], row["class"]) for row in rows] == [(str(path), "9") for path in files]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected, rtol=1e-4)
+
+
+def test_a_broken_image_is_named_and_the_others_go_on(
+    bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    words = [str(tmp_path / "broken.png"), str(photos / "cat" / "00.png"), "nowhere.png"]
+    assert cli.main(["predict", str(bundle), *words, "--json"]) == 1
+    said = capsys.readouterr()
+    errors = [row.get("error", "") for row in json.loads(said.out)]
+    assert "broken.png cannot be read: it is no image that Pillow knows" in errors[0]
+    assert errors[1] == ""
+    assert "nowhere.png cannot be read" in errors[2]
+    assert len(said.err.splitlines()) == 2
+    assert cli.main(["predict", str(bundle), words[1]]) == 0
+    assert " 9 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--json --csv", "--json and --csv exclude each other"),
+        ("--top 0", "--top must be 1 or more, but is 0"),
+    ],
+)
+def test_wrong_flags(
+    bundle: Path, words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", str(bundle), "a.png", *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_a_stranger_sends_is_refused_in_a_sentence(bundle: Path, tmp_path: Path) -> None:
+    def sent(file: str, content: bytes) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(bundle, folder)
+        (folder / file).write_bytes(content)
+        return folder
+
+    def asking(**values: Any) -> bytes:
+        return json.dumps({**RULE.to_json(), **values}).encode()
+
+    with pytest.raises(RunError, match="is no graph that onnxruntime can run"):
+        classifier(sent("model.onnx", b"\x08\x09garbage"))
+    with pytest.raises(DataError, match="holds no JSON object"):
+        classifier(sent("preprocessing.json", b"[" * 100_000))
+    with pytest.raises(DataError, match=r"asks for images of \(1, 8, 900000000\)"):
+        classifier(sent("preprocessing.json", asking(input_shape=[1, 8, 900_000_000])))
+    with pytest.raises(DataError, match="is larger than any such rule"):
+        classifier(sent("preprocessing.json", b" " * (2**24 + 1)))
+    image = tmp_path / "a.png"
+    png(image, pixels(1, 8, 8)[0])
+    few = classifier(sent("preprocessing.json", asking(class_names=["one"])))
+    with pytest.raises(RunError, match=r"logits of \(1, 10\), but .* ask for \(1, 1\)"):
+        list(few.answers([image]))
+    wide = classifier(sent("preprocessing.json", asking(input_shape=[1, 8, 9])))
+    with pytest.raises(RunError, match="cannot classify images of"):
+        list(wide.answers([image]))
+
+
+# --- the program in a bundle ----------------------------------------------------------------------
+
+
+def turned(path: Path, x: NDArray[np.uint8]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    png(path, x, exif=exif)
+
+
+def see_through(path: Path, x: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(x)
+    image.putalpha(Image.fromarray(x[..., 0]))
+    image.save(path)
+
+
+def palette(path: Path, x: NDArray[np.uint8]) -> None:
+    Image.fromarray(x).quantize(16).save(path, transparency=3)
+
+
+SAVED: dict[str, Any] = {
+    "plain.png": png,
+    "photo.jpg": png,
+    "turned.jpg": turned,
+    "turned.png": turned,
+    "turned.tif": turned,
+    "see_through.png": see_through,
+    "palette.gif": palette,
+    "deep.png": lambda path, x: png(path, x[..., 0].astype(np.uint16) * 13),
+    "floats.tif": lambda path, x: png(path, (x[..., 0] / 255).astype(np.float32)),
+    "grey.png": lambda path, x: png(path, x[..., 0]),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 8, 12)])
+def test_the_program_prepares_an_image_as_the_rule_does(
+    name: str, shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    from nanonas.deploy.alone import predict
+
+    channels = shape[0]
+    rule = Preprocessing(shape, (0.4,) * channels, (0.2,) * channels, NAMES, Depth(4095, 1))
+    path = tmp_path / name
+    SAVED[name](path, pixels(1, 90, 66, 3, seed=len(name))[0])
+    found = predict.prepared(path.read_bytes(), rule.to_json())
+    np.testing.assert_array_equal(found, rule.pixels(path))
+
+
+def test_the_program_says_what_nanonas_does(
+    bundle: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from nanonas.deploy.alone import predict
+
+    monkeypatch.setattr(predict, "FOLDER", bundle)
+    files = [str(path) for path in sorted((photos / "cat").glob("*.png"))]
+    monkeypatch.setattr("sys.argv", ["predict.py", *files, "--json", "--top", "2"])
+    assert predict.main() == 0
+    said = json.loads(capsys.readouterr().out)
+    assert cli.main(["predict", str(bundle), *files, "--json", "--top", "2"]) == 0
+    for row, expected in zip(said, json.loads(capsys.readouterr().out), strict=True):
+        assert row["file"] == expected["file"]
+        for one, other in zip(row["classes"], expected["classes"], strict=True):
+            assert one["class"] == other["class"]
+            assert one["probability"] == pytest.approx(other["probability"])
+    (bundle / "broken.png").write_bytes(b"no image")
+    monkeypatch.setattr("sys.argv", ["predict.py", str(bundle / "broken.png"), files[0]])
+    assert predict.main() == 1
+    said_now = capsys.readouterr()
+    assert "broken.png cannot be read" in said_now.err
+    assert said_now.out.startswith(f"{files[0]}: 9 ")
+
+
+def test_the_program_refuses_what_no_image_of_the_training_was(tmp_path: Path) -> None:
+    from nanonas.deploy.alone import predict
+
+    rule = Preprocessing((1, 8, 8), (0.4,), (0.2,), NAMES).to_json()
+    for name in ("deep.png", "floats.tif"):
+        SAVED[name](tmp_path / name, pixels(1, 12, 12, 3)[0])
+        with pytest.raises(ValueError, match=r"scale it to \[0, 255\]"):
+            predict.prepared((tmp_path / name).read_bytes(), rule)
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert graphs.missing_extra() is None
+    monkeypatch.setattr(graphs, "EXTRA", ("onnx", "nobody_has_this"))
+    assert graphs.missing_extra() == "ONNX needs nobody_has_this: pip install 'nanonas[onnx]'"
