@@ -254,6 +254,21 @@ class Result:
 
         return write_report(self._run, None if out is None else Path(out)).page
 
+    def export(self, to: str | Path) -> Path:
+        """Writes the best network as files that work without nanonas, each of them checked: PyTorch
+        source, ONNX, int8, `torch.export`, a model card; see `nanonas export`.
+
+        Returns:
+            the folder.
+
+        Raises:
+            NanonasError: as `nanonas export`; also where a file does not do what the network does.
+        """
+        from nanonas.deploy.bundle import exported
+        from nanonas.deploy.subject import subject_at
+
+        return exported(subject_at(self._run.path), Path(to))
+
     def train(self, epochs: int = 100, *, quiet: bool = False) -> Result:
         """Trains the best network again, from scratch and for so many epochs, on all but the test
         images, and tests it once more, which the run records.

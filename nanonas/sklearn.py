@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanonas.core import Floats
-from nanonas.data.arrays import Scaling, are_paths, held_out, link_files, write_arrays
+from nanonas.data.in_memory import Scaling, are_paths, held_out, link_files, write_arrays
 from nanonas.errors import ConfigError, DataError
 
 try:
@@ -181,11 +181,35 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         check_is_fitted(self)
         if "_loaded" not in self.__dict__:
-            with tempfile.TemporaryDirectory() as folder:
-                for name, content in self._files.items():
-                    (Path(folder) / name).write_bytes(content)
-                self._loaded: NetworkModule = trained_module(Path(folder))
+            with self._on_disk() as folder:
+                self._loaded: NetworkModule = trained_module(folder)
         return self._loaded
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[Path]:
+        """A folder with what the final training wrote, for a moment."""
+        with tempfile.TemporaryDirectory() as name:
+            for file, content in self._files.items():
+                (Path(name) / file).write_bytes(content)
+            yield Path(name)
+
+    def export(self, to: str | Path) -> Path:
+        """Writes the network as files that work without nanonas, each of them checked: PyTorch
+        source, ONNX, `torch.export`; see `nanonas export`. Of a run that was kept, export that: it
+        has its images, for int8 and for the accuracy of each file.
+
+        Returns:
+            the folder.
+
+        Raises:
+            NanonasError: as `nanonas export`; also where a file does not do what the network does.
+        """
+        from nanonas.deploy.bundle import exported
+        from nanonas.deploy.subject import subject_at
+
+        check_is_fitted(self)
+        with self._on_disk() as folder:
+            return exported(subject_at(folder), Path(to))
 
     def predict_proba(self, X: Any) -> Floats:  # noqa: N803
         """The probability of each class, (N, classes), in the order of `classes_`.
@@ -193,13 +217,16 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: as of `fit`, but files or arrays as fits.
         """
-        from nanonas.training.inference import probabilities
+        from nanonas.deploy.classifying import of_module
 
         check_is_fitted(self)
+        rule = self.module_.preprocessing
+        assert rule is not None  # this version trained it
+        network = of_module(self.module_, rule)
         if are_paths(X):
-            return probabilities(self.module_, list(X))
+            return network.probabilities([str(path) for path in X])
         scaling = Scaling(None, self._flat_shape) if self._scaling is None else self._scaling
-        return probabilities(self.module_, list(scaling.pixels(X)))
+        return network.probabilities(list(scaling.pixels(X)))
 
     @property
     def _flat_shape(self) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sklearn.utils import estimator_checks
 
 from nanonas import NASClassifier
 from nanonas.data import load
+from nanonas.deploy import bundle
+from nanonas.deploy.classifying import classifier
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.errors import ConfigError, DataError
 from nanonas.session.session import Session
@@ -174,3 +177,19 @@ def test_what_cannot_be_used_is_said(digits: tuple[np.ndarray, np.ndarray]) -> N
 )
 def test_scikit_learns_own_checks_that_hold_for_images(check: str) -> None:
     getattr(estimator_checks, check)("NASClassifier", NASClassifier(image_shape=(8, 8)))
+
+
+def test_a_fitted_classifier_is_exported_without_its_images(
+    fitted: NASClassifier,
+    digits: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX needs onnx: pip install 'nanonas[onnx]'")
+    monkeypatch.setattr(bundle, "Export", partial(bundle.Export, ["onnx"], seconds=0))
+    folder = fitted.export(tmp_path / "bundle")
+    assert {"model.onnx", "predict.py", "card.md"} <= {path.name for path in folder.iterdir()}
+    x, _ = digits
+    pixels = np.rint(x[:9] / 16 * 255).astype(np.uint8).reshape(-1, 8, 8)
+    answers = classifier(folder).probabilities(list(pixels))
+    np.testing.assert_allclose(answers, fitted.predict_proba(x[:9]), atol=1e-4)

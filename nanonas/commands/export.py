@@ -29,8 +29,9 @@ class ExportFlags:
     """A run's folder, a folder of runs (its newest), or the folder of a final training."""
     to: str = "exported"
     """The folder for the files: a new one, or one of an earlier export; or hf://USER/NAME."""
-    formats: tuple[Literal["pytorch", "onnx", "int8", "pt2"], ...] = ()
-    """Some of pytorch, onnx, int8 and pt2; by default all that can be made here."""
+    formats: tuple[Literal["pytorch", "onnx", "int8", "pt2", "c"], ...] = ()
+    """Some of pytorch, onnx, int8, pt2 and c (source for microcontrollers); by default all that can
+    be made here, and c where the search was for a microcontroller."""
     candidate: int | None = None
     """One of the run's networks, by its number; by default the winner."""
     fold: bool = True
@@ -69,6 +70,9 @@ def _say(console: Console, bundle: Bundle, to: str) -> None:
     console.print(_table(bundle))
     for name, reason in bundle.left_out.items():
         _print(console, f"{name} is left out: {reason}")
+    for verdict in bundle.verdicts:
+        if verdict.note:
+            _print(console, f"{verdict.format}: {verdict.note}")
     for verdict in bundle.failed:
         _print(console, f"{', '.join(verdict.files)} FAILED: {verdict.reason}")
     console.print(to, style="bold", markup=False, highlight=False, soft_wrap=True)
@@ -92,15 +96,18 @@ def _table(bundle: Bundle) -> Table:
 def _figures(verdict: Verdict) -> list[str]:
     size = f"{verdict.bytes / 1000:,.0f} kB"
     timing = verdict.timing
-    if timing is None or verdict.agreement is None or verdict.difference is None:
+    if verdict.agreement is None:
         return [size, "", "", "", "", ""]
+    times = ["", ""]
+    if timing is not None:
+        between = f"({timing.low:.2f} to {timing.high:.2f})"
+        times = [f"{milliseconds(timing.median)} {between}", milliseconds(timing.p95)]
     return [
         size,
-        f"{verdict.difference:.1g}",
+        "" if verdict.difference is None else f"{verdict.difference:.1g}",
         percent(verdict.agreement),
         "–" if verdict.accuracy is None else percent(verdict.accuracy.share),
-        f"{milliseconds(timing.median)} ({timing.low:.2f} to {timing.high:.2f})",
-        milliseconds(timing.p95),
+        *times,
     ]
 
 

@@ -22,7 +22,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.core import Shape
-from nanonas.data.cache import DAMAGED, fill, read_folder, read_test_names, reading
+from nanonas.data.cache import DAMAGED, fill, read_folder, read_rows, reading
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is_built_in
 from nanonas.data.sources.groups import groups_file
@@ -78,8 +78,11 @@ class Images:
         """The test images' files, relative to the source and in the order of `x_test`; empty where
         they are no files. Read when asked for.
         """
-        names = () if self.folder is None else read_test_names(self.folder)
-        return names if len(names) == len(self.y_test) else ()
+        try:
+            names = () if self.folder is None else read_rows(self.folder).names
+        except (*DAMAGED, KeyError):
+            return ()
+        return names[len(self.y_train) :]
 
     @property
     def preprocessing(self) -> Preprocessing:

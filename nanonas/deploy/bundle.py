@@ -5,6 +5,7 @@ when each of its files was run again.
     model.onnx  predict.py            pixels in, logits out; image files in, classes out
     model.int8.onnx                   the same graph in int8
     model.pt2                         the same graph, for torch.export.load
+    model.h  model.c  main.c  …       C11 source in int8, for microcontrollers
     labels.json  preprocessing.json   classes in the order of the logits; how images are prepared
     card.md                           what it is, how good, what for: a model card
     verification.json                 each file against the network's own module
@@ -27,6 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanonas.deploy import alone, graphs
+from nanonas.deploy.c.quantised import IntegerNetwork
+from nanonas.deploy.c.writing import FILES as SOURCES
+from nanonas.deploy.c.writing import write_c
 from nanonas.deploy.card import model_card
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.folding import folded
@@ -36,6 +40,7 @@ from nanonas.deploy.verdicts import TOLERANCE, Verdict
 from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, reason_for
 from nanonas.files import read_json, write_text
 from nanonas.machine import described
+from nanonas.networks.integer import undeployable
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -86,7 +91,8 @@ class Export:
     """How a network is exported.
 
     Args:
-        formats: keys of `FORMATS`; empty: all that can be made here.
+        formats: keys of `FORMATS`; empty: all that can be made here, and C where the network was
+            searched for a microcontroller.
         fold: whether batch norms are folded into the layers before them.
         int8_loss: percentage points of accuracy on the test set that int8 may lose.
         seconds: to measure each latency for.
@@ -114,7 +120,7 @@ class Export:
         with _made_beside(folder) as part, tempfile.TemporaryDirectory() as work:
             checker = Checker(subject, held, Path(work), self.int8_loss, self.seconds)
             making = _Making(subject, self.fold, part, Path(work))
-            names = [name for name in self.formats or FORMATS if name not in left_out]
+            names = [name for name in self._wanted(subject) if name not in left_out]
             verdicts = [one for name in names for one in self._made(name, making, checker)]
             for verdict in verdicts:
                 if not verdict.passed:
@@ -132,8 +138,13 @@ class Export:
                 raise ConfigError(f"formats are {', '.join(FORMATS)}, but one given is {name!r}")
             if reason := FORMATS[name].lacks(subject):
                 raise ConfigError(f"--formats {name}: {reason}")
-        lacking = {name: one.lacks(subject) for name, one in FORMATS.items()}
+        lacking = {name: FORMATS[name].lacks(subject) for name in self._wanted(subject)}
         return {} if self.formats else {name: why for name, why in lacking.items() if why}
+
+    def _wanted(self, subject: Subject) -> Sequence[str]:
+        """The formats to make, if they can be made."""
+        for_boards = subject.source.config.limits.target is not None
+        return self.formats or [name for name in FORMATS if name != "c" or for_boards]
 
     def _made(self, name: str, making: _Making, checker: Checker) -> list[Verdict]:
         """Makes a format, and says what came of it."""
@@ -146,6 +157,8 @@ class Export:
             raise
         except Exception as error:  # noqa: BLE001  exporters raise whatever they stumble over
             return [Verdict(name, files, 0, reason_for(error))]
+        if name == "c":
+            return [checker.integers(making.integers, making.folder, files)]
         verdict = checker.verdict(name, making.folder, files)
         if name != "onnx" or not verdict.passed:
             return [verdict]
@@ -155,6 +168,19 @@ class Export:
         shutil.copyfile(Path(alone.__file__).with_name(PROGRAM), making.folder / PROGRAM)
         _write_rule(making.subject, making.folder)
         return checker.program(making.folder / PROGRAM)
+
+
+def exported(subject: Subject, to: Path) -> Path:
+    """Makes a bundle with all that can be made here; returns its folder.
+
+    Raises:
+        RunError: as `Export.run`; also where a file does not do what the network does.
+    """
+    bundle = Export().run(subject, to.absolute())
+    if bundle.failed:
+        wrong = "; ".join(f"{', '.join(one.files)}: {one.reason}" for one in bundle.failed)
+        raise RunError(f"not all of {str(bundle.folder)!r} does what the network does: {wrong}")
+    return bundle.folder
 
 
 # --- the formats ----------------------------------------------------------------------------------
@@ -186,6 +212,15 @@ class _Making:
         graphs.save_onnx(self.traced, path, self.subject.metadata)
         return path
 
+    @cached_property
+    def integers(self) -> IntegerNetwork:
+        """What the C source computes; writes that source."""
+        images = self.subject.calibration()
+        assert images is not None
+        module = self.subject.module  # norms are folded on the way, whatever `fold` says
+        tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+        return write_c(module.network, tensors, self.subject.rule, images, self.folder).model
+
 
 def _write_pytorch(making: _Making) -> None:
     from nanonas.training.weights import save_tensors
@@ -210,15 +245,28 @@ def _write_pt2(making: _Making) -> None:
     graphs.save_program(making.traced, making.folder / "model.pt2", making.subject.metadata)
 
 
+def _write_c(making: _Making) -> None:
+    _ = making.integers
+
+
 def _lacks_onnx(subject: Subject) -> str:
     return graphs.missing_extra() or ""
 
 
-def _lacks_int8(subject: Subject) -> str:
+def _lacks_images(subject: Subject) -> str:
     if subject.source.images is not None:
-        return _lacks_onnx(subject)
-    gone = f"it is calibrated on training images, and these are gone: {subject.why_no_images}"
-    return _lacks_onnx(subject) or gone
+        return ""
+    return f"it is calibrated on training images, and these are gone: {subject.why_no_images}"
+
+
+def _lacks_int8(subject: Subject) -> str:
+    return _lacks_onnx(subject) or _lacks_images(subject)
+
+
+def _lacks_c(subject: Subject) -> str:
+    if unknown := undeployable(subject.module.network):
+        return f"{', '.join(unknown)} has no form in 8-bit integers here; search with --target mcu"
+    return _lacks_images(subject)
 
 
 @dataclass(frozen=True)
@@ -235,6 +283,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(("model.onnx",), _write_onnx, _lacks_onnx),
     "int8": Format(("model.int8.onnx",), _write_int8, _lacks_int8),
     "pt2": Format(("model.pt2",), _write_pt2),
+    "c": Format(SOURCES, _write_c, _lacks_c),
 }
 
 

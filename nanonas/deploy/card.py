@@ -111,20 +111,22 @@ def _table(verdicts: Sequence[Verdict]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for one in verdicts:
-        if one.timing is None or one.agreement is None:
+        if one.agreement is None:
             continue
-        timing = one.timing
+        timing, times = one.timing, "–"
+        if timing is not None:
+            between = f"({timing.low:.2f} to {timing.high:.2f})"
+            times = f"{milliseconds(timing.median)} {between}, {timing.p95:.2f}"
         cells = [
             ", ".join(one.files) if one.format != "nanonas" else "in nanonas",
             f"{one.bytes / 1e6:.2f} MB",
             "–" if one.accuracy is None else percent(one.accuracy.share),
             percent(one.agreement),
-            f"{milliseconds(timing.median)} ({timing.low:.2f} to {timing.high:.2f}), "
-            f"{timing.p95:.2f}",
+            times,
         ]
         rows.append(f"| {' | '.join(cells)} |")
-    machine = described()
-    return "\n".join(rows) + f"\n\nOne image, one thread, on {machine['hardware']}."
+    notes = "".join(f" {one.format}: {one.note}." for one in verdicts if one.note)
+    return "\n".join(rows) + f"\n\nOne image, one thread, on {described()['hardware']}.{notes}"
 
 
 def _use(files: Sequence[str], subject: Subject) -> str:
@@ -136,6 +138,10 @@ def _use(files: Sequence[str], subject: Subject) -> str:
             "channels), and gives `logits`; normalisation is inside."
         ),
         "model.int8.onnx": "`model.int8.onnx` is the same in 8 bits.",
+        "model.c": (
+            "`model.h` and `model.c` are C11 in 8 bits for a microcontroller; `cc model.c main.c "
+            "-o model && ./model` tries them."
+        ),
         "model.pt2": "`model.pt2` is the same for `torch.export.load`.",
         "model.py": (
             "`model.py` and `model.safetensors` are PyTorch to read and to train further: `load()`."

@@ -18,6 +18,8 @@ from PIL import Image
 
 from nanonas.core import Floats
 from nanonas.deploy.alone import check
+from nanonas.deploy.c.compiled import compiled_logits, compiler
+from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.deploy.subject import HeldOut, Subject
 from nanonas.deploy.verdicts import (
     Accuracy,
@@ -28,11 +30,13 @@ from nanonas.deploy.verdicts import (
     wrong_floats,
     wrong_int8,
 )
+from nanonas.errors import RunError
 from nanonas.machine import cores
 from nanonas.training.augment import normalise
 
 QUANTISED = "int8"  # the format that may differ from the network's own logits
 _PICTURES = 8  # images that predict.py is tried with
+_COMPILED = 100  # images that compiled C is tried with
 _NEAR = 1e-3  # how far off its probabilities may be
 
 
@@ -96,6 +100,36 @@ class Checker:
         if logits.shape != self.expected.shape:
             return replace(verdict, reason=reason)
         return replace(self._measured(verdict, logits, times), reason=reason)
+
+    def integers(self, model: IntegerNetwork, folder: Path, files: Sequence[str]) -> Verdict:
+        """Whether C source computes what its reference does, compiled here, and whether that is
+        what the network does: its accuracy is the reference's on all images.
+        """
+        size = sum((folder / name).stat().st_size for name in files)
+        memory = f"{model.plan.ram:,} bytes of RAM, {model.plan.flash:,} bytes of flash"
+        verdict = Verdict("c", tuple(files), size, note=memory)
+        integers, labels = model.logits(self.held.pixels), self.held.labels
+        logits = integers.astype(np.float32)
+        reason = (
+            wrong_int8(logits, self.expected, labels, self.int8_loss) if labels is not None else ""
+        )
+        verdict = replace(
+            verdict,
+            reason=reason,
+            agreement=float((logits.argmax(axis=1) == self.expected.argmax(axis=1)).mean()),
+            accuracy=None if labels is None else Accuracy.of(logits, labels),
+        )
+        if (found := compiler()) is None:
+            return replace(verdict, note=f"{memory}; not compiled, for there is no C compiler here")
+        try:
+            some = self.held.pixels[:_COMPILED]
+            said = compiled_logits(folder, some, logits.shape[1], found)
+        except RunError as error:
+            return replace(verdict, reason=str(error))
+        if not np.array_equal(said, integers[: len(some)]):
+            return replace(verdict, reason="the compiled program computes other integers")
+        note = f"{memory}; {Path(found).name} and the reference agree on {len(some)} images"
+        return replace(verdict, note=note)
 
     def _measured(self, verdict: Verdict, logits: Logits, times: Floats) -> Verdict:
         apart, scale, agreement = difference(logits, self.expected)

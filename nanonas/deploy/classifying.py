@@ -8,16 +8,19 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanonas.core import Floats
-from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.preprocessing import Picture, Preprocessing
 from nanonas.data.sources.folder import image_suffixes
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.files import read_json
+
+if TYPE_CHECKING:
+    from nanonas.training.modules import NetworkModule
 
 AT_A_TIME = 64  # images
 _LONGEST = 4096  # pixels a side that a bundle may ask for: what it says is another's
@@ -53,6 +56,21 @@ class Classifier:
                 chunk = []
         if chunk:
             yield from self._of(chunk)
+
+    def probabilities(self, images: Sequence[Picture]) -> Floats:
+        """Of each class for each image, (images, classes).
+
+        Args:
+            images: as of `Preprocessing.pixels`; they are decoded some at a time.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        rows = [np.empty((0, len(self.rule.class_names)))]
+        for start in range(0, len(images), AT_A_TIME):
+            pixels = [self.rule.pixels(image) for image in images[start : start + AT_A_TIME]]
+            rows.extend(row[None] for row in self._probabilities(pixels))
+        return np.concatenate(rows)
 
     def _of(self, paths: Sequence[Path]) -> Iterator[Answer]:
         read: dict[int, NDArray[np.uint8]] = {}
@@ -94,18 +112,22 @@ def classifier(source: Path) -> Classifier:
 
 
 def _of_run(source: Path) -> Classifier:
-    import torch
-
     from nanonas.runs.models import trained_module
-    from nanonas.training.augment import normalise
 
     module = trained_module(source)
-    rule = module.preprocessing
-    if rule is None:
+    if module.preprocessing is None:
         raise RunError(
             f"how the images of {str(source)!r} are prepared is not known, for its version kept no "
             "such rule; train the network again with `nanonas train`"
         )
+    return of_module(module, module.preprocessing)
+
+
+def of_module(module: NetworkModule, rule: Preprocessing) -> Classifier:
+    """A network by its own module, in eval mode and on the CPU."""
+    import torch
+
+    from nanonas.training.augment import normalise
 
     def logits(images: NDArray[np.uint8]) -> Any:
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)

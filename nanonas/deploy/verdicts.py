@@ -70,6 +70,7 @@ class Verdict:
     agreement: float | None = None  # the share of images with the same class
     accuracy: Accuracy | None = None  # None: the images have no classes
     timing: Timing | None = None
+    note: str = ""  # what else there is to know
 
     @property
     def passed(self) -> bool:

@@ -629,7 +629,7 @@ def test_a_network_that_cannot_be_trained_here_is_one_sentence() -> None:
             "--strategy nsga2 --objectives accuracy speed",
             "the command line: search.objectives has 'speed', which is unknown (--objectives); "
             "known are accuracy, "
-            "params, macs, latency, memory",
+            "params, macs, latency, memory, flash, ram",
         ),
         (
             "--time soon",

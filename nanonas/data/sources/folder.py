@@ -83,8 +83,7 @@ class Folder:
                 labels += [names.index(name)] * len(content.images)
                 images += content.images
             if images or part == "train":
-                paths = tuple(path.relative_to(self.root).as_posix() for path in images)
-                parts[part] = Files(np.array(labels, np.int64), _chunked(images), paths)
+                parts[part] = Files(np.array(labels, np.int64), _chunked(images))
         passed = Counter(path.suffix.lower() or path.name for path in _files(self.root))
         for classes in tree.values():
             for content in classes.values():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nanonas.data import load
-from nanonas.data.arrays import Scaling, are_paths, held_out, link_files, write_arrays
+from nanonas.data.in_memory import Scaling, are_paths, held_out, link_files, write_arrays
 from nanonas.errors import DataError
 
 
