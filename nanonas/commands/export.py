@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, parse
@@ -84,12 +84,21 @@ def _print(console: Console, words: str) -> None:
 
 def _table(bundle: Bundle) -> Table:
     """What came of each format."""
-    columns = ("", "size", "off by", "same class", "accuracy", "latency", "p95", "")
+    columns = (
+        Column(no_wrap=True),
+        "size",
+        "off by",
+        "same class",
+        "accuracy",
+        "latency",
+        "p95",
+        "",
+    )
     table = Table(*columns, box=None, title=f"without nanonas, on {bundle.images}")
     for verdict in (bundle.own, *bundle.verdicts):
-        files = "in nanonas" if verdict is bundle.own else ", ".join(verdict.files)
+        names = "in nanonas" if verdict is bundle.own else "\n".join(verdict.files)
         passed = "" if verdict is bundle.own else "passed" if verdict.passed else "FAILED"
-        table.add_row(files, *_figures(verdict), passed)
+        table.add_row(names, *_figures(verdict), passed)
     return table
 
 
