@@ -34,6 +34,7 @@ _ORDER = (
     "compare",
     "export",
     "predict",
+    "latency",
     "bench",
     "show",
     "dashboard",

@@ -22,6 +22,7 @@ from nanonas.files import read_json
 if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
+GRAPHS = ("model.onnx", "model.int8.onnx")  # of a bundle
 AT_A_TIME = 64  # images
 _LONGEST = 4096  # pixels a side that a bundle may ask for: what it says is another's
 _LARGEST = 2**24  # bytes of a bundle's JSON
@@ -106,9 +107,13 @@ def classifier(source: Path) -> Classifier:
         ConfigError: a bundle needs onnxruntime, which is not installed.
         DataError: a bundle's rule for images is damaged.
     """
-    if (source / "model.onnx").exists() and (source / "preprocessing.json").exists():
-        return _of_bundle(source)
-    return _of_run(source)
+    return of_graph(source) if is_bundle(source) else _of_run(source)
+
+
+def is_bundle(source: Path) -> bool:
+    """Whether a folder holds graphs, and the rule by which their images are prepared."""
+    graph = any((source / name).exists() for name in GRAPHS)
+    return graph and (source / "preprocessing.json").exists()
 
 
 def _of_run(source: Path) -> Classifier:
@@ -137,7 +142,18 @@ def of_module(module: NetworkModule, rule: Preprocessing) -> Classifier:
     return Classifier(rule, logits)
 
 
-def _of_bundle(folder: Path) -> Classifier:
+def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
+    """A bundle's network by one of its graphs.
+
+    Args:
+        name: of `GRAPHS`; empty: the first that is there.
+        threads: of each pass; 0: as many as onnxruntime chooses.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        RunError: the graph cannot be used.
+        DataError: the rule for images is damaged.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -145,9 +161,11 @@ def _of_bundle(folder: Path) -> Classifier:
             f"the bundle {str(folder)!r} needs onnxruntime: pip install 'nanonas[onnx]'"
         ) from None
     rule = _rule(folder / "preprocessing.json")
-    path = folder / "model.onnx"
+    path = folder / (name or next(one for one in GRAPHS if (folder / one).exists()))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  onnxruntime's own classes share no other
         raise RunError(
             f"{str(path)!r} is no graph that onnxruntime can run: {reason_for(error)}; export it "

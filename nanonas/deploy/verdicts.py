@@ -20,7 +20,7 @@ Logits = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one image takes, in milliseconds, with one thread."""
+    """How long a pass takes, in milliseconds."""
 
     median: float
     low: float  # of the median's 95 % interval
@@ -28,13 +28,14 @@ class Timing:
     p95: float  # 95 % of the passes took no longer
     n: int  # passes
     threads: int = 1
-    batch: int = 1
+    batch: int = 1  # images in a pass
 
     @classmethod
-    def of(cls, milliseconds: Floats) -> Timing:
+    def of(cls, milliseconds: Floats, threads: int = 1, batch: int = 1) -> Timing:
         """Of passes, (n,)."""
         median, low, high = median_interval([float(value) for value in milliseconds])
-        return cls(median, low, high, float(np.quantile(milliseconds, 0.95)), len(milliseconds))
+        p95 = float(np.quantile(milliseconds, 0.95))
+        return cls(median, low, high, p95, len(milliseconds), threads, batch)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from toys.images import image_folder, pixels, png
 from nanonas import cli
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.sources import Depth
-from nanonas.deploy import graphs
-from nanonas.deploy.classifying import classifier
+from nanonas.deploy import graphs, timing
+from nanonas.deploy.classifying import GRAPHS, Classifier, classifier
+from nanonas.deploy.timing import timings
 from nanonas.errors import DataError, RunError
 from nanonas.runs.genome import read_genome
 from nanonas.training.modules import build_module
@@ -262,3 +263,36 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     assert graphs.missing_extra() is None
     monkeypatch.setattr(graphs, "EXTRA", ("onnx", "nobody_has_this"))
     assert graphs.missing_extra() == "ONNX needs nobody_has_this: pip install 'nanonas[onnx]'"
+
+
+def test_how_long_each_graph_and_the_own_module_take(
+    run: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--seconds", "0", "--batch", "3", "--threads", "2"]
+    assert cli.main(["latency", str(bundle), *words]) == 0
+    said = capsys.readouterr().out
+    assert "model.onnx" in said
+    assert "for 3 images, with 2 threads, on " in said
+    measured = timings(bundle, threads=1, batch=2, seconds=0)
+    assert list(measured) == [name for name in GRAPHS if (bundle / name).exists()]
+    before = torch.get_num_threads()
+    [own] = timings(run, threads=2, batch=2, seconds=0).values()
+    assert torch.get_num_threads() == before
+    assert (own.threads, own.batch) == (2, 2)
+    assert 0 < own.low <= own.median <= own.high
+    assert own.n >= 30
+
+
+def test_passes_are_repeated_until_the_median_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsteady, steady = np.linspace(1, 100, 30), np.full(300, 2.0)
+    rounds = [unsteady, steady, steady]
+    monkeypatch.setattr(timing, "milliseconds_of", lambda *_: rounds.pop(0))
+    network = Classifier(RULE, lambda images: np.zeros((len(images), 10), np.float32))
+    measured = timing._timed(network, 1, 1, 0.0)
+    assert measured.n == 330
+    assert measured.median == 2
+    assert timing.narrow(measured)
+    assert len(rounds) == 1
+    monkeypatch.setattr(timing, "milliseconds_of", lambda *_: unsteady)
+    assert timing._timed(network, 1, 1, 0.0).n == timing.ROUNDS * len(unsteady)
+    assert not timing.narrow(timing._timed(network, 1, 1, 0.0))
