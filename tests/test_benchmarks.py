@@ -22,6 +22,7 @@ def benchmark(name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_throughput_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "throughput.json"
     tiny = [
@@ -88,6 +89,7 @@ def test_dashboard_runs_from_end_to_end(tmp_path: Path) -> None:
     assert run["update_processor_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_inheritance_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "results" / "inheritance.json"
     tiny = [
@@ -115,6 +117,7 @@ def test_inheritance_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     assert all(0 < way["inherited, half"]["inherited_share"] <= 1 for way in ways)
 
 
+@pytest.mark.slow
 def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "fidelity.json"
     tiny = [
@@ -194,6 +197,7 @@ def test_recipe_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     assert "'muon' " in said
 
 
+@pytest.mark.slow
 def test_verdict_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "results" / "verdict.json"
     tiny = ["--data", "digits", "--time", "5s", "--workers", "1", "--runs", str(tmp_path / "runs")]

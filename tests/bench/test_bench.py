@@ -247,6 +247,7 @@ def test_the_shipped_table_tells_networks_apart() -> None:
     assert [network.macs for network in networks] == table.columns["macs"][:20].tolist()
 
 
+@pytest.mark.slow
 def test_the_table_can_be_made_again(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "make_table.py"
     out = tmp_path / "two.npz"
