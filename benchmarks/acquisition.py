@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -91,8 +91,11 @@ class Job:
         options = StrategyOptions("screened", population=30, lag=1)
         strategy = make_strategy(SearchConfig(strategy=options, seed=self.seed), space)
         assert isinstance(strategy, Screened)
-        seconds = table.answers_to(self.objective).seconds / self._mean(table)
-        strategy.__class__ = _choosing_by(CHOICES[self.choice], table, seconds)
+        seconds = table.answers_to(self.objective).seconds
+        seconds = seconds / seconds.mean()
+        choosing = _choosing_by(CHOICES[self.choice], table, seconds)
+        given = [option.name for option in fields(strategy) if option.init]
+        strategy = choosing(**{name: getattr(strategy, name) for name in given})
         with (
             tempfile.TemporaryDirectory() as folder,
             RunStore.begin(Path(folder) / "study.db", {}) as store,
@@ -112,9 +115,6 @@ class Job:
         }
         hit = float(spent[np.argmax(best)]) if best.any() else None
         return {"seed": self.seed, "time": hit, "spent": float(spent[-1]), "test": chosen}
-
-    def _mean(self, table: Table) -> float:
-        return float(np.mean(table.answers_to(self.objective).seconds))
 
 
 def _choosing_by(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanonas.core import Floats
-from nanonas.data.in_memory import Scaling, are_paths, held_out, link_files, write_arrays
+from nanonas.data.in_memory import Scaling, are_paths, held_out, link_files, write_images
 from nanonas.errors import ConfigError, DataError
 
 try:
@@ -116,9 +116,7 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, labels = np.unique(np.asarray(y), return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(f"y has {len(self.classes_)} class, but 2 are the least")
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if isinstance(self.random_state, int | np.integer):
-            seed = int(self.random_state)
+        seed = _seed(self.random_state)
         with _kept_in(self.out) as folder:
             source = self._written(folder, X, labels.astype(np.int64), seed)
             self._search(source, folder, seed)
@@ -130,13 +128,13 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         test = held_out(labels, self.test_share, seed)
         path = Path(tempfile.mkdtemp(prefix="images-", dir=folder))
         if are_paths(x):
-            self._scaling = None
+            self._scaling = Scaling(None, self.image_shape)
             link_files(path, x, labels, len(names), test)
             return path
         self._scaling = Scaling.of(x, self.image_shape)
         if self.image_shape is not None:
             self.n_features_in_ = int(np.prod(self.image_shape))
-        write_arrays(path / "images.npz", self._scaling.pixels(x), labels, names, test)
+        write_images(path / "images.npz", self._scaling.pixels(x), labels, names, test)
         return path / "images.npz"
 
     def _search(self, source: Path, folder: Path, seed: int) -> None:
@@ -215,7 +213,7 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The probability of each class, (N, classes), in the order of `classes_`.
 
         Args:
-            X: as of `fit`, but files or arrays as fits.
+            X: images as of `fit`, as an array or as paths, whichever `fit` had.
         """
         from nanonas.deploy.classifying import of_module
 
@@ -225,15 +223,10 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network = of_module(self.module_, rule)
         if are_paths(X):
             return network.probabilities([str(path) for path in X])
-        scaling = Scaling(None, self._flat_shape) if self._scaling is None else self._scaling
-        return network.probabilities(list(scaling.pixels(X)))
-
-    @property
-    def _flat_shape(self) -> tuple[int, ...] | None:
-        return None if self.image_shape is None else tuple(self.image_shape)
+        return network.probabilities(list(self._scaling.pixels(X)))
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """The most probable label of each image, (N,)."""
+        """The most probable label of each image, (N,); X as of `predict_proba`."""
         probable = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[probable]
         return labels
@@ -254,6 +247,13 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.positive_only = True
         tags.non_deterministic = True  # a time decides how far a search gets
         return tags
+
+
+def _seed(random_state: Any) -> int:
+    """The seed that scikit-learn's word for it stands for; an int stands for itself."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ class Scaling:
     """
 
     top: float | None
-    shape: tuple[int, ...] | None = None
+    shape: Sequence[int] | None = None
 
     @classmethod
     def of(cls, x: Any, shape: Sequence[int] | None = None) -> Scaling:
@@ -42,7 +42,7 @@ class Scaling:
         Raises:
             DataError: as `pixels`; or there is no number above 0.
         """
-        scaling = cls(None, None if shape is None else tuple(int(side) for side in shape))
+        scaling = cls(None, shape)
         numbers = scaling._images(x)
         if numbers.dtype == np.uint8:
             return scaling
@@ -76,13 +76,13 @@ class Scaling:
                 "images of one shape, or a list of the paths of their files"
             )
         if self.shape is not None:
-            features = int(np.prod(self.shape))
+            features, shape = int(np.prod(self.shape)), tuple(self.shape)
             if array.ndim != 2 or array.shape[1] != features:
                 raise DataError(
-                    f"X must have the shape (N, {features}) for images of shape {self.shape}, but "
-                    f"has {array.shape}; correct image_shape, or leave it out for images"
+                    f"X must have the shape (N, {features}) for images of shape {shape}, but has "
+                    f"{array.shape}; correct image_shape, or leave it out for images"
                 )
-            return array.reshape(len(array), *self.shape)
+            return array.reshape(len(array), *shape)
         if array.ndim == 2:
             raise DataError(
                 f"X has the shape {array.shape}: flat rows need image_shape=(height, width) or "
@@ -144,7 +144,7 @@ def held_out(labels: Integers, share: float, seed: int) -> Mask:
     return apart
 
 
-def write_arrays(
+def write_images(
     path: Path, pixels: NDArray[np.uint8], labels: Integers, names: Sequence[str], test: Mask
 ) -> None:
     """Writes images as an .npz that `load` reads.

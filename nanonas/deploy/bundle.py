@@ -143,8 +143,7 @@ class Export:
 
     def _wanted(self, subject: Subject) -> Sequence[str]:
         """The formats to make, if they can be made."""
-        for_boards = subject.source.config.limits.target is not None
-        return self.formats or [name for name in FORMATS if name != "c" or for_boards]
+        return self.formats or [name for name, one in FORMATS.items() if one.wanted(subject)]
 
     def _made(self, name: str, making: _Making, checker: Checker) -> list[Verdict]:
         """Makes a format, and says what came of it."""
@@ -157,17 +156,7 @@ class Export:
             raise
         except Exception as error:  # noqa: BLE001  exporters raise whatever they stumble over
             return [Verdict(name, files, 0, reason_for(error))]
-        if name == "c":
-            return [checker.integers(making.integers, making.folder, files)]
-        verdict = checker.verdict(name, making.folder, files)
-        if name != "onnx" or not verdict.passed:
-            return [verdict]
-        return [verdict, self._with_program(making, checker)]
-
-    def _with_program(self, making: _Making, checker: Checker) -> Verdict:
-        shutil.copyfile(Path(alone.__file__).with_name(PROGRAM), making.folder / PROGRAM)
-        _write_rule(making.subject, making.folder)
-        return checker.program(making.folder / PROGRAM)
+        return FORMATS[name].check(name, making, checker)
 
 
 def exported(subject: Subject, to: Path) -> Path:
@@ -194,6 +183,7 @@ class _Making:
     fold: bool
     folder: Path  # where its files go
     work: Path  # where other files go
+    integers: IntegerNetwork | None = None  # what the C source computes, once it is written
 
     @cached_property
     def module(self) -> NetworkModule:
@@ -211,15 +201,6 @@ class _Making:
         path = self.work / "model.onnx"
         graphs.save_onnx(self.traced, path, self.subject.metadata)
         return path
-
-    @cached_property
-    def integers(self) -> IntegerNetwork:
-        """What the C source computes; writes that source."""
-        images = self.subject.calibration()
-        assert images is not None
-        module = self.subject.module  # norms are folded on the way, whatever `fold` says
-        tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-        return write_c(module.network, tensors, self.subject.rule, images, self.folder).model
 
 
 def _write_pytorch(making: _Making) -> None:
@@ -246,7 +227,35 @@ def _write_pt2(making: _Making) -> None:
 
 
 def _write_c(making: _Making) -> None:
-    _ = making.integers
+    images = making.subject.calibration()
+    assert images is not None
+    module = making.subject.module  # norms are folded on the way, whatever `fold` says
+    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    written = write_c(module.network, tensors, making.subject.rule, images, making.folder)
+    making.integers = written.model
+
+
+def _check(name: str, making: _Making, checker: Checker) -> list[Verdict]:
+    return [checker.verdict(name, making.folder, FORMATS[name].files)]
+
+
+def _check_onnx(name: str, making: _Making, checker: Checker) -> list[Verdict]:
+    """With predict.py, which needs a graph that is right."""
+    [verdict] = _check(name, making, checker)
+    if not verdict.passed:
+        return [verdict]
+    shutil.copyfile(Path(alone.__file__).with_name(PROGRAM), making.folder / PROGRAM)
+    _write_rule(making.subject, making.folder)
+    return [verdict, checker.program(making.folder / PROGRAM)]
+
+
+def _check_c(name: str, making: _Making, checker: Checker) -> list[Verdict]:
+    assert making.integers is not None
+    return [checker.integers(making.integers, making.folder, FORMATS[name].files)]
+
+
+def _for_boards(subject: Subject) -> bool:
+    return subject.source.config.limits.target is not None
 
 
 def _lacks_onnx(subject: Subject) -> str:
@@ -276,14 +285,16 @@ class Format:
     files: tuple[str, ...]
     write: Callable[[_Making], None]
     lacks: Callable[[Subject], str] = lambda subject: ""  # why it cannot be made here, if so
+    check: Callable[[str, _Making, Checker], list[Verdict]] = _check
+    wanted: Callable[[Subject], bool] = lambda subject: True  # where no formats are named
 
 
 FORMATS: dict[str, Format] = {
     "pytorch": Format(("model.py", "model.safetensors"), _write_pytorch),
-    "onnx": Format(("model.onnx",), _write_onnx, _lacks_onnx),
+    "onnx": Format(("model.onnx",), _write_onnx, _lacks_onnx, _check_onnx),
     "int8": Format(("model.int8.onnx",), _write_int8, _lacks_int8),
     "pt2": Format(("model.pt2",), _write_pt2),
-    "c": Format(SOURCES, _write_c, _lacks_c),
+    "c": Format(SOURCES, _write_c, _lacks_c, _check_c, _for_boards),
 }
 
 

@@ -107,11 +107,11 @@ def classifier(source: Path) -> Classifier:
         ConfigError: a bundle needs onnxruntime, which is not installed.
         DataError: a bundle's rule for images is damaged.
     """
-    return of_graph(source) if is_bundle(source) else _of_run(source)
+    return of_graph(source) if has_graph(source) else _of_run(source)
 
 
-def is_bundle(source: Path) -> bool:
-    """Whether a folder holds graphs, and the rule by which their images are prepared."""
+def has_graph(source: Path) -> bool:
+    """Whether a folder holds a graph, and the rule by which their images are prepared."""
     graph = any((source / name).exists() for name in GRAPHS)
     return graph and (source / "preprocessing.json").exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nanonas.deploy.alone.check import milliseconds_of
-from nanonas.deploy.classifying import GRAPHS, Classifier, classifier, is_bundle, of_graph
+from nanonas.deploy.classifying import GRAPHS, Classifier, classifier, has_graph, of_graph
 from nanonas.deploy.verdicts import Timing
 
 NARROW = 0.05  # of the median: what its 95 % interval may reach to either side
@@ -45,7 +45,7 @@ def narrow(timing: Timing) -> bool:
 
 
 def _networks(source: Path, threads: int) -> dict[str, Classifier]:
-    if not is_bundle(source):
+    if not has_graph(source):
         return {"in nanonas": classifier(source)}
     names = [name for name in GRAPHS if (source / name).exists()]
     return {name: of_graph(source, name, threads) for name in names}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nanonas.data import load
-from nanonas.data.in_memory import Scaling, are_paths, held_out, link_files, write_arrays
+from nanonas.data.in_memory import Scaling, are_paths, held_out, link_files, write_images
 from nanonas.errors import DataError
 
 
@@ -82,7 +82,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (20, 8, 8), np.uint8), np.arange(20) % 2
     test = held_out(labels, 0.2, 0)
-    write_arrays(tmp_path / "images.npz", pixels, labels, ["no", "yes"], test)
+    write_images(tmp_path / "images.npz", pixels, labels, ["no", "yes"], test)
     images = load(str(tmp_path / "images.npz"), cache=tmp_path / "cache")
     assert images.class_names == ("no", "yes")
     np.testing.assert_array_equal(images.x_train[..., 0], pixels[~test])
