@@ -80,7 +80,8 @@ class Classifier:
             try:
                 read[place] = self.rule.pixels(path)
             except DataError as error:  # noqa: PERF203  one broken image stops no other
-                errors[place] = str(error)
+                named = str(path) in str(error)
+                errors[place] = str(error) if named else f"{path}: {error}"
         found = dict(zip(read, self._probabilities(list(read.values())), strict=True))
         for place, path in enumerate(paths):
             yield Answer(path, found.get(place), errors.get(place, ""))

@@ -296,3 +296,12 @@ def test_passes_are_repeated_until_the_median_is_known(monkeypatch: pytest.Monke
     monkeypatch.setattr(timing, "milliseconds_of", lambda *_: unsteady)
     assert timing._timed(network, 1, 1, 0.0).n == timing.ROUNDS * len(unsteady)
     assert not timing.narrow(timing._timed(network, 1, 1, 0.0))
+
+
+def test_an_image_that_is_too_deep_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(path)
+    rule = Preprocessing((1, 8, 8), (0.3,), (0.35,), NAMES)
+    network = Classifier(rule, lambda images: np.zeros((len(images), 10), np.float32))
+    [answer] = network.answers([path])
+    assert answer.error.startswith(f"{path}: an image holds values up to 40000")
