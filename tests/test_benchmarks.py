@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nanonas import cli
 from nanonas.bench.bench import SHIPPED
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -256,6 +257,20 @@ def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
     assert {"OFF", "NORMAL", "FULL"} < set(result["per_second"])
     assert all(rate["median"] > 0 for rate in result["per_second"].values())
     assert all(name in said for name in result["per_second"])
+
+
+@pytest.mark.slow
+def test_half_an_hour_is_entered_also_of_a_run_that_is_there(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "cifar10.json"
+    run = tmp_path / "runs" / "kept"
+    search = f"search --data digits --max-params 10k --time 6s --out {run.parent} --name {run.name}"
+    assert cli.main(search.split()) == 0
+    benchmark("cifar10.py", "--run", str(run), "--out", str(out))
+    [entry] = json.loads(out.read_text(encoding="utf-8"))
+    result = json.loads((run / "final" / "result.json").read_text(encoding="utf-8"))
+    assert (entry["data"], entry["max_params"], entry["seed"]) == ("digits", 10_000, 0)
+    assert entry["test_accuracy"] == result["test_accuracy"]
+    assert entry["wall_seconds"] >= entry["final_seconds"]
 
 
 @pytest.mark.slow
