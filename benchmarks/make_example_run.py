@@ -19,12 +19,7 @@ from pathlib import Path
 from nanonas import cli
 
 RUN = Path(__file__).parent.parent / "notebooks" / "example_run"
-SEARCH = (
-    "--data digits --strategy screened --screens evolution --inherit --inherit-audit 0.15 "
-    "--evaluations 120 "
-    "--population 20 --epochs 4 --max-params 80000 --final-epochs 20 --workers 1 --device cpu "
-    "--precision float32"
-)
+SEARCH = "--data digits --max-params 80k --time 5m --workers 1 --device cpu --precision float32"
 COMPARE = "--epochs 10 --time-per-network 15s --seeds 2 --random 3 --device cpu"
 KEPT = ("config.yaml", "best_genome.json", "final/result.json", "compare/table.json")
 

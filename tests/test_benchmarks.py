@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nanonas import cli
 from nanonas.bench.bench import SHIPPED
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -256,3 +257,47 @@ def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
     assert {"OFF", "NORMAL", "FULL"} < set(result["per_second"])
     assert all(rate["median"] > 0 for rate in result["per_second"].values())
     assert all(name in said for name in result["per_second"])
+
+
+@pytest.mark.slow
+def test_half_an_hour_is_entered_also_of_a_run_that_is_there(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "cifar10.json"
+    run = tmp_path / "runs" / "kept"
+    search = f"search --data digits --max-params 10k --time 6s --out {run.parent} --name {run.name}"
+    assert cli.main(search.split()) == 0
+    benchmark("cifar10.py", "--run", str(run), "--out", str(out))
+    [entry] = json.loads(out.read_text(encoding="utf-8"))
+    result = json.loads((run / "final" / "result.json").read_text(encoding="utf-8"))
+    assert (entry["data"], entry["max_params"], entry["seed"]) == ("digits", 10_000, 0)
+    assert entry["test_accuracy"] == result["test_accuracy"]
+    assert entry["wall_seconds"] >= entry["final_seconds"]
+
+
+@pytest.mark.slow
+def test_time_to_accuracy_stops_as_soon_as_the_accuracy_is_there(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "time.json"
+    tiny = ["--data", "digits", "--max-params", "10k", "--time", "8s", "--seeds", "1"]
+    said = benchmark("time_to_accuracy.py", *tiny, "--out", str(out))
+    [row] = json.loads(out.read_text(encoding="utf-8"))["digits, 10k"]["seeds"]
+    plain, ours = row["plain evolution"], row["defaults"]
+    assert plain["better"][-1] == [plain["seconds"], plain["accuracy"]]
+    if ours["accuracy"] >= plain["accuracy"]:
+        assert all(accuracy < plain["accuracy"] for _, accuracy in ours["better"][:-1])
+    assert f"digits, 10k: {ours['seconds']:.0f} s" in said
+
+
+@pytest.mark.slow
+def test_microcontroller_compares_at_equal_time_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "microcontroller.json"
+    tiny = ["--data", "digits", "--time", "10s", "--runs", str(tmp_path / "runs")]
+    benchmark("microcontroller.py", *tiny, "--out", str(out))
+    entry = json.loads(out.read_text(encoding="utf-8"))["digits, 10s"]
+    ours, theirs = entry["seeds"][0]["networks"]
+    assert (ours["network"], theirs["network"]) == ("nanonas", "ResNet-8")
+    assert ours["ram"] <= theirs["ram"]
+    assert ours["flash"] <= theirs["flash"]
+    assert abs(ours["int8_accuracy"] - ours["float_accuracy"]) < 0.05
+    assert all(one["board"] in (None, {"images": 100, "equal": True}) for one in (ours, theirs))
+    before = out.read_bytes()
+    benchmark("microcontroller.py", *tiny, "--out", str(out))
+    assert out.read_bytes() == before

@@ -31,6 +31,15 @@ def resnet20(input_shape: Shape, classes: int) -> Network:
     return _resnet(input_shape, classes, widths=(16, 32, 64), blocks=3)
 
 
+def resnet8(input_shape: Shape, classes: int) -> Network:
+    """MLPerf Tiny's image classifier, with norms on its projections: 78K parameters, 12.5M MACs.
+
+    Banbury et al. 2021, https://arxiv.org/abs/2106.07597, section 4.1: a ResNet-20 with a block a
+    stage.
+    """
+    return _resnet(input_shape, classes, widths=(16, 32, 64), blocks=1)
+
+
 def baseline(input_shape: Shape, classes: int) -> Network:
     """What a practitioner writes without a search: six 3×3 convolutions, a pool after every two.
 
@@ -88,6 +97,7 @@ def separable_57k(input_shape: Shape, classes: int) -> Network:
 REFERENCES: dict[str, Callable[[Shape, int], Network]] = {
     "resnet18": resnet18,
     "resnet20": resnet20,
+    "resnet8": resnet8,
     "baseline": baseline,
     "plain_242k": plain_242k,
     "residual_247k": residual_247k,

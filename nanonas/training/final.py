@@ -46,7 +46,7 @@ class FinalResult:
     """The outcome of a final training."""
 
     test_accuracy: float  # in [0, 1]
-    epochs: float  # whole ones, but where there was no time for the last or the only one
+    epochs: float  # the last one is a part of one where there was no time for all of it
     train_images: int  # per epoch
     test_images: int
     params: int
@@ -122,8 +122,8 @@ class FinalTraining:
         read, unless `again`.
 
         Args:
-            epochs: None: as many as fit before the deadline, by the speed measured at the start;
-                less than one where one is too much.
+            epochs: None: as many as fit before the deadline, by the speed measured at the start,
+                the last of them in part.
             deadline: as of `time.monotonic()`; None: none.
             on_epoch: called after each epoch with the epochs done, the epochs planned, and the
                 training loss.
@@ -184,7 +184,7 @@ class FinalTraining:
             spent = float(checkpoint["spent"])
         elif epochs is None and deadline is not None:
             fitting = table.epochs(0, PLANNED * self._left(deadline, table))
-            training.epochs = int(fitting) if fitting >= 1 else max(LEAST, fitting)
+            training.epochs = max(LEAST, _whole_or_part(fitting))
         if crew.team is not None:
             crew.team.share(training)
         begin = time.perf_counter()
@@ -220,10 +220,10 @@ class FinalTraining:
         left, done = self._left(deadline, table), training.epoch
         fitting = table.epochs(done, left)
         if fitting < training.epochs:
-            part = max(done, round(fitting, 2))  # of the next epoch, to end at the cycle's bottom
-            training.epochs = int(fitting) if fitting >= done + 1 else part
+            training.epochs = max(done, _whole_or_part(fitting))
         elif fills:
-            training.epochs = max(training.epochs, int(table.epochs(done, PLANNED * left)))
+            longer = _whole_or_part(table.epochs(done, PLANNED * left))
+            training.epochs = max(training.epochs, longer)
 
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
         """This training with a third of the learning rates. Raises `RunError` after `retries`."""
@@ -391,6 +391,13 @@ def hardware(device: str) -> str:
     if device == "cpu":
         return f"{cores()} cores of {processor()}"
     return f"{device} of {processor()}"
+
+
+def _whole_or_part(epochs: float) -> float:
+    """So many epochs, of which the last is a part where there is no time for all of it: where there
+    are few, a whole one is much of the time.
+    """
+    return math.floor(100 * epochs) / 100
 
 
 def _patience(deadline: float | None) -> float:

@@ -290,7 +290,7 @@ def test_constants_are_as_large_as_planned_where_addresses_have_32_bits(tmp_path
 
 
 ARM, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
-BOARD = Path(__file__).parent / "board"
+BOARD = Path(__file__).parents[2] / "examples" / "board"
 
 
 @pytest.mark.skipif(

@@ -11,6 +11,7 @@ from nanonas.networks.reference import REFERENCES
 FIGURES = {
     "resnet18": (11_173_962, 556e6, 0.01),
     "resnet20": (272_474, 40.8e6, 0.01),
+    "resnet8": (78_042, 12.5e6, 0.01),
     "baseline": (180e3, 22.8e6, 0.02),
     "plain_242k": (242e3, 12.7e6, 0.02),
     "residual_247k": (247e3, 18.3e6, 0.01),

@@ -1,7 +1,7 @@
 """Runs that an earlier version made open, report, continue and repeat.
 
-`tests/fixtures/halving_run` (inheritance, twins, rungs, finalists) and `notebooks/example_run` were
-made by the code of 28 November 2026, and so was what they are expected to continue with.
+`halving_run` (inheritance, twins, rungs, finalists) and `example_run` (a comparison, too) were made
+by the code of 28 November 2026, and so was what they are expected to continue with.
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ from nanonas.session.setup import Setup
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
-KEPT = {
-    "halving_run": FIXTURES / "halving_run",
-    "example_run": ROOT / "notebooks" / "example_run",
-}
+KEPT = {name: FIXTURES / name for name in ("halving_run", "example_run")}
 
 
 @pytest.fixture(params=KEPT)

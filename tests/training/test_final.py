@@ -252,6 +252,18 @@ def test_when_there_is_more_time_than_was_expected_the_cycle_is_lengthened(
     assert asked.epochs == 2  # a number that was asked for stays
 
 
+@pytest.mark.parametrize(("begun_with", "epochs"), [(3.0, 2.5), (1.0, 0.95 * 2.5)])
+def test_of_few_epochs_the_last_is_as_much_of_one_as_there_is_time_for(
+    begun_with: float, epochs: float, tmp_path: Path
+) -> None:
+    """Two whole ones would leave a fifth of the time."""
+    task, table = training(tmp_path), Timetable(Pace(10.0))
+    made = Training(build_module(NETWORK, 0), task.train, RECIPE, begun_with, 0)
+    test = 2.0 + 1.0  # seconds that are kept for it
+    task._replan(made, table, time.monotonic() + test + 25.0, fills=True)
+    assert made.epochs == pytest.approx(epochs, abs=0.02)
+
+
 @given(
     small=st.floats(0.1, 10),
     whole=st.floats(0.1, 10),
