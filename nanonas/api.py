@@ -14,6 +14,7 @@ from nanonas.config.parts import SPACES, make_space
 from nanonas.core import Shape
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.runs.folder import RunFolder, find
+from nanonas.text import number_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,7 +295,7 @@ class Result:
             Setup(Config(source.config, RunConfig()), source.images),
             epochs=epochs,
             listener=TrainingProgress(Console(quiet=quiet)),
-            opened=lambda: source.opened(f"train, {epochs} epochs"),
+            opened=lambda: source.opened(f"train, {number_of(epochs, 'epoch')}"),
         )
         return Result(self.folder)
 

@@ -98,7 +98,7 @@ def outside_address() -> str | None:
 def described() -> dict[str, str]:
     """The machine and the versions that figures depend on, to repeat them."""
     return {
-        "hardware": f"{cores()} cores of {processor()}",
+        "hardware": f"{cores()} core{'s' if cores() > 1 else ''} of {processor()}",
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version_of(name) for name in ("torch", "numpy")},

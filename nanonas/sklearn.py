@@ -6,6 +6,7 @@ Needs scikit-learn: pip install 'nanonas[sklearn]'.
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -210,17 +211,20 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return exported(subject_at(folder), Path(to))
 
     def predict_proba(self, X: Any) -> Floats:  # noqa: N803
-        """The probability of each class, (N, classes), in the order of `classes_`.
+        """The probability of each class, (N, classes), in the order of `classes_`; calibrated where
+        the test images set apart by `fit` have shown that this is worth it.
 
         Args:
             X: images as of `fit`, as an array or as paths, whichever `fit` had.
         """
         from nanonas.deploy.classifying import of_module
+        from nanonas.runs.models import temperature_of
 
         check_is_fitted(self)
         rule = self.module_.preprocessing
         assert rule is not None  # this version trained it
-        network = of_module(self.module_, rule)
+        temperature = temperature_of(json.loads(self._files["result.json"]), "result.json")
+        network = of_module(self.module_, rule, temperature)
         if are_paths(X):
             return network.probabilities([str(path) for path in X])
         return network.probabilities(list(self._scaling.pixels(X)))

@@ -18,6 +18,22 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def number_of(number: float, noun: str, plural: str = "", form: str = ",") -> str:
+    """What is counted, with its number: 1 image, 1,200 images, 3 children.
+
+    Args:
+        plural: of the noun; "" for an "s" behind it.
+        form: how the number is written, such as ".3g".
+    """
+    shown = f"{number:{form}}"
+    return f"{shown} {by_number(shown == '1', noun, plural or f'{noun}s')}"
+
+
+def by_number(one: bool | int, singular: str, plural: str) -> str:
+    """The word that goes with one thing, or with any other number of them: is, are."""
+    return singular if one == 1 else plural
+
+
 def command(*words: str | Path) -> str:
     """A command as a shell reads it: what is no `Path` stands as it is, a `Path` quoted."""
     return " ".join(shlex.quote(str(word)) if isinstance(word, Path) else word for word in words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 from collections.abc import Iterator
 from functools import partial
@@ -74,6 +75,12 @@ def fitted(digits: tuple[np.ndarray, np.ndarray]) -> NASClassifier:
     return NASClassifier(image_shape=(8, 8), **SHORT).fit(*digits)
 
 
+def temperature(model: NASClassifier) -> float:
+    """What its logits are divided by."""
+    found: float | None = json.loads(model._files["result.json"])["temperature"]
+    return found or 1.0
+
+
 def test_a_fitted_classifier_answers_as_its_network(
     fitted: NASClassifier, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -84,7 +91,8 @@ def test_a_fitted_classifier_answers_as_its_network(
     pixels = np.rint(x / 16 * 255).reshape(-1, 1, 8, 8) / 255
     with torch.no_grad():
         batch = torch.tensor((pixels - rule.mean[0]) / rule.std[0], dtype=torch.float32)
-        expected = torch.softmax(fitted.module_(batch).double(), dim=1).numpy()
+        logits = fitted.module_(batch).double() / temperature(fitted)
+        expected = torch.softmax(logits, dim=1).numpy()
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     assert list(fitted.classes_) == ["one", "two", "zero"]
     answers = fitted.predict(x)
@@ -102,6 +110,11 @@ def test_a_fitted_classifier_can_be_pickled_and_a_clone_is_not_fitted(
     x, _ = digits
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.predict_proba(x), fitted.predict_proba(x))
+    result = {**json.loads(again._files["result.json"]), "temperature": 2.0}
+    again._files["result.json"] = json.dumps(result).encode()
+    powers = fitted.predict_proba(x) ** (temperature(fitted) / 2)
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(again.predict_proba(x), expected, atol=1e-6)
     other = clone(fitted)
     assert other.get_params() == fitted.get_params()
     with pytest.raises(NotFittedError):

@@ -97,7 +97,7 @@ class Record:
         created: seconds since 1970.
         version: of nanonas, when the run was begun.
         seconds: of the search, pauses left out.
-        command: the command line that repeats the run.
+        command: the command line that repeats the run; empty where its config.yaml is gone.
         final: result.json of the winner's training.
         answers: of the trained winner to the test images; None where they were not kept.
         thumbnails: pictures of its errors, and of training images; None likewise.

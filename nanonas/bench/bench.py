@@ -36,9 +36,9 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
 from nanonas.files import write_text
-from nanonas.machine import cores, processor
+from nanonas.machine import cores, described
 from nanonas.maths.intervals import bootstrap
-from nanonas.text import duration
+from nanonas.text import duration, number_of
 
 SHIPPED = Path(__file__).parent / "nano_digits.npz"
 
@@ -156,8 +156,9 @@ class Bench:
         objective = self.objective or next(iter(table.answers))
         queries = min(self.queries, len(table.rows))
         self.console.print(
-            f"{len(table.rows):,} networks of {escape(table.name)}, objective {objective}: "
-            f"{len(names)} strategies × {self.seeds} seeds × {queries} queries",
+            f"{number_of(len(table.rows), 'network')} of {escape(table.name)}, objective "
+            f"{objective}: {number_of(len(names), 'strategy', 'strategies')} × "
+            f"{number_of(self.seeds, 'seed')} × {number_of(queries, 'query', 'queries')}",
             highlight=False,
             soft_wrap=True,
         )
@@ -185,10 +186,11 @@ class Bench:
             "population": self.population,
             "wall_seconds": round(time.monotonic() - start, 1),
             "versions": _versions(),
-            "hardware": f"{cores()} cores of {processor()}",
+            "hardware": described()["hardware"],
             "strategies": {score.strategy: score.values() for score in scores},
         }
-        self._write(result, scores, f"{table.name}, {objective}, {self.seeds} seeds, 95 % bands")
+        seeds = number_of(self.seeds, "seed")
+        self._write(result, scores, f"{table.name}, {objective}, {seeds}, 95 % bands")
         return result
 
     def _traces(self, table: Table, jobs: Sequence[Job]) -> dict[str, list[Trace]]:
@@ -204,7 +206,8 @@ class Bench:
                 if len(done) == self.seeds:
                     spent = duration(sum(run.cpu_seconds for run in done))
                     self.console.print(
-                        f"  {trace.strategy}: {self.seeds} runs in {spent} of CPU", highlight=False
+                        f"  {trace.strategy}: {number_of(self.seeds, 'run')} in {spent} of CPU",
+                        highlight=False,
                     )
         return {name: sorted(done, key=lambda trace: trace.seed) for name, done in traces.items()}
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, parse
-from nanonas.text import command
+from nanonas.text import command, number_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def backup(arguments: Sequence[str]) -> None:
 
     made = copying.backup(find(given.source), given.to, link=given.link)
     console = Console()
-    what = f"{made.path}: {made.candidates} candidates, {made.evaluations} evaluations"
+    candidates = number_of(made.candidates, "candidate")
+    what = f"{made.path}: {candidates}, {number_of(made.evaluations, 'evaluation')}"
     console.print(what, markup=False, highlight=False, soft_wrap=True)
     if made.path.is_dir():
         again = f"`{command('nanonas resume', made.path)}` goes on from it"

@@ -15,7 +15,7 @@ from nanonas.commands.arguments import Verb, at_least, parse
 from nanonas.config.duration import seconds
 from nanonas.errors import ConfigError
 from nanonas.session.listener import Listener, Listeners
-from nanonas.text import count, duration, points
+from nanonas.text import by_number, count, duration, number_of, points
 
 if TYPE_CHECKING:
     from nanonas.analysis.equal_time import EqualTime
@@ -108,9 +108,9 @@ def compare(arguments: Sequence[str]) -> None:
     console.print(_plan(contenders))
     total = given.seeds * sum(contender.seconds for contender in contenders)
     console.print(
-        f"about {duration(total)} for {given.seeds} trainings of each; --time-per-network, "
-        "--epochs and --seeds make it shorter; Ctrl-C keeps what is done, the same command "
-        "continues\n",
+        f"about {duration(total)} for {number_of(given.seeds, 'training')} of each; "
+        "--time-per-network, --epochs and --seeds make it shorter; Ctrl-C keeps what is done, the "
+        "same command continues\n",
         highlight=False,
         soft_wrap=True,
     )
@@ -150,10 +150,10 @@ def _equal_time(given: Compare) -> None:
     seeds = [verdict.config.search.seed + number for number in range(given.seeds)]
     todo = len(verdict.missing(names, seeds))
     console.print(
-        f"{len(names)} contenders with {len(seeds)} seeds, {duration(verdict.seconds)} each: "
-        f"about {duration(todo * verdict.seconds)} for the {todo} that are not done yet; --only, "
-        "--seeds and --time make it shorter; Ctrl-C keeps what is done, the same command "
-        "continues\n",
+        f"{number_of(len(names), 'contender')} with {number_of(len(seeds), 'seed')}, "
+        f"{duration(verdict.seconds)} each: about {duration(todo * verdict.seconds)} for the "
+        f"{todo} that {by_number(todo, 'is', 'are')} not done yet; --only, --seeds and --time make "
+        "it shorter; Ctrl-C keeps what is done, the same command continues\n",
         highlight=False,
         soft_wrap=True,
     )
@@ -233,7 +233,8 @@ def _table(rows: Sequence[Row], seeds: int) -> Table:
         "search",
         "training",
     )
-    table = Table(*columns, box=None, title=f"{seeds} trainings each: mean ± standard deviation")
+    trainings = number_of(seeds, "training")
+    table = Table(*columns, box=None, title=f"{trainings} each: mean ± standard deviation")
     for row in rows:
         spread = "" if row.spread is None else f" ± {100 * row.spread:.2f}"
         table.add_row(

@@ -17,6 +17,7 @@ from nanonas.commands.arguments import Verb, parse
 from nanonas.config.files import configure
 from nanonas.config.schema import Config
 from nanonas.errors import DataError
+from nanonas.text import number_of
 
 if TYPE_CHECKING:
     from nanonas.data.doctor.diagnosis import Diagnosis
@@ -64,8 +65,8 @@ def doctor(arguments: Sequence[str]) -> int:
     )
 
     from nanonas.data.doctor.diagnosis import Diagnosis
-    from nanonas.data.doctor.examination import Subject
     from nanonas.data.doctor.findings import Case, Severity
+    from nanonas.data.doctor.likeness import Subject
     from nanonas.data.split import split
 
     images = _images(config)
@@ -80,7 +81,7 @@ def doctor(arguments: Sequence[str]) -> int:
     if given.write_groups is not None:
         number = diagnosis.write_groups(given.write_groups)
         if not given.json:
-            told = f"{given.write_groups}: {number:,} groups; search with --groups"
+            told = f"{given.write_groups}: {number_of(number, 'group')}; search with --groups"
             console.print(f"{told} {given.write_groups}", markup=False, soft_wrap=True)
     return int(diagnosis.severity is Severity.MEND)
 

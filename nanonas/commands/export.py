@@ -84,17 +84,11 @@ def _print(console: Console, words: str) -> None:
 
 def _table(bundle: Bundle) -> Table:
     """What came of each format."""
-    columns = (
-        Column(no_wrap=True),
-        "size",
-        "off by",
-        "same class",
-        "accuracy",
-        "latency",
-        "p95",
-        "",
-    )
-    table = Table(*columns, box=None, title=f"without nanonas, on {bundle.images}")
+    names = ("", "size", "off by", "same class", "accuracy", "latency", "p95", "")
+    columns = [Column(name, no_wrap=True) for name in names]
+    # one space between columns: with two, a terminal of 80 would cut their names
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.title = f"without nanonas, on {bundle.images}"
     for verdict in (bundle.own, *bundle.verdicts):
         names = "in nanonas" if verdict is bundle.own else "\n".join(verdict.files)
         passed = "" if verdict is bundle.own else "passed" if verdict.passed else "FAILED"

@@ -11,7 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from nanonas.commands.arguments import Configured, Verb, configured
-from nanonas.text import count, duration, mebibytes, milliseconds, share_in_words
+from nanonas.text import (
+    by_number,
+    count,
+    duration,
+    mebibytes,
+    milliseconds,
+    number_of,
+    share_in_words,
+)
 
 if TYPE_CHECKING:
     from nanonas.session.plan import Forecast
@@ -70,7 +78,7 @@ def in_words(forecast: Forecast) -> Group:
 
 def _lines(forecast: Forecast) -> list[tuple[str, str]]:
     total = "" if forecast.machine_memory is None else f" of {mebibytes(forecast.machine_memory)}"
-    workers = f"{forecast.workers} worker{'s' if forecast.workers > 1 else ''}"
+    workers = number_of(forecast.workers, "worker")
     more = "more than " if forecast.endless else ""
     candidates, seconds = forecast.large
     lines = [
@@ -81,12 +89,13 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         ),
         (
             "speed",
-            f"{forecast.per_hour:,.0f} candidates an hour with {workers}, measured with all of "
-            "them busy",
+            f"{number_of(forecast.per_hour, 'candidate', form=',.0f')} an hour with {workers}, "
+            "measured with all of them busy",
         ),
         (
             "the search",
-            f"{more}{forecast.candidates:,} candidates in {_span(forecast.search_seconds)}",
+            f"{more}{number_of(forecast.candidates, 'candidate')} in "
+            f"{_span(forecast.search_seconds)}",
         ),
         ("", f"{candidates:,} in {_span(seconds)}, should they all be as large as the large one"),
     ]
@@ -96,7 +105,8 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         lines.append(
             (
                 "the winner",
-                f"{forecast.final_epochs:,} epochs in about {_span(forecast.final_seconds)}",
+                f"{number_of(forecast.final_epochs, 'epoch')} in about "
+                f"{_span(forecast.final_seconds)}",
             )
         )
     lines += [
@@ -116,7 +126,8 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         )
     if forecast.within_measured is not None:
         met = f"{forecast.within_measured} of the {len(forecast.networks)} above"
-        lines.append(("measured limits", f"{met} meet those on latency and memory"))
+        meet = by_number(forecast.within_measured, "meets", "meet")
+        lines.append(("measured limits", f"{met} {meet} those on latency and memory"))
     return lines
 
 
@@ -125,7 +136,8 @@ def _trained(forecast: Forecast) -> str:
     if forecast.schedule is not None:
         seconds = forecast.schedule.candidate_seconds
         return f"{seconds:.3g} s of training on some of {forecast.images:,} images"
-    return f"{forecast.epochs:.3g} epochs of {forecast.images:,} images"
+    epochs = number_of(forecast.epochs, "epoch", form=".3g")
+    return f"{epochs} of {number_of(forecast.images, 'image')}"
 
 
 def _span(seconds: float) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, at_least, parse
-from nanonas.text import percent
+from nanonas.text import number_of, percent
 
 if TYPE_CHECKING:
     from nanonas.session import replay as session
@@ -43,17 +43,19 @@ def replay(arguments: Sequence[str]) -> int:
     console = _Lines(Console())
     run = session.Replay(find(given.source))
     total = len(run.stored.candidates)
-    console.say(f"{run.folder.path}: {total} candidates")
+    console.say(f"{run.folder.path}: {number_of(total, 'candidate')}")
     wrong = console.list_of(
-        "candidates, derived again", run.candidates(), f"all {total} as they were asked for"
+        "candidates, derived again", run.candidates(), f"all {total} as asked for"
     )
     if run.goes_on:
         console.say("files: not compared, for the search is going on")
     else:
         wrong += console.list_of("files", run.files(), "all as the store says")
+        if gone := run.not_compared():
+            console.say(f"{', '.join(gone)}: not compared, for none of the weights are here")
     if given.train:
         wrong += _train(console, run, given.train)
-    console.say(f"{wrong} differences" if wrong else "nothing differs")
+    console.say(number_of(wrong, "difference") if wrong else "nothing differs")
     return int(given.check and wrong > 0)
 
 

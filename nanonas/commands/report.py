@@ -10,6 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, parse
+from nanonas.text import number_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ def report(arguments: Sequence[str]) -> None:
     console.print(str(written.page), markup=False, highlight=False, soft_wrap=True)
     if written.pictures:
         folder, figures = written.pictures[0].parent, len(written.pictures)
-        console.print(f"{folder}: {figures} figures", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{folder}: {number_of(figures, 'figure')}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     elif given.png:
         console.print(
             "the figures as PNG need matplotlib: pip install 'nanonas\\[plots]'", highlight=False

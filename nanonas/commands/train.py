@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from nanonas.commands.arguments import Verb, at_least, parse
 from nanonas.errors import ConfigError
 from nanonas.files import in_full
+from nanonas.text import number_of
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ def train(arguments: Sequence[str]) -> None:
     if given.lr is not None:
         search = replace(search, training=replace(search.training, lr=given.lr))
     folder = source.folder / "final" if given.out is None else in_full(given.out)
-    console = Console()
+    console, epochs = Console(), number_of(given.epochs, "epoch")
     result = winner.train(
         source.genome,
         folder,
         Setup(Config(search, RunConfig(device=given.device)), source.images),
         epochs=given.epochs,
         listener=TrainingProgress(console),
-        opened=lambda: source.opened(f"train, {given.epochs} epochs, seed {given.seed}"),
+        opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
     )
     say_final(console, result, folder)
 

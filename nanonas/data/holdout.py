@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nanonas.core import Integers
 from nanonas.errors import DataError
+from nanonas.text import number_of
 
 _DRAWS = 32  # orders in which groups are looked at, of which the best is taken …
 _LOOKS = 400_000  # … and how many groups are looked at in all of them
@@ -60,8 +61,9 @@ def _check(in_class: Sequence[int], keep: int, names: Sequence[str]) -> None:
     if in_class[least] <= keep:
         parts = "train on, to validate with and to test" if keep > 1 else "train on and to judge by"
         raise DataError(
-            f"class {names[least]!r} has images of {in_class[least]} group(s), but {keep + 1} are "
-            f"the least, to {parts}; name finer groups (--groups), or add images of others"
+            f"class {names[least]!r} has images of {number_of(in_class[least], 'group')}, but "
+            f"{keep + 1} are the least, to {parts}; name finer groups (--groups), or add images of "
+            "others"
         )
 
 

@@ -28,6 +28,7 @@ from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is
 from nanonas.data.sources.groups import groups_file
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
+from nanonas.text import number_of
 
 SMALLEST = 8  # pixels a side: smaller images leave nothing for strides and kernels to work on
 _CACHE_VERSION = 4  # part of every key: raise it when decoding or the stored files change
@@ -96,7 +97,7 @@ class Images:
         counts = np.bincount(self.y_train, minlength=self.classes)
         most, least = int(np.argmax(counts)), int(np.argmin(counts))
         if counts[most] == counts[least]:
-            ends = f"{counts[most]:,} images each"
+            ends = f"{number_of(counts[most], 'image')} each"
         else:
             first, last = self.class_names[most], self.class_names[least]
             # quoted, because a class may be called "1" or "birds of prey"
@@ -243,14 +244,15 @@ def _check(decoded: Decoded, source: str) -> None:
         if len(outside):
             raise DataError(
                 f"{source!r} has the label {outside[0]} among its {part_name} images, but its "
-                f"{len(names)} classes are numbered 0 to {len(names) - 1}; correct the labels, or "
+                f"classes are numbered 0 to {len(names) - 1}; correct the labels, or "
                 "leave out that part if it has none"
             )
     counts = np.bincount(decoded.train.labels, minlength=len(names))
     present = np.count_nonzero(counts)
     if present < 2:
         raise DataError(
-            f"{source!r} has training images of {present} class(es), but 2 are the least"
+            f"{source!r} has training images of {number_of(present, 'class', 'classes')}, but 2 "
+            "are the least"
         )
     if present < len(names):
         raise DataError(

@@ -37,6 +37,7 @@ from nanonas.data.sources.pixels import (
     reason_unread,
 )
 from nanonas.errors import DataError
+from nanonas.text import number_of
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
@@ -188,8 +189,8 @@ def _check(values: Mapping[str, Any]) -> None:
         ):
             bound = "0 or more" if least == 0 else "above 0"
             raise DataError(
-                f"preprocessing: {name} must have {channels} number(s), {bound}, one for each "
-                f"channel, but is {numbers!r:.80}"
+                f"preprocessing: {name} must have {number_of(channels, 'number')}, {bound}, one "
+                f"for each channel, but is {numbers!r:.80}"
             )
     classes = values["class_names"]
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)

@@ -12,6 +12,7 @@ from nanonas.core import Integers
 from nanonas.data.holdout import held_out_groups
 from nanonas.data.images import Images
 from nanonas.errors import ConfigError, DataError
+from nanonas.text import number_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,8 @@ def _check_smallest(images: Images, labels: Integers, valid_share: float) -> Non
     name, least = images.class_names[int(counts.argmin())], int(counts.min())
     if least < (1 if images.own_valid else 2):
         raise DataError(
-            f"class {name!r} has {least} image(s) to train on and to judge by, but 2 are the "
-            "least; add images of it, or leave it out"
+            f"class {name!r} has {number_of(least, 'image')} to train on and to judge by, but 2 "
+            "are the least; add images of it, or leave it out"
         )
     if not images.own_valid and _held_out(least, valid_share) >= least:
         digits = 2 if least < 100 else len(str(least))

@@ -7,7 +7,9 @@ when each of its files was run again.
     model.pt2                         the same graph, for torch.export.load
     model.h  model.c  main.c  …       C11 source in int8, for microcontrollers
     labels.json  preprocessing.json   classes in the order of the logits; how images are prepared
+    calibration.json                  the temperature of its probabilities, where one is worth it
     card.md                           what it is, how good, what for: a model card
+    search.yaml                       the configuration that repeats the search
     verification.json                 each file against the network's own module
 
 Everything is made beside the folder and moved into it at the end. A file that does not do what the
@@ -31,8 +33,9 @@ from nanonas.deploy import alone, graphs
 from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.deploy.c.writing import FILES as SOURCES
 from nanonas.deploy.c.writing import write_c
-from nanonas.deploy.card import model_card
+from nanonas.deploy.card import SEARCH, model_card, search_yaml
 from nanonas.deploy.checking import Checker
+from nanonas.deploy.classifying import CALIBRATION
 from nanonas.deploy.folding import folded
 from nanonas.deploy.source import model_source, named_tensors
 from nanonas.deploy.subject import Subject
@@ -305,6 +308,8 @@ def _describe(subject: Subject, bundle: Bundle, folder: Path) -> None:
     """Writes what is not a model."""
     _write_rule(subject, folder)
     write_text(folder / CARD, model_card(subject, bundle.own, bundle.verdicts, bundle.images))
+    if subject.source.run is not None:
+        write_text(folder / SEARCH, search_yaml(subject.source.run))
     write_text(folder / VERIFICATION, json.dumps(bundle.to_json(), indent=1) + "\n")
 
 
@@ -313,6 +318,9 @@ def _write_rule(subject: Subject, folder: Path) -> None:
     names = list(subject.rule.class_names)
     write_text(folder / LABELS, json.dumps(names, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / PREPROCESSING, json.dumps(subject.rule.to_json(), indent=1) + "\n")
+    if subject.temperature != 1:
+        calibration = {"temperature": subject.temperature}
+        write_text(folder / CALIBRATION, json.dumps(calibration, indent=1) + "\n")
 
 
 def _set_aside(folder: Path, files: Sequence[str]) -> None:
@@ -325,7 +333,7 @@ def _set_aside(folder: Path, files: Sequence[str]) -> None:
 def _known_files() -> list[str]:
     """What a bundle may hold."""
     models = [name for one in FORMATS.values() for name in one.files]
-    others = [VERIFICATION, PROGRAM, LABELS, PREPROCESSING, CARD]
+    others = [VERIFICATION, PROGRAM, LABELS, PREPROCESSING, CALIBRATION, CARD, SEARCH]
     return [*others, *models, *(f"{name}{FAILED}" for name in [*models, PROGRAM])]
 
 

@@ -5,20 +5,26 @@ front, as the Hugging Face hub reads it, https://huggingface.co/docs/hub/model-c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from nanonas.config.files import to_values
+from nanonas.data.sources.groups import groups_file
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import Accuracy, Verdict
+from nanonas.engine.controls import lasting
 from nanonas.engine.storage.store import RunStore
 from nanonas.machine import described
-from nanonas.runs.folder import search_seconds
-from nanonas.runs.reading import read_record
-from nanonas.text import count, duration, milliseconds, percent
+from nanonas.runs.folder import RunFolder, read_config, search_seconds
+from nanonas.text import by_number, count, duration, milliseconds, number_of, percent
 
 _LICENSE = "# license: yours to choose, such as apache-2.0; it depends on the images, too\n"
+SEARCH = "search.yaml"
 _MOST_NAMES = 100  # classes that are listed
+# of the configuration's "run" half: what changes results
+_RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs")
 
 
 def model_card(subject: Subject, own: Verdict, verdicts: Sequence[Verdict], images: str) -> str:
@@ -99,9 +105,9 @@ def _metrics(subject: Subject, own: Verdict, images: str) -> str:
         return f"Its accuracy is not known. Its files were compared on {images}."
     apart = ", on which nothing was trained" if subject.untouched else ""
     return (
-        f"**{percent(accuracy.share)}** of {accuracy.n:,} test images{apart} (95 % interval "
-        f"{percent(accuracy.low)} to {percent(accuracy.high)}). Its files were run again without "
-        f"nanonas and compared with it on {images}; verification.json has all figures."
+        f"**{percent(accuracy.share)}** of {number_of(accuracy.n, 'test image')}{apart} (95 % "
+        f"interval {percent(accuracy.low)} to {percent(accuracy.high)}). Its files were run again "
+        f"without nanonas and compared with it on {images}; verification.json has all figures."
     )
 
 
@@ -148,6 +154,12 @@ def _use(files: Sequence[str], subject: Subject) -> str:
         ),
     }
     lines = [f"- {words}" for name, words in uses.items() if name in files]
+    if subject.temperature != 1:
+        lines.append(
+            f"- `calibration.json`: logits divided by {subject.temperature:.3g} before the softmax "
+            "give calibrated probabilities; `predict.py` does so, the graphs' `logits` are as they "
+            "are."
+        )
     lines.append(
         "- `preprocessing.json` says how any image becomes what it takes, `labels.json` what its "
         "classes are called."
@@ -157,32 +169,66 @@ def _use(files: Sequence[str], subject: Subject) -> str:
 
 def _limits(subject: Subject) -> str:
     _, height, width = subject.module.network.input_shape
+    calibrated = "are not calibrated"
+    if subject.temperature != 1:
+        calibrated = "were calibrated on the test images, and hold for such images"
     return (
         f"It knows its {len(subject.rule.class_names)} classes only, and names one of them "
-        "whatever it is shown; its probabilities are not calibrated. It was tested on images of "
-        "the same source as those it was trained on: on others, such as another camera's, it may "
-        f"do worse. It sees the middle of an image, scaled to {width}×{height} pixels."
+        f"whatever it is shown; its probabilities {calibrated}. It was tested on images of the "
+        "same source as those it was trained on: on others, such as another camera's, it may do "
+        f"worse. It sees the middle of an image, scaled to {width}×{height} pixels."
     )
 
 
 def _found(subject: Subject) -> str:
-    lines = []
+    lines, requests = [], False
     result, run = subject.result, subject.source.run
     if run is not None:
         with RunStore.read(run.store) as store:
-            tried = len(store.latest())
+            tried, requests = len(store.latest()), bool(lasting(store.events()))
         searched = duration(search_seconds(run))
-        tried_words = "one network was" if tried == 1 else f"{tried:,} networks were"
-        lines.append(f"In a search of {searched} {tried_words} tried.")
+        were = by_number(tried, "was", "were")
+        lines.append(f"In a search of {searched} {number_of(tried, 'network')} {were} tried.")
     if result is not None:
         lines.append(
-            f"This one was trained for {result.epochs:.4g} epochs of {result.train_images:,} "
-            f"images in {duration(result.seconds)} on {result.where}, seed {result.seed}, with "
-            f"PyTorch {result.torch}."
+            f"This one was trained for {number_of(result.epochs, 'epoch', form='.4g')} of "
+            f"{number_of(result.train_images, 'image')} in {duration(result.seconds)} on "
+            f"{result.where}, seed {result.seed}, with PyTorch {result.torch}."
         )
     else:
         lines.append("It had no final training: its weights are those of its evaluation.")
     words = " ".join(lines)
-    if run is not None:
-        words += f"\n\n```sh\n{read_record(run).command}\n```"
+    return words if run is None else f"{words}\n\n{_repeat(run, requests)}"
+
+
+def _repeat(run: RunFolder, requests: bool) -> str:
+    """How the search is repeated.
+
+    Args:
+        requests: whether anything was asked of it while it went on.
+    """
+    data = Path(read_config(run).search.data.data)
+    where = f", in the folder that `{data.name}` lies in" if data.is_absolute() else ""
+    words = f"To repeat it{where}:\n\n```sh\nnanonas search --config {SEARCH}\n```"
+    if requests:
+        words += (
+            "\n\nThat leaves out the bans and planted networks that were asked for while it went "
+            "on: they lie with the run."
+        )
     return words
+
+
+def search_yaml(run: RunFolder) -> str:
+    """The file search.yaml: what a run's result depends on, for `nanonas search --config`.
+
+    Of the images, and of a file of their groups, it has the name alone: where they lay on a machine
+    is nobody's business.
+    """
+    values = to_values(read_config(run))
+    search, groups = values["search"], values["search"]["groups"]
+    if Path(search["data"]).is_absolute():
+        search["data"] = Path(search["data"]).name
+    if groups and (path := groups_file(groups)) is not None:
+        search["groups"] = path.name
+    chosen = {key: values["run"][key] for key in _RESULT_KEYS}
+    return yaml.safe_dump({"search": search, "run": chosen}, sort_keys=False)

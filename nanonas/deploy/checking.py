@@ -32,6 +32,8 @@ from nanonas.deploy.verdicts import (
 )
 from nanonas.errors import RunError
 from nanonas.machine import cores
+from nanonas.maths.calibration import softmax
+from nanonas.text import number_of
 from nanonas.training.augment import normalise
 
 QUANTISED = "int8"  # the format that may differ from the network's own logits
@@ -128,7 +130,8 @@ class Checker:
             return replace(verdict, reason=str(error))
         if not np.array_equal(said, integers[: len(some)]):
             return replace(verdict, reason="the compiled program computes other integers")
-        note = f"{memory}; {Path(found).name} and the reference agree on {len(some)} images"
+        agree = f"{Path(found).name} and the reference agree on {number_of(len(some), 'image')}"
+        note = f"{memory}; {agree}"
         return replace(verdict, note=note)
 
     def _measured(self, verdict: Verdict, logits: Logits, times: Floats) -> Verdict:
@@ -169,9 +172,8 @@ class Checker:
             said = json.loads(_clean("run", str(path), "--json", *map(str, pictures)))
         except _Broken as broken:
             return replace(verdict, reason=str(broken))
-        logits = self.expected[: len(pictures)].astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
+        logits = self.expected[: len(pictures)]
+        probabilities = softmax(logits, self.subject.temperature).max(axis=1)
         found = np.array([row["classes"][0]["probability"] for row in said])
         apart = float(np.abs(found - probabilities).max())
         if apart > _NEAR:

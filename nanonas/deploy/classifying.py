@@ -5,7 +5,7 @@ onnxruntime. A bundle's Python is never run: it may come from anywhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,14 @@ from nanonas.data.preprocessing import Picture, Preprocessing
 from nanonas.data.sources.folder import image_suffixes
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.files import read_json
+from nanonas.maths.calibration import softmax
+from nanonas.runs.models import temperature_of, trained
 
 if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
 GRAPHS = ("model.onnx", "model.int8.onnx")  # of a bundle
+CALIBRATION = "calibration.json"  # of a bundle: {"temperature": 1.3}; missing: 1
 AT_A_TIME = 64  # images
 _LONGEST = 4096  # pixels a side that a bundle may ask for: what it says is another's
 _LARGEST = 2**24  # bytes of a bundle's JSON
@@ -42,10 +45,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network with what it takes to show it a file."""
+    """A network with what it takes to show it a file.
+
+    Attributes:
+        rule: how images are prepared.
+        logits: the network.
+        temperature: what logits are divided by before they become probabilities.
+    """
 
     rule: Preprocessing
     logits: Logits
+    temperature: float = 1.0
 
     def answers(self, paths: Iterable[Path]) -> Iterator[Answer]:
         """Of each file, in order; a broken one has its reason, and the others go on."""
@@ -96,8 +106,7 @@ class Classifier:
                 f"the network gives logits of {logits.shape}, but its labels and images ask for "
                 f"{expected}; export it again"
             )
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return list(powers / powers.sum(axis=1, keepdims=True))
+        return list(softmax(logits, self.temperature))
 
 
 def classifier(source: Path) -> Classifier:
@@ -106,7 +115,7 @@ def classifier(source: Path) -> Classifier:
     Raises:
         RunError: there is none, or a bundle's files cannot be used.
         ConfigError: a bundle needs onnxruntime, which is not installed.
-        DataError: a bundle's rule for images is damaged.
+        DataError: a bundle's rule for images is damaged, or a temperature is.
     """
     return of_graph(source) if has_graph(source) else _of_run(source)
 
@@ -118,18 +127,17 @@ def has_graph(source: Path) -> bool:
 
 
 def _of_run(source: Path) -> Classifier:
-    from nanonas.runs.models import trained_module
-
-    module = trained_module(source)
+    found = trained(source)
+    module = found.module()
     if module.preprocessing is None:
         raise RunError(
             f"how the images of {str(source)!r} are prepared is not known, for its version kept no "
             "such rule; train the network again with `nanonas train`"
         )
-    return of_module(module, module.preprocessing)
+    return of_module(module, module.preprocessing, found.temperature)
 
 
-def of_module(module: NetworkModule, rule: Preprocessing) -> Classifier:
+def of_module(module: NetworkModule, rule: Preprocessing, temperature: float = 1.0) -> Classifier:
     """A network by its own module, in eval mode and on the CPU."""
     import torch
 
@@ -140,7 +148,7 @@ def of_module(module: NetworkModule, rule: Preprocessing) -> Classifier:
         with torch.inference_mode():
             return module(normalise(pixels, rule.mean, rule.std)).numpy()
 
-    return Classifier(rule, logits)
+    return Classifier(rule, logits, temperature)
 
 
 def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
@@ -153,7 +161,7 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
     Raises:
         ConfigError: onnxruntime is not installed.
         RunError: the graph cannot be used.
-        DataError: the rule for images is damaged.
+        DataError: the rule for images is damaged, or the temperature is.
     """
     try:
         import onnxruntime
@@ -161,7 +169,7 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
         raise ConfigError(
             f"the bundle {str(folder)!r} needs onnxruntime: pip install 'nanonas[onnx]'"
         ) from None
-    rule = _rule(folder / "preprocessing.json")
+    rule, temperature = _rule(folder / "preprocessing.json"), _temperature(folder / CALIBRATION)
     path = folder / (name or next(one for one in GRAPHS if (folder / one).exists()))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -182,16 +190,12 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
                 "export it again"
             ) from None
 
-    return Classifier(rule, logits)
+    return Classifier(rule, logits, temperature)
 
 
 def _rule(path: Path) -> Preprocessing:
     """A bundle's rule for images. Raises `DataError` where it is damaged, or asks for too much."""
-    if path.stat().st_size > _LARGEST:
-        raise DataError(f"{str(path)!r} is larger than any such rule; export the network again")
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise DataError(f"{str(path)!r} holds no JSON object; export the network again")
+    values = _object(path)
     try:
         rule = Preprocessing.from_json(values)
     except DataError as error:
@@ -202,6 +206,21 @@ def _rule(path: Path) -> Preprocessing:
             "are the most"
         )
     return rule
+
+
+def _temperature(path: Path) -> float:
+    """A bundle's temperature. Raises `DataError` where it is damaged."""
+    return temperature_of(_object(path), str(path)) if path.exists() else 1.0
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    """What a file of a bundle holds. Raises `DataError` where that is no JSON object."""
+    if path.stat().st_size > _LARGEST:
+        raise DataError(f"{str(path)!r} is larger than any such rule; export the network again")
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{str(path)!r} holds no JSON object; export the network again")
+    return values
 
 
 def image_files(names: Iterable[Path]) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from nanonas.errors import NanonasError, RunError
 from nanonas.runs.folder import RunFolder, fingerprint_of
 from nanonas.runs.models import Trained, is_final, trained
 from nanonas.runs.source import Source, fitting, open_source
-from nanonas.text import command
+from nanonas.text import command, number_of
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -47,6 +47,7 @@ class Subject:
     weights: Path  # that it has
     result: FinalResult | None  # of its final training; None: it had none
     why_no_images: str = ""  # a reason; empty where `source.images` has some
+    temperature: float = 1.0  # what its logits are divided by before they become probabilities
 
     @property
     def name(self) -> str:
@@ -82,7 +83,7 @@ class Subject:
             pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             return HeldOut(pixels, None, f"{RANDOM} images of random pixels")
         self.source.opened("export")
-        words = f"the {len(images.y_test):,} test images of {images.name}"
+        words = f"the {number_of(len(images.y_test), 'test image')} of {images.name}"
         return HeldOut(images.x_test, images.y_test, words)
 
     def calibration(self) -> NDArray[np.uint8] | None:
@@ -111,6 +112,7 @@ def subject_at(
     Raises:
         RunError: no trained network there, no such candidate, or its weights are gone.
         GenomeError: a damaged genome.
+        DataError: its temperature cannot be one.
     """
     from nanonas.training.final import read_result
 
@@ -125,7 +127,7 @@ def subject_at(
             f"such rule, and the images are gone: {why}; name them with --data"
         )
     result = read_result(found.weights.parent)
-    return Subject(module, rule, source, found.weights, result, why)
+    return Subject(module, rule, source, found.weights, result, why, found.temperature)
 
 
 def _source(place: Path, data: str | None, skip_broken: bool) -> Source:

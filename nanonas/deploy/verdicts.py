@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nanonas.core import Floats, Integers
 from nanonas.maths.intervals import median_interval, wilson
+from nanonas.text import number_of
 
 TOLERANCE = 1e-4  # of a float32 file: differences of logits, as a share of the largest logit
 
@@ -107,7 +108,7 @@ def wrong_floats(logits: Logits, expected: Logits, tolerance: float = TOLERANCE)
     clear = first - second > allowed
     other = clear & (logits.argmax(axis=1) != expected.argmax(axis=1))
     if other.any():
-        return f"it gives another class for {int(other.sum()):,} images"
+        return f"it gives another class for {number_of(int(other.sum()), 'image')}"
     return ""
 
 

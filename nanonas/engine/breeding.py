@@ -10,6 +10,7 @@ from nanonas.errors import Exhausted, InvalidInput
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Bans, Space
+from nanonas.text import number_of
 
 # How often a strategy may propose what cannot be taken; then random genomes are drawn.
 _REDRAWS = 20
@@ -134,7 +135,7 @@ class Breeding:
     def _why_exhausted(self, tried: int, refused: _Refused) -> str:
         """One sentence: which draws were refused for which reason, and the way out."""
         space, draws = f"the space {self.space.name!r}", f"{refused.draws:,} draws"
-        before = f"among the {tried:,} candidates asked before"
+        before = f"among the {number_of(tried, 'candidate')} asked before"
         others = ""
         if refused.too_large + refused.banned < refused.draws:
             others = f", and the others are {before}"

@@ -28,6 +28,7 @@ from nanonas.errors import Exhausted, RunError
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Bans, Space
+from nanonas.text import by_number, number_of
 
 _POLL = 0.5  # seconds within which a request is heard
 # When so many first candidates all fail for one reason, the run ends: a thousand more would too.
@@ -344,10 +345,18 @@ class _Goal:
     def reached(self, number: int) -> End:
         """Why candidate `number` is not wanted any more."""
         if self.evaluations is not None and number >= self.evaluations:
-            return End(Why.EVALUATIONS, f"{self.evaluations} candidates are evaluated")
-        return End(Why.GENERATIONS, f"{self.generations} generations are evaluated")
+            return End(Why.EVALUATIONS, _evaluated(self.evaluations, "candidate"))
+        assert self.generations is not None  # else nothing was reached
+        return End(Why.GENERATIONS, _evaluated(self.generations, "generation"))
+
+
+def _evaluated(number: int, what: str) -> str:
+    return f"{number_of(number, what)} {by_number(number, 'is', 'are')} evaluated"
 
 
 def _past_deadline(given_up: int = 0) -> End:
-    lost = f"; {given_up} candidates did not stop in time and were given up" if given_up else ""
+    lost = ""
+    if given_up:
+        were = by_number(given_up, "was", "were")
+        lost = f"; {number_of(given_up, 'candidate')} did not stop in time and {were} given up"
     return End(Why.DEADLINE, f"the time is over{lost}")

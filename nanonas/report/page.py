@@ -25,14 +25,15 @@ from nanonas.analysis.record import Entry, Record
 from nanonas.report import thumbnails
 from nanonas.report.charts import architecture
 from nanonas.report.charts.chart import Chart, thinned
-from nanonas.report.charts.figures import all_charts, evolution_tree, mattered
+from nanonas.report.charts.evolution import evolution_tree, mattered
+from nanonas.report.charts.figures import all_charts
 from nanonas.report.charts.plotly import figure
 from nanonas.report.rows.sheet import Sheet
 from nanonas.report.rows.tables import table
 from nanonas.report.words.candidate import Portrait, portrait
 from nanonas.report.words.mistakes import mistakes
 from nanonas.report.words.verdict import cards, headline, verdict
-from nanonas.text import percent
+from nanonas.text import number_of, percent
 
 _HERE = Path(__file__).parent
 _DRAWN = 3  # of the best networks, with their architectures
@@ -99,7 +100,7 @@ def render(findings: Findings, config: str = "") -> str:
     panels = [_panel(findings, *numbers) for numbers in enumerate(children)]
     parts = {key: draw(key, findings, config) for key in PARTS}
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    subtitle = f"a report by nanonas, made {made} · {len(record.entries):,} candidates"
+    subtitle = f"a report by nanonas, made {made} · {number_of(len(record.entries), 'candidate')}"
     return whole(record, subtitle, parts, panels)
 
 

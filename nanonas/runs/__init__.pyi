@@ -9,7 +9,6 @@ from .genome import GenomeFile as GenomeFile
 from .genome import read_genome as read_genome
 from .models import best_module as best_module
 from .models import trained_module as trained_module
-from .reading import command as command
 from .reading import read_record as read_record
 from .rescuing import Condition as Condition
 from .rescuing import condition as condition
@@ -24,7 +23,6 @@ __all__ = [
     "backup",
     "best_genome",
     "best_module",
-    "command",
     "condition",
     "find",
     "read_config",

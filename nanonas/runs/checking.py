@@ -22,6 +22,7 @@ from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
 
+_TRAINED = ("model.safetensors", "genome.json")  # what the winner's training leaves
 _UNSAVED = "cannot be written"  # of the reason of an evaluation whose weights could not be saved
 
 
@@ -84,8 +85,7 @@ def differences(
 
 def _weights(folder: RunFolder, config: Config, stored: Stored) -> Iterator[Difference]:
     wanted = expected_weights(config, stored)
-    if wanted and not folder.weights.is_dir():
-        yield Difference(folder.weights.name, f"is missing, with the weights of {len(wanted)}")
+    if folder.weights.name in without_weights(folder, stored):
         wanted = set()
     for number in sorted(wanted):
         if not weights_of(folder, number).exists():
@@ -94,6 +94,25 @@ def _weights(folder: RunFolder, config: Config, stored: Stored) -> Iterator[Diff
         of_candidate = path.suffix == ".safetensors" and path.stem.isdigit()
         if of_candidate and (wrong := _wrong_weights(path, stored.candidates)):
             yield Difference(_name(folder, path), wrong)
+
+
+def without_weights(folder: RunFolder, stored: Stored) -> list[str]:
+    """The names of the folders whose weights are gone as a whole: a run may be published without
+    them, or they made room. That one of several is missing is a difference; that all are is not.
+    """
+    names = []
+    if any(one.judged and _saved(one.evaluation) for one in stored.told):
+        names += [] if _has_weights(folder.weights) else [folder.weights.name]
+    if any(event.kind == FINALIST for event in stored.events):
+        names += [] if _has_weights(folder.finalists) else [folder.finalists.name]
+    if isinstance(read_json(folder.final / "result.json"), dict):
+        left = any((folder.final / name).exists() for name in _TRAINED)
+        names += [] if left else [folder.final.name]
+    return names
+
+
+def _has_weights(folder: Path) -> bool:
+    return next(folder.glob("*.safetensors"), None) is not None
 
 
 def weights_of(folder: RunFolder, number: int) -> Path:
@@ -168,7 +187,12 @@ def _genomes(folder: RunFolder, stored: Stored) -> Iterator[Difference]:
                 yield Difference(_name(folder, path), wrong)
     if folder.best_genome.exists():
         named = _known(folder.best_genome).get("weights")
-        if isinstance(named, str) and not (folder.path / named).exists():
+        whole = without_weights(folder, stored)
+        if (
+            isinstance(named, str)
+            and Path(named).parent.name not in whole
+            and not (folder.path / named).exists()
+        ):
             yield Difference(named, "is missing, with the weights of the best network")
 
 
@@ -206,7 +230,9 @@ def _final(folder: RunFolder, stored: Stored) -> Iterator[Difference]:
     opened = any(event.kind == TEST_SET_OPENED for event in stored.events)
     if not opened:
         yield Difference("final", "has a test accuracy, but no event says that the test was opened")
-    for name in ("model.safetensors", "genome.json"):
+    if folder.final.name in without_weights(folder, stored):
+        return
+    for name in _TRAINED:
         if not (folder.final / name).exists():
             yield Difference(f"final/{name}", "is missing, though the winner was trained")
             return

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nanonas.errors import DataError
+from nanonas.files import read_json
+from nanonas.maths.calibration import TEMPERATURES
 from nanonas.runs.folder import RunFolder, best_genome, find
 from nanonas.runs.genome import GenomeFile, read_genome
 
 if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
-_WEIGHTS, _GENOME = "model.safetensors", "genome.json"  # of a final training
+# of a final training
+_WEIGHTS, _GENOME, _RESULT = "model.safetensors", "genome.json", "result.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,37 @@ class Trained:
         load_weights(module, self.weights)
         module.preprocessing = self.genome.preprocessing
         return module.eval()
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by before they become probabilities; 1 where its training
+        found none. Raises `DataError` where that is nothing to divide by.
+        """
+        path = self.weights.with_name(_RESULT)
+        result = read_json(path)
+        return temperature_of(result if isinstance(result, dict) else {}, str(path))
+
+
+def temperature_of(values: Mapping[str, Any], where: str) -> float:
+    """The temperature that a file holds, within `TEMPERATURES`; 1 where it has none.
+
+    Args:
+        values: what the file holds.
+        where: its name, for the error.
+
+    Raises:
+        DataError: it is something else.
+    """
+    found = values.get("temperature")
+    if found is None:
+        return 1.0
+    low, high = TEMPERATURES
+    if type(found) not in (int, float) or not low <= found <= high:  # NaN is neither
+        raise DataError(
+            f"{where}: temperature must be a number from {low:g} to {high:g}, but is "
+            f"{found!r:.80}; take it out, and probabilities are as sure as the network is"
+        )
+    return float(found)
 
 
 def best(folder: RunFolder) -> Trained:

@@ -15,8 +15,7 @@ from loguru import logger
 from nanonas.analysis import equal_time
 from nanonas.analysis import record as records
 from nanonas.analysis.record import Record
-from nanonas.config.files import SEARCH_KEYS, to_values
-from nanonas.config.parts import STRATEGIES, make_objectives, make_space
+from nanonas.config.parts import make_objectives, make_space
 from nanonas.config.schema import Config, SearchConfig
 from nanonas.core import Shape
 from nanonas.data.answers import PREDICTIONS, Answers, read_answers
@@ -28,11 +27,9 @@ from nanonas.errors import DataError
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
 from nanonas.spaces.base import Space
+from nanonas.text import command
 
 T = TypeVar("T")
-
-# of the "run" half: those that change results
-_RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs")
 
 
 def read_record(folder: RunFolder) -> Record:
@@ -53,7 +50,7 @@ def read_record(folder: RunFolder) -> Record:
             folder.path.resolve().name,
             space,
             objectives=make_objectives(config.search.strategy),
-            command=command(config) + _requests(folder, events),
+            command=_command(folder, config, events),
             class_names=class_names,
             **read_final(folder, class_names),
             comparison=tuple(
@@ -102,30 +99,18 @@ def _kept(path: Path, read: Callable[[Path], T]) -> T | None:
         return None
 
 
-def command(config: Config) -> str:
-    """The command line that repeats a run: every value that is not the default, but for where it
-    runs.
+def _command(folder: RunFolder, config: Config, events: Sequence[Event]) -> str:
+    """The command line that repeats a run: from its own config.yaml, under another name where it
+    has one, with what was asked of it while it went on. Empty where its config.yaml is gone.
     """
-    given, default = to_values(config), to_values(Config())
-    # what was filled in when the run was begun
-    default["search"]["objectives"] = list(STRATEGIES[config.search.strategy.strategy].objectives)
-    words = ["nanonas", "search"]
-    names = [("search", name) for name in SEARCH_KEYS] + [("run", name) for name in _RESULT_KEYS]
-    for half, name in names:
-        value = given[half][name]
-        if value == default[half][name]:
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool) and isinstance(default[half][name], bool):
-            words.append(flag if value else f"--no-{name.replace('_', '-')}")
-        else:
-            words += [flag, *(map(str, value) if isinstance(value, list) else [str(value)])]
-    return shlex.join(words)
-
-
-def _requests(folder: RunFolder, events: Sequence[Event]) -> str:
-    """The flag that repeats what was asked of a run while it went on; nothing where nothing was."""
-    return f" --requests-of {shlex.quote(str(folder.path))}" if lasting(events) else ""
+    if not folder.config.exists():
+        return ""
+    words = [command("nanonas search --config", folder.config)]
+    if config.run.name is not None:
+        words.append(f"--name {shlex.quote(f'{config.run.name}-again')}")
+    if lasting(events):
+        words.append(command("--requests-of", folder.path))
+    return " ".join(words)
 
 
 def _space(

@@ -22,7 +22,7 @@ from nanonas.files import in_full, sync, write_text
 from nanonas.runs.copying import copy_files, settle
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import read_genome
-from nanonas.text import command
+from nanonas.text import by_number, command, number_of
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,23 @@ class Condition:
             yield f"{lost}: a resumed run asks for what is lost again{behind}"
         trained = {int(row[1]) for row in rows["evaluation"]}
         if untrained := found.whole - len(trained):
-            yield f"{untrained} candidates have no evaluation: a resumed run trains them again"
+            candidates = number_of(untrained, "candidate")
+            have, them = by_number(untrained, "has", "have"), by_number(untrained, "it", "them")
+            yield f"{candidates} {have} no evaluation: a resumed run trains {them} again"
         if gone := max(found.events, default=0) - len(found.events):
             yield (
-                f"{gone} events are lost: if one of them was a ban or a planted genome, what was "
-                "asked for after it cannot be derived"
+                f"{number_of(gone, 'event')} {by_number(gone, 'is', 'are')} lost: if a ban or a "
+                "planted genome is among what is gone, what was asked for after it cannot be "
+                "derived"
             )
         if found.changed:
-            yield f"{found.changed} rows are not what was written, and are left out"
+            are = by_number(found.changed, "is", "are")
+            changed = number_of(found.changed, "row")
+            yield f"{changed} {are} not what was written, and {are} left out"
         if found.unsure:
             yield (
-                f"{found.unsure} rows are of a version that kept no checksums: whether they are "
-                "what was written is not known"
+                f"{number_of(found.unsure, 'row')} {by_number(found.unsure, 'is', 'are')} of a "
+                "version that kept no checksums: whether that is what was written is not known"
             )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.engine.storage.events import SESSION, STARTED
-from nanonas.text import duration
+from nanonas.text import by_number, duration, number_of
 
 _RECENT = 50  # evaluations that say how fast a search is
 _NAMED = 4  # candidates that are named while they train
@@ -95,7 +95,7 @@ class View:
     def said(self) -> str:
         """What goes on, as a sentence."""
         training = len(self._training)
-        networks = "1 network is" if training == 1 else f"{training} networks are"
+        networks = f"{number_of(training, 'network')} {by_number(training, 'is', 'are')}"
         if self.status == "paused":
             if training:
                 return f"Paused; {networks} finishing."
@@ -126,7 +126,7 @@ class View:
     def asked_title(self) -> str:
         """How many requests there are, and how many wait."""
         waits = sum(request.state == "waits" for request in self.asked)
-        number = f"{len(self.asked)} request{'' if len(self.asked) == 1 else 's'}"
+        number = number_of(len(self.asked), "request")
         return f"{number}, {waits} of them waiting" if waits else number
 
     # --- how far it is ----------------------------------------------------------------------------

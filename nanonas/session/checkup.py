@@ -17,8 +17,8 @@ def warn(setup: Setup) -> None:
     """Says what makes the accuracies of a search wrong, if anything does; it changes nothing, and
     whatever goes wrong in it is no reason not to search.
     """
-    from nanonas.data.doctor.examination import Subject
     from nanonas.data.doctor.findings import Case, warnings
+    from nanonas.data.doctor.likeness import Subject
 
     data = setup.config.search.data
     size = math.prod(setup.images.input_shape)

@@ -22,7 +22,7 @@ from nanonas.networks.network import Network
 from nanonas.session.schedule import Schedule, scheduled
 from nanonas.session.setup import Setup, resolved
 from nanonas.session.timing import Timed, timed
-from nanonas.text import mebibytes, share_in_words
+from nanonas.text import by_number, mebibytes, number_of, share_in_words
 
 QUANTILES = (0.1, 0.5, 0.9)  # by MACs: the networks that are timed
 NETWORKS = 60  # random ones that a search is imagined with
@@ -349,9 +349,10 @@ class _Planner:
                 1, int(forecast.workers * 0.9 * forecast.machine_memory / forecast.memory)
             )
             advice.append(
-                f"{forecast.workers} workers need {mebibytes(forecast.memory)}, but there are "
-                f"{mebibytes(forecast.machine_memory)}: take --workers {fitting} or a smaller "
-                "--batch-size"
+                f"{number_of(forecast.workers, 'worker')} "
+                f"{by_number(forecast.workers, 'needs', 'need')} {mebibytes(forecast.memory)}, but "
+                f"there are {mebibytes(forecast.machine_memory)}: take --workers {fitting} or a "
+                "smaller --batch-size"
             )
         if forecast.disk > forecast.free_disk:
             advice.append(
@@ -393,7 +394,8 @@ class _Planner:
             flags.append(f"--time {_time_flag(seconds)}")
         population = self.search.strategy.population
         return (
-            f"{candidates} candidates are fewer than two populations of {population}: take "
+            f"{number_of(candidates, 'candidate')} {by_number(candidates, 'is', 'are')} fewer than "
+            f"two populations of {population}: take "
             f"{' '.join(flags)} for five of them, or --population {max(2, candidates // 5)}"
         )
 

@@ -24,7 +24,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
-from nanonas.runs.checking import Stored, differences, weights_of
+from nanonas.runs.checking import Stored, differences, weights_of, without_weights
 from nanonas.runs.folder import RunFolder, fingerprint_of, read_config
 from nanonas.runs.reading import noted_images
 from nanonas.session.setup import Setup
@@ -85,6 +85,10 @@ class Replay:
         # images are the same by their fingerprint, wherever they lie now
         ignored = GONE if self.fingerprint is None else {*GONE, "data"}
         return differences(self.folder, self.stored, counted(), ignored)
+
+    def not_compared(self) -> list[str]:
+        """The names of the folders that `files` passes over, because all their weights are gone."""
+        return without_weights(self.folder, self.stored)
 
     def trainings(self, number: int) -> Iterator[Repeat]:
         """Trains the best networks of the search once more, so many of them, one after the other;
@@ -174,5 +178,5 @@ def _kind(machine: object) -> object:
     many cores of it, and the versions.
     """
     assert isinstance(machine, dict)
-    processor = str(machine.get("hardware")).partition(" cores of ")[2]
+    processor = str(machine.get("hardware")).partition(" of ")[2]
     return processor, *(machine.get(name) for name in _ALIKE)

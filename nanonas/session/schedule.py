@@ -23,7 +23,7 @@ from nanonas.core import rng_for
 from nanonas.networks.cost import CostModel
 from nanonas.session.finalists import OVERHEAD, STARTUP, finals_seconds
 from nanonas.session.setup import Setup, cost_words
-from nanonas.text import duration
+from nanonas.text import by_number, duration, number_of
 from nanonas.training.measuring.speed import calibrate
 from nanonas.training.pictures import pictures
 from nanonas.training.recipe import SMALL_SIDE
@@ -83,7 +83,7 @@ class Schedule:
 
     def __str__(self) -> str:
         """In a few lines, as the terminal shows it before a search."""
-        epochs = f"about {self.final_epochs:.3g} epochs"
+        epochs = f"about {number_of(self.final_epochs, 'epoch', form='.3g')}"
         if not self.searches:
             return (
                 f"{duration(self.total)} are too short for a search that pays for itself here: the "
@@ -96,12 +96,14 @@ class Schedule:
         size = "" if self.image_size is None else f" at {self.image_size}×{self.image_size}"
         lines = [
             f"{duration(self.total)} in all",
-            f"{duration(self.total - final - finals)} of search: about {self.candidates:,} "
-            f"candidates, {self.candidate_seconds:.3g} s of training each{size}",
+            f"{duration(self.total - final - finals)} of search: about "
+            f"{number_of(self.candidates, 'candidate')}, {self.candidate_seconds:.3g} s of "
+            f"training each{size}",
         ]
         if self.finalists:
             lines.append(
-                f"{duration(finals)} for the best {self.finalists} of them: "
+                f"{duration(finals)} for the best "
+                f"{by_number(self.finalists, 'one', str(self.finalists))} of them: "
                 f"{self.finalist_seconds:.3g} s each, from scratch"
             )
         if final:

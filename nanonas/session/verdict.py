@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,24 +27,18 @@ from nanonas.analysis.equal_time import (
 )
 from nanonas.config.duration import Duration
 from nanonas.config.files import nearest
-from nanonas.config.parts import make_limits, make_search_space
 from nanonas.config.schema import EPOCHS, Config
-from nanonas.core import rng_for
 from nanonas.engine.storage.lock import make_folder_of
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import ConfigError, Exhausted, RunError
+from nanonas.errors import ConfigError, RunError
 from nanonas.files import read_json, write_text
-from nanonas.networks.limits import Limits
-from nanonas.networks.network import Network
-from nanonas.networks.reference import REFERENCES
 from nanonas.runs.folder import RunFolder, read_config, search_seconds, total_seconds
 from nanonas.runs.source import Source
-from nanonas.session.compare import RANDOM_STREAM, random_network, trained_alike
+from nanonas.session.compare import trained_alike
+from nanonas.session.contenders import Contenders
 from nanonas.session.listener import Listener, Listeners
-from nanonas.session.setup import Setup
 from nanonas.session.start import begin, resume
 from nanonas.session.winner import alone_in, run_training
-from nanonas.spaces.base import Space
 from nanonas.text import command, duration
 
 if TYPE_CHECKING:
@@ -52,7 +46,6 @@ if TYPE_CHECKING:
 
 _OVERTIME = 1.1  # times the others' time: a run that took longer is said to have
 _TRAINED = "trained.json"  # in the folder of each contender and seed
-_INSTEAD = "--only, without random-network"
 
 
 @dataclass(frozen=True)
@@ -93,11 +86,11 @@ class Verdict:
         Raises:
             ConfigError: a name that is no contender's, or of one that exceeds the limits.
         """
-        all_names = [SEARCH, *self.hand_made, RANDOM_NETWORK, RANDOM_SEARCH]
+        all_names = [SEARCH, *self.contenders.hand_made, RANDOM_NETWORK, RANDOM_SEARCH]
         for name in only:
-            if name in self._left_out:
+            if name in self.contenders.left_out:
                 raise ConfigError(
-                    f"--only has {name!r}, which {self._left_out[name]}; leave it out"
+                    f"--only has {name!r}, which {self.contenders.left_out[name]}; leave it out"
                 )
             if name not in (*all_names, RESNET18):
                 raise ConfigError(
@@ -136,78 +129,19 @@ class Verdict:
         kept = [_read(path) for path in sorted(self._folder.glob(f"*/{_TRAINED}"))]
         own = [self.whole] if self.counts else []
         trained = tuple(one for one in (*own, *kept) if one is not None)
-        return EqualTime(self.seconds, self._terms(), tuple(self.hand_made), trained, self._notes())
-
-    def _terms(self) -> str:
-        """The limits in words; "" without any."""
-        limits, words = self._limits, []
-        if limits.on_counts or limits.target:
-            words.append(str(limits))
-        if limits.max_latency_ms is not None:
-            words.append(f"at most {limits.max_latency_ms:g} ms an image")
-        if limits.max_memory_mb is not None:
-            words.append(f"at most {limits.max_memory_mb:g} MiB of memory")
-        return ", ".join(words)
-
-    # --- the contenders ---------------------------------------------------------------------------
-
-    @cached_property
-    def hand_made(self) -> Mapping[str, Network]:
-        """The hand-made networks of the space within the limits, by name, each network once."""
-        return {name: net for name, net in self._ancestors.items() if name not in self._left_out}
-
-    @cached_property
-    def _left_out(self) -> Mapping[str, str]:
-        """Why a hand-made network takes no part, by its name."""
-        left_out: dict[str, str] = {}
-        first: dict[str, str] = {}  # names by the network's key
-        for name, network in self._ancestors.items():
-            if reason := self._exceeded(network):
-                left_out[name] = f"exceeds the limits: {reason}"
-            elif network.key in first:
-                left_out[name] = f"is the same network as {first[network.key]} within the limits"
-            first.setdefault(network.key, name)
-        return left_out
-
-    @cached_property
-    def _ancestors(self) -> dict[str, Network]:
-        genomes = self._space.ancestors()
-        return {name: self._space.decode(genome) for name, genome in genomes.items()}
-
-    @cached_property
-    def _space(self) -> Space:
-        """The space of the random search, which has one objective: its networks fill the limits."""
-        genome, search = self.source.genome, self._search(RANDOM_SEARCH, 0).search
-        return make_search_space(search, genome.input_shape, len(genome.class_names))
-
-    @cached_property
-    def _limits(self) -> Limits:
-        return make_limits(self.config.search)
-
-    def _exceeded(self, network: Network) -> str | None:
-        """What the network breaks a limit by, as the end of a sentence."""
-        if self._limits.excess(network) > 1:
-            return f"it has {self._limits.costs(network)}, where {self._limits} are allowed"
-        if not self._limits.on_measurements:
-            return None
-        trial = Setup(self.config, self.source.images).trials()[0]
-        return self._limits.exceeded(trial.measure(network))
-
-    def _network(self, name: str, seed: int) -> Network:
-        genome = self.source.genome
-        if name == RESNET18:
-            return REFERENCES[RESNET18](genome.input_shape, len(genome.class_names))
-        if name != RANDOM_NETWORK:
-            return self.hand_made[name]
-        rng = rng_for(seed, RANDOM_STREAM)
-        for _ in range(1000):
-            drawn = random_network(self._space, self._limits, rng, _INSTEAD)
-            if self._exceeded(drawn) is None:
-                return drawn
-        raise Exhausted(
-            f"1,000 random networks of the space {self._space.name!r} all exceed a limit that is "
-            f"measured; use {_INSTEAD}"
+        return EqualTime(
+            self.seconds,
+            self.contenders.terms,
+            tuple(self.contenders.hand_made),
+            trained,
+            self._notes(),
         )
+
+    @cached_property
+    def contenders(self) -> Contenders:
+        """Who can take part."""
+        search = self._search(RANDOM_SEARCH, 0).search  # it has one objective: networks fill limits
+        return Contenders(self.config, self.source, search)
 
     # --- their time -------------------------------------------------------------------------------
 
@@ -242,7 +176,7 @@ class Verdict:
     def _alone(self, name: str, seed: int) -> Trained:
         """A network, trained for all of the time."""
         folder, label = self._place(name, seed), f"{name}, seed {seed}"
-        network, clock = self._network(name, seed), _Clock(folder / "clock.json")
+        network, clock = self.contenders.network(name, seed), _Clock(folder / "clock.json")
         training = trained_alike(
             self.source, network, seed, self.config.run.device, folder, _purpose(name, seed)
         )
@@ -325,7 +259,9 @@ class Verdict:
                     f"the run itself took {duration(took)}, more than the "
                     f"{duration(self.seconds)} of the others; --time gives all of them the same"
                 )
-        notes += [f"{name} takes no part: it {why}" for name, why in self._left_out.items()]
+        notes += [
+            f"{name} takes no part: it {why}" for name, why in self.contenders.left_out.items()
+        ]
         return notes
 
 

@@ -21,7 +21,7 @@ from nanonas.core import Budget, Candidate, Evaluation, Objective, State, Told
 from nanonas.engine.study import End, Progress
 from nanonas.predictors.audit import audited
 from nanonas.session.listener import Begun, Listener
-from nanonas.text import costs, duration
+from nanonas.text import by_number, costs, duration
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -123,7 +123,8 @@ class SearchProgress(_Panel, Listener):
 
     def finals_begun(self, finalists: int, budget: Budget) -> None:
         """Prints how many there are, and for how long each trains."""
-        line = f"\nthe best {finalists} are trained from scratch, for {budget.length} each"
+        are = by_number(finalists, "one is", f"{finalists} are")
+        line = f"\nthe best {are} trained from scratch, for {budget.length} each"
         self.console.print(line, highlight=False)
 
     def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:

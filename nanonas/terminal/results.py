@@ -18,7 +18,7 @@ from nanonas.runs.reading import read_record
 from nanonas.session.session import Outcome
 from nanonas.terminal import tables
 from nanonas.terminal.progress import best_line
-from nanonas.text import command, count, duration
+from nanonas.text import command, count, duration, number_of
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -95,10 +95,11 @@ def say_final(console: Console, result: FinalResult, folder: Path) -> None:
     """Prints what a final training came to, whose weights lie in `folder`."""
     console.print(
         f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on "
-        f"{result.test_images:,} images that nothing was chosen by; "
+        f"{number_of(result.test_images, 'image')} that nothing was chosen by; "
         f"{count(result.params)} parameters, {count(result.macs)} MACs, "
         f"{result.latency_ms:.2f} ms an image; "
-        f"trained for {result.epochs:.4g} epochs in {duration(result.seconds)} on "
+        f"trained for {number_of(result.epochs, 'epoch', form='.4g')} in "
+        f"{duration(result.seconds)} on "
         f"{result.where}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
         highlight=False,
         soft_wrap=True,

@@ -19,15 +19,17 @@ from nanonas.engine.ranking import front_of
 from nanonas.engine.storage.events import SESSION_ENDS
 from nanonas.networks.layout import drawing
 from nanonas.networks.network import Network
-from nanonas.report.charts.figures import by_minute
+from nanonas.report.charts.progress import by_minute
 from nanonas.report.rows.sheet import MISSING
 from nanonas.spaces.base import Space
 from nanonas.text import (
+    by_number,
     count,
     duration,
     kilobytes,
     mebibytes,
     milliseconds,
+    number_of,
     percent,
     sparkline,
 )
@@ -52,11 +54,12 @@ def summary(record: Record) -> str:
     if strategy in STRATEGIES and STRATEGIES[strategy].screens:
         strategy = f"{search['screens']} screened by {search['predictor']}"
     seconds, epochs = search.get("candidate_seconds"), search["epochs"]
-    length = f"{seconds:.3g} s" if seconds else f"{epochs or EPOCHS} epochs"
+    length = f"{seconds:.3g} s" if seconds else number_of(epochs or EPOCHS, "epoch")
     lines = [
         f"{strategy} over the space {search['space']!r} on {search['data']}, seed "
         f"{search['seed']}, {length} a candidate in {search['precision']}",
-        f"{len(evaluations)} candidates: {counted}; {duration(busy)} of training in all",
+        f"{number_of(len(evaluations), 'candidate')}: {counted}; {duration(busy)} of training in "
+        "all",
     ]
     ends = [event for event in record.events if event.kind in SESSION_ENDS]
     if ends:
@@ -101,7 +104,8 @@ def inheritance(findings: Findings) -> str | None:
     if not shares:
         return None
     mean = sum(shares) / len(shares)
-    words = f"{len(shares)} candidates began with their parents' weights, {mean:.0%} of their own"
+    candidates, their = number_of(len(shares), "candidate"), by_number(len(shares), "its", "their")
+    words = f"{candidates} began with {their} parents' weights, {mean:.0%} of {their} own"
     start = findings.head_start
     if start is None:
         return f"{words}; fewer than 3 were trained from scratch, too"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nanonas.data.answers import PREDICTIONS, Answers
 from nanonas.data.thumbnails import PICTURES, SIDE, Thumbnails
 from nanonas.maths.calibration import confident_errors, scaling
+from nanonas.text import number_of
 from nanonas.training.augment import Augment
 from nanonas.training.pictures import Pictures
 from nanonas.training.recipe import Recipe
@@ -119,9 +120,9 @@ def _in_words(augment: Augment) -> str:
     """What an augmentation does; "" for nothing."""
     words = []
     if augment.crop:
-        words.append(f"moved by up to {augment.crop} pixel{'s' if augment.crop > 1 else ''}")
+        words.append(f"moved by up to {number_of(augment.crop, 'pixel')}")
     if augment.flip:
         words.append("mirrored left to right in half of the cases")
     if augment.cutout:
-        words.append(f"a square of {augment.cutout} pixels painted over")
+        words.append(f"a square of {number_of(augment.cutout, 'pixel')} painted over")
     return ", ".join(words)

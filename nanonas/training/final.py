@@ -18,7 +18,7 @@ from loguru import logger
 
 from nanonas.errors import RunError
 from nanonas.files import read_json, write_text
-from nanonas.machine import cores, processor
+from nanonas.machine import cores, described, processor
 from nanonas.networks.network import Network
 from nanonas.training.checkpoint import CHECKPOINT, make_room, read_checkpoint, save_checkpoint
 from nanonas.training.crew import WORTH_A_TEAM, Crew, Crews
@@ -389,7 +389,7 @@ def hardware(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     if device == "cpu":
-        return f"{cores()} cores of {processor()}"
+        return described()["hardware"]
     return f"{device} of {processor()}"
 
 

@@ -10,7 +10,7 @@ from toys.report import SPACE, entry, toy_run
 
 from nanonas.analysis.findings import Findings
 from nanonas.core import Budget
-from nanonas.report.charts.figures import by_generation
+from nanonas.report.charts.progress import by_generation
 from nanonas.runs.reading import read_record
 from nanonas.serving.watch import Watch
 

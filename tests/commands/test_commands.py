@@ -208,7 +208,7 @@ def test_train_takes_a_run_and_keeps_what_was_there(tmp_path: Path, short: Path)
     with RunStore.read(run / "study.db") as store:
         assert [e.details["for"] for e in store.events() if e.kind == "test set opened"] == [
             "the winner",
-            "train, 1 epochs, seed 5",
+            "train, 1 epoch, seed 5",
         ]
 
 

@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_said_and_ends_with_1_or_2(
     root = film_folder(tmp_path / "films", films=3)
     (root / "class1" / "film09_0001.png").write_bytes(b"no image")
     assert cli.main(["doctor", str(root)]) == 1
-    assert "1 images cannot be read (film09_0001.png)" in capsys.readouterr().out
+    assert "1 image cannot be read (film09_0001.png)" in capsys.readouterr().out
     assert cli.main(["doctor", str(tmp_path / "nowhere")]) == 2
     assert cli.main(["doctor", "digits", "--write-groups", str(tmp_path / "g.csv")]) == 2
     assert "have no names to group them by" in capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_what_goes_wrong_in_the_look_is_no_reason_not_to_search(
     def failing(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("nanonas.data.doctor.examination.near_copies", failing)
+    monkeypatch.setattr("nanonas.data.doctor.likeness.near_copies", failing)
     monkeypatch.setattr("nanonas.session.session.Session.run", _stopped)
     assert cli.main(f"search --data digits {SEARCH} --out {tmp_path}".split()) == 130
 

@@ -17,8 +17,8 @@ from toys.photos import arrows, film_folder, noisy, scenes
 from nanonas.data.doctor import copies as copies_module
 from nanonas.data.doctor.copies import ALIKE, connected, hashes_of, near_copies, same_pixels
 from nanonas.data.doctor.diagnosis import Diagnosis
-from nanonas.data.doctor.examination import Subject
 from nanonas.data.doctor.findings import Case, Finding, Severity
+from nanonas.data.doctor.likeness import Subject
 from nanonas.data.doctor.mirrors import mirrored_classes
 from nanonas.data.doctor.thumbnails import greyed, thumbnails
 from nanonas.data.images import Images, load
@@ -202,7 +202,7 @@ def test_a_folder_of_all_sorts(tmp_path: Path) -> None:
     )
     assert by_kind["tiny"]["examples"] == [["ant/dot.png"]]
     assert by_kind["tiny"]["sentence"].startswith(
-        "1 images (1.2 %) have fewer than the 24 pixels a side that networks see, the smallest 1,"
+        "1 image (1.2 %) has fewer than the 24 pixels a side that networks see, the smallest 1,"
     )
     imbalance = by_kind["imbalance"]
     assert '"ant" has 10.0 times as many images as "cat", 60 against 6' in imbalance["sentence"]
@@ -317,21 +317,21 @@ def test_leaks_are_counted_and_named() -> None:
 def test_what_was_found_is_kept_beside_the_images(tmp_path: Path) -> None:
     images = load(str(film_folder(tmp_path / "films")))
     assert images.folder is not None
-    first = Subject(images).examined()
+    first = Subject(images).compared()
     again = Subject(load(str(tmp_path / "films")))
-    kept = again.examined()
+    kept = again.compared()
     assert kept.near.tolist() == first.near.tolist()
     assert "thumbs" not in vars(again)  # nothing was looked at
-    assert Subject(images, most=30).examined().rows.tolist() == first.rows.tolist()
+    assert Subject(images, most=30).compared().rows.tolist() == first.rows.tolist()
     (images.folder / "doctor.npz").write_bytes(b"PK nothing")
-    assert Subject(images).examined().near.tolist() == first.near.tolist()
+    assert Subject(images).compared().near.tolist() == first.near.tolist()
 
 
 def test_of_many_images_the_first_of_each_class_and_part_are_looked_at() -> None:
     x, y = scenes(300, 16), np.arange(300) % 3
     subject = Subject(in_memory(x, y, 60), most=100)
-    rows = subject.examined().rows
+    rows = subject.compared().rows
     assert len(rows) == 99 or len(rows) == 100 or len(rows) == 102
     assert np.bincount(y[rows]).tolist() == [len(rows) // 3] * 3
     assert (rows >= 240).sum() == 21
-    assert len(subject.examined().near) == len(rows)
+    assert len(subject.compared().near) == len(rows)

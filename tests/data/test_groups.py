@@ -170,7 +170,7 @@ def test_wrong_groups(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file of groups '.*none.csv'"):
         load(root, groups=str(tmp_path / "none.csv"))
     with pytest.raises(
-        DataError, match=r"class 'cat' has images of 1 group.s., but 3 are the least, to train on, "
+        DataError, match=r"class 'cat' has images of 1 group, but 3 are the least, to train on, "
     ):
         load(root, groups="^(cat|dog)")
 
@@ -180,7 +180,7 @@ def test_validation_needs_a_group_of_its_own(tmp_path: Path) -> None:
         image_folder(tmp_path / part)
     images = load(str(tmp_path), groups=r"(\w+)/\d+")
     with pytest.raises(
-        DataError, match=r"class 'cat' has images of 1 group.s., but 2 are the least"
+        DataError, match=r"class 'cat' has images of 1 group, but 2 are the least"
     ):
         split(images, 0)
 

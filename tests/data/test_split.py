@@ -90,7 +90,7 @@ def test_a_share_that_leaves_none_to_train_on_is_told_one_that_fits(
 def test_splits_that_cannot_be_made() -> None:
     with pytest.raises(
         DataError,
-        match=r"class '1' has 1 image\(s\) to train on and to judge by, but 2 are the least",
+        match=r"class '1' has 1 image to train on and to judge by, but 2 are the least",
     ):
         split(with_labels([0, 0, 0, 1]), 0)
     with pytest.raises(DataError, match="class '1' has no validation image"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import torch
 import yaml
 
 from nanonas import cli
-from nanonas.deploy import graphs
+from nanonas.config.files import read_yaml
+from nanonas.deploy import card, graphs
 from nanonas.deploy.bundle import FORMATS, Bundle, Export
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
+from nanonas.runs.folder import RunFolder, read_config
+from nanonas.runs.source import open_source
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +45,8 @@ def made(run: Path) -> Bundle:
     """The run's best, but as .pt2, which takes seconds more. Nobody may change its folder."""
     pytest.importorskip("onnx", reason="ONNX needs onnx: pip install 'nanonas[onnx]'")
     how = Export(["pytorch", "onnx", "int8"], seconds=0)
-    return how.run(subject_at(run), run.parent / "bundle")
+    subject = replace(subject_at(run), temperature=1.7)  # as its final training would have found
+    return how.run(subject, run.parent / "bundle")
 
 
 def test_every_format_passes_its_check(made: Bundle, run: Path) -> None:
@@ -49,7 +54,8 @@ def test_every_format_passes_its_check(made: Bundle, run: Path) -> None:
     assert [one.format for one in made.verdicts] == ["pytorch", "onnx", "predict.py", "int8"]
     assert [one.reason for one in made.verdicts] == [""] * 4
     expected = {name for one in made.verdicts for name in one.files}
-    others = {"labels.json", "preprocessing.json", "card.md", "verification.json"}
+    others = {"labels.json", "preprocessing.json", "calibration.json", "card.md"}
+    others |= {"verification.json", "search.yaml"}
     assert {path.name for path in made.folder.iterdir()} == expected | others
     assert list(made.folder.parent.glob(".*")) == []  # nothing is left beside it
 
@@ -130,9 +136,32 @@ def test_the_card_is_read_by_programs_and_people(made: Bundle) -> None:
     (metric,) = result["metrics"]
     share = made.own.accuracy.share if made.own.accuracy else None
     assert (metric["type"], metric["value"]) == ("accuracy", pytest.approx(share, abs=1e-6))
-    assert "nanonas search --data digits" in text
+    assert "\n\nTo repeat it:\n\n```sh\nnanonas search --config search.yaml\n```\n" in text
     assert " 26 networks were tried." in text
     assert "on which nothing was trained" in text
+    assert "logits divided by 1.7 before the softmax give calibrated probabilities" in text
+    assert "its probabilities were calibrated on the test images" in text
+
+
+def test_the_search_is_repeated_by_a_file_that_says_nothing_of_the_machine(
+    made: Bundle, run: Path, tmp_path: Path
+) -> None:
+    theirs, ours = read_yaml(made.folder / "search.yaml"), read_config(RunFolder(run))
+    assert theirs.search == ours.search
+    assert (theirs.run.evaluations, theirs.run.time) == (ours.run.evaluations, ours.run.time)
+    assert (theirs.run.out, theirs.run.name) == (Path("outputs"), None)
+    other = copied(tmp_path)
+    values = yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))
+    values["search"] |= {"data": "/home/ann/owls", "groups": "/home/ann/nights.csv"}
+    (other / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    text = card.search_yaml(RunFolder(other))
+    assert "/home/ann" not in text
+    values = yaml.safe_load(text)["search"]
+    assert (values["data"], values["groups"]) == ("owls", "nights.csv")
+    subject = replace(subject_at(run), source=replace(open_source(run), run=RunFolder(other)))
+    assert "To repeat it, in the folder that `owls` lies in:" in card.model_card(
+        subject, made.own, (), ""
+    )
 
 
 def test_a_bundle_is_replaced_and_nothing_else_is(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,79 @@ def test_what_a_stranger_sends_is_refused_in_a_sentence(bundle: Path, tmp_path: 
     wide = classifier(sent("preprocessing.json", asking(input_shape=[1, 8, 9])))
     with pytest.raises(RunError, match="cannot classify images of"):
         list(wide.answers([image]))
+
+
+# --- calibrated probabilities ---------------------------------------------------------------------
+
+
+def answered(network: Classifier, files: Sequence[Path]) -> NDArray[np.float64]:
+    """The probabilities of each file, (files, classes)."""
+    rows = [answer.probabilities for answer in network.answers(files)]
+    return np.stack([row for row in rows if row is not None])
+
+
+def divided(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """What probabilities become where their logits are divided by a temperature."""
+    powers = probabilities ** (1 / temperature)
+    found: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
+def test_logits_of_a_bundle_are_divided_by_its_temperature(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from nanonas.deploy.alone import predict
+
+    files = sorted(photos.rglob("*.png"))
+    shutil.copytree(bundle, tmp_path / "b")
+    (tmp_path / "b" / "calibration.json").write_text('{"temperature": 2.5}', encoding="utf-8")
+    expected = divided(answered(classifier(bundle), files), 2.5)
+    np.testing.assert_allclose(answered(classifier(tmp_path / "b"), files), expected, rtol=1e-6)
+    monkeypatch.setattr(predict, "FOLDER", tmp_path / "b")
+    monkeypatch.setattr("sys.argv", ["predict.py", *map(str, files), "--json"])
+    assert predict.main() == 0
+    said = [row["classes"][0]["probability"] for row in json.loads(capsys.readouterr().out)]
+    np.testing.assert_allclose(said, expected.max(axis=1), rtol=1e-6)
+
+
+def test_logits_of_a_run_are_divided_by_the_temperature_of_its_final_training(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    final = tmp_path / "run" / "final"
+    final.mkdir()
+    shutil.copyfile(run / "finalists" / "22.safetensors", final / "model.safetensors")
+    shutil.copyfile(run / "best_genome.json", final / "genome.json")
+    files = sorted(photos.rglob("*.png"))
+    before = answered(classifier(run), files)
+    for temperature, expected in ((None, before), (0.5, divided(before, 0.5))):
+        result = json.dumps({"temperature": temperature})
+        (final / "result.json").write_text(result, encoding="utf-8")
+        found = answered(classifier(tmp_path / "run"), files)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    (final / "result.json").write_text('{"temperature": "hot"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"must be a number from 0\.05 to 20, but is 'hot'"):
+        classifier(tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", ["0", "-1.5", "NaN", "1e300", f"1{'0' * 400}", "true", "[1]"])
+def test_what_is_no_temperature_is_refused_in_a_sentence(
+    value: str, bundle: Path, tmp_path: Path
+) -> None:
+    from nanonas.deploy.alone import predict
+
+    for path in bundle.iterdir():
+        shutil.copyfile(path, tmp_path / path.name)
+    (tmp_path / "calibration.json").write_text(f'{{"temperature": {value}}}', encoding="utf-8")
+    sentence = r"calibration\.json.*: temperature must be a number from 0\.05 to 20, but is "
+    with pytest.raises(DataError, match=sentence):
+        classifier(tmp_path)
+    with pytest.raises(SystemExit, match=sentence):
+        predict.temperature_in(tmp_path / "calibration.json")
 
 
 # --- the program in a bundle ----------------------------------------------------------------------

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
+from nanonas.commands.export import _table
 from nanonas.deploy.alone import check
-from nanonas.deploy.verdicts import Accuracy, Timing, wrong_floats, wrong_int8
+from nanonas.deploy.bundle import Bundle
+from nanonas.deploy.verdicts import Accuracy, Timing, Verdict, wrong_floats, wrong_int8
 from nanonas.maths.intervals import wilson
 
 EXPECTED = np.array([[2.0, -10.0, 0.0], [1.0, 0.9999, -3.0], [0.0, 0.5, 4.0]])  # largest: 10
@@ -40,7 +45,7 @@ def test_another_class_is_wrong_where_the_difference_is_clear() -> None:
     expected[1, 1] = 1 - 1.5e-3  # ahead by more than is allowed, and each is off by less
     logits = expected.copy()
     logits[1, :2] += [-0.9e-3, 0.9e-3]
-    assert wrong_floats(logits, expected) == "it gives another class for 1 images"
+    assert wrong_floats(logits, expected) == "it gives another class for 1 image"
 
 
 def test_what_is_malformed_is_wrong() -> None:
@@ -75,3 +80,25 @@ def test_the_clean_process_cannot_import_nanonas(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "hello\n")
     assert done.stderr.splitlines()[-1] == ("ModuleNotFoundError: nanonas is not to be used here")
+
+
+def test_a_terminal_of_80_columns_shows_the_whole_table() -> None:
+    slow, exact = Timing(1234.5, 1230.0, 1239.0, 4321.0, 40), Accuracy(1.0, 0.9, 1.0, 300)
+    measured: dict[str, Any] = {
+        "difference": 1e-5,
+        "agreement": 1.0,
+        "accuracy": exact,
+        "timing": slow,
+    }
+    files = {"nanonas": ("22.safetensors",), "pytorch": ("model.py", "model.safetensors")}
+    own, source = (Verdict(kind, names, 98_765_432, **measured) for kind, names in files.items())
+    failed = Verdict("int8", ("model.int8.onnx",), 65_432, "it is no graph")
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(_table(Bundle(Path("b"), own, (source, failed), {}, "images")))
+    said = console.export_text()
+    assert "…" not in said
+    header = "size off by same class accuracy latency p95"
+    assert header in " ".join(said.split())
+    row = "model.py 98,765 kB 1e-05 100.00 % 100.00 % 1234 ms 4321 ms passed"
+    assert row in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 80

@@ -25,7 +25,8 @@ from nanonas.report.charts.chart import (
     Rule,
     thinned,
 )
-from nanonas.report.charts.figures import all_charts, evolution_tree
+from nanonas.report.charts.evolution import evolution_tree
+from nanonas.report.charts.figures import all_charts
 from nanonas.report.charts.plotly import figure
 from nanonas.report.rows.sheet import Sheet
 

@@ -11,7 +11,7 @@ from toys.report import entries, record
 
 from nanonas.analysis.findings import Findings
 from nanonas.errors import ConfigError
-from nanonas.report.charts.figures import by_generation
+from nanonas.report.charts.progress import by_generation
 from nanonas.report.rows.frames import frame, frames
 
 RUN = record(entries(40))

@@ -118,6 +118,17 @@ def test_the_figures_are_drawn_by_both_renderers(classes: int) -> None:
             assert len(set(shown.names)) == len(shown.names) == 30
 
 
+def test_where_nothing_is_confused_there_is_no_empty_table() -> None:
+    perfect = found(answered((0, 0, 9), (1, 1, 10), (2, 2, 10), (3, 3, 10)))
+    assert all_charts(perfect, "confusion")["confusion"].words.endswith(
+        "Nothing is taken for anything else."
+    )
+    text = page.render(perfect)
+    assert "Nothing is taken for anything else." in text
+    assert "(0 rows)" not in text
+    assert "what is taken for what (" not in text
+
+
 def test_the_cells_of_the_confusion_matrix() -> None:
     findings = found(answered((0, 0, 9), (0, 1, 1), (1, 1, 10), (2, 2, 10), (3, 0, 10)))
     chart = all_charts(findings, "confusion")["confusion"]

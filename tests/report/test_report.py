@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.commands.arguments import configured
 from nanonas.commands.search import Search
-from nanonas.config.files import configure, to_values
+from nanonas.config.files import configure, to_yaml
 from nanonas.config.schema import Config
 from nanonas.report import page, writing
 from nanonas.runs import reading
@@ -134,16 +135,25 @@ def test_a_record_is_what_the_folder_holds(toy: RunFolder) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        Config(),
+        configure(name="mine"),
         configure(data="my photos/of cats", inherit=True, flip=True, lag=3, max_params=10_000),
         configure(strategy="nsga2", objectives=("accuracy", "macs"), halving=3, time="1h30m"),
         configure(flip=False, seed=7, evaluations=30, final_epochs=0),
     ],
 )
-def test_the_command_repeats_the_run(config: Config) -> None:
-    words = shlex.split(reading.command(config))
+def test_the_command_repeats_the_run(config: Config, toy: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(toy.path, tmp_path / "a run")
+    run = RunFolder(tmp_path / "a run")
+    run.config.write_text(to_yaml(config), encoding="utf-8")
+    words = shlex.split(reading._command(run, config, ()))
     assert words[:2] == ["nanonas", "search"]
-    assert to_values(configured(Search, "search", words[2:])) == to_values(config)
+    assert len(words) <= 6
+    again = configured(Search, "search", words[2:])
+    assert again.search == config.search
+    name = None if config.run.name is None else f"{config.run.name}-again"
+    assert again.run == replace(config.run, name=name)
+    run.config.unlink()
+    assert reading._command(run, config, ()) == ""
 
 
 def test_show_draws_the_search_and_the_network(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, searching
 from nanonas.core import Budget, Objective, State
 from nanonas.engine.storage.events import Event
-from nanonas.report.charts import figures
+from nanonas.report.charts import evolution, progress, worth
 from nanonas.report.rows import tables
 from nanonas.report.rows.sheet import Column, Sheet
 
@@ -23,7 +23,7 @@ FOUND = Findings(RUN)
 
 
 def test_a_generation_is_the_statistics_of_its_members() -> None:
-    found = figures.by_generation(FOUND)
+    found = progress.by_generation(FOUND)
     for generation, networks, best, median in zip(
         found["generation"], found["networks"], found["best"], found["median"], strict=True
     ):
@@ -41,7 +41,7 @@ def test_a_generation_is_the_statistics_of_its_members() -> None:
 
 
 def test_minutes_rise_and_end_with_the_best() -> None:
-    found = figures.by_minute(FOUND)
+    found = progress.by_minute(FOUND)
     assert found["minute"] == sorted(found["minute"])
     assert found["best so far"][-1] == max(
         e.accuracy for e in RUN.entries if e.accuracy is not None
@@ -50,7 +50,7 @@ def test_minutes_rise_and_end_with_the_best() -> None:
 
 def test_fronts_are_what_nobody_dominates() -> None:
     known = [e for e in RUN.trained if e.accuracy is not None]
-    fronts = figures.fronts(FOUND, "params")
+    fronts = progress.fronts(FOUND, "params")
     shown = [
         number
         for after, number in zip(fronts["after"], fronts["#"], strict=True)
@@ -73,7 +73,7 @@ def test_a_curve_goes_on_where_the_training_did() -> None:
             entry(1, genome, 0.8, parents=(0,), resumes=0, budget=Budget(9, begin=2)),
         ]
     )
-    found = figures.curves(Findings(run), 1)
+    found = progress.curves(Findings(run), 1)
     assert found["epoch"] == [1, 2, 3, 4]
     assert found["accuracy"] == [0.25, 0.5, 0.4, 0.8]
     assert len(tables.rungs(Findings(run))) == 2
@@ -81,7 +81,7 @@ def test_a_curve_goes_on_where_the_training_did() -> None:
 
 
 def test_trust_is_kendalls_tau_of_the_last_hundred() -> None:
-    found = figures.trust(FOUND)
+    found = worth.trust(FOUND)
     pairs = [
         (one.candidate.proposal.predicted, one.evaluation)
         for one in RUN.told
@@ -94,7 +94,7 @@ def test_trust_is_kendalls_tau_of_the_last_hundred() -> None:
 
 
 def test_twins_are_found() -> None:
-    found = figures.twins(FOUND)
+    found = worth.twins(FOUND)
     assert len(found) > 3
     for number, twin in zip(found["#"], found["twin #"], strict=True):
         assert RUN.entries[number].candidate.key == RUN.entries[twin].candidate.key
@@ -130,12 +130,12 @@ def test_pauses_do_not_count() -> None:
 def test_nothing_yet_is_no_error(some: list[Entry]) -> None:
     findings = Findings(record(some))
     for found in (
-        figures.by_generation(findings),
-        figures.by_minute(findings),
-        figures.fronts(findings, "params"),
-        figures.curves(findings, 3),
-        figures.trust(findings),
-        figures.candidates(findings),
+        progress.by_generation(findings),
+        progress.by_minute(findings),
+        progress.fronts(findings, "params"),
+        progress.curves(findings, 3),
+        worth.trust(findings),
+        evolution.candidates(findings),
         tables.states(findings),
         tables.reasons(findings),
         tables.rungs(findings),

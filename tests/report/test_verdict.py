@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -141,5 +142,38 @@ def test_how_many_are_as_good_depends_on_the_validation_images() -> None:
         arguments("tries", entries(60), events=(Event(0.0, "images", {"valid": n}),))[0]
         for n in (50, 50_000)
     )
-    assert "known to ± 1" in few.words
-    assert "known to ± 0" in many.words
+    (few_from, few_to), (many_from, many_to) = (
+        (float(bound) for bound in re.findall(r"may be ([\d.]+) % to ([\d.]+) %", one.words)[0])
+        for one in (few, many)
+    )
+    assert few_to - few_from > 15
+    assert many_to - many_from < 1
+
+
+def test_a_best_that_nothing_was_chosen_from_does_not_speak_for_itself() -> None:
+    events = (Event(0.0, "images", {"valid": 7}),)
+    (alone,) = arguments("Validation accuracies come from 7 images", entries(1), events=events)
+    assert alone.sign == "open"
+    assert "tries" not in alone.words
+    genomes = [SPACE.sample(np.random.default_rng(seed)) for seed in (0, 1)]
+    far, near = (
+        arguments(
+            "the best of 2 tries",
+            [entry(0, genomes[0], 1.0), entry(1, genomes[1], other)],
+            events=events,
+        )[0]
+        for other in (0.2, 0.9)
+    )
+    assert (far.sign, near.sign) == ("for", "open")
+    assert "100.00 % may be 64.57 % to 100.00 %" in far.words  # Wilson's interval, 7 of 7
+
+
+def test_one_random_network_has_no_mean() -> None:
+    comparison = (row("found", 0.9), row("random 1", 0.8))
+    (said,) = arguments("Against a random network", entries(60), comparison=comparison)
+    assert said.words == (
+        "Against a random network of the same space, trained alike: +10.00 points."
+    )
+    two = (*comparison, row("random 2", 0.7))
+    (said,) = arguments("Against 2 random networks", entries(60), comparison=two)
+    assert "+15.00 points over their mean, +10.00 points over the best of them" in said.words

@@ -191,7 +191,7 @@ def test_preprocessing_is_that_of_the_network(tmp_path: Path) -> None:
     assert read(input_shape=[1, 32, 32]) is None
     wrong = {**content["preprocessing"], "std": [0.1]}
     said = complaint(path, {**content, "preprocessing": wrong})
-    assert said.startswith(": preprocessing: std must have 3 number(s), above 0")
+    assert said.startswith(": preprocessing: std must have 3 numbers, above 0")
     said = complaint(path, {**content, "preprocessing": 5})
     assert said == ": preprocessing must be an object, but is 5"
 

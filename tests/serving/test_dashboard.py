@@ -36,7 +36,8 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, NanonasError, RunError
 from nanonas.report import page
 from nanonas.report.charts.chart import thinned
-from nanonas.report.charts.figures import all_charts, evolution_tree
+from nanonas.report.charts.evolution import evolution_tree
+from nanonas.report.charts.figures import all_charts
 from nanonas.report.charts.plotly import figure
 from nanonas.runs.reading import read_record
 from nanonas.serving.live import LivePage

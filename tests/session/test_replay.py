@@ -75,7 +75,7 @@ def test_a_run_is_what_it_comes_to_and_stays_as_it_is(
     before = content(run)
     assert cli.main(["replay", str(run.path), "--check", "--train", "6"]) == 0
     said = capsys.readouterr().out
-    assert "candidates, derived again: all 6 as they were asked for\n" in said
+    assert "candidates, derived again: all 6 as asked for\n" in said
     assert "files: all as the store says\n" in said
     assert "epoch by epoch as it is stored\n" in said
     assert said.endswith("nothing differs\n")
@@ -200,6 +200,19 @@ def test_a_folder_that_is_not_what_its_store_says(
     change(run)
     (found,) = Replay(run).files()
     assert str(found).startswith(said)
+
+
+def test_a_run_without_any_weights_is_no_difference_and_that_is_said(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(run.weights)
+    for path in (*run.finalists.glob("*"), *run.final.glob("*")):
+        if path.name != "result.json":
+            path.unlink()
+    assert list(Replay(run).files()) == []
+    assert cli.main(["replay", str(run.path), "--check", "--train", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "final: not compared, for none of the weights are here\nnothing differs\n" in said
 
 
 def test_images_that_were_moved_are_no_difference(run: RunFolder) -> None:

@@ -298,7 +298,7 @@ def within(run: RunFolder, **limits: Any) -> Verdict:
 def test_who_exceeds_the_limits_takes_no_part(kept: RunFolder) -> None:
     assert within(kept).so_far().limits == ""
     one = within(kept, max_macs=5000)
-    assert one.hand_made == {}  # the smallest has 5,416
+    assert one.contenders.hand_made == {}  # the smallest has 5,416
     with pytest.raises(
         ConfigError,
         match=r"--only has 'plain', which exceeds the limits: it has .* 5,416 MACs, where at most "
@@ -309,7 +309,7 @@ def test_who_exceeds_the_limits_takes_no_part(kept: RunFolder) -> None:
 
 
 def test_who_is_too_slow_takes_no_part(kept: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = within(kept, max_params=3000).hand_made["convnext"].key
+    slow = within(kept, max_params=3000).contenders.hand_made["convnext"].key
     measured = {"latency": 1.0}
     monkeypatch.setattr(
         "nanonas.training.trial.measure",
@@ -317,15 +317,15 @@ def test_who_is_too_slow_takes_no_part(kept: RunFolder, monkeypatch: pytest.Monk
     )
     one = within(kept, max_params=3000, max_latency_ms=5)
     assert one.so_far().limits == "at most 3,000 parameters, at most 5 ms an image"
-    assert "convnext" not in one.hand_made
-    assert "plain" in one.hand_made
+    assert "convnext" not in one.contenders.hand_made
+    assert "plain" in one.contenders.hand_made
     with pytest.raises(ConfigError, match=r"the latency of 9 ms is above the limit of 5 ms"):
         one.names(["convnext"])
 
 
 def test_equal_networks_take_part_once(kept: RunFolder) -> None:
     one = within(kept, max_params=300)  # so small, several of them have no block left
-    keys = [network.key for network in one.hand_made.values()]
+    keys = [network.key for network in one.contenders.hand_made.values()]
     assert len(keys) == len(set(keys)) < 9
     notes = one.so_far().notes
     assert sum(" takes no part: it is the same network as " in note for note in notes) == 9 - len(
@@ -341,12 +341,12 @@ def test_resnet18_takes_part_where_it_is_asked_for(kept: RunFolder) -> None:
     assert "resnet18" not in everybody
     assert one.names(["plain"], resnet18=True) == ["plain", "resnet18"]
     assert one.names(["resnet18"]) == ["resnet18"]
-    assert one._network("resnet18", 0).params > 10_000_000
+    assert one.contenders.network("resnet18", 0).params > 10_000_000
 
 
 def test_another_seed_is_another_random_network(kept: RunFolder) -> None:
     one = verdict(kept)
-    keys = [one._network("random-network", seed).key for seed in (3, 4, 3)]
+    keys = [one.contenders.network("random-network", seed).key for seed in (3, 4, 3)]
     assert keys[0] == keys[2] != keys[1]
 
 
@@ -355,7 +355,10 @@ def test_who_meets_a_search_for_trade_offs_fills_the_limits(kept: RunFolder) -> 
     options = StrategyOptions(strategy="nsga2", objectives=("accuracy", "params"))
     search = replace(one.config.search, strategy=options)
     one = replace(one, config=replace(one.config, search=search))
-    others = [*one.hand_made.values(), *(one._network("random-network", n) for n in range(5))]
+    others = [
+        *one.contenders.hand_made.values(),
+        *(one.contenders.network("random-network", n) for n in range(5)),
+    ]
     assert all(1500 < network.params <= 3000 for network in others)
     assert one._search("random-search", 3).search.strategy.objectives == ()
 

@@ -58,7 +58,7 @@ class Diagnosis:
                 for name, each in facts.counts(self.case).items()
             },
             "broken": list(images.broken),
-            "looked_at": len(self.case.examination.rows),
+            "looked_at": len(self.case.likeness.rows),
             "verdict": self.severity.words,
             "findings": [
                 {

@@ -7,6 +7,7 @@ import numpy as np
 from nanonas.data.doctor.findings import Case, Finding, Severity, about
 from nanonas.data.sources.base import CMYK, DEEP, GREY, PALETTE, TRANSPARENT, TURNED
 from nanonas.maths.intervals import wilson
+from nanonas.text import by_number, number_of
 
 _FEW = 30  # images of a class to train on, below which little is learnt of it
 _JUDGES = 200  # validation images, below which accuracies are vague
@@ -49,12 +50,13 @@ def broken(case: Case) -> list[Finding]:
         return []
     some = ", ".join(line.partition(": ")[0].rpartition("/")[2] for line in lines[:3])
     more = ", …" if len(lines) > 3 else ""
+    them = by_number(len(lines), "it", "them")
     return [
         Finding(
             "broken",
             Severity.MEND,
-            f"{len(lines):,} images cannot be read ({some}{more}); repair or delete them, or pass "
-            "over them",
+            f"{number_of(len(lines), 'image')} cannot be read ({some}{more}); repair or delete "
+            f"{them}, or pass over {them}",
             "--skip-broken",
             tuple((line,) for line in lines),
         )
@@ -79,8 +81,10 @@ def sizes(case: Case) -> list[Finding]:
             Finding(
                 "tiny",
                 Severity.LOOK if share >= _TINY or smaller.min() < 8 else Severity.FINE,
-                f"{len(tiny):,} images ({about(share)}) have fewer than the {side} pixels a side "
-                f"that networks see, the smallest {smaller.min()}, and are scaled up",
+                f"{number_of(len(tiny), 'image')} ({about(share)}) "
+                f"{by_number(len(tiny), 'has', 'have')} fewer than the {side} pixels a side that "
+                f"networks see, the smallest {smaller.min()}, and "
+                f"{by_number(len(tiny), 'is', 'are')} scaled up",
                 "--image-size",
                 tuple((case.name(int(row)),) for row in tiny[np.argsort(smaller[tiny])][:5]),
             )
@@ -91,8 +95,8 @@ def sizes(case: Case) -> list[Finding]:
             Finding(
                 "huge",
                 Severity.FINE,
-                f"{len(huge):,} images have {_HUGE / 1e6:.0f} million pixels or more, which takes "
-                "long to decode, once",
+                f"{number_of(len(huge), 'image')} {by_number(len(huge), 'has', 'have')} "
+                f"{_HUGE / 1e6:.0f} million pixels or more, which takes long to decode, once",
                 examples=tuple((case.name(int(row)),) for row in huge[:5]),
             )
         )
@@ -175,8 +179,8 @@ def evenness(case: Case) -> list[Finding]:
             Finding(
                 "few",
                 Severity.LOOK,
-                f"{len(few):,} of {len(by_class):,} classes have fewer than {_FEW} images to train "
-                f'on, the fewest "{least}"; add images of them',
+                f"{len(few):,} of {len(by_class):,} classes {by_number(len(few), 'has', 'have')} "
+                f'fewer than {_FEW} images to train on, the fewest "{least}"; add images of them',
             )
         )
     judges = len(case.split.valid)
@@ -187,9 +191,9 @@ def evenness(case: Case) -> list[Finding]:
             Finding(
                 "few-to-judge",
                 Severity.LOOK,
-                f"{judges:,} validation images judge the candidates: a measured accuracy of 90 % "
-                f"may be {about(low)} to {about(high)}; "
-                f"{'add some' if own else 'set more apart, or add images'}",
+                f"{number_of(judges, 'validation image')} {by_number(judges, 'judges', 'judge')} "
+                f"the candidates: a measured accuracy of 90 % may be {about(low)} to "
+                f"{about(high)}; {'add some' if own else 'set more apart, or add images'}",
                 "" if own else "--valid-share 0.3",
             )
         )

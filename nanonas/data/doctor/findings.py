@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from nanonas.core import Integers
 from nanonas.data.cache import DAMAGED, read_rows
 from nanonas.data.doctor.copies import connected
-from nanonas.data.doctor.examination import Examination, Subject
 from nanonas.data.doctor.films import Films, films
+from nanonas.data.doctor.likeness import Likeness, Subject
 from nanonas.data.images import Images
 from nanonas.data.sources import Rows
 from nanonas.data.split import Split
+from nanonas.text import by_number, number_of
 
 # Share of the images of a part that are copies of training images, or of images whose copies have
 # another label: below the first nothing is to be done, from the second the accuracy is in doubt.
@@ -70,9 +71,9 @@ class Case:
     source: str
 
     @cached_property
-    def examination(self) -> Examination:
+    def likeness(self) -> Likeness:
         """What comparing the images shows."""
-        return self.subject.examined()
+        return self.subject.compared()
 
     @cached_property
     def known(self) -> Rows:
@@ -107,7 +108,7 @@ class Case:
         """Groups that the names say, and that look alike; None where images are grouped already."""
         if not self.known.names or self.images.groups_train is not None:
             return None
-        rows = self.examination.rows
+        rows = self.likeness.rows
         names = [self.known.names[row] for row in rows]
         return films(names, self.subject.labels[rows], self.subject.thumbs)
 
@@ -118,10 +119,10 @@ class Case:
         """
         if not self.known.names:
             return {}
-        rows = self.examination.rows
-        ids = self.examination.near
+        rows = self.likeness.rows
+        ids = self.likeness.near
         if self.films is not None:
-            near, by_name = self.examination.near, self.films.groups
+            near, by_name = self.likeness.near, self.films.groups
             links = [
                 np.stack([np.arange(len(rows)), np.unique(one, return_index=True)[1][one]], axis=1)
                 for one in (_dense(near), _dense(by_name))
@@ -148,7 +149,7 @@ class _Copies:
 
     @classmethod
     def of(cls, case: Case) -> _Copies:
-        rows, near = case.examination.rows, case.examination.near
+        rows, near = case.likeness.rows, case.likeness.near
         order = np.argsort(near, kind="stable")
         _, starts, sizes = np.unique(near[order], return_index=True, return_counts=True)
         several = sizes > 1
@@ -187,7 +188,7 @@ def leaks(case: Case) -> list[Finding]:
     copies, found = _Copies.of(case), []
     for number, part in ((2, "test"), (1, "validation")):
         pairs = copies.leaking(number)
-        looked_at = int((case.part[case.examination.rows] == number).sum())
+        looked_at = int((case.part[case.likeness.rows] == number).sum())
         if not pairs or not looked_at:
             continue
         share = len(pairs) / looked_at
@@ -198,9 +199,9 @@ def leaks(case: Case) -> list[Finding]:
             Finding(
                 f"{part}-leak",
                 severity,
-                f"{len(pairs):,} of {looked_at:,} {part} images ({about(share)}) are copies, or "
-                f"nearly, of images that are trained on, which may flatter accuracies by as much; "
-                f"{mends}",
+                f"{len(pairs):,} of {number_of(looked_at, f'{part} image')} ({about(share)}) "
+                f"{by_number(len(pairs), 'is a copy', 'are copies')}, or nearly, of images that "
+                f"are trained on, which may flatter accuracies by as much; {mends}",
                 flag,
                 _named(case, pairs),
             )
@@ -214,7 +215,7 @@ def _apart(case: Case, own: bool) -> tuple[str, str]:
         return "take them out of the one folder or file, or of the other", ""
     if not case.known.names:
         return "take out one of each pair", ""
-    if case.films is not None and _explains(case.films, case.examination):
+    if case.films is not None and _explains(case.films, case.likeness):
         return _GROUPED, f"--groups '{case.films.expression}'"
     return (
         "write down which belong together, and name that file",
@@ -225,9 +226,9 @@ def _apart(case: Case, own: bool) -> tuple[str, str]:
 _GROUPED = "keep those that belong together in one part"
 
 
-def _explains(films: Films, examination: Examination) -> bool:
+def _explains(films: Films, likeness: Likeness) -> bool:
     """Whether nearly all copies are in one group by their names."""
-    near = _dense(examination.near)
+    near = _dense(likeness.near)
     first = np.unique(near, return_index=True)[1]
     several = np.bincount(near)[near] > 1
     equal = films.groups[several] == films.groups[first[near[several]]]
@@ -240,7 +241,7 @@ def contradictions(case: Case) -> list[Finding]:
     if not sets:
         return []
     number = sum(len(rows) for rows in sets)
-    share = number / len(case.examination.rows)
+    share = number / len(case.likeness.rows)
     names = case.images.class_names
     rows = sets[0]
     both = [names[label] for label in np.unique(case.subject.labels[rows])[:2]]
@@ -259,15 +260,17 @@ def contradictions(case: Case) -> list[Finding]:
 def duplicates(case: Case) -> list[Finding]:
     """Copies among the images that train."""
     extra = _Copies.of(case).within_training()
-    trained = int((case.part[case.examination.rows] == 0).sum())
-    exact = len(case.examination.rows) - len(np.unique(case.examination.same))
+    trained = int((case.part[case.likeness.rows] == 0).sum())
+    exact = len(case.likeness.rows) - len(np.unique(case.likeness.same))
     share = extra / max(1, trained)
     return [
         Finding(
             "duplicates",
             Severity.LOOK if share >= _MANY else Severity.FINE,
-            f"{extra:,} of {trained:,} training images ({about(share)}) are further copies, or "
-            f"nearly, of others; of all images, {exact:,} have the very pixels of another",
+            f"{extra:,} of {trained:,} training images ({about(share)}) "
+            f"{by_number(extra, 'is a further copy', 'are further copies')}, or nearly, of others; "
+            f"of all images, {exact:,} {by_number(exact, 'has', 'have')} the very pixels of "
+            "another",
         )
     ]
 
@@ -303,8 +306,9 @@ def shared_groups(case: Case) -> list[Finding]:
         Finding(
             f"{part}-groups",
             Severity.MEND,
-            f"{len(both):,} groups have images that train and images of the {part} part, which the "
-            "source has set apart itself; put each group into one part",
+            f"{number_of(len(both), 'group')} {by_number(len(both), 'has', 'have')} images that "
+            f"train and images of the {part} part, which the source has set apart itself; put each "
+            "group into one part",
         )
         for part, (a, b) in parts.items()
         if len(both := np.intersect1d(a, b))
@@ -313,7 +317,7 @@ def shared_groups(case: Case) -> list[Finding]:
 
 def mirroring(case: Case) -> list[Finding]:
     """Classes that become others when they are mirrored."""
-    changed, names = case.examination.mirrored, case.images.class_names
+    changed, names = case.likeness.mirrored, case.images.class_names
     if not changed:
         return []
     first = changed[0]

@@ -19,6 +19,7 @@ from nanonas.data.sources.decoding import Files, decode_all
 from nanonas.data.sources.groups import with_groups
 from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
+from nanonas.text import number_of
 
 # Formats that Pillow recognises and cannot draw, or not without another program.
 _STUBS = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
@@ -256,7 +257,7 @@ def _in_words(suffixes: Counter[str], before: str = "") -> str:
     most = suffixes.most_common(5)
     words = [f"{number} {suffix}" for suffix, number in most]
     if rest := suffixes.total() - sum(number for _, number in most):
-        words.append(f"{rest} others")
+        words.append(number_of(rest, "other"))
     return before + ", ".join(words) if words else ""
 
 

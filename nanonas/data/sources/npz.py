@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Depth, Labels, numbered
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.errors import DataError
+from nanonas.text import number_of
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Npz:
             where = f"x_{name} in {str(self.path)!r}"
             if len(x) != len(y):
                 raise DataError(
-                    f"{where} has {len(x)} images, but y_{name} has {len(y)} labels; they must "
-                    "match"
+                    f"{where} has {number_of(len(x), 'image')}, but y_{name} has "
+                    f"{number_of(len(y), 'label')}; they must match"
                 )
             shape = shape or x.shape[1:]
             if x.shape[1:] != shape:

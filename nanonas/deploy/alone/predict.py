@@ -2,7 +2,8 @@
 
 It lies beside model.onnx, preprocessing.json and labels.json, and needs onnxruntime, numpy and
 Pillow. Each image is prepared as those were that the network was trained on: preprocessing.json
-says how.
+says how. Where there is a calibration.json, logits are divided by its temperature, so that
+probabilities are as sure as the network is right.
 """
 
 import argparse
@@ -34,6 +35,7 @@ def main() -> int:
 
     rule = json.loads((FOLDER / "preprocessing.json").read_text(encoding="utf-8"))
     labels = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
+    temperature = temperature_in(FOLDER / "calibration.json")
     session = onnxruntime.InferenceSession(FOLDER / given.model, providers=["CPUExecutionProvider"])
     rows: list[dict[str, Any]] = []
     broken = 0
@@ -45,7 +47,7 @@ def main() -> int:
             broken += 1
             continue
         (logits,) = session.run(["logits"], {"image": pixels[None]})  # (1, classes)
-        probabilities = softmax(logits[0])
+        probabilities = softmax(logits[0], temperature)
         best = probabilities.argsort()[::-1][: given.top]
         found = [{"class": labels[n], "probability": float(probabilities[n])} for n in best]
         rows.append({"file": str(path), "classes": found})
@@ -58,9 +60,20 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+def temperature_in(path: Path) -> float:
+    """What logits are divided by; 1 where the file is missing."""
+    if not path.exists():
+        return 1.0
+    found = json.loads(path.read_text(encoding="utf-8"))["temperature"]
+    if type(found) not in (int, float) or not 0.05 <= found <= 20:
+        sys.exit(f"{path}: temperature must be a number from 0.05 to 20, but is {found!r:.80}")
+    return float(found)
+
+
+def softmax(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
     """Probabilities, (classes,), of logits, (classes,)."""
-    powers: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max())
+    scaled = logits.astype(np.float64) / temperature
+    powers: NDArray[np.float64] = np.exp(scaled - scaled.max())
     probabilities: NDArray[np.float64] = powers / powers.sum()
     return probabilities
 

@@ -19,6 +19,7 @@ from nanonas.engine.storage.rows import (
     summed,
 )
 from nanonas.errors import RunError
+from nanonas.text import number_of
 
 _STATES = frozenset(state.value for state in State)
 _Shape = tuple[Any, ...]
@@ -81,8 +82,9 @@ class Salvage:
         """What a new store gets, in words."""
         counts = {table: len(rows) for table, rows in rows_of(self).items()}
         return (
-            f"{counts['candidate']} candidates, {counts['evaluation']} evaluations and "
-            f"{counts['event']} events"
+            f"{number_of(counts['candidate'], 'candidate')}, "
+            f"{number_of(counts['evaluation'], 'evaluation')} and "
+            f"{number_of(counts['event'], 'event')}"
         )
 
 

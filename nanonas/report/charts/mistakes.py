@@ -28,7 +28,7 @@ from nanonas.report.charts.chart import (
     Rule,
 )
 from nanonas.report.rows.mistakes import by_class, calibration, confusions, refusals
-from nanonas.text import percent, share_in_words, shortened
+from nanonas.text import number_of, percent, share_in_words, shortened
 
 MOST_CLASSES = 30  # that are drawn, a row each; of more the worst
 _NUMBERED = 15  # classes up to which the cells of the confusion matrix have room for figures
@@ -81,6 +81,8 @@ def confusion(findings: Findings) -> Chart | None:
         "A row is what the images are, a column what they are taken for; a row's shares add up to "
         "100 %. Blue is right; the stronger the orange, the more images of that class go there."
     )
+    if not judged.confusions:
+        words += " Nothing is taken for anything else."
     marks = (Cells(shares, said, text),)
     x, y = Axis("taken for", names=names), Axis("is", names=names, down=True)
     sheet, height = confusions(findings), 200 + 30 * max(classes, 4)
@@ -107,7 +109,8 @@ def _cell_words(
         said.append([_percents(share) if share and numbered else "" for share in shares[row]])
         text.append(
             [
-                f"{names[row]}, taken for {names[column]}: {n:,} of {counts.sum():,} images"
+                f"{names[row]}, taken for {names[column]}: {n:,} of "
+                f"{number_of(counts.sum(), 'image')}"
                 for column, n in enumerate(counts)
             ]
         )
@@ -130,8 +133,8 @@ def _worst_pairs(findings: Findings, judged: Judgement) -> Chart | None:
     ]
     names = _distinct(pairs)
     words = (
-        f"The {len(shown)} most frequent of {len(judged.confusions):,} confusions: what the images "
-        "are → what they are taken for, as a share of their class, with 95 % intervals."
+        f"The {len(shown)} most frequent of {number_of(len(judged.confusions), 'confusion')}: what "
+        "the images are → what they are taken for, as a share of their class, with 95 % intervals."
     )
     axis, sheet = Axis("of the class (%)"), confusions(findings)
     height = 130 + 26 * len(shown)
@@ -218,7 +221,7 @@ def _binned(found: Reliability, name: str, colour: str) -> list[Mark]:
     pairs = zip(found.accuracy, found.images, strict=True)
     low, high = 100 * np.array([wilson(share, int(n)) for share, n in pairs]).T
     text = [
-        f"{n:,} answers, sure to {percent(sure / 100)}: {percent(right / 100)} right"
+        f"{number_of(n, 'answer')}, sure to {percent(sure / 100)}: {percent(right / 100)} right"
         for n, sure, right in zip(found.images, x, y, strict=True)
     ]
     lines = Edges(np.column_stack([x, low]), np.column_stack([x, high]), "", colour, 2, opacity=0.5)

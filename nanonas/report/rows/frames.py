@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.errors import ConfigError
-from nanonas.report.charts import figures
+from nanonas.report.charts import evolution, progress, worth
 from nanonas.report.rows import tables
 from nanonas.report.rows.sheet import Sheet
 
@@ -40,14 +40,14 @@ def frames(record: Record) -> dict[str, pd.DataFrame]:
     """
     findings = Findings(record)
     sheets = {
-        "candidates": figures.candidates(findings),
+        "candidates": evolution.candidates(findings),
         "edits": tables.edits(findings),
-        "epochs": figures.curves(findings, len(record.entries)),
-        "generations": figures.by_generation(findings),
-        "minutes": figures.by_minute(findings),
-        "fronts": figures.fronts(findings, findings.trade_offs[0]),
-        "trust": figures.trust(findings),
-        "twins": figures.twins(findings),
+        "epochs": progress.curves(findings, len(record.entries)),
+        "generations": progress.by_generation(findings),
+        "minutes": progress.by_minute(findings),
+        "fronts": progress.fronts(findings, findings.trade_offs[0]),
+        "trust": worth.trust(findings),
+        "twins": worth.twins(findings),
         "reasons": tables.reasons(findings),
     }
     return {name: frame(sheet) for name, sheet in sheets.items()}

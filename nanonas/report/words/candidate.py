@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nanonas.analysis.findings import Findings, Step
 from nanonas.analysis.record import Entry
 from nanonas.networks.edits import in_words
-from nanonas.text import costs, duration, percent, points
+from nanonas.text import costs, duration, number_of, percent, points
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
     if "params" in metrics and "macs" in metrics:
         facts.append(costs(metrics))
     if evaluation.curve:
-        facts.append(f"{len(evaluation.curve)} epochs in {duration(evaluation.seconds)}")
+        epochs = number_of(len(evaluation.curve), "epoch")
+        facts.append(f"{epochs} in {duration(evaluation.seconds)}")
     if proposal.resumes is not None:
         facts.append(f"goes on with the training of #{proposal.resumes}")
     elif "inherited_share" in metrics:
-        tensors = f"{metrics.get('inherited_tensors', 0):.0f} tensors"
+        tensors = number_of(metrics.get("inherited_tensors", 0), "tensor", form=".0f")
         sources = " and ".join(f"#{number}" for number in proposal.inherits)
         facts.append(
             f"inherited {metrics['inherited_share']:.0%} of its parameters ({tensors}) from "

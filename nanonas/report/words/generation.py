@@ -15,7 +15,7 @@ from nanonas.core import State
 from nanonas.engine.ranking import front_of
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.edits import REWIRED, SEVERAL, in_words
-from nanonas.text import costs, count, interval, percent, points
+from nanonas.text import by_number, costs, count, interval, number_of, percent, points
 
 _SHOWN = 4  # parents, kinds of edits, reasons: of more the rest is only counted
 _KINDS = {SEVERAL: "several things at once", REWIRED: "only the connections"}
@@ -126,15 +126,15 @@ class Generation:
         results = f" The most accurate first: {_list(told)}." if told else ""
         number = len(self.hand_made)
         return (
-            f"{_number(number)} {_were(number)} written down by hand and scaled to the limits, so "
-            f"that the search begins with what people know.{results}"
+            f"{number_of(number, 'network')} {_were(number)} written down by hand and scaled to "
+            f"the limits, so that the search begins with what people know.{results}"
         )
 
     def _drawn(self) -> str:
         if not self.random:
             return ""
         number = len(self.random)
-        begin, were = _number(number), _were(number)
+        begin, were = number_of(number, "network"), _were(number)
         known = sorted(entry.accuracy for entry in self.random if entry.accuracy is not None)
         spread = ""
         if len(known) > 2:
@@ -164,7 +164,7 @@ class Generation:
         parents = Counter(p for entry in self.children for p in entry.proposal.parents)
         shown = [f"#{number} ({times})" for number, times in parents.most_common(_SHOWN)]
         if len(parents) > _SHOWN:
-            shown.append(f"{len(parents) - _SHOWN} others")
+            shown.append(number_of(len(parents) - _SHOWN, "other"))
         two = sum(len(entry.proposal.parents) > 1 for entry in self.children)
         one = len(self.children) - two
         how = []
@@ -173,7 +173,7 @@ class Generation:
         if two:
             how.append(f"{two} by crossing two parents, then a change")
         words = (
-            f"{_number(len(self.children), 'child', 'children')} {_were(len(self.children))} "
+            f"{number_of(len(self.children), 'child', 'children')} {_were(len(self.children))} "
             f"bred: {' and '.join(how)}. The parents, with how many children: {_list(shown)}."
         )
         strategy = self.strategy
@@ -301,7 +301,7 @@ class Generation:
         )
         words = (
             f"The front, the networks that no other beats in {names} at once, has "
-            f"{_number(len(front), 'member')}, {new} of them new: from {least} parameters, to "
+            f"{number_of(len(front), 'member')}, {new} of them new: from {least} parameters, to "
             f"{best}."
         )
         if self.number == 0:
@@ -315,7 +315,9 @@ class Generation:
             lost = [entry for entry in self.members if entry.state == state.value]
             if lost:
                 why = f": {_reason(lost)}" if state is not State.CUT else ""
-                sentences.append(f"{_number(len(lost))} {_were(len(lost))} {verb}{why}.")
+                sentences.append(
+                    f"{number_of(len(lost), 'network')} {_were(len(lost))} {verb}{why}."
+                )
         return " ".join(sentences)
 
     def _planted(self) -> str:
@@ -336,8 +338,8 @@ class Generation:
             return ""
         name, chosen = predictions[-1].by, sum(prediction.chosen for prediction in predictions)
         words = (
-            f"The predictor ({name}) guessed the accuracy of {_number(len(predictions))} "
-            f"beforehand, and chose {chosen} of them."
+            f"The predictor ({name}) guessed the accuracy of "
+            f"{number_of(len(predictions), 'network')} beforehand, and chose {chosen} of them."
         )
         if self._first_with(lambda entry: entry.proposal.predicted is not None):
             words += (
@@ -376,11 +378,11 @@ class Generation:
             trained = ""
             if len(lengths) == 1:
                 trained = f" and trained for {min(lengths)} only"
-            children = _number(len(heirs), "child", "children")
+            children = number_of(len(heirs), "child", "children")
             sentences.append(f"{children} began with the parents' weights{trained}.")
         if twins:
             sentences.append(
-                f"{_number(twins, 'twin')}, the same as a child but from scratch, "
+                f"{number_of(twins, 'twin')}, the same as a child but from scratch, "
                 f"{_were(twins)} trained."
             )
         start = self.findings.head_start
@@ -412,8 +414,8 @@ class Generation:
         rungs = Counter(budget.epochs for budget in budgets if budget is not None)
         rising = _list([f"{times} to epoch {epochs}" for epochs, times in sorted(rungs.items())])
         words = (
-            f"{_number(len(promoted))} trained on, {rising}: the best of those that had trained "
-            "for less."
+            f"{number_of(len(promoted), 'network')} trained on, {rising}: the best of those that "
+            "had trained for less."
         )
         if self._first_with(lambda entry: entry.proposal.resumes is not None):
             words += " Most networks get little time, and only those that do well with it get more."
@@ -431,8 +433,8 @@ def doubt(accuracy: float, images: int) -> str:
     """What so many validation images can tell apart."""
     error = 196 * (2 * max(accuracy * (1 - accuracy), 1 / images) / images) ** 0.5
     return (
-        f"with {images:,} validation images, two networks less than {error:.1f} points apart may "
-        "well be alike"
+        f"with {number_of(images, 'validation image')}, two networks less than {error:.1f} points "
+        "apart may well be alike"
     )
 
 
@@ -455,13 +457,8 @@ def _interval(trust: Correlation) -> str:
     return interval(trust.tau, trust.low, trust.high)
 
 
-def _number(number: int, noun: str = "network", plural: str = "") -> str:
-    """A number with what is counted."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def _were(number: int) -> str:
-    return "was" if number == 1 else "were"
+    return by_number(number, "was", "were")
 
 
 def _list(words: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from nanonas.analysis.answers import Judgement, Share
 from nanonas.analysis.findings import Findings
 from nanonas.maths.calibration import BINS
-from nanonas.text import percent, share_in_words
+from nanonas.text import number_of, percent, share_in_words
 
 _UNEVEN = 0.005  # that the balanced accuracy must be away from the accuracy to be said
 _SURE = 0.05  # the probability of luck below which a class is told from the others
@@ -27,9 +27,10 @@ def mistakes(findings: Findings) -> list[str]:
 def _confused(judged: Judgement) -> str:
     n, wrong = len(judged.answers), len(judged.answers) - judged.accuracy.images
     if not wrong:
-        return f"It is right on all {n:,} test images."
+        return f"It is right on all {number_of(n, 'test image')}."
     first = judged.confusions[0]
-    said = f"It is wrong on {wrong:,} of {n:,} test images ({share_in_words(wrong / n)})."
+    images = number_of(n, "test image")
+    said = f"It is wrong on {wrong:,} of {images} ({share_in_words(wrong / n)})."
     if first.wrong.images < _RARELY:
         return f"{said} It confuses no two classes more than {_times(first.wrong.images)}."
     names = judged.class_names

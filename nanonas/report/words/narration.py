@@ -10,7 +10,7 @@ from nanonas.analysis.record import Entry, Record
 from nanonas.config.schema import FINALISTS
 from nanonas.networks.edits import in_words
 from nanonas.report.words.generation import Generation, doubt, few
-from nanonas.text import percent
+from nanonas.text import by_number, number_of, percent
 
 
 def narrate(record: Record, generation: int) -> list[str]:
@@ -29,10 +29,10 @@ def farewell(record: Record) -> list[str]:
     error = f" And {doubt(best.accuracy, images)}." if images else ""
     paragraphs = [
         _way(record, best),
-        f"{percent(best.accuracy)} is the best of {len(record.ranked):,} tries, on the very "
-        f"images that chose it, so it flatters: expect a little less on others.{error} `nanonas "
-        "report` says what speaks for the result, and `nanonas compare` whether random networks "
-        "would have done as well.",
+        f"{percent(best.accuracy)} is the best of {number_of(len(record.ranked), 'try', 'tries')}, "
+        f"on the very images that chose it, so it flatters: expect a little less on others.{error} "
+        "`nanonas report` says what speaks for the result, and `nanonas compare` whether random "
+        "networks would have done as well.",
     ]
     finalists = record.search.get("finalists")
     finalists = FINALISTS if finalists is None else finalists  # as `Setup.finalists`
@@ -40,15 +40,19 @@ def farewell(record: Record) -> list[str]:
     if finalists and seconds:
         paragraphs.append(
             "What learns fast is not always what is best in the end. So the best "
-            f"{finalists} are now trained from scratch, for {seconds:.3g} s each, and the best of "
-            "these is the result."
+            f"{_finalists(finalists)}, for {seconds:.3g} s each, and the best of these is the "
+            "result."
         )
     elif finalists and any(entry.proposal.inherits for entry in record.trained):
         paragraphs.append(
-            f"Accuracies with inherited weights are not a network's own. So the best {finalists} "
-            "are now trained from scratch, and the best of these is the result."
+            f"Accuracies with inherited weights are not a network's own. So the best "
+            f"{_finalists(finalists)}, and the best of these is the result."
         )
     return paragraphs
+
+
+def _finalists(number: int) -> str:
+    return f"{by_number(number, 'one is', f'{number} are')} now trained from scratch"
 
 
 def _way(record: Record, best: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +14,16 @@ from nanonas.config.parts import STRATEGIES
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
-from nanonas.text import count, duration, interval, milliseconds, percent, points
+from nanonas.text import (
+    by_number,
+    count,
+    duration,
+    interval,
+    milliseconds,
+    number_of,
+    percent,
+    points,
+)
 
 Sign: TypeAlias = Literal["for", "against", "open"]
 
@@ -114,10 +123,10 @@ def headline(findings: Findings) -> list[str]:
         searched,
         f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
         f"{hardware}.",
-        f"After its final training ({float(final['epochs']):.4g} epochs), it is right on "
-        f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen "
-        "by; with so many "
-        f"images, that is {figures.between} with 95 % confidence.",
+        f"After its final training ({number_of(float(final['epochs']), 'epoch', form='.4g')}), it "
+        f"is right on {figures.tested} of {number_of(int(final['test_images']), 'test image')} "
+        f"that nothing was chosen by; with so many images, that is {figures.between} with 95 % "
+        "confidence.",
     ]
 
 
@@ -135,11 +144,12 @@ def _searched(record: Record, figures: _Figures) -> str:
     shape = "×".join(map(str, record.space.input_shape))
     if (size := record.image_size) is not None:
         shape += f", seen at {size}×{size}"
+    each = by_number(len(record.trained), "it", "each")
     return (
-        f"{strategy[:1].upper() + strategy[1:]} tried {len(record.trained):,} networks of the "
-        f"space {record.space.name}{took}: each was trained for {length} on "
-        f"{_data(record.search)} ({record.space.classes} classes, images of {shape}) and judged "
-        "on validation images."
+        f"{strategy[:1].upper() + strategy[1:]} tried {number_of(len(record.trained), 'network')} "
+        f"of the space {record.space.name}{took}: {each} was trained for {length} on "
+        f"{_data(record.search)} ({record.space.classes} classes, images of {shape}) and judged on "
+        "validation images."
     )
 
 
@@ -184,8 +194,8 @@ def _tested(record: Record) -> Argument:
     compared = sum(purpose.startswith("compare") for purpose in purposes)
     exported = sum(purpose.startswith("export") for purpose in purposes)
     winners = len(purposes) - compared - exported
-    besides = f", and {compared:,} times to compare it with others" if compared else ""
-    besides += f", and {exported:,} times to check what was exported" if exported else ""
+    besides = f", and {_times(compared)} to compare it with others" if compared else ""
+    besides += f", and {_times(exported)} to check what was exported" if exported else ""
     honest = "nothing was chosen by it, so its figures are honest."
     if not purposes:
         return Argument(
@@ -193,9 +203,9 @@ def _tested(record: Record) -> Argument:
             "No test image was looked at yet; validation accuracies choose, so they flatter.",
         )
     if winners == 0:
-        times = "once" if len(purposes) == 1 else f"{len(purposes):,} times"
         why = ["to compare the found network with others"] if compared else []
         why += ["to check what was exported"] if exported else []
+        times = _times(len(purposes))
         return Argument("for", f"The test set was opened {times}, {' and '.join(why)}: {honest}")
     if winners == 1:
         return Argument(
@@ -204,7 +214,7 @@ def _tested(record: Record) -> Argument:
         )
     return Argument(
         "open",
-        f"The test set was opened {winners:,} times for winners{besides}: to choose among "
+        f"The test set was opened {_times(winners)} for winners{besides}: to choose among "
         "them by what came out there is to choose by luck, too.",
     )
 
@@ -215,24 +225,29 @@ def _flattered(record: Record) -> Iterator[Argument]:
         return
     best, tried = max(accuracies), len(record.ranked)
     images = record.images.get("valid")
+    flatters = f"the best of {number_of(tried, 'try', 'tries')}: it flatters"
     if not images:
         if tried > 1:
-            yield Argument(
-                "open",
-                f"The best validation accuracy, {percent(best)}, is the best of {tried:,} tries: "
-                "it flatters.",
-            )
+            words = f"The best validation accuracy, {percent(best)}, is {flatters}."
+            yield Argument("open", words)
         return
-    error = (best * (1 - best) / images) ** 0.5
-    level = best - Z * 2**0.5 * error
-    near = sum(e.accuracy is not None and e.accuracy >= level for e in record.distinct)
+    low, high = wilson(best, images)
     words = (
-        f"Validation accuracies come from {images:,} images, so {percent(best)} is known to ± "
-        f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters."
+        f"Validation accuracies come from {number_of(images, 'image')}, so {percent(best)} may be "
+        f"{percent(low)} to {percent(high)}"
     )
+    words += f", and it is {flatters}." if tried > 1 else "."
+    error = max(best * (1 - best), 1 / images) / images  # never none: as many images could be right
+    level = best - Z * (2 * error) ** 0.5
+    near = sum(e.accuracy is not None and e.accuracy >= level for e in record.distinct)
     if near > 1:
         words += f" So few images cannot tell {near:,} different networks from the best."
-    yield Argument("open" if near > 1 else "for", words)
+    # that no other comes near speaks for the best only where there are others
+    yield Argument("for" if near == 1 < len(record.distinct) else "open", words)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"
 
 
 def _at_equal_time(record: Record) -> Iterator[Argument]:
@@ -255,15 +270,7 @@ def _compared(record: Record) -> Iterator[Argument]:
         return
     drawn = [row for name, row in rows.items() if name.startswith("random")]
     if drawn:
-        accuracies = [float(row["test_accuracy"]) for row in drawn]
-        best = drawn[accuracies.index(max(accuracies))]
-        sign, gap = _against(winner, best)
-        over = _gap(winner, statistics.mean(accuracies))
-        yield Argument(
-            sign,
-            f"Against {len(drawn)} random networks of the same space, trained alike: {over} over "
-            f"their mean, {gap} over the best of them.",
-        )
+        yield _drawn_at_random(winner, drawn)
     for name, other in rows.items():
         if not name.startswith("random"):
             sign, gap = _against(winner, other)
@@ -271,11 +278,24 @@ def _compared(record: Record) -> Iterator[Argument]:
             epochs, others = float(winner.get("epochs", 1)), float(other.get("epochs", 1))
             unlike = ""
             if epochs != others:
-                unlike = f", which had {others:.3g} epochs in its time, and not {epochs:.3g}"
+                had = number_of(others, "epoch", form=".3g")
+                unlike = f", which had {had} in its time, and not {epochs:.3g}"
                 sign = "open"
             yield Argument(
                 sign, f"Against {name}{unlike}: {gap}, with {share:.2g} times its parameters."
             )
+
+
+def _drawn_at_random(winner: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]]) -> Argument:
+    """The winner against the best of the random networks."""
+    accuracies = [float(row["test_accuracy"]) for row in drawn]
+    sign, gap = _against(winner, drawn[accuracies.index(max(accuracies))])
+    alike = "of the same space, trained alike"
+    if len(drawn) == 1:
+        return Argument(sign, f"Against a random network {alike}: {gap}.")
+    over = _gap(winner, statistics.mean(accuracies))
+    words = f"Against {len(drawn)} random networks {alike}: {over} over their mean, {gap} over the "
+    return Argument(sign, f"{words}best of them.")
 
 
 def _against(winner: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Sign, str]:
@@ -344,7 +364,8 @@ def _inherited(findings: Findings) -> Iterator[Argument]:
     heirs = sum(bool(entry.proposal.inherits) for entry in findings.record.trained)
     if not heirs:
         return
-    begun, start = f"{heirs:,} networks began with inherited weights", findings.head_start
+    begun = f"{number_of(heirs, 'network')} began with inherited weights"
+    start = findings.head_start
     if start is None:
         yield Argument("open", f"{begun}; too few twins tell what that did.")
         return
@@ -364,7 +385,8 @@ def _failures(record: Record) -> Iterator[Argument]:
     if failed > _FAILURES * max(1, trained):
         yield Argument(
             "against",
-            f"{failed:,} of {trained:,} trainings failed ({failed / trained:.0%}); see why below.",
+            f"{failed:,} of {number_of(trained, 'training')} failed ({failed / trained:.0%}); see "
+            "why below.",
         )
 
 

@@ -28,7 +28,7 @@ _FILE = "doctor.npz"
 
 
 @dataclass(frozen=True)
-class Examination:
+class Likeness:
     """What comparing images has shown. Rows are numbered through: those of `x_train`, then those of
     `x_test`.
     """
@@ -41,7 +41,7 @@ class Examination:
 
 @dataclass(frozen=True)
 class Subject:
-    """The images that are examined.
+    """The images that are compared.
 
     Args:
         images: all of them.
@@ -86,7 +86,7 @@ class Subject:
         """Of the rows."""
         return thumbnails(self.pixels)
 
-    def examined(self) -> Examination:
+    def compared(self) -> Likeness:
         """What comparing them shows: read where it was done before, else done, and kept."""
         known = _read(self.images.folder)
         if known is not None and (
@@ -96,12 +96,12 @@ class Subject:
         same = same_pixels(self.pixels)
         near = near_copies(self.thumbs, same)
         mirrored = mirrored_classes(self.thumbs, self.labels[self.rows])
-        made = Examination(self.rows, same, near, mirrored)
+        made = Likeness(self.rows, same, near, mirrored)
         _write(self.images.folder, made)
         return made
 
 
-def _read(folder: Path | None) -> Examination | None:
+def _read(folder: Path | None) -> Likeness | None:
     """What was found before; None where nothing was, or by another version."""
     if folder is None:
         return None
@@ -111,12 +111,12 @@ def _read(folder: Path | None) -> Examination | None:
             if about["version"] != _VERSION:
                 return None
             mirrored = tuple(Mirrored(**one) for one in about["mirrored"])
-            return Examination(stored["rows"], stored["same"], stored["near"], mirrored)
+            return Likeness(stored["rows"], stored["same"], stored["near"], mirrored)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
 
 
-def _write(folder: Path | None, made: Examination) -> None:
+def _write(folder: Path | None, made: Likeness) -> None:
     if folder is None:
         return
     about = {"version": _VERSION, "mirrored": [asdict(one) for one in made.mirrored]}
