@@ -25,7 +25,7 @@ from nanonas.config.parts import load_images
 from nanonas.config.schema import DataOptions
 from nanonas.data import found
 from nanonas.data.images import load
-from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed
+from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed, stored, tables
 from nanonas.data.sources.parquet import Parquet
 from nanonas.data.split import split
 from nanonas.errors import DataError
@@ -492,7 +492,7 @@ def test_real_parquet_agrees_with_pillow() -> None:
     pytest.importorskip("pyarrow")
     reader = find_reader(str(SHARED / "test.parquet"))[1]
     assert isinstance(reader, Parquet)
-    cells = next(reader._encoded([reader.path], "img"))
+    cells = next(tables._encoded([reader.path], "img"))
     images = load(str(SHARED / "test.parquet"))
     assert (images.classes, images.class_names[3], images.input_shape) == (10, "cat", (3, 32, 32))
     assert np.bincount(images.y_test).tolist() == [200] * 10
