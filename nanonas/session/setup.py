@@ -228,8 +228,12 @@ class Setup:
         from nanonas.training.device import slots
         from nanonas.training.trial import Trial
 
+        from nanonas.training.pictures import prepare_sizes
         trial = Trial(
             self.space,
+        devices = slots(self.device, self.workers)
+        sizes = {budget.image_size for budget in (*self.rungs, self.budget)}
+        prepare_sizes(self.data, {size for size in sizes if size is not None}, devices[0])
             self.data,
             self.recipe,
             self.config.search.seed,
@@ -239,7 +243,7 @@ class Setup:
             cost=self.cost,
             typical=self.config.search.training.typical_cost,
         )
-        return [replace(trial, device=device) for device in slots(self.device, self.workers)]
+        return [replace(trial, device=device) for device in devices]
 
     def study(self, store: RunStore, evaluator: Evaluator, inbox: Inbox | None = None) -> Study:
         """The search over a store that was begun or is resumed."""
@@ -347,12 +351,9 @@ def _located(options: DataOptions) -> DataOptions:
 
 def located(source: str) -> str:
     """A source so that it is found from anywhere: a path as an absolute one."""
-    from nanonas.data.sources import find_reader, is_built_in
+    from nanonas.data.sources import absolute
 
-    if Path(source).is_absolute():  # it may be gone since its images were decoded
-        return source
-    find_reader(source)  # raises where there is none
-    return source if is_built_in(source) else str(in_full(Path(source)).resolve())
+    return absolute(source)
 
 
 def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:

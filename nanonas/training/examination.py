@@ -67,10 +67,10 @@ def examine(module: nn.Module, train: Pictures, test: Pictures, recipe: Recipe) 
     rows = torch.arange(len(test)) if test.rows is None else test.rows.cpu()
     labels = test.y[rows.to(test.y.device)].cpu().numpy()
     wrong = confident_errors(logits, labels, ERRORS)
-    errors = test.x[rows[torch.from_numpy(wrong)].to(test.x.device)]
+    errors = test.pixels(rows[torch.from_numpy(wrong)])
     samples = _samples(train)
     generator = torch.Generator().manual_seed(0)
-    plain = train.x[samples.to(train.x.device)]
+    plain = train.pixels(samples)
     augmented = recipe.augment(train.x, samples, generator)
     thumbnails = Thumbnails(
         _small(errors),

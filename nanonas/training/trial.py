@@ -36,7 +36,7 @@ from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent
 from nanonas.training.measuring.costs import measure
-from nanonas.training.pictures import Pictures, part, pictures, shrunk
+from nanonas.training.pictures import Pictures, both_shrunk, part, pictures
 from nanonas.training.recipe import Recipe, recipe_at, slower
 from nanonas.training.train import Training, accuracy
 from nanonas.training.weights import read_weights, save_weights
@@ -256,7 +256,7 @@ def _on_device(data: DataSpec, image_size: int | None, device: str) -> tuple[Pic
     if image_size is None:
         return pictures(data, device)
     train, valid = _on_device(data, None, device)
-    return shrunk(train, image_size), shrunk(valid, image_size)
+    return both_shrunk(train, valid, image_size, data.load().folder)
 
 
 def _minibatch(train: Pictures, seed: int) -> Tensor:
@@ -267,5 +267,5 @@ def _minibatch(train: Pictures, seed: int) -> Tensor:
     chosen = part(train, min(1.0, _MINIBATCH / len(train)), seed)
     rows = chosen.rows
     if rows is None:
-        rows = torch.arange(len(chosen), device=chosen.x.device)
-    return normalise(chosen.x[rows], chosen.mean, chosen.std)
+        rows = torch.arange(len(chosen), device=chosen.device)
+    return normalise(chosen.pixels(rows), chosen.mean, chosen.std)
