@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nanonas.config.parts import (
     load_images,
     make_budget,
@@ -27,7 +29,7 @@ from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
-from nanonas.files import in_full
+from nanonas.maths.intervals import equivalent_trials
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
@@ -226,14 +228,14 @@ class Setup:
     def trials(self, weights: Path | None = None) -> list[Trial]:
         """What each worker measures candidates with, and keeps weights in the folder `weights`."""
         from nanonas.training.device import slots
+        from nanonas.training.pictures import prepare_sizes
         from nanonas.training.trial import Trial
 
-        from nanonas.training.pictures import prepare_sizes
-        trial = Trial(
-            self.space,
         devices = slots(self.device, self.workers)
         sizes = {budget.image_size for budget in (*self.rungs, self.budget)}
         prepare_sizes(self.data, {size for size in sizes if size is not None}, devices[0])
+        trial = Trial(
+            self.space,
             self.data,
             self.recipe,
             self.config.search.seed,
@@ -242,6 +244,7 @@ class Setup:
             measured=frozenset(objective.name for objective in self.objectives),
             cost=self.cost,
             typical=self.config.search.training.typical_cost,
+            metric=self.config.search.strategy.metric,
         )
         return [replace(trial, device=device) for device in devices]
 
@@ -264,6 +267,8 @@ class Setup:
     def genome_file(self, candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:
         """A candidate, and what is known of it, as a genome's file."""
         search = self.config.search
+        if (metric := search.strategy.metric) != "accuracy":
+            known = {"metric": metric, **known}  # that its accuracy is
         return GenomeFile(
             search.space.space,
             candidate.proposal.genome,
@@ -277,7 +282,7 @@ class Setup:
 
     def image_notes(self) -> dict[str, Any]:
         """What a run's store keeps of its images, so that it can be read without them."""
-        return {
+        notes: dict[str, Any] = {
             "fingerprint": self.images.fingerprint,
             "input_shape": list(self.images.input_shape),
             "class_names": list(self.images.class_names),
@@ -286,6 +291,10 @@ class Setup:
             "train": len(self.split.train),
             "valid": len(self.split.valid),
         }
+        if self.config.search.strategy.metric != "accuracy":
+            counts = np.bincount(self.images.y_train[self.split.valid])
+            notes["valid_equivalent"] = equivalent_trials(counts[counts > 0])
+        return notes
 
     def check(self) -> None:
         """Raises what is wrong with the images, their split, the recipe, the space or the strategy,

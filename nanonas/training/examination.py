@@ -38,6 +38,14 @@ class Examination:
         return int(right.sum()) / len(right)
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean share of right answers over the classes that have test images, in [0, 1]."""
+        right = self.answers.logits.argmax(axis=1) == self.answers.labels
+        images = np.bincount(self.answers.labels)
+        hits = np.bincount(self.answers.labels, weights=right)
+        return float((hits[images > 0] / images[images > 0]).mean())
+
+    @property
     def temperature(self) -> float | None:
         """What to divide logits by for calibrated probabilities; None where there are too few
         errors to tell, or where the cross-fitted temperature takes nothing off the loss.

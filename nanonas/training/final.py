@@ -61,6 +61,7 @@ class FinalResult:
     threads: int = 0  # of each process; 0: not known, for the result is of an earlier version
     processes: int = 1  # that trained together
     temperature: float | None = None  # to divide logits by; None: there is no need, or not known
+    balanced_accuracy: float | None = None  # the mean of the classes' own; None: not known
 
     @property
     def where(self) -> str:
@@ -335,6 +336,7 @@ class FinalTraining:
             threads=how.threads,
             processes=how.processes,
             temperature=test.temperature,
+            balanced_accuracy=test.balanced_accuracy,
         )
         save_weights(module, self.folder / "model.safetensors", self.about)
         test.write(self.folder)

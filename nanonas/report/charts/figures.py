@@ -61,7 +61,6 @@ _QUARTILES = (0.25, 0.5, 0.75)
 _STEADY = 5  # accuracies from which on there is a median
 _FRONT_COLOURS = tuple(PALETTE[place] for place in (3, 1, 4, 0))  # the earliest first
 
-_ACCURACY = Axis("validation accuracy (%)")
 _MINUTE = Column("minute", "hundredths")
 
 
@@ -91,7 +90,7 @@ def fitness_by_generation(findings: Findings) -> Chart:
     )
     return Chart(
         "fitness-generation",
-        "Accuracy by generation",
+        f"{_title(record)} by generation",
         words,
         *_fitness(record, sheet, axis, generations),
         sheet,
@@ -112,7 +111,7 @@ def fitness_by_minute(findings: Findings) -> Chart:
     )
     return Chart(
         "fitness-minute",
-        "Accuracy by minute",
+        f"{_title(record)} by minute",
         words,
         *_fitness(record, sheet, Axis("minute"), minutes),
         sheet,
@@ -133,7 +132,7 @@ def _fitness(
         Line(at, 100 * median, "median", BLUE),
         Line(at, 100 * best, "best so far", VERMILLION, width=3, steps=True),
     )
-    return axis, Axis(_ACCURACY.title, _readable(accuracies)), marks
+    return axis, _accuracy(record, _readable(accuracies)), marks
 
 
 def by_generation(findings: Findings) -> Sheet:
@@ -183,7 +182,7 @@ def learning_curves(findings: Findings) -> Chart:
     for place, (number, curve) in enumerate(_groups(sheet, "#")):
         numbers.append(number)
         dash, colour = DASHES[place // len(PALETTE)], PALETTE[place % len(PALETTE)]
-        epochs, accuracies = _floats(curve, "epoch"), 100 * _floats(curve, "accuracy")
+        epochs, accuracies = _floats(curve, "epoch"), 100 * _floats(curve, record.measure)
         lines.append(Line(epochs, accuracies, f"#{number}", colour, dash=dash, dots=6))
     words = (
         "How the best networks learned in the search. Curves that still rise would have liked "
@@ -196,7 +195,7 @@ def learning_curves(findings: Findings) -> Chart:
         )
     axis = Axis("epoch", step=max(1, round(max(sheet["epoch"], default=1) / 10)))
     title = f"Learning curves of the best {len(numbers)}"
-    return Chart("curves", title, words, axis, _ACCURACY, tuple(lines), sheet)
+    return Chart("curves", title, words, axis, _accuracy(record), tuple(lines), sheet)
 
 
 def curves(findings: Findings, number: int) -> Sheet:
@@ -208,7 +207,7 @@ def curves(findings: Findings, number: int) -> Sheet:
         for epoch, accuracy, loss in _curve(record, entry)
     ]
     loss = Column("training loss", "thousandths")
-    return Sheet(("#", "epoch", Column("accuracy", "percent"), loss), rows)
+    return Sheet(("#", "epoch", Column(record.measure, "percent"), loss), rows)
 
 
 def _curve(record: Record, entry: Entry) -> list[tuple[int, float, float]]:
@@ -245,11 +244,11 @@ def pareto(findings: Findings, other: str) -> Chart | None:
     marks: list[Mark] = [Points(np.array(costs), accuracies, text, opacity=0.4)]
     moments = _groups(sheet, "after")
     for place, (moment, front) in enumerate(moments):
-        x, y = _floats(front, name), 100 * _floats(front, "accuracy")
+        x, y = _floats(front, name), 100 * _floats(front, record.measure)
         later = len(moments) - 1 - place
         dash, colour, dots = DASHES[later], _FRONT_COLOURS[place % MOMENTS], 5 if later else 8
         marks.append(Line(x, y, moment, colour, dash=dash, steps=True, dots=dots))
-    words = f"The best trade-offs of accuracy and {name} at each quarter of the search."
+    words = f"The best trade-offs of {record.measure} and {name} at each quarter of the search."
     if other in ("params", "macs"):
         words = (
             "A network is on a front when none that is at least as accurate has fewer "
@@ -258,8 +257,8 @@ def pareto(findings: Findings, other: str) -> Chart | None:
         )
     log = bool(costs) and min(costs) > 0 and max(costs) > 20 * min(costs)
     axis = Axis(f"{name} (less is better)", log=log)
-    y_axis = Axis(_ACCURACY.title, _readable(accuracies))
-    title = f"Accuracy against {name}"
+    y_axis = _accuracy(record, _readable(accuracies))
+    title = f"{_title(record)} against {name}"
     return Chart(f"pareto-{other}", title, words, axis, y_axis, tuple(marks), sheet, "the fronts")
 
 
@@ -280,7 +279,7 @@ def fronts(findings: Findings, other: str) -> Sheet:
             row = (f"first {until:,}", member.number, member.accuracy, member.metrics[other])
             rows.append(row)
     cost = Column(NAMES[other], UNITS[other])
-    return Sheet(("after", "#", Column("accuracy", "percent"), cost), rows)
+    return Sheet(("after", "#", Column(record.measure, "percent"), cost), rows)
 
 
 # --- evolution ------------------------------------------------------------------------------------
@@ -310,7 +309,7 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
             f"Every dot is a network. All are random{' or hand-made' if made else ''}: none was "
             "bred from another. Click a dot, or type a number below."
         )
-        title, height, y = "The candidates", 380, Axis(_ACCURACY.title)
+        title, height, y = "The candidates", 380, _accuracy(record)
     else:
         words = (
             "Every dot is a network and hangs on the one it was bred from; "
@@ -373,7 +372,7 @@ def _nodes(record: Record, at: Floats, shown: Sequence[int]) -> Points:
         "network",
         size=size,
         values=_percentages(entries),
-        scale="accuracy (%)",
+        scale=f"{record.measure} (%)",
         symbols=symbols,
         numbers=shown,
     )
@@ -405,7 +404,7 @@ def candidates(findings: Findings) -> Sheet:
         for entry in record.entries
     ]
     metrics = (Column(NAMES[name], UNITS[name]) for name in names)
-    accuracy, seconds = Column("accuracy", "percent"), Column("time", "seconds")
+    accuracy, seconds = Column(record.measure, "percent"), Column("time", "seconds")
     return Sheet(("#", "generation", "state", accuracy, *metrics, seconds, "parents"), rows)
 
 
@@ -446,7 +445,8 @@ def what_mattered(findings: Findings) -> Chart | None:
         "search chose to train, not laws."
     )
     shown = sorted(clear, key=lambda effect: -effect.mean)
-    axis, sheet = Axis("points of accuracy"), mattered(findings)
+    axis = Axis(f"points of {findings.record.measure}")
+    sheet = mattered(findings)
     what = "all questions, answered or not"
     return _intervals("mattered", "What stands out", words, axis, shown, sheet, what)
 
@@ -555,7 +555,8 @@ def inheritance(findings: Findings) -> Chart | None:
         "those with inherited weights: they show who is better, as far as the τ of the two is "
         f"high, and not what a network is worth by itself.{measured}"
     )
-    x, y = Axis("accuracy from scratch (%)"), Axis("accuracy with inherited weights (%)")
+    measure = findings.record.measure
+    x, y = Axis(f"{measure} from scratch (%)"), Axis(f"{measure} with inherited weights (%)")
     title = "The head start of inherited weights"
     return Chart("inheritance", title, words, x, y, marks, sheet, "the twins")
 
@@ -571,6 +572,16 @@ def twins(findings: Findings) -> Sheet:
 
 
 # --- what they share ------------------------------------------------------------------------------
+
+
+def _title(record: Record) -> str:
+    """What networks are judged by, at the beginning of a title."""
+    return record.measure.capitalize()
+
+
+def _accuracy(record: Record, ends: tuple[float, float] | None = None) -> Axis:
+    """The axis of what networks are judged by."""
+    return Axis(f"validation {record.measure} (%)", ends)
 
 
 def _judged(record: Record) -> list[Entry]:

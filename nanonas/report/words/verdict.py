@@ -43,6 +43,7 @@ class _Figures:
         tested: the accuracy of its final training on the test images.
         between: the ends of the 95 % interval of that.
         latency: of the trained network, for an image.
+        balanced: the mean of the classes' accuracies on the test images.
     """
 
     seconds: str
@@ -52,6 +53,7 @@ class _Figures:
     tested: str = ""
     between: str = ""
     latency: str = ""
+    balanced: str = ""
 
 
 def _figures(record: Record) -> _Figures:
@@ -67,11 +69,13 @@ def _figures(record: Record) -> _Figures:
     if final is not None:
         tested = float(final["test_accuracy"])
         low, high = wilson(tested, int(final["test_images"]))
+        balanced = final.get("balanced_accuracy")
         figures = replace(
             figures,
             tested=percent(tested),
             between=f"{percent(low)} to {percent(high)}",
             latency=milliseconds(final["latency_ms"]),
+            balanced="" if balanced is None else percent(float(balanced)),
         )
     return figures
 
@@ -83,7 +87,10 @@ def cards(findings: Findings) -> list[tuple[str, str]]:
     finalist = winner is not None and winner.number in record.finalists
     shown = {
         "test accuracy": figures.tested,
-        "validation, as a finalist" if finalist else "validation accuracy": figures.accuracy,
+        "balanced test accuracy": figures.balanced if record.metric != "accuracy" else "",
+        "validation, as a finalist"
+        if finalist
+        else f"validation {record.measure}": figures.accuracy,
         "parameters": figures.params,
         "MACs an image": figures.macs,
         "networks trained": f"{len(record.trained):,}",
@@ -104,6 +111,8 @@ def headline(findings: Findings) -> list[str]:
         judged = "is"
         if figures.accuracy:
             judged = f"was right on {figures.accuracy} of the validation images and is"
+            if record.metric != "accuracy":
+                judged = f"has a {record.measure} of {figures.accuracy} in validation and is"
         return [
             searched,
             f"The best of them, #{winner.number}, has {size}. It {judged} without its final "
@@ -118,7 +127,20 @@ def headline(findings: Findings) -> list[str]:
         f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen "
         "by; with so many "
         f"images, that is {figures.between} with 95 % confidence.",
+        *_balanced(findings, figures),
     ]
+
+
+def _balanced(findings: Findings, figures: _Figures) -> Iterator[str]:
+    """What the final training came to by the metric that chose, where that is not the accuracy."""
+    record, judged = findings.record, findings.judgement
+    if record.metric == "accuracy" or not figures.balanced:
+        return
+    known = ""
+    if judged is not None:
+        low, high = judged.balanced_interval
+        known = f", which is {percent(low)} to {percent(high)} with 95 % confidence"
+    yield f"With each class counting the same, that is {figures.balanced}{known}."
 
 
 def _searched(record: Record, figures: _Figures) -> str:
@@ -214,21 +236,24 @@ def _flattered(record: Record) -> Iterator[Argument]:
     if record.winner is None or record.winner.accuracy is None:
         return
     best, tried = max(accuracies), len(record.ranked)
-    images = record.images.get("valid")
-    if not images:
+    valid, images = record.images.get("valid"), record.noise_images
+    if not valid or not images:
         if tried > 1:
             yield Argument(
                 "open",
-                f"The best validation accuracy, {percent(best)}, is the best of {tried:,} tries: "
-                "it flatters.",
+                f"The best validation {record.measure}, {percent(best)}, is the best of "
+                f"{tried:,} tries: it flatters.",
             )
         return
     error = (best * (1 - best) / images) ** 0.5
     level = best - Z * 2**0.5 * error
     near = sum(e.accuracy is not None and e.accuracy >= level for e in record.distinct)
+    noisy = ""
+    if round(images) < valid:
+        noisy = f" and, balanced, are as noisy as accuracies on {images:,.0f}"
     words = (
-        f"Validation accuracies come from {images:,} images, so {percent(best)} is known to ± "
-        f"{100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters."
+        f"Validation accuracies come from {valid:,} images{noisy}, so {percent(best)} is known to "
+        f"± {100 * Z * error:.1f} points, and it is the best of {tried:,} tries: it flatters."
     )
     if near > 1:
         words += f" So few images cannot tell {near:,} different networks from the best."
@@ -315,7 +340,7 @@ def _learned(record: Record) -> Iterator[Argument]:
     if len(whole) < 3:
         return
     first, last = (percent(statistics.median(whole[place])) for place in (0, -1))
-    medians = f"the median accuracy was {first} in the first generation, {last} in the last"
+    medians = f"the median {record.measure} was {first} in the first generation, {last} in the last"
     partly = ""
     if any(entry.proposal.inherits for entry in record.trained):
         partly = ", though part of it are the inherited weights"
