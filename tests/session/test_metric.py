@@ -32,7 +32,7 @@ def uneven(path: Path) -> str:
     """Stripes of three classes, most of them of the first: noisy, so that few are right."""
     rng = np.random.default_rng(0)
 
-    def images(*counts: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def images(*counts: int) -> tuple[np.ndarray, np.ndarray]:
         y = np.repeat(np.arange(3), counts)
         x = rng.integers(0, 200, (len(y), 9, 9), dtype=np.uint8)
         for place, label in enumerate(y):

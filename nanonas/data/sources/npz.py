@@ -239,7 +239,8 @@ class Npz:
                 f"{key} in {str(self.path)!r} must be (N,) whole numbers from 0, but is {y.dtype} "
                 f"of shape {y.shape}{example}"
             )
-        return y.astype(np.int64)
+        labels: Labels = y.astype(np.int64)
+        return labels
 
     def _class_names(self, arrays: Mapping[str, Any], labels: dict[str, Labels]) -> tuple[str, ...]:
         """The names of the classes; `labels` by what their part is called."""
