@@ -39,7 +39,8 @@ class Budget:
 
     epochs: int  # passes over the training images
     stop_epoch: int = 0  # the rule is looked at once, after this epoch or later; 0 = never
-    stop_below: float = 0.0  # validation accuracy in [0, 1]; below it the candidate is pruned there
+    # what it is judged by, in [0, 1]; below it the candidate is pruned there
+    stop_below: float = 0.0
     begin: int = 0  # how many of the epochs the candidate that this one resumes has done already
     share: float = 1.0  # of the training images, in (0, 1]
     image_size: int | None = None  # pixels a side that images are shrunk to; None: as they are
@@ -115,7 +116,7 @@ class Epoch:
     """One point of a learning curve."""
 
     train_loss: float  # mean over the epoch's training images, nats, label smoothing included
-    accuracy: float  # on the validation images, in [0, 1]
+    accuracy: float  # on the validation images, in [0, 1]; as `Evaluation.accuracy`
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Evaluation:
     """What became of a candidate.
 
     ``metrics`` holds "params" and "macs" (counts, always there once a study has seen it) and, where
-    training got that far, "accuracy" (validation, in [0, 1]).
+    training got that far, "accuracy" (validation, in [0, 1]): what the run's ``metric`` says, which
+    is the balanced accuracy in some. Then "plain_accuracy" is the share of all images.
     """
 
     number: int  # of the candidate
@@ -136,7 +138,9 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float | None:
-        """Validation accuracy in [0, 1]; None where none was measured."""
+        """What it is judged by, in [0, 1]: the validation accuracy, or the balanced one where the
+        run's metric is that; None where none was measured.
+        """
         return self.metrics.get("accuracy")
 
 

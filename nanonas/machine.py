@@ -22,31 +22,58 @@ def cores(root: Path = Path("/")) -> int:
     return max(1, min([bound or 1, *map(math.ceil, _quotas(root))]))
 
 
+def memory(root: Path = Path("/")) -> int | None:
+    """How many bytes of memory this process and others may use: the machine's, or fewer where its
+    control groups have a limit, as in a container. None where the system does not tell.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    try:
+        own = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        own = 0
+    limits = [own] if own > 0 else []
+    for group in _groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            words = _words(group / name)
+            if len(words) == 1 and words[0].isdecimal():  # "max" is no limit
+                limits.append(int(words[0]))
+    return min(limits, default=None)
+
+
 def _quotas(root: Path) -> list[float]:
     """Cores' worth of time that each control group around this process grants, where it limits."""
-    mount = root / "sys/fs/cgroup"
     found = []
+    for group in _groups(root, "cpu"):
+        quota = _words(group / "cpu.max") or [
+            *_words(group / "cpu.cfs_quota_us"),
+            *_words(group / "cpu.cfs_period_us"),
+        ]
+        # "max" and -1 are no limit
+        if len(quota) == 2 and all(word.isdecimal() and int(word) for word in quota):
+            found.append(int(quota[0]) / int(quota[1]))
+    return found
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """The folders of the control groups around this process that a controller may limit."""
+    mount = root / "sys/fs/cgroup"
+    found: list[Path] = []
     for line in _words(root / "proc/self/cgroup", "\n"):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":  # version 2
             bases = [mount, mount / "unified"]
-        elif "cpu" in controllers.split(","):
-            bases = [mount / "cpu", mount / controllers]
+        elif controller in controllers.split(","):
+            bases = [mount / controller, mount / controllers]
         else:
             continue
         # In a container the path may be the host's, or begin above the mount: then the mount itself
         # is the container's group, which is looked at as the last ancestor.
         inside = [name for name in path.split("/") if name not in ("", "..")]
         for base in bases:
-            for depth in range(len(inside), -1, -1):
-                group = base.joinpath(*inside[:depth])
-                quota = _words(group / "cpu.max") or [
-                    *_words(group / "cpu.cfs_quota_us"),
-                    *_words(group / "cpu.cfs_period_us"),
-                ]
-                # "max" and -1 are no limit
-                if len(quota) == 2 and all(word.isdecimal() and int(word) for word in quota):
-                    found.append(int(quota[0]) / int(quota[1]))
+            depths = range(len(inside), -1, -1)
+            found += [base.joinpath(*inside[:depth]) for depth in depths]
     return found
 
 

@@ -27,7 +27,7 @@ from nanonas.maths.calibration import (
     softmax,
     unsure_hits,
 )
-from nanonas.maths.intervals import wilson
+from nanonas.maths.intervals import mean_of_shares, wilson
 
 TOP_2_CLASSES = 5  # from which on it says something that the right class is among the first two
 
@@ -156,6 +156,13 @@ class Judgement:
         it has.
         """
         return float(np.mean([one.right.value for one in self.classes]))
+
+    @property
+    def balanced_interval(self) -> tuple[float, float]:
+        """The 95 % interval of that."""
+        shares = np.array([one.right.value for one in self.classes])
+        _, low, high = mean_of_shares(shares, np.array([one.right.of for one in self.classes]))
+        return low, high
 
     @cached_property
     def confusions(self) -> list[Confusion]:

@@ -168,6 +168,31 @@ class Record:
         return size
 
     @property
+    def metric(self) -> str:
+        """What candidates are compared by: "accuracy" or "balanced_accuracy"."""
+        return str(self.search.get("metric", "accuracy"))
+
+    @property
+    def measure(self) -> str:
+        """That in words."""
+        return self.metric.replace("_", " ")
+
+    @property
+    def weighed(self) -> list[str]:
+        """The objectives in words."""
+        names = [objective.name for objective in self.objectives]
+        return [self.measure if name == "accuracy" else name for name in names]
+
+    @property
+    def noise_images(self) -> float | None:
+        """On how many images an accuracy is as noisy as that by which candidates are compared; None
+        where that was not noted.
+        """
+        notes = self.images
+        images: float | None = notes.get("valid_equivalent", notes.get("valid"))
+        return images
+
+    @property
     def images(self) -> Mapping[str, Any]:
         """What was noted of the images when the run was begun."""
         return self._first(IMAGES)

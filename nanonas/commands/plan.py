@@ -112,6 +112,7 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
     lines += [
         ("all of it", f"{_span(forecast.seconds)}"),
         ("memory", f"{mebibytes(forecast.memory)}{total}, for {workers}"),
+        *_images(forecast),
         (
             "disk",
             f"{mebibytes(forecast.disk)} of the {mebibytes(forecast.free_disk)} that are free",
@@ -129,6 +130,17 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         meet = by_number(forecast.within_measured, "meets", "meet")
         lines.append(("measured limits", f"{met} {meet} those on latency and memory"))
     return lines
+
+
+def _images(forecast: Forecast) -> list[tuple[str, str]]:
+    """Where the images are while networks train, if that is not the memory."""
+    if forecast.read_from_disk is None:
+        return []
+    decoded, memory = map(mebibytes, forecast.read_from_disk)
+    words = (
+        f"{decoded} decoded, {memory} of memory here: they are read from the disk while training"
+    )
+    return [("images", words)]
 
 
 def _trained(forecast: Forecast) -> str:

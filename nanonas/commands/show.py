@@ -60,7 +60,7 @@ def show(arguments: Sequence[str]) -> None:
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     if source.run is not None and (result := read_result(source.run.final)):
-        say_final(console, result, source.run.final)
+        say_final(console, result, source.run.final, record.metric)
         say_mistakes(console, findings)
 
 

@@ -69,7 +69,7 @@ def train(arguments: Sequence[str]) -> None:
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
     )
-    say_final(console, result, folder)
+    say_final(console, result, folder, search.strategy.metric)
 
 
 VERB = Verb(Train, train)

@@ -40,7 +40,8 @@ class DataOptions:
 
     data: Source = "cifar10"
     """digits, cifar10, cifar100, a folder of images (`root/class/*`, or
-    `root/{train,val,test}/class/*`), an .npz, or parquet (a file or a folder)."""
+    `root/{train,val,test}/class/*`), an .npz, parquet (a file or a folder), a folder of
+    save_to_disk, or a data set of the Hugging Face hub, `hf://USER/NAME`."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
     skip_broken: bool = False
@@ -129,6 +130,10 @@ class StrategyOptions:
     """What to get the best of: accuracy alone, or (nsga2 only) with params, macs, latency, memory,
     flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
     for their limits; flash and ram are in bytes, of a microcontroller."""
+    metric: Literal["accuracy", "balanced_accuracy"] = "accuracy"
+    """What accuracy is, wherever candidates are compared: the share of all validation images that
+    are right, or, balanced, the mean of the classes' shares: a rare class counts as much as a
+    frequent one. Few images of a class make it noisy."""
     population: Annotated[int, Field(ge=2, le=100_000)] = 20
     """Members of a generation."""
     parents_share: Annotated[float, Field(gt=0, le=1)] = 0.25

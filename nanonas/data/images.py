@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from contextlib import suppress
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 
 from nanonas.core import Shape
 from nanonas.data.cache import DAMAGED, fill, read_folder, read_rows, reading
+from nanonas.data.kept import cache_folder
 from nanonas.data.preprocessing import Preprocessing
-from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, is_built_in
+from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, title
 from nanonas.data.sources.groups import groups_file
 from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
@@ -115,24 +115,6 @@ class Images:
         return open_cached, (self.folder, self.flip)
 
 
-def cache_folder() -> Path:
-    """Where data is kept: $NANONAS_CACHE, or the user's cache folder on this platform.
-
-    Raises `ConfigError` where the user has no home folder.
-    """
-    if path := os.environ.get("NANONAS_CACHE"):
-        return in_full(Path(path))
-    import pooch
-
-    try:
-        return Path(pooch.os_cache("nanonas"))
-    except RuntimeError:
-        raise ConfigError(
-            "there is no home folder to keep decoded images in; name a folder for them with "
-            "NANONAS_CACHE, or set HOME"
-        ) from None
-
-
 def load(
     source: str,
     image_size: int | None = None,
@@ -171,7 +153,7 @@ def load(
         raise ConfigError(f"image_size must be {SMALLEST} pixels or more, but is {image_size}")
     kind, reader = find_reader(source)
     root = in_full(cache or cache_folder()).absolute()
-    name = kind if is_built_in(source) else in_full(Path(source)).resolve().stem
+    name = title(source)
     safe_name = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
     key = _key(kind, reader, image_size, skip_broken, source, groups)
     folder = root / "decoded" / f"{safe_name}-{key}"

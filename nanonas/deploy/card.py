@@ -25,6 +25,7 @@ SEARCH = "search.yaml"
 _MOST_NAMES = 100  # classes that are listed
 # of the configuration's "run" half: what changes results
 _RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs")
+_ALIKE = 0.005  # that the same network's accuracy may differ by on another machine
 
 
 def model_card(subject: Subject, own: Verdict, verdicts: Sequence[Verdict], images: str) -> str:
@@ -59,15 +60,21 @@ def _front(subject: Subject, own: Verdict) -> dict[str, Any]:
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "onnx", "neural-architecture-search", "nanonas"],
-        "metrics": ["accuracy"],
+        "metrics": ["accuracy", "balanced_accuracy"],
     }
     accuracy = _accuracy(subject, own)
     if accuracy is None:
         return front
+    values = {"accuracy": accuracy.share}
+    if (balanced := _balanced(subject, accuracy)) is not None:
+        values["balanced_accuracy"] = balanced
     result = {
         "task": {"type": "image-classification"},
         "dataset": {"name": _data(subject), "type": _data(subject), "split": "test"},
-        "metrics": [{"type": "accuracy", "value": round(accuracy.share, 6), "verified": False}],
+        "metrics": [
+            {"type": name, "value": round(value, 6), "verified": False}
+            for name, value in values.items()
+        ],
     }
     return {**front, "model-index": [{"name": subject.name, "results": [result]}]}
 
@@ -83,6 +90,17 @@ def _accuracy(subject: Subject, own: Verdict) -> Accuracy | None:
     if own.accuracy is not None or subject.result is None:
         return own.accuracy
     return Accuracy.of_share(subject.result.test_accuracy, subject.result.test_images)
+
+
+def _balanced(subject: Subject, accuracy: Accuracy) -> float | None:
+    """The mean of the classes' own accuracies, as the final training has it; None where that is not
+    known, or where its files were compared on other images than it was tested on.
+    """
+    result = subject.result
+    if result is None or result.test_images != accuracy.n:
+        return None
+    alike = abs(result.test_accuracy - accuracy.share) < _ALIKE
+    return result.balanced_accuracy if alike else None
 
 
 def _what(subject: Subject) -> str:
@@ -104,9 +122,15 @@ def _metrics(subject: Subject, own: Verdict, images: str) -> str:
     if accuracy is None:
         return f"Its accuracy is not known. Its files were compared on {images}."
     apart = ", on which nothing was trained" if subject.untouched else ""
+    balanced, each = _balanced(subject, accuracy), ""
+    if balanced is not None:
+        each = f"; with each class counting the same, **{percent(balanced)}**"
+        if subject.source.config.strategy.metric == "balanced_accuracy":
+            each += ", by which it was chosen"
     return (
         f"**{percent(accuracy.share)}** of {number_of(accuracy.n, 'test image')}{apart} (95 % "
-        f"interval {percent(accuracy.low)} to {percent(accuracy.high)}). Its files were run again "
+        f"interval {percent(accuracy.low)} to {percent(accuracy.high)}){each}. Its files were run "
+        f"again "
         f"without nanonas and compared with it on {images}; verification.json has all figures."
     )
 

@@ -120,14 +120,47 @@ def bootstrap(values: Floats) -> tuple[Floats, Floats, Floats]:
     return values.mean(axis=0), low, high
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval, within [0, 1], of a probability of which a share was observed in n trials.
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95 % interval, within [0, 1], of a probability of which a share was observed in n trials;
+    n need not be whole, see `equivalent_trials`.
 
     Wilson 1927, https://doi.org/10.2307/2276774.
     """
     middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def equivalent_trials(counts: NDArray[np.int64]) -> float:
+    """In how many trials a share has the variance of the mean of several shares: their harmonic
+    mean times their number, exact where all have the same probability.
+
+    The variance of the mean of K shares is the sum of p(1 - p)/n over K². So a balanced accuracy of
+    two classes with 990 and 10 images is as noisy as an accuracy on 40.
+
+    Args:
+        counts: how many trials each share is of, (K,), 1 or more each.
+    """
+    return float(len(counts) ** 2 / (1 / counts).sum())
+
+
+def mean_of_shares(shares: Floats, counts: NDArray[np.int64]) -> tuple[float, float, float]:
+    """The mean of K shares, and a 95 % interval of what it estimates, within [0, 1].
+
+    The variances of the shares add up; each is that of the share with one hit and one miss more
+    (Laplace's rule), for five hits in five trials have a variance, too. In simulations with 5 to
+    1,000 trials each it covered 92 to 99 %: wide rather than narrow where shares are near 1.
+
+    Args:
+        shares: (K,), in [0, 1].
+        counts: how many trials each is of, (K,).
+
+    Returns:
+        mean, low, high.
+    """
+    mean, likely = float(shares.mean()), (shares * counts + 1) / (counts + 2)
+    half = Z * float((likely * (1 - likely) / counts).sum()) ** 0.5 / len(shares)
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def median_interval(

@@ -60,6 +60,9 @@ class Forecast:
     memory: float  # of all workers
     # of the machine, or of its GPUs that are used; None where the system does not tell
     machine_memory: float | None
+    # MiB of the images, decoded, and of the memory of one device, where they are too many to lie in
+    # it and are read from the disk; None: they lie in it
+    read_from_disk: tuple[float, float] | None
     disk: float  # for weights and store
     free_disk: float
     advice: tuple[str, ...]  # one sentence for each thing that will hardly work
@@ -132,9 +135,11 @@ class _Planner:
 
     def forecast(self) -> Forecast:
         """Everything that there is to say."""
-        from nanonas.training.measuring.memory import device_memory
+        from nanonas.training.measuring.memory import MIB, device_memory
+        from nanonas.training.pictures import RESIDENT
 
         images, split = self.setup.images, self.setup.split
+        decoded = images.x_train.nbytes / MIB
         devices = {trial.device for trial in self.trials}
         total = device_memory(self.trials[0].device)
         kinds, shares = self._kinds()
@@ -164,6 +169,9 @@ class _Planner:
             final_seconds=final_seconds,
             memory=len(self.trials) * max(network.worker_memory for network in self.timed),
             machine_memory=None if total is None else total * len(devices),
+            read_from_disk=(
+                (decoded, total) if total is not None and decoded > RESIDENT * total else None
+            ),
             disk=self._disk(candidates),
             free_disk=_free(self.run.out),
             advice=(),

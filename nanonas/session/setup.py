@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nanonas.config.parts import (
     load_images,
     make_budget,
@@ -27,7 +29,7 @@ from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
-from nanonas.files import in_full
+from nanonas.maths.intervals import equivalent_trials
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
@@ -226,8 +228,12 @@ class Setup:
     def trials(self, weights: Path | None = None) -> list[Trial]:
         """What each worker measures candidates with, and keeps weights in the folder `weights`."""
         from nanonas.training.device import slots
+        from nanonas.training.pictures import prepare_sizes
         from nanonas.training.trial import Trial
 
+        devices = slots(self.device, self.workers)
+        sizes = {budget.image_size for budget in (*self.rungs, self.budget)}
+        prepare_sizes(self.data, {size for size in sizes if size is not None}, devices[0])
         trial = Trial(
             self.space,
             self.data,
@@ -238,8 +244,9 @@ class Setup:
             measured=frozenset(objective.name for objective in self.objectives),
             cost=self.cost,
             typical=self.config.search.training.typical_cost,
+            metric=self.config.search.strategy.metric,
         )
-        return [replace(trial, device=device) for device in slots(self.device, self.workers)]
+        return [replace(trial, device=device) for device in devices]
 
     def study(self, store: RunStore, evaluator: Evaluator, inbox: Inbox | None = None) -> Study:
         """The search over a store that was begun or is resumed."""
@@ -260,6 +267,8 @@ class Setup:
     def genome_file(self, candidate: Candidate, known: Mapping[str, Any]) -> GenomeFile:
         """A candidate, and what is known of it, as a genome's file."""
         search = self.config.search
+        if (metric := search.strategy.metric) != "accuracy":
+            known = {"metric": metric, **known}  # that its accuracy is
         return GenomeFile(
             search.space.space,
             candidate.proposal.genome,
@@ -273,7 +282,7 @@ class Setup:
 
     def image_notes(self) -> dict[str, Any]:
         """What a run's store keeps of its images, so that it can be read without them."""
-        return {
+        notes: dict[str, Any] = {
             "fingerprint": self.images.fingerprint,
             "input_shape": list(self.images.input_shape),
             "class_names": list(self.images.class_names),
@@ -282,6 +291,10 @@ class Setup:
             "train": len(self.split.train),
             "valid": len(self.split.valid),
         }
+        if self.config.search.strategy.metric != "accuracy":
+            counts = np.bincount(self.images.y_train[self.split.valid])
+            notes["valid_equivalent"] = equivalent_trials(counts[counts > 0])
+        return notes
 
     def check(self) -> None:
         """Raises what is wrong with the images, their split, the recipe, the space or the strategy,
@@ -347,12 +360,9 @@ def _located(options: DataOptions) -> DataOptions:
 
 def located(source: str) -> str:
     """A source so that it is found from anywhere: a path as an absolute one."""
-    from nanonas.data.sources import find_reader, is_built_in
+    from nanonas.data.sources import absolute
 
-    if Path(source).is_absolute():  # it may be gone since its images were decoded
-        return source
-    find_reader(source)  # raises where there is none
-    return source if is_built_in(source) else str(in_full(Path(source)).resolve())
+    return absolute(source)
 
 
 def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe:

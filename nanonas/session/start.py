@@ -14,6 +14,7 @@ from nanonas.config.files import BEFORE, GONE, to_values, to_yaml
 from nanonas.config.schema import Config, RunConfig
 from nanonas.data.found import say
 from nanonas.data.images import changed_message
+from nanonas.data.sources import path_of
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
@@ -146,8 +147,8 @@ def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> No
     """Raises `RunError` when the images are others than those that the run was begun with, and
     `DataError` when they cannot be loaded.
     """
-    source = Path(setup.config.search.data.data)
-    if source.is_absolute() and not source.exists():
+    source = path_of(setup.config.search.data.data)
+    if source is not None and not source.exists():
         raise DataError(
             f"the images of the run in {folder.path} are not in {str(source)!r} any more; where "
             "they were moved, name their new place with --data"

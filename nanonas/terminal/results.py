@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
-from nanonas.report.words.mistakes import mistakes
+from nanonas.report.words.mistakes import UNEVEN, mistakes
 from nanonas.report.writing import write_at_end
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.reading import read_record
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 def say_outcome(console: Console, outcome: Outcome) -> None:
     """Prints what a run came to, writes its report, and says what can be done next."""
     run = outcome.folder.path
+    record = read_record(outcome.folder)
     console.print(
-        f"\n{outcome.end.message}; the best of the search, by validation accuracy:", highlight=False
+        f"\n{outcome.end.message}; the best of the search, by validation {record.measure}:",
+        highlight=False,
     )
     console.print(
         f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True
     )
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
-    record = read_record(outcome.folder)
     findings = Findings(record)
     inheritance = tables.inheritance(findings)
     if inheritance is not None:
         console.print(f"\n{inheritance}", highlight=False, soft_wrap=True)
     say_front(console, outcome.folder, record)
     if outcome.final is not None:
-        say_final(console, outcome.final, outcome.folder.final)
+        say_final(console, outcome.final, outcome.folder.final, record.metric)
         say_mistakes(console, findings, most=1)
     page = write_at_end(outcome.folder)
     console.print(f"\nkept in {escape(str(run))}; next:", highlight=False, soft_wrap=True)
@@ -72,7 +73,7 @@ def say_front(console: Console, folder: RunFolder, record: Record) -> None:
     """Prints the best trade-offs of a run with several objectives; nothing for any other."""
     if len(record.objectives) == 1:
         return
-    names = " and ".join(objective.name for objective in record.objectives)
+    names = " and ".join(record.weighed)
     console.print(f"\n[bold]the front[/bold]: the best trade-offs of {names}", highlight=False)
     console.print(tables.front_table(record))
     train = command("nanonas train", folder.front / "NUMBER.json")
@@ -91,10 +92,19 @@ def say_mistakes(console: Console, findings: Findings, most: int | None = None) 
         console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
-def say_final(console: Console, result: FinalResult, folder: Path) -> None:
-    """Prints what a final training came to, whose weights lie in `folder`."""
+def say_final(
+    console: Console, result: FinalResult, folder: Path, metric: str = "accuracy"
+) -> None:
+    """Prints what a final training came to, whose weights lie in `folder`; with its balanced
+    accuracy where that is the metric, or another figure.
+    """
+    balanced, words = result.balanced_accuracy, ""
+    if balanced is not None and (
+        metric != "accuracy" or abs(balanced - result.test_accuracy) > UNEVEN
+    ):
+        words = f" (balanced {balanced:.2%})"
     console.print(
-        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green] on "
+        f"\n[bold green]test accuracy {result.test_accuracy:.2%}[/bold green]{words} on "
         f"{number_of(result.test_images, 'image')} that nothing was chosen by; "
         f"{count(result.params)} parameters, {count(result.macs)} MACs, "
         f"{result.latency_ms:.2f} ms an image; "

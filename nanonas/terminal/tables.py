@@ -69,14 +69,14 @@ def summary(record: Record) -> str:
 
 def best_table(record: Record, number: int) -> Table:
     """The best candidates: accuracy on the validation images, costs, where they came from."""
-    return _table(record.ranked[:number])
+    return _table(record.ranked[:number], record.measure)
 
 
 def front_table(record: Record) -> Table:
     """The candidates that no other dominates, the most accurate first."""
     told = [entry.told for entry in record.ranked if entry.told is not None]
     front = front_of(told, record.objectives)
-    return _table([record.entries[member.number] for member in front])
+    return _table([record.entries[member.number] for member in front], record.measure)
 
 
 def audit_table(findings: Findings) -> Table:
@@ -112,14 +112,14 @@ def inheritance(findings: Findings) -> str | None:
     return f"{words}; against {start.correlation.n} of them from scratch: {start}"
 
 
-def _table(entries: Sequence[Entry]) -> Table:
+def _table(entries: Sequence[Entry], measure: str) -> Table:
     measured = {
         name: words
         for name, words in _MEASURED.items()
         if any(name in entry.metrics for entry in entries)
     }
     heirs = any(entry.proposal.inherits for entry in entries)
-    names = ["#", "accuracy", "parameters", "MACs", *measured, "state", "epochs"]
+    names = ["#", measure, "parameters", "MACs", *measured, "state", "epochs"]
     table = Table(*names, *(["inherited"] if heirs else []), "parents", box=None)
     for entry in entries:
         proposal, metrics = entry.proposal, entry.metrics

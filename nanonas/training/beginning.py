@@ -46,7 +46,7 @@ def _patch_directions(node: Node, train: Pictures) -> Tensor:
     """
     chosen = part(train, min(1.0, _PATCH_IMAGES / len(train)), seed=0)
     rows = torch.arange(len(chosen)) if chosen.rows is None else chosen.rows
-    images = normalise(chosen.x[rows], chosen.mean, chosen.std).cpu().double()
+    images = normalise(chosen.pixels(rows), chosen.mean, chosen.std).cpu().double()
     windows = images.unfold(2, node.kernel, 2).unfold(3, node.kernel, 2)  # (B, C, H', W', k, k)
     patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1] * node.kernel**2)
     moments = patches.T @ patches / len(patches)

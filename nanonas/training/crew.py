@@ -102,7 +102,7 @@ class Crews:
             return best
         if self.train.spec is None:
             return best
-        units = default_workers(self.device or str(self.train.x.device))
+        units = default_workers(self.device or str(self.train.device))
         for how in teams(units, cores(), min(self.recipe.batch_size, len(self.train))):
             prepare(how.threads)
             try:
@@ -129,7 +129,7 @@ class Crews:
             patience: seconds to measure for, about, with each number of threads.
         """
         training = self.begun(1)
-        candidates = {1, cores()} if self.train.x.device.type == "cpu" else {cores()}
+        candidates = {1, cores()} if self.train.device.type == "cpu" else {cores()}
         paces: dict[int, Pace] = {}
         for threads in candidates:
             prepare(threads)
@@ -138,7 +138,7 @@ class Crews:
         return fastest, paces[fastest]
 
     def _team(self, how: Parallelism, patience: float = START_SECONDS) -> Team:
-        devices = slots(self.device or str(self.train.x.device), how.processes)
+        devices = slots(self.device or str(self.train.device), how.processes)
         return Team(self.network, self.train, self.recipe, self.seed, how, devices, patience)
 
     def _pace(self, team: Team | None, patience: float) -> Pace:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from nanonas.errors import ConfigError, DeviceError
-from nanonas.machine import cores
+from nanonas.machine import cores, memory
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -89,6 +89,13 @@ def default_workers(device: str) -> int:
     if torch.device(device).type == "cpu":
         return cores()
     return torch.cuda.device_count() if device == "cuda" else 1
+
+
+def memory_of(device: str) -> int | None:
+    """Bytes of memory of a device: a GPU's own, otherwise the machine's; None if unknown."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return memory()
 
 
 def prepare(threads: int) -> None:

@@ -39,6 +39,14 @@ class Examination:
         return int(right.sum()) / len(right)
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean share of right answers over the classes that have test images, in [0, 1]."""
+        right = self.answers.logits.argmax(axis=1) == self.answers.labels
+        images = np.bincount(self.answers.labels)
+        hits = np.bincount(self.answers.labels, weights=right)
+        return float((hits[images > 0] / images[images > 0]).mean())
+
+    @property
     def temperature(self) -> float | None:
         """What to divide logits by for calibrated probabilities; None where there are too few
         errors to tell, or where the cross-fitted temperature takes nothing off the loss.
@@ -68,10 +76,10 @@ def examine(module: nn.Module, train: Pictures, test: Pictures, recipe: Recipe) 
     rows = torch.arange(len(test)) if test.rows is None else test.rows.cpu()
     labels = test.y[rows.to(test.y.device)].cpu().numpy()
     wrong = confident_errors(logits, labels, ERRORS)
-    errors = test.x[rows[torch.from_numpy(wrong)].to(test.x.device)]
+    errors = test.pixels(rows[torch.from_numpy(wrong)])
     samples = _samples(train)
     generator = torch.Generator().manual_seed(0)
-    plain = train.x[samples.to(train.x.device)]
+    plain = train.pixels(samples)
     augmented = recipe.augment(train.x, samples, generator)
     thumbnails = Thumbnails(
         _small(errors),

@@ -61,6 +61,7 @@ class FinalResult:
     threads: int = 0  # of each process; 0: not known, for the result is of an earlier version
     processes: int = 1  # that trained together
     temperature: float | None = None  # to divide logits by; None: there is no need, or not known
+    balanced_accuracy: float | None = None  # the mean of the classes' own; None: not known
 
     @property
     def where(self) -> str:
@@ -132,7 +133,7 @@ class FinalTraining:
         Raises:
             RunError: the folder cannot be written, or training diverged each time.
         """
-        checkpoint = read_checkpoint(self.folder, self._identity(), self.train.x.device)
+        checkpoint = read_checkpoint(self.folder, self._identity(), self.train.device)
         if checkpoint is not None:
             kept = checkpoint["training"]
             finished = kept["epoch"] >= kept["epochs"]
@@ -309,13 +310,13 @@ class FinalTraining:
     @property
     def _on(self) -> list[Any]:
         """What a choice of threads and processes depends on, besides what else the machine does."""
-        return [self.train.x.device.type, cores()]
+        return [self.train.device.type, cores()]
 
     # --- the end ----------------------------------------------------------------------------------
 
     def _finish(self, training: Training, spent: float, how: Parallelism) -> FinalResult:
         """Tests and saves the trained network."""
-        module, device = training.result, str(self.train.x.device)
+        module, device = training.result, str(self.train.device)
         prepare(how.threads * how.processes)
         test = examine(module, self.train, self.test(), self.recipe)
         result = FinalResult(
@@ -335,6 +336,7 @@ class FinalTraining:
             threads=how.threads,
             processes=how.processes,
             temperature=test.temperature,
+            balanced_accuracy=test.balanced_accuracy,
         )
         save_weights(module, self.folder / "model.safetensors", self.about)
         test.write(self.folder)

@@ -138,7 +138,7 @@ class Team:
         self._group: Group | None = None
         rows = None if pictures.rows is None else pictures.rows.cpu().numpy()
         numbers = min(max(network.params, 1024), MOST_NUMBERS)  # all gradients, if they are few
-        size, on_cpu = how.processes, pictures.x.device.type == "cpu"
+        size, on_cpu = how.processes, pictures.device.type == "cpu"
         memory = shared_memory(bytes_for(size, numbers)) if on_cpu else -1
         port = 0 if on_cpu else _free_port()
         cores = [cores_of(rank, size) if on_cpu else None for rank in range(size)]
@@ -153,7 +153,7 @@ class Team:
                 self._send(rank, Job(network, spec, rows, recipe, seed, *place))
             self._hear(READY, time.monotonic() + patience)
             links = [child.connection for child in self._children]
-            self._group = Group(0, size, links, pictures.x.device, memory, numbers, port)
+            self._group = Group(0, size, links, pictures.device, memory, numbers, port)
         except OSError as error:  # no memory, or too many processes or files
             self.close()
             raise ProcessLost(f"{how} could not be started: {error}") from None

@@ -60,7 +60,7 @@ class Training:
         pieces: int = 1,
         group: Group | None = None,
     ) -> None:
-        self.device = pictures.x.device
+        self.device = pictures.device
         self.pieces, self.group = pieces, group
         self.module = module.to(self.device)
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
@@ -257,6 +257,7 @@ class Training:
         batch = batch.to(self.device, non_blocking=True)
         rows = batch if p.rows is None else p.rows[batch]
         augmented = self.recipe.augment(p.x, rows, generator, self._flipped(batch), part)
+        augmented = augmented.to(self.device)  # they may be read from the disk
         if self._small is not None and self._progress < self.recipe.small_images:
             augmented = scaled(augmented, self._small)
         return normalise(augmented, p.mean, p.std), p.y[rows[part]]
@@ -366,8 +367,8 @@ def accuracy(
         pulse: called before each batch to show that this process lives. Its answer is ignored: a
             validation is always finished.
     """
-    hits = torch.zeros((), dtype=torch.int64, device=pictures.x.device)
-    for rows, logits in _answered(module, pictures, precision, pulse):
+    hits = torch.zeros((), dtype=torch.int64, device=pictures.device)
+    for rows, logits in answered(module, pictures, precision, pulse):
         hits += (logits.argmax(dim=1) == pictures.y[rows]).sum()
     return int(hits.item()) / len(pictures)
 
@@ -375,16 +376,16 @@ def accuracy(
 @torch.inference_mode()
 def logits_of(module: nn.Module, pictures: Pictures, precision: str = "float32") -> Tensor:
     """What a module answers to pictures, (N, classes) float32, on the CPU; see `accuracy`."""
-    answered = _answered(module, pictures, precision, lambda: True)
-    return torch.cat([logits.float().cpu() for _, logits in answered])
+    batches = answered(module, pictures, precision, lambda: True)
+    return torch.cat([logits.float().cpu() for _, logits in batches])
 
 
-def _answered(
+def answered(
     module: nn.Module, pictures: Pictures, precision: str, pulse: Pulse
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the pictures' rows, (B,), with their logits, (B, classes); see `accuracy`."""
     module.eval()
-    device = pictures.x.device
+    device = pictures.device
     rows = torch.arange(len(pictures), device=device) if pictures.rows is None else pictures.rows
     height, width = pictures.x.shape[2:]
     # 500 images of 32x32; fewer of larger ones, so that a batch takes no more memory
@@ -392,5 +393,5 @@ def _answered(
     for batch in torch.split(rows, batch_size):
         pulse()
         with autocast(device, precision):
-            logits = module(normalise(pictures.x[batch], pictures.mean, pictures.std))
+            logits = module(normalise(pictures.pixels(batch), pictures.mean, pictures.std))
         yield batch, logits

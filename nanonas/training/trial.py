@@ -35,10 +35,11 @@ from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent
+from nanonas.training.judging import Judged, judged, noise_images
 from nanonas.training.measuring.costs import measure
-from nanonas.training.pictures import Pictures, part, pictures, shrunk
+from nanonas.training.pictures import Pictures, both_shrunk, part, pictures
 from nanonas.training.recipe import Recipe, recipe_at, slower
-from nanonas.training.train import Training, accuracy
+from nanonas.training.train import Training
 from nanonas.training.weights import read_weights, save_weights
 
 # the peak learning rates of a training that begins with others' weights, relative to the recipe's
@@ -53,7 +54,8 @@ _MINIBATCH = 32  # images that show how much a parent's feature maps vary
 class Trial:
     """Measures candidates by training them: a `core.Measure`, picklable, one per worker.
 
-    The accuracy is that on the validation images after the last epoch; there is no test set here.
+    The accuracy, balanced where the metric is that, is on the validation images after the last
+    epoch; there is no test set here.
     """
 
     space: Space
@@ -69,6 +71,7 @@ class Trial:
     # seconds of training an image, of a network that trains for a budget's own seconds; None: all
     # networks do
     typical: float | None = None
+    metric: str = "accuracy"  # or "balanced_accuracy": what candidates are compared by
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -89,7 +92,7 @@ class Trial:
         train = part(train, budget.share, self.seed)
         for pieces in (1, 2):
             try:
-                begun, state, curve, reason = self._train(
+                begun, state, curve, reason, seen = self._train(
                     candidate, network, train, valid, pulse, seed, pieces
                 )
                 break
@@ -105,6 +108,8 @@ class Trial:
             metrics["pieces"] = 2.0
         if curve and state is not State.FAILED:
             metrics["accuracy"] = curve[-1].accuracy
+            if self.metric != "accuracy" and seen is not None:
+                metrics["plain_accuracy"] = seen.accuracy
             if self.weights is not None:
                 about = {
                     "genome": json.dumps(candidate.proposal.genome),
@@ -191,7 +196,8 @@ class Trial:
         pulse: Pulse,
         seed: int,
         pieces: int,
-    ) -> tuple[_Begun, State, tuple[Epoch, ...], str | None]:
+    ) -> tuple[_Begun, State, tuple[Epoch, ...], str | None, Judged | None]:
+        """The module, how its training ended, its curve, why it ended, and how it is judged."""
         budget = candidate.proposal.budget
         assert budget is not None
         begun = self._begun(candidate, network, train, seed)
@@ -204,23 +210,25 @@ class Trial:
         begun = replace(begun, module=training.result)
         stop_epoch = _stop_epoch(budget, epochs, training.steps)
         curve: list[Epoch] = []
+        seen: Judged | None = None
         while training.epoch < epochs:
             loss = training.run_epoch(pulse)
-            valid_accuracy = accuracy(begun.module, valid, recipe.precision, pulse)
-            epoch = Epoch(math.nan if loss is None else loss, valid_accuracy)
+            seen = judged(begun.module, valid, recipe.precision, pulse)
+            epoch = Epoch(math.nan if loss is None else loss, seen.by(self.metric))
             curve.append(epoch)
             done = f"after epoch {min(training.epoch, epochs):.3g} of {epochs:.3g}"
             if loss is None:
-                return begun, State.CUT, tuple(curve), f"the time was up {done}"
+                return begun, State.CUT, tuple(curve), f"the time was up {done}", seen
             if not math.isfinite(loss):
                 diverged = f"training diverged: the loss is {loss} {done}"
-                return begun, State.FAILED, tuple(curve), diverged
+                return begun, State.FAILED, tuple(curve), diverged, seen
             if training.epoch == stop_epoch and _clearly_below(
-                budget.stop_below, epoch.accuracy, len(valid)
+                budget.stop_below, epoch.accuracy, noise_images(seen.images, self.metric)
             ):
-                below = f"accuracy {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
-                return begun, State.PRUNED, tuple(curve), f"{below} {done}"
-        return begun, State.COMPLETE, tuple(curve), None
+                measure = self.metric.replace("_", " ")
+                below = f"{measure} {epoch.accuracy:.3f} is below {budget.stop_below:.3f}"
+                return begun, State.PRUNED, tuple(curve), f"{below} {done}", seen
+        return begun, State.COMPLETE, tuple(curve), None, seen
 
 
 @dataclass(frozen=True)
@@ -244,7 +252,7 @@ def _stop_epoch(budget: Budget, epochs: float, steps: int) -> int:
     return first if first < epochs else 0  # nothing is saved after the last one
 
 
-def _clearly_below(threshold: float, accuracy: float, images: int) -> bool:
+def _clearly_below(threshold: float, accuracy: float, images: float) -> bool:
     """Whether an accuracy on so many images is below by more than two of its standard errors."""
     share = min(1.0, threshold)
     return accuracy < threshold - 2 * math.sqrt(share * (1 - share) / images)
@@ -256,7 +264,7 @@ def _on_device(data: DataSpec, image_size: int | None, device: str) -> tuple[Pic
     if image_size is None:
         return pictures(data, device)
     train, valid = _on_device(data, None, device)
-    return shrunk(train, image_size), shrunk(valid, image_size)
+    return both_shrunk(train, valid, image_size, data.load().folder)
 
 
 def _minibatch(train: Pictures, seed: int) -> Tensor:
@@ -267,5 +275,5 @@ def _minibatch(train: Pictures, seed: int) -> Tensor:
     chosen = part(train, min(1.0, _MINIBATCH / len(train)), seed)
     rows = chosen.rows
     if rows is None:
-        rows = torch.arange(len(chosen), device=chosen.x.device)
-    return normalise(chosen.x[rows], chosen.mean, chosen.std)
+        rows = torch.arange(len(chosen), device=chosen.device)
+    return normalise(chosen.pixels(rows), chosen.mean, chosen.std)

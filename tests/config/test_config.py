@@ -81,6 +81,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "target": "mcu",
     "strategy": "aging",
     "objectives": ("accuracy",),
+    "metric": "balanced_accuracy",
     "population": 7,
     "parents_share": 0.5,
     "crossover_rate": 0.75,

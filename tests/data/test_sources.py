@@ -10,6 +10,7 @@ import json
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from nanonas.config.parts import load_images
 from nanonas.config.schema import DataOptions
 from nanonas.data import found
 from nanonas.data.images import load
-from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed
+from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed, stored, tables
 from nanonas.data.sources.parquet import Parquet
 from nanonas.data.split import split
 from nanonas.errors import DataError
@@ -215,6 +216,48 @@ def test_npz_that_cannot_be_used_is_told_why(tmp_path: Path, cache: Path, case: 
     with pytest.raises(DataError, match=message):
         load(npz(tmp_path / "a.npz", **arrays))
     assert not list(cache.glob("decoded/*"))  # nothing half done stays
+
+
+@pytest.mark.parametrize("layout", ["stored", "packed", "fortran", "first", "float", "grey"])
+def test_npz_read_in_pieces_is_what_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    x = pixels(20, 9, 11, 3)
+    made: dict[str, NDArray[Any]] = {
+        "first": x.transpose(0, 3, 1, 2),
+        "fortran": np.asfortranarray(x),
+        "float": x / 255,
+        "grey": x[..., 0],
+    }
+    save = np.savez_compressed if layout == "packed" else np.savez
+    save(tmp_path / "a.npz", x_train=made.get(layout, x), y_train=labels(20))
+    monkeypatch.setattr(stored, "_BYTES", 5000)
+    images = load(str(tmp_path / "a.npz"))
+    expected = x[..., :1] if layout == "grey" else x
+    found = np.concatenate([images.x_train, images.x_test])
+    assert sorted(image.tobytes() for image in found) == sorted(
+        image.tobytes() for image in expected
+    )
+
+
+def test_npz_that_says_more_than_it_holds(tmp_path: Path) -> None:
+    """A header of a few bytes must not cost memory, nor time."""
+    for shape, message in (
+        ((10**9, 9, 9), "x_train.npy is shorter than it says|has 1000000000 images"),
+        ((10**12, 9, 0), "images, but y_train has 20"),
+        ((20, 9, 9), "cannot be read as .npz: x_train.npy is shorter"),
+    ):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            for name, array, said in (
+                ("x_train", pixels(2, 9, 9), shape),
+                ("y_train", labels(20), (20,)),
+            ):
+                with archive.open(f"{name}.npy", "w") as file:
+                    header = {"descr": array.dtype.str, "fortran_order": False, "shape": said}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    file.write(array.tobytes())
+        with pytest.raises(DataError, match=message):
+            load(str(tmp_path / "a.npz"))
 
 
 def test_npz_without_its_keys_or_that_is_none(tmp_path: Path) -> None:
@@ -492,7 +535,7 @@ def test_real_parquet_agrees_with_pillow() -> None:
     pytest.importorskip("pyarrow")
     reader = find_reader(str(SHARED / "test.parquet"))[1]
     assert isinstance(reader, Parquet)
-    cells = next(reader._encoded([reader.path], "img"))
+    cells = next(tables._encoded([reader.path], "img"))
     images = load(str(SHARED / "test.parquet"))
     assert (images.classes, images.class_names[3], images.input_shape) == (10, "cat", (3, 32, 32))
     assert np.bincount(images.y_test).tolist() == [200] * 10

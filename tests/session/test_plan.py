@@ -440,6 +440,24 @@ def test_more_workers_than_the_memory_holds(
     assert not advised(crowded, "workers need")  # who knows
 
 
+def test_images_that_the_memory_does_not_hold(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 1,438 grey images of 8×8 that are not the test's are 0.09 MiB."""
+
+    def said(memory: float) -> str:
+        monkeypatch.setattr(
+            "nanonas.training.measuring.memory.device_memory", lambda device: memory
+        )
+        console = Console(file=io.StringIO(), width=200)
+        console.print(in_words(planner(config(evaluations=100)).forecast()))
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "0.09 MiB decoded, 0.17 MiB of memory here: they are read from the disk" in said(0.17)
+    assert "decoded" not in said(0.18)
+
+
 def test_weights_that_the_disk_does_not_hold(
     tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

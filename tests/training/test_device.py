@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nanonas.errors import ConfigError, DeviceError
-from nanonas.machine import cores
+from nanonas.machine import cores, memory
 from nanonas.training import device
 from nanonas.training.device import (
     default_workers,
@@ -211,6 +211,28 @@ def test_cores_heed_the_quotas_of_control_groups(
         path.write_text(content)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
     assert cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 4096),
+        ({"cgroup": "0::/a/b", "a/b/memory.max": "max", "a/memory.max": "1000"}, 1000),
+        ({"cgroup": "0::/a", "a/memory.max": "9999"}, 4096),  # more than there is
+        ({"cgroup": "4:memory:/a", "memory/a/memory.limit_in_bytes": "2000"}, 2000),
+        ({"cgroup": "4:cpu:/a\n0::/", "memory/a/memory.limit_in_bytes": "2000"}, 4096),
+    ],
+)
+def test_memory_heeds_the_limits_of_control_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    for name, content in files.items():
+        path = tmp_path / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    sizes = {"SC_PHYS_PAGES": 4, "SC_PAGE_SIZE": 1024}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+    assert memory(tmp_path) == expected
 
 
 def test_preparing_sets_the_threads() -> None:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from nanonas.core import Budget, Candidate, Proposal, State
 from nanonas.data.images import DataSpec, load
 from nanonas.data.split import split
+from nanonas.spaces.nano import NanoSpace
+from nanonas.training import pictures as module
+from nanonas.training import trial as trials
+from nanonas.training.augment import Augment
 from nanonas.training.pictures import (
+    both_shrunk,
     final_pictures,
+    fits,
     held_out_pictures,
     part,
     pictures,
+    prepare_sizes,
     shrunk,
 )
+from nanonas.training.recipe import Recipe
+from nanonas.training.trial import Trial
 
 
 def test_pictures_share_pixels_and_never_contain_test_images() -> None:
@@ -57,3 +69,79 @@ def test_shrunk_pictures_are_the_used_ones_in_their_order() -> None:
     assert torch.equal(small.y, train.y[train.rows])
     means = train.x[train.rows].float().mean(dim=(1, 2, 3))
     assert torch.allclose(small.x.float().mean(dim=(1, 2, 3)), means, atol=8.0)  # of 255
+
+
+# --- more images than memory ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def colours(tmp_path: Path, cache: Path) -> DataSpec:
+    """Sixty colour images of 20×24, pinned to the cache as a search pins them."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (60, 20, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(60) % 3)
+    spec = DataSpec(str(tmp_path / "a.npz"), valid_share=0.25, seed=1)
+    return spec.pinned_to(spec.load())
+
+
+def files(spec: DataSpec) -> list[str]:
+    assert spec.pinned is not None
+    return sorted(path.name for path in spec.pinned.glob("x_train-*"))
+
+
+def test_images_that_do_not_fit_are_shrunk_into_one_file_with_the_same_pixels(
+    colours: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = pictures(colours, "cpu")
+    resident = both_shrunk(*both, 12, colours.pinned)
+    assert files(colours) == []
+    monkeypatch.setattr(module, "RESIDENT", 0.0)
+    monkeypatch.setattr(module, "_CHUNK_PIXELS", 1)  # sixteen images at a time
+    mapped = both_shrunk(*both, 12, colours.pinned)
+    assert files(colours) == ["x_train-12-cpu.npy"]
+    assert mapped[0].x.data_ptr() == mapped[1].x.data_ptr()  # one for both, and for all workers
+    for small, read in zip(resident, mapped, strict=True):
+        assert read.rows is not None
+        assert torch.equal(read.pixels(read.rows), small.x)
+        assert torch.equal(read.y[read.rows], small.y)
+        assert read.x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_file_is_there_before_workers_need_it(
+    colours: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_sizes(colours, {12, 16}, "cpu")
+    assert files(colours) == []
+    monkeypatch.setattr(module, "RESIDENT", 0.0)
+    prepare_sizes(colours, {12, 16}, "cpu")
+    assert files(colours) == ["x_train-12-cpu.npy", "x_train-16-cpu.npy"]
+    monkeypatch.setattr(module, "_shrunk_chunks", None)  # they are not made again
+    both_shrunk(*pictures(colours, "cpu"), 16, colours.pinned)
+    assert load(colours.source).fingerprint == colours.fingerprint
+
+
+def test_a_candidate_comes_out_the_same_whether_images_fit_or_not(
+    colours: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = NanoSpace((3, 20, 24), 3, channels=2, length=3)
+    recipe = Recipe(batch_size=10, augment=Augment(crop=2, flip=True), whiten=True)
+    trial = Trial(space, colours, recipe, seed=5)
+    budget = Budget(2, share=0.8, image_size=12)
+    candidate = Candidate(3, Proposal((0, 3, 4), budget=budget), "key")
+    trials._on_device.cache_clear()
+    resident = trial(candidate, lambda: True)
+    monkeypatch.setattr(module, "RESIDENT", 0.0)
+    trials._on_device.cache_clear()
+    mapped = trial(candidate, lambda: True)
+    assert files(colours) == ["x_train-12-cpu.npy"]
+    assert resident.state is State.COMPLETE
+    assert mapped.curve == resident.curve
+
+
+def test_how_much_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "memory_of", lambda device: 1000)
+    assert fits(500, "cpu")
+    assert not fits(501, "cpu")
+    assert not fits(300, "cpu", copies=2)
+    monkeypatch.setattr(module, "memory_of", lambda device: None)
+    assert fits(10**15, "cpu")

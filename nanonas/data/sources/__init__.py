@@ -14,8 +14,11 @@ from pathlib import Path
 from nanonas.data.sources.base import Decoded, Depth, Form, Labels, Part, Reader, Rows
 from nanonas.data.sources.cifar import CIFAR
 from nanonas.data.sources.folder import Folder
+from nanonas.data.sources.hub import PREFIX, Hub
 from nanonas.data.sources.npz import Npz
 from nanonas.data.sources.parquet import Parquet, is_parquet_folder
+from nanonas.data.sources.saved import Saved, is_saved_folder
+from nanonas.data.sources.tables import asked
 from nanonas.errors import DataError
 from nanonas.files import in_full
 
@@ -47,6 +50,18 @@ def _path(source: str) -> Path:
     return in_full(Path(source)).resolve()
 
 
+def _place(source: str) -> Path:
+    """The path of a source whose columns may be named behind it."""
+    return _path(asked(source)[0])
+
+
+def _is_parquet(source: str) -> bool:
+    path = _place(source)
+    if path.is_dir():
+        return is_parquet_folder(path)
+    return path.suffix.lower() == ".parquet" and path.is_file()
+
+
 SOURCES: dict[str, Source] = {
     "digits": Source(
         "UCI handwritten digits: 1,797 grey images of 8x8, 10 classes; comes with nanonas",
@@ -71,14 +86,21 @@ SOURCES: dict[str, Source] = {
         lambda source: source.lower().endswith(".npz") and _path(source).is_file(),
         lambda source: Npz(_path(source)),
     ),
+    "hub": Source(
+        "a data set of the Hugging Face hub: hf://USER/NAME, or hf://USER/NAME@REVISION:CONFIG",
+        lambda source: source.startswith(PREFIX),
+        lambda source: Hub.of(*asked(source)),
+    ),
+    "saved": Source(
+        "a folder that save_to_disk of Hugging Face's datasets has written",
+        lambda source: is_saved_folder(_place(source)),
+        lambda source: Saved(_place(source), asked(source)[1]),
+    ),
     "parquet": Source(
         "a file NAME.parquet, or a folder with train….parquet and, if any, validation… and "
         "test….parquet, or with these one folder deeper",
-        lambda source: (
-            (source.lower().endswith(".parquet") and _path(source).is_file())
-            or (_path(source).is_dir() and is_parquet_folder(_path(source)))
-        ),
-        lambda source: Parquet(_path(source)),
+        _is_parquet,
+        lambda source: Parquet(_place(source), asked(source)[1]),
     ),
     "folder": Source(
         "a folder of images, one folder for each class: ROOT/CLASS/* or "
@@ -106,7 +128,10 @@ def find_reader(source: str) -> tuple[str, Reader]:
             return kind, candidate.reader(source)
     path = in_full(Path(source))
     named = [kind for kind, candidate in SOURCES.items() if candidate.built_in]
-    choices = f"{', '.join(named)}, a folder of images, an .npz file, or a .parquet file or folder"
+    choices = (
+        f"{', '.join(named)}, a folder of images, an .npz file, a .parquet file or folder, or "
+        f"{PREFIX}USER/NAME"
+    )
     if path.exists():
         raise DataError(f"{source!r} is no data that can be read; expected {choices}")
     near = difflib.get_close_matches(source.lower(), named, 1, 0.5)
@@ -124,6 +149,38 @@ def find_reader(source: str) -> tuple[str, Reader]:
 def is_built_in(source: str) -> bool:
     """Whether a source is the name of a built-in data set, not a path."""
     return source in SOURCES and SOURCES[source].built_in
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is a path, not the name of a data set."""
+    return not (is_built_in(source) or source.startswith(PREFIX))
+
+
+def absolute(source: str) -> str:
+    """A source so that it is found from anywhere: a path as an absolute one.
+
+    Raises `DataError` as `find_reader`.
+    """
+    if Path(source).is_absolute():  # it may be gone since its images were decoded
+        return source
+    find_reader(source)  # raises where there is none
+    if not is_path(source):
+        return source
+    place, _ = asked(source)
+    return f"{_path(place)}{source[len(place) :]}"
+
+
+def path_of(source: str) -> Path | None:
+    """Where a source lies; None for the name of a data set."""
+    return _place(source) if is_path(source) else None
+
+
+def title(source: str) -> str:
+    """What a data set is called in a line, and by which folder of the cache it is known."""
+    path = path_of(source)
+    if path is not None:
+        return path.stem
+    return Hub.of(*asked(source)).title if source.startswith(PREFIX) else source
 
 
 def shadowed(source: str) -> str | None:

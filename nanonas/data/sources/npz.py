@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Depth, Labels, numbered
-from nanonas.data.sources.decoding import array_part, form_of
+from nanonas.data.sources.base import (
+    CHUNK,
+    PARTS,
+    Decoded,
+    Depth,
+    Form,
+    Labels,
+    Part,
+    numbered,
+)
+from nanonas.data.sources.decoding import resized
+from nanonas.data.sources.stored import Stored, stored, unreadable
 from nanonas.errors import DataError
 from nanonas.text import number_of
 
@@ -39,9 +50,12 @@ class Npz:
         skip_broken: bool = False,
         groups: str | None = None,
     ) -> Decoded:
-        """Reads all arrays into memory. Raises `DataError` as `Reader.decode` does."""
+        """Streams the images, which are never whole in memory, unless they are in Fortran's order.
+
+        Raises `DataError` as `Reader.decode` does.
+        """
         arrays = self._arrays()
-        pairs: dict[str, tuple[NDArray[np.uint8], Labels]] = {}
+        pairs: dict[str, tuple[_Pixels, Labels]] = {}
         shape: tuple[int, ...] | None = None
         called = self._called(arrays)
         together = self._groups(arrays, called, groups)
@@ -53,9 +67,9 @@ class Npz:
         for part, name in called.items():
             x, y = self._images(arrays, f"x_{name}"), self._labels(arrays, f"y_{name}")
             where = f"x_{name} in {str(self.path)!r}"
-            if len(x) != len(y):
+            if x.shape[0] != len(y):
                 raise DataError(
-                    f"{where} has {number_of(len(x), 'image')}, but y_{name} has "
+                    f"{where} has {number_of(x.shape[0], 'image')}, but y_{name} has "
                     f"{number_of(len(y), 'label')}; they must match"
                 )
             shape = shape or x.shape[1:]
@@ -65,9 +79,10 @@ class Npz:
                     f"{shape}; they must match"
                 )
             pairs[part] = (x, y)
-        form = form_of(pairs["train"][0], image_size)
+        height, width, channels = pairs["train"][0].shape[1:]
+        form = Form(channels, image_size or height, image_size or width)
         parts = {
-            name: replace(array_part(x, y, form), groups=together.get(name))
+            name: Part(y, map(partial(resized, form=form), x.chunks()), groups=together.get(name))
             for name, (x, y) in pairs.items()
         }
         names = self._class_names(arrays, {called[part]: y for part, (_, y) in pairs.items()})
@@ -82,21 +97,27 @@ class Npz:
             depth=Depth(floats_up_to=1 if floats else None),
         )
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> dict[str, Any]:
+        """All arrays; those of images as `Stored`, where they can be read in pieces."""
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
+                found: dict[str, Any] = {}
+                for key in archive.files:
+                    member = f"{key}.npy"
+                    streamed = None
+                    if key.startswith("x_") and member in archive.zip.namelist():
+                        streamed = stored(self.path, member)
+                    found[key] = archive[key] if streamed is None else streamed
+                return found
         except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
             if "allow_pickle" in str(error):
                 raise DataError(
                     f"{str(self.path)!r} holds object arrays, which are never unpickled; save "
                     "numbers: images of one shape as uint8, labels as whole numbers"
                 ) from None
-            raise DataError(
-                f"{str(self.path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
-            ) from None
+            raise unreadable(self.path, error) from None
 
-    def _called(self, arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+    def _called(self, arrays: Mapping[str, Any]) -> dict[str, str]:
         """What each part of the archive is called there: {"train": "train", "valid": "val"}."""
         called: dict[str, str] = {}
         for part, names in PARTS.items():
@@ -121,7 +142,7 @@ class Npz:
             )
         return called
 
-    def _passed_over(self, arrays: dict[str, NDArray[Any]], called: Mapping[str, str]) -> list[str]:
+    def _passed_over(self, arrays: Mapping[str, Any], called: Mapping[str, str]) -> list[str]:
         """Which arrays are not read. Raises `DataError` for what looks like images or labels:
         somebody counts on them.
         """
@@ -137,7 +158,7 @@ class Npz:
         return keys
 
     def _groups(
-        self, arrays: Mapping[str, NDArray[Any]], called: Mapping[str, str], groups: str | None
+        self, arrays: Mapping[str, Any], called: Mapping[str, str], groups: str | None
     ) -> dict[str, tuple[str, ...]]:
         """The group of each image, by part; empty where none are asked for. Images of a part that
         has no array of groups are on their own.
@@ -165,40 +186,50 @@ class Npz:
             together[part] = tuple(map(str, values.tolist()))
         return together
 
-    def _images(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.uint8]:
+    def _images(self, arrays: Mapping[str, Any], key: str) -> _Pixels:
         """(N, H, W, C) uint8."""
         x, where = arrays[key], f"{key} in {str(self.path)!r}"
-        if x.ndim == 3:
-            x = x[..., None]
-        elif x.ndim == 4 and x.shape[3] not in (1, 3) and x.shape[1] in (1, 3):
-            x = x.transpose(0, 2, 3, 1)
-        if x.ndim != 4 or x.shape[3] not in (1, 3):
+        last = x.ndim == 4 and x.shape[3] in (1, 3)
+        first = x.ndim == 4 and not last and x.shape[1] in (1, 3)
+        if x.ndim != 3 and not (last or first):
             raise DataError(
                 f"{where} must be (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, "
-                f"but is {arrays[key].shape}"
+                f"but is {x.shape}"
             )
+        n, *rest = x.shape
+        shape = (n, *rest, 1) if x.ndim == 3 else (n, *rest)
+        if first:
+            shape = (n, rest[1], rest[2], rest[0])
+
+        def arranged() -> Iterator[NDArray[Any]]:
+            for chunk in _chunks(x):
+                if x.ndim == 3:
+                    yield chunk[..., None]
+                else:
+                    yield chunk.transpose(0, 2, 3, 1) if first else chunk
+
         if x.dtype == np.uint8:
-            return x
+            return _Pixels(shape, arranged)
         if x.dtype.kind not in "buif":
             raise DataError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
-        if x.dtype.kind == "f":
-            _check_finite(x, where)
-        low, high = (x.min(), x.max()) if x.size else (0, 0)
+        low, high = _range(arranged(), where, x.size)
         top = 1 if x.dtype.kind in "bf" else 255
         if low < 0 or high > top:
             raise DataError(
                 f"{where} must hold values in [0, {top}] as {x.dtype}, but holds {low} to {high}; "
                 f"{_way_out(float(low), float(high), top)}"
             )
-        if top == 255:
-            return x.astype(np.uint8)
-        out = np.empty(x.shape, np.uint8)
-        for start in range(0, len(x), CHUNK):  # a float copy of all images may not fit into memory
-            chunk = x[start : start + CHUNK].astype(np.float32)
-            out[start : start + CHUNK] = np.rint(chunk * 255)
-        return out
 
-    def _labels(self, arrays: dict[str, NDArray[Any]], key: str) -> Labels:
+        def scaled() -> Iterator[NDArray[np.uint8]]:
+            for chunk in arranged():
+                if top == 255:
+                    yield chunk.astype(np.uint8)
+                else:
+                    yield np.rint(chunk.astype(np.float32) * 255).astype(np.uint8)
+
+        return _Pixels(shape, scaled)
+
+    def _labels(self, arrays: Mapping[str, Any], key: str) -> Labels:
         """(N,)."""
         y = arrays[key]
         if y.ndim == 2 and y.shape[1] == 1:
@@ -209,11 +240,10 @@ class Npz:
                 f"{key} in {str(self.path)!r} must be (N,) whole numbers from 0, but is {y.dtype} "
                 f"of shape {y.shape}{example}"
             )
-        return y.astype(np.int64)
+        labels: Labels = y.astype(np.int64)
+        return labels
 
-    def _class_names(
-        self, arrays: dict[str, NDArray[Any]], labels: dict[str, Labels]
-    ) -> tuple[str, ...]:
+    def _class_names(self, arrays: Mapping[str, Any], labels: dict[str, Labels]) -> tuple[str, ...]:
         """The names of the classes; `labels` by what their part is called."""
         if "class_names" not in arrays:
             return numbered(next(iter(labels.values())))
@@ -234,22 +264,44 @@ def _names_of_groups(groups: str, called: Mapping[str, str]) -> dict[str, str]:
     return {groups: "train", **suffixed}
 
 
-def _check_finite(x: NDArray[Any], where: str) -> None:
-    """Raises `DataError` for images, (N, H, W, C), with values that are no numbers."""
-    number, first = 0, None
-    for start in range(0, len(x), CHUNK):
-        wrong = ~np.isfinite(x[start : start + CHUNK])
+@dataclass(frozen=True)
+class _Pixels:
+    """The images of a part, (N, H, W, C) uint8."""
+
+    shape: tuple[int, ...]
+    chunks: Callable[[], Iterator[NDArray[np.uint8]]]  # `CHUNK` at most at a time
+
+
+def _chunks(x: Any) -> Iterator[NDArray[Any]]:
+    """An array, whole or `Stored`, in pieces of `CHUNK` rows at most."""
+    if isinstance(x, Stored):
+        return x.chunks()
+    return (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
+
+
+def _range(chunks: Iterator[NDArray[Any]], where: str, size: int) -> tuple[Any, Any]:
+    """The lowest and the highest value of images, (B, H, W, C) at a time; 0 and 0 of none.
+
+    Raises `DataError` where some are no numbers.
+    """
+    number, first, done = 0, None, 0
+    ends: list[Any] = []
+    for chunk in chunks:
+        wrong = ~np.isfinite(chunk)
         if first is None and wrong.any():
             row = int(np.argmax(wrong.any(axis=(1, 2, 3))))
-            first = (start + row, x[start + row][wrong[row]][0])
-        number += int(wrong.sum())
+            first = (done + row, chunk[row][wrong[row]][0])
+        number, done = number + int(wrong.sum()), done + len(chunk)
+        if chunk.size:
+            ends += [chunk.min(), chunk.max()]
     if first is not None:
         index, value = first
         raise DataError(
-            f"{where} must hold numbers in [0, 1], but {number:,} of its {x.size:,} values are NaN "
+            f"{where} must hold numbers in [0, 1], but {number:,} of its {size:,} values are NaN "
             f"or infinite, the first, {value}, in image {index}; leave out such images, or put "
             "numbers there"
         )
+    return min(ends, default=0), max(ends, default=0)
 
 
 def _way_out(low: float, high: float, top: int) -> str:

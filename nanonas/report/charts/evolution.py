@@ -12,6 +12,7 @@ import numpy as np
 from nanonas.analysis.findings import Effect, Findings, Tree
 from nanonas.analysis.record import Record
 from nanonas.core import Floats
+from nanonas.report.charts import series
 from nanonas.report.charts.chart import (
     NAME,
     VERMILLION,
@@ -24,7 +25,7 @@ from nanonas.report.charts.chart import (
     Rule,
     Symbol,
 )
-from nanonas.report.charts.series import ACCURACY, NAMES, UNITS, label, percentages
+from nanonas.report.charts.series import NAMES, UNITS, label, percentages
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.text import by_number, number_of, points
 
@@ -55,7 +56,7 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
             f"Every dot is a network. All are random{' or hand-made' if made else ''}: none was "
             "bred from another. Click a dot, or type a number below."
         )
-        title, height, y = "The candidates", 380, Axis(ACCURACY.title)
+        title, height, y = "The candidates", 380, series.accuracy(record)
     else:
         words = (
             "Every dot is a network and hangs on the one it was bred from; "
@@ -117,7 +118,7 @@ def _nodes(record: Record, at: Floats, shown: Sequence[int]) -> Points:
         "network",
         size=size,
         values=percentages(entries),
-        scale="accuracy (%)",
+        scale=f"{record.measure} (%)",
         symbols=symbols,
         numbers=shown,
     )
@@ -149,7 +150,7 @@ def candidates(findings: Findings) -> Sheet:
         for entry in record.entries
     ]
     metrics = (Column(NAMES[name], UNITS[name]) for name in names)
-    accuracy, seconds = Column("accuracy", "percent"), Column("time", "seconds")
+    accuracy, seconds = Column(record.measure, "percent"), Column("time", "seconds")
     return Sheet(("#", "generation", "state", accuracy, *metrics, seconds, "parents"), rows)
 
 
@@ -192,7 +193,8 @@ def what_mattered(findings: Findings) -> Chart | None:
         "what this search chose to train, not laws."
     )
     shown = sorted(clear, key=lambda effect: -effect.mean)
-    axis, sheet = Axis("points of accuracy"), mattered(findings)
+    axis = Axis(f"points of {findings.record.measure}")
+    sheet = mattered(findings)
     what = "all questions, answered or not"
     return _intervals("mattered", "What stands out", words, axis, shown, sheet, what)
 

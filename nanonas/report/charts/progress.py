@@ -8,6 +8,7 @@ from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Floats, Objective
 from nanonas.engine.ranking import front_of
+from nanonas.report.charts import series
 from nanonas.report.charts.chart import (
     BLUE,
     DASHES,
@@ -21,7 +22,6 @@ from nanonas.report.charts.chart import (
     Points,
 )
 from nanonas.report.charts.series import (
-    ACCURACY,
     NAMES,
     POINTS,
     UNITS,
@@ -59,7 +59,7 @@ def fitness_by_generation(findings: Findings) -> Chart:
     )
     return Chart(
         "fitness-generation",
-        "Accuracy by generation",
+        f"{series.title(record)} by generation",
         words,
         *_fitness(record, sheet, axis, generations),
         sheet,
@@ -80,7 +80,7 @@ def fitness_by_minute(findings: Findings) -> Chart:
     )
     return Chart(
         "fitness-minute",
-        "Accuracy by minute",
+        f"{series.title(record)} by minute",
         words,
         *_fitness(record, sheet, Axis("minute"), minutes),
         sheet,
@@ -101,7 +101,7 @@ def _fitness(
         Line(at, 100 * median, "median", BLUE),
         Line(at, 100 * best, "best so far", VERMILLION, width=3, steps=True),
     )
-    return axis, Axis(ACCURACY.title, readable(accuracies)), marks
+    return axis, series.accuracy(record, readable(accuracies)), marks
 
 
 def by_generation(findings: Findings) -> Sheet:
@@ -151,7 +151,7 @@ def learning_curves(findings: Findings) -> Chart:
     for place, (number, curve) in enumerate(groups(sheet, "#")):
         numbers.append(number)
         dash, colour = DASHES[place // len(PALETTE)], PALETTE[place % len(PALETTE)]
-        epochs, accuracies = floats(curve, "epoch"), 100 * floats(curve, "accuracy")
+        epochs, accuracies = floats(curve, "epoch"), 100 * floats(curve, record.measure)
         lines.append(Line(epochs, accuracies, f"#{number}", colour, dash=dash, dots=6))
     words = (
         "How the best networks learned in the search. Curves that still rise would have liked "
@@ -165,7 +165,7 @@ def learning_curves(findings: Findings) -> Chart:
     axis = Axis("epoch", step=max(1, round(max(sheet["epoch"], default=1) / 10)))
     best = by_number(len(numbers), "best", f"best {len(numbers)}")
     title = f"Learning curves of the {best}"
-    return Chart("curves", title, words, axis, ACCURACY, tuple(lines), sheet)
+    return Chart("curves", title, words, axis, series.accuracy(record), tuple(lines), sheet)
 
 
 def curves(findings: Findings, number: int) -> Sheet:
@@ -177,7 +177,7 @@ def curves(findings: Findings, number: int) -> Sheet:
         for epoch, accuracy, loss in _curve(record, entry)
     ]
     loss = Column("training loss", "thousandths")
-    return Sheet(("#", "epoch", Column("accuracy", "percent"), loss), rows)
+    return Sheet(("#", "epoch", Column(record.measure, "percent"), loss), rows)
 
 
 def _curve(record: Record, entry: Entry) -> list[tuple[int, float, float]]:
@@ -214,11 +214,11 @@ def pareto(findings: Findings, other: str) -> Chart | None:
     marks: list[Mark] = [Points(np.array(costs), accuracies, text, opacity=0.4)]
     moments = groups(sheet, "after")
     for place, (moment, front) in enumerate(moments):
-        x, y = floats(front, name), 100 * floats(front, "accuracy")
+        x, y = floats(front, name), 100 * floats(front, record.measure)
         later = len(moments) - 1 - place
         dash, colour, dots = DASHES[later], _FRONT_COLOURS[place % MOMENTS], 5 if later else 8
         marks.append(Line(x, y, moment, colour, dash=dash, steps=True, dots=dots))
-    words = f"The best trade-offs of accuracy and {name} at each quarter of the search."
+    words = f"The best trade-offs of {record.measure} and {name} at each quarter of the search."
     if other in ("params", "macs"):
         words = (
             "A network is on a front when none that is at least as accurate has fewer "
@@ -227,8 +227,8 @@ def pareto(findings: Findings, other: str) -> Chart | None:
         )
     log = bool(costs) and min(costs) > 0 and max(costs) > 20 * min(costs)
     axis = Axis(f"{name} (less is better)", log=log)
-    y_axis = Axis(ACCURACY.title, readable(accuracies))
-    title = f"Accuracy against {name}"
+    y_axis = series.accuracy(record, readable(accuracies))
+    title = f"{series.title(record)} against {name}"
     return Chart(f"pareto-{other}", title, words, axis, y_axis, tuple(marks), sheet, "the fronts")
 
 
@@ -249,4 +249,4 @@ def fronts(findings: Findings, other: str) -> Sheet:
             row = (f"first {until:,}", member.number, member.accuracy, member.metrics[other])
             rows.append(row)
     cost = Column(NAMES[other], UNITS[other])
-    return Sheet(("after", "#", Column("accuracy", "percent"), cost), rows)
+    return Sheet(("after", "#", Column(record.measure, "percent"), cost), rows)

@@ -30,7 +30,16 @@ UNITS = {
     "ram": "kilobytes",
 }
 POINTS = 200  # that a curve over candidates has at most
-ACCURACY = Axis("validation accuracy (%)")
+
+
+def title(record: Record) -> str:
+    """What networks are judged by, at the beginning of a title."""
+    return record.measure.capitalize()
+
+
+def accuracy(record: Record, ends: tuple[float, float] | None = None) -> Axis:
+    """The axis of what networks are judged by."""
+    return Axis(f"validation {record.measure} (%)", ends)
 
 
 def judged(record: Record) -> list[Entry]:

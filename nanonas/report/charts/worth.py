@@ -85,7 +85,8 @@ def inheritance(findings: Findings) -> Chart | None:
         "show who is better, as far as the τ of the two is high, and not what a network is worth "
         f"by itself.{measured}"
     )
-    x, y = Axis("accuracy from scratch (%)"), Axis("accuracy with inherited weights (%)")
+    measure = findings.record.measure
+    x, y = Axis(f"{measure} from scratch (%)"), Axis(f"{measure} with inherited weights (%)")
     title = "The head start of inherited weights"
     return Chart("inheritance", title, words, x, y, marks, sheet, "the twins")
 

@@ -41,7 +41,7 @@ def best(findings: Findings, number: int = BEST) -> Sheet:
         )
         for entry in record.distinct[:number]
     ]
-    accuracies = (Column("accuracy", "percent"), Column("from scratch", "percent"))
+    accuracies = (Column(record.measure, "percent"), Column("from scratch", "percent"))
     return Sheet(("#", *accuracies, "costs", "generation"), rows)
 
 
@@ -219,6 +219,7 @@ def repeat(findings: Findings) -> Sheet:
         ("nanonas", record.version),
         ("seed", search.get("seed")),
         ("data", search.get("data")),
+        ("candidates are compared by", record.measure),
         ("fingerprint of the images", record.images.get("fingerprint")),
         ("arithmetic", search.get("precision")),
         ("candidates in flight (lag)", search.get("lag")),

@@ -223,11 +223,12 @@ class Generation:
                 f" The largest step was #{number}: {points(gains[number])} points over "
                 f"{self._parents(number)}{self._how(number)}."
             )
-        images, best = self.record.images.get("valid"), self.record.ranked[0].accuracy
-        if images and best is not None and self._first_with(self._is_child):
+        best = self.record.ranked[0].accuracy
+        doubted = "" if best is None else doubt(self.record, best)
+        if doubted and self._first_with(self._is_child):
             words += (
                 " Most changes do harm, which is as it should be: selection keeps the few that "
-                f"do not. And {doubt(best, images)}, so part of each step is luck."
+                f"do not. And {doubted}, so part of each step is luck."
             )
         return words
 
@@ -257,9 +258,12 @@ class Generation:
             for entries in (now, first)
         )
         pays = "pays, best or not" if middle > before else "has not paid yet"
+        have, had = "are right on", "were on"
+        if self.record.metric != "accuracy":
+            have, had = f"have a {self.record.measure} of", "had one of"
         return (
-            f"Half of the children are right on more than {percent(middle)}, of the first "
-            f"generation half were on more than {percent(before)}: so breeding {pays}."
+            f"Half of the children {have} more than {percent(middle)}, of the first "
+            f"generation half {had} more than {percent(before)}: so breeding {pays}."
         )
 
     def _best(self) -> str:
@@ -293,7 +297,7 @@ class Generation:
         if not front:
             return "No network has been judged yet."
         new = sum(member.generation == self.number for member in front)
-        names = _list([objective.name for objective in objectives])
+        names = _list(self.record.weighed)
         least, best = (
             f"#{member.number}, {percent(member.accuracy or 0.0)} with "
             f"{count(member.metrics['params'])}"
@@ -338,7 +342,7 @@ class Generation:
             return ""
         name, chosen = predictions[-1].by, sum(prediction.chosen for prediction in predictions)
         words = (
-            f"The predictor ({name}) guessed the accuracy of "
+            f"The predictor ({name}) guessed the {self.record.measure} of "
             f"{number_of(len(predictions), 'network')} beforehand, and chose {chosen} of them."
         )
         if self._first_with(lambda entry: entry.proposal.predicted is not None):
@@ -429,11 +433,18 @@ def few(edits: Sequence[str]) -> str:
     return _list(edits) if len(edits) <= _SHOWN else f"{len(edits)} edits"
 
 
-def doubt(accuracy: float, images: int) -> str:
-    """What so many validation images can tell apart."""
+def doubt(record: Record, accuracy: float) -> str:
+    """What the validation images of a run can tell apart; "" where they were not noted."""
+    valid, images = record.images.get("valid"), record.noise_images
+    if not valid or not images:
+        return ""
     error = 196 * (2 * max(accuracy * (1 - accuracy), 1 / images) / images) ** 0.5
+    few = ""
+    if round(images) < valid:
+        few = f", whose {record.measure} is as noisy as an accuracy on {images:,.0f},"
     return (
-        f"with {number_of(images, 'validation image')}, two networks less than {error:.1f} points "
+        f"with {number_of(valid, 'validation image')}{few or ','} two networks less than "
+        f"{error:.1f} points "
         "apart may well be alike"
     )
 

@@ -9,7 +9,7 @@ from nanonas.analysis.findings import Findings
 from nanonas.maths.calibration import BINS
 from nanonas.text import number_of, percent, share_in_words
 
-_UNEVEN = 0.005  # that the balanced accuracy must be away from the accuracy to be said
+UNEVEN = 0.005  # that the balanced accuracy must be away from the accuracy to be said
 _SURE = 0.05  # the probability of luck below which a class is told from the others
 _RARELY = 3  # images of one confusion, below which it may be chance
 
@@ -67,7 +67,7 @@ def _classes(judged: Judgement) -> Iterator[str]:
             said += "; that may be luck, for one of them is always the worst"
         yield f"{said}."
     balanced = judged.balanced_accuracy
-    if abs(balanced - judged.accuracy.value) > _UNEVEN:
+    if abs(balanced - judged.accuracy.value) > UNEVEN:
         yield (
             f"The classes have unequal numbers of images: with each class counting the same, it is "
             f"right on {percent(balanced)} instead of {percent(judged.accuracy.value)}."

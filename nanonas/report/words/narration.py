@@ -25,12 +25,14 @@ def farewell(record: Record) -> list[str]:
     best = record.ranked[0] if record.ranked else None
     if best is None or best.accuracy is None:
         return ["No network was judged, so there is nothing to look back on."]
-    images = record.images.get("valid")
-    error = f" And {doubt(best.accuracy, images)}." if images else ""
+    doubted = doubt(record, best.accuracy)
+    error = f" And {doubted}." if doubted else ""
+    measure = "" if record.metric == "accuracy" else f" of {record.measure}"
     paragraphs = [
         _way(record, best),
-        f"{percent(best.accuracy)} is the best of {number_of(len(record.ranked), 'try', 'tries')}, "
-        f"on the very images that chose it, so it flatters: expect a little less on others.{error} "
+        f"{percent(best.accuracy)}{measure} is the best of "
+        f"{number_of(len(record.ranked), 'try', 'tries')}, on the very images that chose it, so it "
+        f"flatters: expect a little less on others.{error} "
         "`nanonas report` says what speaks for the result, and `nanonas compare` whether random "
         "networks would have done as well.",
     ]

@@ -52,6 +52,7 @@ class _Figures:
         tested: the accuracy of its final training on the test images.
         between: the ends of the 95 % interval of that.
         latency: of the trained network, for an image.
+        balanced: the mean of the classes' accuracies on the test images.
     """
 
     seconds: str
@@ -61,6 +62,7 @@ class _Figures:
     tested: str = ""
     between: str = ""
     latency: str = ""
+    balanced: str = ""
 
 
 def _figures(record: Record) -> _Figures:
@@ -76,11 +78,13 @@ def _figures(record: Record) -> _Figures:
     if final is not None:
         tested = float(final["test_accuracy"])
         low, high = wilson(tested, int(final["test_images"]))
+        balanced = final.get("balanced_accuracy")
         figures = replace(
             figures,
             tested=percent(tested),
             between=f"{percent(low)} to {percent(high)}",
             latency=milliseconds(final["latency_ms"]),
+            balanced="" if balanced is None else percent(float(balanced)),
         )
     return figures
 
@@ -92,7 +96,10 @@ def cards(findings: Findings) -> list[tuple[str, str]]:
     finalist = winner is not None and winner.number in record.finalists
     shown = {
         "test accuracy": figures.tested,
-        "validation, as a finalist" if finalist else "validation accuracy": figures.accuracy,
+        "balanced test accuracy": figures.balanced if record.metric != "accuracy" else "",
+        "validation, as a finalist"
+        if finalist
+        else f"validation {record.measure}": figures.accuracy,
         "parameters": figures.params,
         "MACs an image": figures.macs,
         "networks trained": f"{len(record.trained):,}",
@@ -113,6 +120,8 @@ def headline(findings: Findings) -> list[str]:
         judged = "is"
         if figures.accuracy:
             judged = f"was right on {figures.accuracy} of the validation images and is"
+            if record.metric != "accuracy":
+                judged = f"has a {record.measure} of {figures.accuracy} in validation and is"
         return [
             searched,
             f"The best of them, #{winner.number}, has {size}. It {judged} without its final "
@@ -127,7 +136,20 @@ def headline(findings: Findings) -> list[str]:
         f"is right on {figures.tested} of {number_of(int(final['test_images']), 'test image')} "
         f"that nothing was chosen by; with so many images, that is {figures.between} with 95 % "
         "confidence.",
+        *_balanced(findings, figures),
     ]
+
+
+def _balanced(findings: Findings, figures: _Figures) -> Iterator[str]:
+    """What the final training came to by the metric that chose, where that is not the accuracy."""
+    record, judged = findings.record, findings.judgement
+    if record.metric == "accuracy" or not figures.balanced:
+        return
+    known = ""
+    if judged is not None:
+        low, high = judged.balanced_interval
+        known = f", which is {percent(low)} to {percent(high)} with 95 % confidence"
+    yield f"With each class counting the same, that is {figures.balanced}{known}."
 
 
 def _searched(record: Record, figures: _Figures) -> str:
@@ -224,17 +246,20 @@ def _flattered(record: Record) -> Iterator[Argument]:
     if record.winner is None or record.winner.accuracy is None:
         return
     best, tried = max(accuracies), len(record.ranked)
-    images = record.images.get("valid")
+    valid, images = record.images.get("valid"), record.noise_images
     flatters = f"the best of {number_of(tried, 'try', 'tries')}: it flatters"
-    if not images:
+    if not valid or not images:
         if tried > 1:
-            words = f"The best validation accuracy, {percent(best)}, is {flatters}."
+            words = f"The best validation {record.measure}, {percent(best)}, is {flatters}."
             yield Argument("open", words)
         return
+    noisy = ""
+    if round(images) < valid:
+        noisy = f" and, balanced, are as noisy as accuracies on {images:,.0f}"
     low, high = wilson(best, images)
     words = (
-        f"Validation accuracies come from {number_of(images, 'image')}, so {percent(best)} may be "
-        f"{percent(low)} to {percent(high)}"
+        f"Validation accuracies come from {number_of(valid, 'image')}{noisy}, so {percent(best)} "
+        f"may be {percent(low)} to {percent(high)}"
     )
     words += f", and it is {flatters}." if tried > 1 else "."
     error = max(best * (1 - best), 1 / images) / images  # never none: as many images could be right
@@ -335,7 +360,7 @@ def _learned(record: Record) -> Iterator[Argument]:
     if len(whole) < 3:
         return
     first, last = (percent(statistics.median(whole[place])) for place in (0, -1))
-    medians = f"the median accuracy was {first} in the first generation, {last} in the last"
+    medians = f"the median {record.measure} was {first} in the first generation, {last} in the last"
     partly = ""
     if any(entry.proposal.inherits for entry in record.trained):
         partly = ", though part of it are the inherited weights"

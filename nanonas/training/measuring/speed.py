@@ -43,7 +43,7 @@ def calibrate(
     """
     end = time.perf_counter() + seconds
     prepare(threads)
-    alone = threads == 1 and pictures.x.device.type == "cpu"
+    alone = threads == 1 and pictures.device.type == "cpu"
     clock = time.thread_time if alone else time.perf_counter
     prior = DEFAULTS[recipe.precision]
     work, fastest, batch_size = [], list[float](), recipe.batch_size
