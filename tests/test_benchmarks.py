@@ -256,3 +256,15 @@ def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
     assert {"OFF", "NORMAL", "FULL"} < set(result["per_second"])
     assert all(rate["median"] > 0 for rate in result["per_second"].values())
     assert all(name in said for name in result["per_second"])
+
+
+def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "growth.json"
+    said = benchmark("growth.py", "--evaluations", "30", "60", "--no-page", "--out", str(out))
+    runs = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    names = {(run["strategy"], run["evaluations"]) for run in runs}
+    assert names == {(name, size) for name in ("screened", "evolution") for size in (30, 60)}
+    for run in runs:
+        assert {"open", "resume", "ask, first", "a candidate", "show"} < set(run["steps"])
+        assert all(one["seconds"] > 0 < one["mebibytes"] for one in run["steps"].values())
+    assert "exponents" in said
