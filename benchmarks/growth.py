@@ -71,8 +71,8 @@ class Options:
     """That are stored."""
     strategies: tuple[str, ...] = ("screened", "evolution")
     """That are resumed."""
-    page: bool = True
-    """Report it, too."""
+    page: int = 10_000
+    """Evaluations that a run has at most that is reported, too: each takes some milliseconds."""
     out: Path = Path(__file__).parent / "results" / "growth.json"
     """The file of the figures."""
 
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     for strategy in options.strategies:
         for size in options.evaluations:
-            page = options.page and strategy == options.strategies[0]
+            page = size <= options.page and strategy == options.strategies[0]
             # a process of its own, for memory is that of a process
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 steps = pool.apply(measured, (strategy, size, page))
@@ -107,7 +107,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         sizes = [row["evaluations"] for row in own]
         lines.append(f"{strategy:14}" + "".join(f"{size:>22,}" for size in sizes) + "   exponents")
         for name in own[0]["steps"]:
-            steps = [row["steps"][name] for row in own]
+            steps = [row["steps"][name] for row in own if name in row["steps"]]
             cells = [f"{one['cpu_seconds']:>11.4g} s {one['mebibytes']:>5.0f} MiB" for one in steps]
             seconds = [max(1e-4, one["cpu_seconds"]) for one in steps]
             pairs = zip(seconds, seconds[1:], sizes, sizes[1:], strict=False)

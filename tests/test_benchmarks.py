@@ -260,7 +260,7 @@ def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
 
 def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "growth.json"
-    said = benchmark("growth.py", "--evaluations", "30", "60", "--no-page", "--out", str(out))
+    said = benchmark("growth.py", "--evaluations", "30", "60", "--page", "0", "--out", str(out))
     runs = json.loads(out.read_text(encoding="utf-8"))["runs"]
     names = {(run["strategy"], run["evaluations"]) for run in runs}
     assert names == {(name, size) for name in ("screened", "evolution") for size in (30, 60)}

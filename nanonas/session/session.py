@@ -186,6 +186,7 @@ class Session:
         return WorkerPool(
             trials,
             hang_seconds=self.setup.config.run.hang_seconds,
+            memory_mb=self.setup.config.run.worker_memory_mb,
             log=self.folder.log,
             notice=self.store.event,
         )
