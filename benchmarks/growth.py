@@ -47,7 +47,7 @@ from nanonas.config.schema import Config
 from nanonas.core import Candidate, Epoch, Evaluation, Genome, Proposal, Pulse, State
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.events import ENDED, IMAGES, STARTED, Event
-from nanonas.engine.storage.rows import candidate_row, evaluation_row, event_row, run_row
+from nanonas.engine.storage.rows import Row, candidate_row, evaluation_row, event_row, run_row
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study
 from nanonas.machine import described
@@ -224,8 +224,12 @@ def fill(folder: RunFolder, config: Config, space: Space, size: int) -> None:
     networks = bred(space, min(size, DIFFERENT))
     strategy = make_strategy(config.search, space)
     budget = make_budget(config.search.training, CLASSES)
-    begun, rows = 1.8e9, {"candidate": [], "evaluation": [], "event": []}
-    notes = {"input_shape": SHAPE, "class_names": [f"class {n}" for n in range(CLASSES)]}
+    begun = 1.8e9
+    rows: dict[str, list[Row]] = {"candidate": [], "evaluation": [], "event": []}
+    notes: dict[str, Any] = {
+        "input_shape": SHAPE,
+        "class_names": [f"class {n}" for n in range(CLASSES)],
+    }
     notes |= {"fingerprint": "none", "valid": 5000}
     for number, (kind, details) in enumerate(((IMAGES, notes), (STARTED, {}))):
         rows["event"].append(event_row(number + 1, Event(begun, kind, details, 0.0)))
