@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,16 +23,45 @@ def cores(root: Path = Path("/")) -> int:
     return max(1, min([bound or 1, *map(math.ceil, _quotas(root))]))
 
 
+def memory_bytes(root: Path = Path("/")) -> int | None:
+    """How many bytes of memory this process may use: the machine's, or fewer where its control
+    groups have a limit, as in a container; None where the system does not tell.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for group in _groups(root, "memory"):
+        limit = _words(group / "memory.max") or _words(group / "memory.limit_in_bytes")
+        found += [int(word) for word in limit[:1] if word.isdecimal()]  # "max" is no limit
+    return min(found, default=None)
+
+
 def _quotas(root: Path) -> list[float]:
     """Cores' worth of time that each control group around this process grants, where it limits."""
-    mount = root / "sys/fs/cgroup"
     found = []
+    for group in _groups(root, "cpu"):
+        quota = _words(group / "cpu.max") or [
+            *_words(group / "cpu.cfs_quota_us"),
+            *_words(group / "cpu.cfs_period_us"),
+        ]
+        # "max" and -1 are no limit
+        if len(quota) == 2 and all(word.isdecimal() and int(word) for word in quota):
+            found.append(int(quota[0]) / int(quota[1]))
+    return found
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the control groups around this process, of either version."""
+    mount = root / "sys/fs/cgroup"
     for line in _words(root / "proc/self/cgroup", "\n"):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":  # version 2
             bases = [mount, mount / "unified"]
-        elif "cpu" in controllers.split(","):
-            bases = [mount / "cpu", mount / controllers]
+        elif controller in controllers.split(","):
+            bases = [mount / controller, mount / controllers]
         else:
             continue
         # In a container the path may be the host's, or begin above the mount: then the mount itself
@@ -39,15 +69,7 @@ def _quotas(root: Path) -> list[float]:
         inside = [name for name in path.split("/") if name not in ("", "..")]
         for base in bases:
             for depth in range(len(inside), -1, -1):
-                group = base.joinpath(*inside[:depth])
-                quota = _words(group / "cpu.max") or [
-                    *_words(group / "cpu.cfs_quota_us"),
-                    *_words(group / "cpu.cfs_period_us"),
-                ]
-                # "max" and -1 are no limit
-                if len(quota) == 2 and all(word.isdecimal() and int(word) for word in quota):
-                    found.append(int(quota[0]) / int(quota[1]))
-    return found
+                yield base.joinpath(*inside[:depth])
 
 
 def _words(path: Path, between: str | None = None) -> list[str]:

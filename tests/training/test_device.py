@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nanonas.errors import ConfigError, DeviceError
-from nanonas.machine import cores
+from nanonas.machine import cores, memory_bytes
 from nanonas.training import device
 from nanonas.training.device import (
     default_workers,
@@ -211,6 +211,37 @@ def test_cores_heed_the_quotas_of_control_groups(
         path.write_text(content)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
     assert cores(tmp_path) == expected
+
+
+LIMITS: dict[str, tuple[dict[str, str], int | None]] = {
+    "a container's own group": ({"cgroup": "0::/", "memory.max": "1048576\n"}, 2**20),
+    "no limit": ({"cgroup": "0::/a", "a/memory.max": "max"}, None),
+    "an ancestor's": (
+        {"cgroup": "0::/a/b", "a/b/memory.max": "max", "a/memory.max": "2097152"},
+        2**21,
+    ),
+    "version 1": (
+        {"cgroup": "5:memory:/a\n3:cpu:/a", "memory/a/memory.limit_in_bytes": "3145728"},
+        3 * 2**20,
+    ),
+    "version 1, without limit": (
+        {"cgroup": "5:memory:/", "memory/memory.limit_in_bytes": "9223372036854771712"},
+        None,
+    ),
+    "another controller's": ({"cgroup": "3:cpu:/", "cpu/memory.limit_in_bytes": "1"}, None),
+    "nonsense": ({"cgroup": "hello\n0::/", "memory.max": "many"}, None),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+def test_memory_heeds_the_limits_of_control_groups(tmp_path: Path, case: str) -> None:
+    files, expected = LIMITS[case]
+    for name, content in files.items():
+        path = tmp_path / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory_bytes(tmp_path) == (whole if expected is None else expected)
 
 
 def test_preparing_sets_the_threads() -> None:

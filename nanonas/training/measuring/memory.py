@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanonas.machine import memory_bytes
 from nanonas.training.modules import Add, NetworkModule, Step
 from nanonas.training.train import autocast
 
@@ -136,10 +136,9 @@ def process_memory() -> float | None:
 
 
 def device_memory(device: str) -> float | None:
-    """The memory of a device in MiB: a GPU's own, otherwise the machine's; None if unknown."""
+    """The memory of a device in MiB: a GPU's own, otherwise what the machine, or its
+    container, grants; None if unknown."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / MIB
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
-    except (AttributeError, ValueError, OSError):
-        return None
+    whole = memory_bytes()
+    return None if whole is None else whole / MIB
