@@ -214,6 +214,7 @@ class Session:
         folder.finalists.mkdir(exist_ok=True)
         # they have met the limits
         trials = [replace(trial, limits=Limits()) for trial in setup.trials(folder.finalists)]
+        trials = trials[: max(1, len(chosen))]
         with self._pool(trials) as pool:
             results = train_finalists(
                 chosen,

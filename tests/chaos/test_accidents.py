@@ -29,6 +29,7 @@ def test_nothing_is_lost(number: int, accidents: Accidents) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # some of them train
 @pytest.mark.parametrize("number", range(len(KINDS), 200))
 def test_nothing_is_lost_in_200_accidents(number: int, accidents: Accidents) -> None:
     accidents.happen(number)
