@@ -8,7 +8,8 @@ NanonasError                 everything below; the command line prints it and ex
 │   └── DataError                images, labels, or the place where they should be
 ├── DeviceError                a device that is not there, or that cannot do what was asked
 └── RunError                   a run's folder: another configuration or version, no space left, …
-    └── Exhausted                no network left to try within the space and its limits
+    ├── Exhausted                no network left to try within the space and its limits
+    └── Unwritten                a file that could not be written: no space, no permission
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class RunError(NanonasError):
 
 class Exhausted(RunError):
     """The space holds no further network within the limits."""
+
+
+class Unwritten(RunError):
+    """A file cannot be written, which is nobody's fault but the disk's."""
 
 
 def reason_for(error: BaseException) -> str:

@@ -301,3 +301,15 @@ def test_microcontroller_compares_at_equal_time_and_goes_on(tmp_path: Path) -> N
     before = out.read_bytes()
     benchmark("microcontroller.py", *tiny, "--out", str(out))
     assert out.read_bytes() == before
+
+
+def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "growth.json"
+    said = benchmark("growth.py", "--evaluations", "30", "60", "--page", "0", "--out", str(out))
+    runs = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    names = {(run["strategy"], run["evaluations"]) for run in runs}
+    assert names == {(name, size) for name in ("screened", "evolution") for size in (30, 60)}
+    for run in runs:
+        assert {"open", "resume", "ask, first", "a candidate", "show"} < set(run["steps"])
+        assert all(one["seconds"] > 0 < one["mebibytes"] for one in run["steps"].values())
+    assert "exponents" in said

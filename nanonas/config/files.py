@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
         ConfigError: the first value that is wrong, in one sentence.
     """
     try:
-        made: Config = TypeAdapter(Config).validate_python(config)
+        made = _checker().validate_python(config)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
     made = replace(made, run=replace(made.run, out=in_full(made.run.out)))
@@ -250,6 +250,12 @@ def _sentence(error: ValidationError, where: str) -> str:
     return f"{where}: {half}.{key} is {first['input']!r}, but {expected} (--{flag})"
 
 
+@cache
+def _checker() -> TypeAdapter[Config]:
+    """What validates a configuration; making it takes longer than all that it does."""
+    return TypeAdapter(Config)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest known one, or all of them."""
     names = list(known)
@@ -290,7 +296,7 @@ def read_yaml(path: Path) -> Config:
 
 def to_values(config: Config) -> dict[str, Any]:
     """The configuration as plain values, for YAML, JSON and the store: halves without groups."""
-    nested: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
+    nested: dict[str, Any] = _checker().dump_python(config, mode="json")
     search: dict[str, Any] = {}
     for key, value in nested["search"].items():
         search |= value if key in _GROUPS else {key: value}

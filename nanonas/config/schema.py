@@ -314,6 +314,9 @@ class RunConfig:
     """auto, cpu, cuda, cuda:N or mps."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
+    worker_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    """A worker that holds more memory of its own, in MiB, is killed, and its candidate has failed
+    where a new worker does, too (Linux only); by default as much as there is."""
     doctor: bool = True
     """Look, before a search, whether images that judge have copies in training, copies have two
     labels, or mirroring changes what images mean, and say it; `nanonas doctor` says all."""

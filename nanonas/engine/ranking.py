@@ -15,10 +15,11 @@ def ranking(told: Iterable[Told]) -> list[Told]:
     candidate has several evaluations, the last one counts.
     """
     latest = {evaluated.number: evaluated for evaluated in told}
-    return sorted((evaluated for evaluated in latest.values() if evaluated.judged), key=_place)
+    return sorted((evaluated for evaluated in latest.values() if evaluated.judged), key=place)
 
 
-def _place(told: Told) -> tuple[bool, float, int]:
+def place(told: Told) -> tuple[bool, float, int]:
+    """What `ranking` sorts by: the lower the better."""
     return not told.comparable, -(told.evaluation.accuracy or 0.0), told.number
 
 

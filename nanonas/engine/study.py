@@ -14,12 +14,13 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nanonas.core import Budget, Candidate, Evaluation, Evaluator, State, Strategy, Told
 from nanonas.engine.breeding import Breeding
 from nanonas.engine.controls import Controls
+from nanonas.engine.evaluators.attempt import Unkept
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
@@ -89,6 +90,8 @@ class Study:
     def __post_init__(self) -> None:
         self._candidates = self.store.candidates()
         self._latest = self.store.latest()
+        self._best = next(iter(ranking(map(self._as_told, self._latest))), None)
+        self._finished = sum(map(self._evaluated, self._latest))
         self._breeding = Breeding(
             self.space,
             self.strategy,
@@ -132,8 +135,8 @@ class Study:
         Raises:
             Exhausted: there was no candidate at all; the message holds the network that was
                 nearest to the limits.
-            RunError: candidates 0 … 9 all failed for the same reason, or the store could not be
-                written.
+            RunError: candidates 0 … 9 all failed for the same reason, or the store or a candidate's
+                weights could not be written.
             KeyboardInterrupt: Ctrl-C; the evaluator is closed and the store can be resumed.
         """
         goal = _Goal(evaluations, generations, deadline, self._controls)
@@ -157,7 +160,7 @@ class Study:
 
     def best(self) -> Told | None:
         """The best so far, as `ranking` has it; None when no accuracy was measured."""
-        return next(iter(ranking(map(self._as_told, self._latest))), None)
+        return self._best
 
     def _as_told(self, number: int) -> Told:
         candidate = self._candidates[number]
@@ -208,6 +211,8 @@ class Study:
                 self.evaluator.close()
                 self.store.event(GIVEN_UP, {"numbers": sorted(running)})
                 return _past_deadline(len(running))
+            if isinstance(evaluation, Unkept):
+                raise RunError(evaluation.reason)
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
             if evaluation.state is State.CUT:
@@ -288,13 +293,25 @@ class Study:
         evaluation = replace(evaluation, metrics=metrics)
         self.store.arrived(evaluation)
         self._latest[evaluation.number] = evaluation
+        self._finished += self._evaluated(evaluation.number)
+        self._best = next(iter(ranking(self._contenders(evaluation.number))), None)
         return evaluation
+
+    def _contenders(self, number: int) -> Iterable[Told]:
+        """Among which the best is, after an evaluation: all that there are only where the best was
+        cut, and is evaluated anew.
+        """
+        if self._best is None:
+            return [self._as_told(number)]
+        if self._best.number == number:
+            return map(self._as_told, self._latest)
+        return [self._best, self._as_told(number)]
 
     def _progress(self, evaluation: Evaluation, running: int) -> Progress:
         return Progress(
             told=self._as_told(evaluation.number),
             asked=len(self._candidates),
-            evaluated=sum(map(self._evaluated, self._latest)),
+            evaluated=self._finished,
             running=running,
             best=self.best(),
         )

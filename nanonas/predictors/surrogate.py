@@ -14,6 +14,7 @@ from nanonas.core import (
     Candidate,
     Floats,
     Genome,
+    Integers,
     Objective,
     Prediction,
     Predictor,
@@ -25,6 +26,9 @@ from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 
 LEAST = 4  # trained networks that a predictor can learn from
+MOST = (
+    5000  # that it learns from: reading one takes up to a millisecond, which resumed runs wait for
+)
 
 # What a predictor reads of one genome: shape (features,), or (steps, fields) for a sequence model.
 Read = Callable[[Genome], NDArray[Any]]
@@ -56,6 +60,9 @@ class Surrogate:
     training went on, with what it has become. What is pending counts as having come out as
     predicted, so that candidates in flight at once stay apart (the "kriging believer" of
     Ginsbourger et al. 2010, https://doi.org/10.1007/978-3-642-10701-6_6).
+
+    Of more than `MOST` networks it learns from the best, for half of `MOST`, and from each
+    so-many-th of all.
 
     The state is what was told; what was learnt from it can be learnt again, and is not pickled.
 
@@ -90,17 +97,24 @@ class Surrogate:
         return self._cache.model[1]
 
     def _fit(self, pending: Sequence[Candidate]) -> Model:
-        told_rows = self._cache.rows
-        for told in self.told[len(told_rows) :]:
-            told_rows.append(self.read(told.candidate.proposal.genome))
-        rows = [*told_rows, *(self.read(candidate.proposal.genome) for candidate in pending)]
         losses = _finite(self._all_losses)  # (told,)
         unit = NormalScores.of(losses)
         believed = [_believed(candidate, losses) for candidate in pending]
         fitted_to, predictor = self._begun()
-        if fitted_to < len(rows):
-            predictor.update(stacked(rows), unit.score(np.append(losses, believed)))
+        if fitted_to < len(self.told) + len(pending):
+            chosen = _chosen(losses, MOST)
+            rows = [self.read(candidate.proposal.genome) for candidate in pending]
+            scores = unit.score(np.append(losses[chosen], believed))
+            predictor.update(stacked([*self._rows(chosen), *rows]), scores)
         return Model(predictor, unit)
+
+    def _rows(self, chosen: Integers) -> list[NDArray[Any]]:
+        """What was read of some that were told, by number."""
+        rows = self._cache.rows
+        for number in chosen:
+            if number not in rows:
+                rows[number] = self.read(self.told[number].candidate.proposal.genome)
+        return [rows[number] for number in chosen]
 
     def _begun(self) -> tuple[int, Predictor]:
         """A predictor fitted to the first n that were told, and n: fitted anew after every tenth of
@@ -109,13 +123,14 @@ class Surrogate:
         It depends on how much was told alone, not on what was asked in between.
         """
         n = len(self.told) - len(self.told) % max(1, len(self.told) // 10)
-        losses = self._losses(self.told[:n])
-        if np.isfinite(losses).sum() < LEAST:  # what came since is all there is to learn from
-            n, losses = len(self.told), self._all_losses
         if self._cache.begun is None or self._cache.begun[0] != n:
-            losses = _finite(losses)
-            predictor = self.predictor()
-            predictor.fit(stacked(self._cache.rows[:n]), NormalScores.of(losses).score(losses))
+            losses = self._losses(self.told[:n])
+            if np.isfinite(losses).sum() < LEAST:  # what came since is all there is to learn from
+                n, losses = len(self.told), self._all_losses
+            losses, predictor = _finite(losses), self.predictor()
+            chosen = _chosen(losses, MOST)
+            scores = NormalScores.of(losses).score(losses[chosen])
+            predictor.fit(stacked(self._rows(chosen)), scores)
             self._cache.begun = n, predictor
         n, begun = self._cache.begun
         return n, copy.copy(begun)
@@ -139,7 +154,9 @@ class Surrogate:
         pruned = [n for n in range(len(told)) if told[n].evaluation.state is State.PRUNED]
         if not pruned or self.objective.name != "accuracy":
             return losses
-        complete = [t.evaluation.curve for t in told if t.evaluation.state is State.COMPLETE]
+        complete = [t.evaluation.curve for t in told if t.evaluation.state is State.COMPLETE][
+            -MOST:
+        ]
         curves = CurveModel()
         curves.fit([curve for curve in complete if curve])
         for n in pruned:
@@ -154,7 +171,7 @@ class _Cache:
     """What follows from what was told, so that it is not computed for every candidate anew."""
 
     losses: Floats | None = None  # of those told
-    rows: list[NDArray[Any]] = field(default_factory=list)  # what was read of those told, in order
+    rows: dict[int, NDArray[Any]] = field(default_factory=dict)  # what was read of those told
     begun: tuple[int, Predictor] | None = None  # fitted to so many of those told
     model: tuple[tuple[int, tuple[Candidate, ...]], Model] | None = None  # of (told, pending)
 
@@ -166,6 +183,19 @@ def stacked(rows: Sequence[NDArray[Any]]) -> Floats:
     if rows[0].ndim == 1:
         return np.array(rows)
     return padded(rows).astype(np.float64)
+
+
+def _chosen(losses: Floats, most: int) -> Integers:
+    """The places of up to `most` of n losses, ascending: the best, and every so-many-th of all. The
+    latter stay the same until n has doubled.
+    """
+    n = len(losses)
+    if n <= most:
+        return np.arange(n)
+    best, stride = most // 2, 1
+    while n > stride * (most - best):
+        stride *= 2
+    return np.union1d(np.argsort(losses, kind="stable")[:best], np.arange(0, n, stride))
 
 
 def _finite(losses: Floats) -> Floats:

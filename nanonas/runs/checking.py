@@ -143,7 +143,7 @@ def _saved(evaluation: Evaluation) -> bool:
     return bool(evaluation.curve) and _UNSAVED not in (evaluation.reason or "")
 
 
-def _about(path: Path) -> Mapping[str, str] | str:
+def about_weights(path: Path) -> Mapping[str, str] | str:
     """What a file of weights says of itself; for one that is damaged, a clause that says so."""
     from safetensors import SafetensorError, safe_open
 
@@ -156,7 +156,7 @@ def _about(path: Path) -> Mapping[str, str] | str:
 
 def _wrong_weights(path: Path, candidates: Sequence[Candidate]) -> str | None:
     """What is wrong with a candidate's file of weights."""
-    number, about = int(path.stem), _about(path)
+    number, about = int(path.stem), about_weights(path)
     if isinstance(about, str):
         return about
     if number >= len(candidates):
@@ -236,7 +236,7 @@ def _final(folder: RunFolder, stored: Stored) -> Iterator[Difference]:
         if not (folder.final / name).exists():
             yield Difference(f"final/{name}", "is missing, though the winner was trained")
             return
-    if isinstance(damage := _about(folder.final / "model.safetensors"), str):
+    if isinstance(damage := about_weights(folder.final / "model.safetensors"), str):
         yield Difference("final/model.safetensors", damage)
     try:
         genome = read_genome(folder.final / "genome.json")

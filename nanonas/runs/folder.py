@@ -29,6 +29,7 @@ from nanonas.config.schema import Config
 from nanonas.engine.storage.events import IMAGES, REQUEST_TAKEN, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
+from nanonas.files import sweep
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.text import command
 
@@ -78,6 +79,14 @@ class RunFolder:
     @property
     def log(self) -> Path:
         return self.path / "log.txt"
+
+    def sweep(self) -> None:
+        """Removes what a killed session was writing. For the one that writes the run now."""
+        for place in (self.weights, self.finalists, self.front):
+            sweep(place, all_of_them=True)
+        sweep(self.path)  # another process may be writing a report here
+        sweep(self.requests)  # or a request
+        sweep(self.path.parent, f"{self.best_genome.name}.*")  # and there are other runs
 
     def remove(self) -> None:
         """Removes the files of a run that came to nothing, and its folder if that is empty then."""

@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from nanonas.analysis.record import finalists_of
 from nanonas.core import Budget, Candidate, Evaluation, Evaluator, Proposal, State, Told
+from nanonas.engine.evaluators.attempt import Unkept
 from nanonas.engine.ranking import best_networks, ranking
 from nanonas.engine.storage.events import FINALIST
 from nanonas.engine.storage.store import RunStore
+from nanonas.errors import RunError
 
 FINALS_SHARE = 0.15  # of the search's time, for finalists that train as long as candidates
 FINALS_GRACE = 0.2  # of the winner's time, that finalists may take where they are late
@@ -59,6 +61,9 @@ def train_finalists(
         evaluator: whose workers keep the weights apart from the search's.
         deadline: as of `time.monotonic()`; what runs then counts for nothing.
         observe: called with a finalist, its evaluation in the search, and the one from scratch.
+
+    Raises:
+        RunError: a finalist's weights, or the store, cannot be written.
     """
     known = accuracies(store)
     by_number = {told.number: told for told in chosen}
@@ -79,6 +84,8 @@ def train_finalists(
     for _ in range(len(chosen) - len(trained)):
         result = evaluator.result()
         assert result is not None  # without a time limit there always is one
+        if isinstance(result, Unkept):
+            raise RunError(result.reason)
         told = by_number[result.number]
         result = replace(result, metrics={**_counts(told.evaluation), **result.metrics})
         observe(told.candidate, told.evaluation, result)

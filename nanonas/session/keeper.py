@@ -4,11 +4,12 @@ weights.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nanonas.core import Candidate, Objective, Told
-from nanonas.engine.ranking import front_of, ranking
+from nanonas.engine.ranking import front_of, place, ranking
 from nanonas.runs.folder import RunFolder, find
 from nanonas.runs.genome import GenomeFile
 
@@ -38,24 +39,33 @@ class Keeper:
         self.folder, self.describe, self.number = folder, describe, number
         self.objectives = objectives if len(objectives) > 1 else ()
         self.front: list[Told] = []  # the most accurate first
-        self._heard = {told.number: told for told in heard}
+        self._ranks = ranking(heard)
+        self._judged = {told.number: told for told in self._ranks}
+        # the candidates of which weights may be there, and may go
+        there = {path.stem for path in folder.weights.glob("*.safetensors")}
+        self._there = {n for n in self._judged if str(n) in there}
         self._written: Told | None = None  # what best_genome.json says
         self._update()
 
     def hear(self, told: Told) -> None:
         """Takes in an evaluation. A later one of the same candidate replaces the earlier."""
-        self._heard[told.number] = told
+        if told.number in self._judged:
+            self._ranks.remove(self._judged.pop(told.number))
+        if told.judged:
+            insort(self._ranks, told, key=place)
+            self._judged[told.number] = told
+            self._there.add(told.number)
         self._update()
 
     def _update(self) -> None:
-        ranks = ranking(self._heard.values())
+        ranks = self._ranks
         if self.objectives:
             self._update_front(front_of(ranks, self.objectives))
-        kept = {member.number for member in self.front}
-        worse = [] if self.number is None else ranks[self.number :]
-        for told in worse:
-            if told.number not in kept:
-                (self.folder.weights / f"{told.number}.safetensors").unlink(missing_ok=True)
+        if self.number is not None:
+            kept = {told.number for told in (*self.front, *ranks[: self.number])}
+            for number in self._there - kept:
+                (self.folder.weights / f"{number}.safetensors").unlink(missing_ok=True)
+            self._there &= kept
         if ranks and ranks[0] != self._written:
             self._written = ranks[0]
             write_best(self.folder, self._file(ranks[0]))

@@ -25,6 +25,7 @@ from nanonas.session.finalists import FINALS_GRACE, finalists, from_scratch, tra
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
+from nanonas.session.mending import damaged_weights, mend
 from nanonas.session.setup import Setup
 from nanonas.session.winner import train
 from nanonas.spaces.base import Space
@@ -81,7 +82,7 @@ class Session:
             KeyboardInterrupt: Ctrl-C; its message says how to continue.
             NanonasError: what cannot be done.
         """
-        with logged(self.folder), _resumable(self.folder):
+        with logged(self.folder), _resumable(self.folder), _swept(self.folder):
             self.store.event(MACHINE, described())
             best, evaluation, end = self._search()
             if self.setup.has_finals:
@@ -120,6 +121,7 @@ class Session:
         setup, folder, run = self.setup, self.folder, self.setup.config.run
         deadline, told = self._search_deadline(), self.store.told()
         folder.weights.mkdir(exist_ok=True)
+        self._mend_weights()
         keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
 
         def observe(progress: Progress) -> None:
@@ -142,6 +144,15 @@ class Session:
         if best is None:
             raise RunError(self._nothing_found(end))
         return best.candidate, best.evaluation, end
+
+    def _mend_weights(self) -> None:
+        """Trains candidates again whose weights are damaged: others may begin with them."""
+        damaged = damaged_weights(self.folder, self.store.told())
+        if damaged:
+            trial = self.setup.trials(self.folder.weights)[0]
+            # it has met the limits, and what is measured differs each time
+            with self._pool([replace(trial, limits=Limits(), measured=frozenset())]) as pool:
+                mend(damaged, pool)
 
     def _nothing_found(self, end: End) -> str:
         """A sentence about a search in which no network was judged."""
@@ -175,6 +186,7 @@ class Session:
         return WorkerPool(
             trials,
             hang_seconds=self.setup.config.run.hang_seconds,
+            memory_mb=self.setup.config.run.worker_memory_mb,
             log=self.folder.log,
             notice=self.store.event,
         )
@@ -202,6 +214,7 @@ class Session:
         folder.finalists.mkdir(exist_ok=True)
         # they have met the limits
         trials = [replace(trial, limits=Limits()) for trial in setup.trials(folder.finalists)]
+        trials = trials[: max(1, len(chosen))]
         with self._pool(trials) as pool:
             results = train_finalists(
                 chosen,
@@ -240,6 +253,18 @@ class Session:
             listener=self.listener,
             opened=lambda: self.store.event(TEST_SET_OPENED, {"for": "the winner"}),
         )
+
+
+@contextlib.contextmanager
+def _swept(folder: RunFolder) -> Iterator[None]:
+    """Removes what a killed session was writing; at the end once more, for a worker of it may have
+    lived for another second.
+    """
+    folder.sweep()
+    try:
+        yield
+    finally:
+        folder.sweep()
 
 
 @contextlib.contextmanager

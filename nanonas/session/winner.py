@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanonas.engine.storage.lock import writing
+from nanonas.files import sweep
 from nanonas.networks.network import Network
 from nanonas.runs.genome import GenomeFile
 from nanonas.session.listener import Listener
@@ -85,9 +86,12 @@ def train(
     return result
 
 
-def alone_in(folder: Path) -> AbstractContextManager[None]:
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
     """Keeps other processes from training in a folder. Raises `RunError` where one does."""
-    return writing(folder / "model.safetensors")
+    with writing(folder / "model.safetensors"):
+        sweep(folder, all_of_them=True)  # what a killed training was writing
+        yield
 
 
 def run_training(

@@ -132,6 +132,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "final_epochs": 0,
     "workers": 3,
     "device": "cpu",
+    "worker_memory_mb": 900.0,
     "hang_seconds": 10.0,
     "doctor": False,
     "explain": True,

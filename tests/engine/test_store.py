@@ -218,8 +218,8 @@ def test_resuming_with_another_search(store: RunStore, path: Path) -> None:
     assert str(error.value) == (
         f"{path} was begun with search.lag = 'nothing', not 2; search.seed = 7, not 8; "
         "search.space.depth = 4, not 'nothing': a run keeps its search, so resume it without this "
-        "change, "
-        "or begin a new run in another folder"
+        "change, or begin a new run in another folder; where nobody made it, config.yaml is "
+        "damaged, and can be removed"
     )
     RunStore.resume(path, CONFIG).close()  # and the refused one has let go of the lock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.study import Why
 from nanonas.errors import InvalidInput, RunError
+from nanonas.processes import memory_of
 
 TOTAL = 20
 
@@ -132,6 +134,25 @@ def test_what_a_measurement_does_costs_its_candidate_only(
     if how in ("hang", "raise"):  # where it happened
         assert failed.traceback
         assert "in misbehave" in failed.traceback
+
+
+@pytest.mark.skipif(memory_of(os.getpid()) is None, reason="memory is watched on Linux alone")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_worker_that_holds_too_much_memory_is_killed(times: int, tmp_path: Path) -> None:
+    heard: list[str] = []
+    results = evaluate(
+        Misbehaving(1, "hoard", tmp_path, times),
+        memory_mb=200.0,
+        notice=lambda kind, details: heard.append(str(details["reason"])),
+    )
+    said = r"it held [0-9]+ MiB of memory, but may hold 200 \(--worker-memory-mb\)"
+    assert len(heard) == 1
+    assert re.fullmatch(said, heard[0])
+    if times == 2:
+        failed = results.pop(1)
+        assert failed.state is State.FAILED
+        assert re.fullmatch(f"its worker died twice: {said}", failed.reason or "")
+    assert {e.state for e in results.values()} == {State.COMPLETE}
 
 
 def test_output_does_not_reach_the_callers_terminal(

@@ -203,7 +203,7 @@ class Misbehaving:
     """
 
     number: int
-    how: str  # "kill", "exit", "hang", "raise", "memory", "print"
+    how: str  # "kill", "exit", "hang", "raise", "memory", "hoard"
     folder: Path
     times: int = 1_000_000  # how often it misbehaves
 
@@ -228,6 +228,10 @@ class Misbehaving:
             raise ValueError("bad architecture\nwith details")
         elif self.how == "memory":
             raise MemoryError
+        elif self.how == "hoard":
+            hoarded = np.ones(40_000_000)  # 305 MiB
+            time.sleep(60)
+            del hoarded
 
 
 @dataclass(frozen=True)

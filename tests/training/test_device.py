@@ -213,26 +213,35 @@ def test_cores_heed_the_quotas_of_control_groups(
     assert cores(tmp_path) == expected
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 4096),
-        ({"cgroup": "0::/a/b", "a/b/memory.max": "max", "a/memory.max": "1000"}, 1000),
-        ({"cgroup": "0::/a", "a/memory.max": "9999"}, 4096),  # more than there is
-        ({"cgroup": "4:memory:/a", "memory/a/memory.limit_in_bytes": "2000"}, 2000),
-        ({"cgroup": "4:cpu:/a\n0::/", "memory/a/memory.limit_in_bytes": "2000"}, 4096),
-    ],
-)
-def test_memory_heeds_the_limits_of_control_groups(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
-) -> None:
+LIMITS: dict[str, tuple[dict[str, str], int | None]] = {
+    "a container's own group": ({"cgroup": "0::/", "memory.max": "1048576\n"}, 2**20),
+    "no limit": ({"cgroup": "0::/a", "a/memory.max": "max"}, None),
+    "an ancestor's": (
+        {"cgroup": "0::/a/b", "a/b/memory.max": "max", "a/memory.max": "2097152"},
+        2**21,
+    ),
+    "version 1": (
+        {"cgroup": "5:memory:/a\n3:cpu:/a", "memory/a/memory.limit_in_bytes": "3145728"},
+        3 * 2**20,
+    ),
+    "version 1, without limit": (
+        {"cgroup": "5:memory:/", "memory/memory.limit_in_bytes": "9223372036854771712"},
+        None,
+    ),
+    "another controller's": ({"cgroup": "3:cpu:/", "cpu/memory.limit_in_bytes": "1"}, None),
+    "nonsense": ({"cgroup": "hello\n0::/", "memory.max": "many"}, None),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+def test_memory_heeds_the_limits_of_control_groups(tmp_path: Path, case: str) -> None:
+    files, expected = LIMITS[case]
     for name, content in files.items():
         path = tmp_path / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    sizes = {"SC_PHYS_PAGES": 4, "SC_PAGE_SIZE": 1024}
-    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
-    assert memory(tmp_path) == expected
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory(tmp_path) == (whole if expected is None else expected)
 
 
 def test_preparing_sets_the_threads() -> None:

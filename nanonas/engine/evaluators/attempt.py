@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nanonas.core import Candidate, Epoch, Evaluation, Measure, Pulse, State
-from nanonas.errors import reason_for
+from nanonas.errors import Unwritten, reason_for
+
+
+@dataclass(frozen=True)
+class Unkept(Evaluation):
+    """Of a candidate of which a file could not be written; `reason` says which.
+
+    It is none that counts: the candidate is not to blame, and to go on without its weights would
+    make another search of those that begin with them. So the search ends, and is resumed with it.
+    """
 
 
 def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
     """Measures a candidate. An exception is a result, too: only `KeyboardInterrupt` is raised.
+
+    Where a file of it could not be written, that is `Unkept`.
 
     `seconds` is filled in where the measurement left it at 0. Metrics and curve become Python's
     floats, so that a strategy is told what a resumed run reads back from the store.
@@ -27,6 +38,9 @@ def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
         curve = tuple(
             Epoch(float(epoch.train_loss), float(epoch.accuracy)) for epoch in evaluation.curve
         )
+    except Unwritten as error:
+        seconds = time.perf_counter() - start
+        return Unkept(candidate.number, State.CUT, seconds=seconds, reason=str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad network must not end a run
         seconds = time.perf_counter() - start
         return Evaluation(

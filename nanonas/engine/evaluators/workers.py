@@ -27,10 +27,11 @@ from nanonas.core import Candidate, Evaluation, Measure, State
 from nanonas.engine.evaluators.worker import BROKEN, DONE, HELLO, READY
 from nanonas.engine.storage.events import WORKER_LOST
 from nanonas.errors import InvalidInput, RunError
-from nanonas.processes import Child, cause_of_death, last_line, started
+from nanonas.processes import Child, cause_of_death, last_line, memory_of, started
 
 # workers that a candidate may lose: the first may have been in the wrong place at the wrong time
 _ATTEMPTS = 2
+_EACH = 0.5  # seconds, in which workers' memory is looked at
 
 Notice = Callable[[str, Mapping[str, Any]], None]
 """Called with what happens to workers: a kind and its details, as `RunStore.event` takes them."""
@@ -45,6 +46,9 @@ class WorkerPool:
         threads: that each worker may use.
         hang_seconds: a candidate whose measure has not called its pulse for so long is killed: it
             has FAILED.
+        memory_mb: MiB of its own that a worker may hold; one that holds more is killed, and its
+            candidate tried once more in a new one, for what a worker holds may be left from earlier
+            candidates. None: as many as there are. Watched about once a second, on Linux alone.
         start_seconds: that a worker may take to start and to unpickle its measure.
         log: a file that the workers' output is added to; None: it is not kept.
         notice: is told `WORKER_LOST` with the candidate's number and the reason, when it is tried
@@ -60,6 +64,7 @@ class WorkerPool:
         *,
         threads: int = 1,
         hang_seconds: float = 120.0,
+        memory_mb: float | None = None,
         start_seconds: float = 300.0,
         log: Path | None = None,
         notice: Notice | None = None,
@@ -67,6 +72,8 @@ class WorkerPool:
         if not measures:
             raise InvalidInput("a pool needs one measure or more, one for each worker")
         self.hang_seconds = hang_seconds
+        self._memory_mb = memory_mb
+        self._weighed = 0.0  # when, as of `time.monotonic()`
         self._start_seconds = start_seconds
         self._notice = notice
         self._threads = threads
@@ -102,6 +109,7 @@ class WorkerPool:
         while not self._done and any(slot.task for slot in self._slots):
             patience = until - time.monotonic()
             self._listen(max(0.0, min(1.0, self.hang_seconds / 4, patience)))
+            self._weigh()
             self._dispatch()
             if patience <= 0:
                 break
@@ -202,12 +210,27 @@ class WorkerPool:
             slot.task = None
             self._done.append(content)
 
-    def _lose(self, slot: _Slot) -> None:
+    def _weigh(self) -> None:
+        """Kills workers that hold more memory than they may."""
+        if self._memory_mb is None or time.monotonic() < self._weighed + _EACH:
+            return
+        self._weighed = time.monotonic()
+        for slot in self._slots:
+            if slot.worker is not None and slot.task is not None:
+                process = slot.worker.child.process
+                held = memory_of(process.pid) or 0.0
+                if held > self._memory_mb:
+                    process.kill()
+                    most = f"may hold {self._memory_mb:g} (--worker-memory-mb)"
+                    self._lose(slot, f"it held {held:.0f} MiB of memory, but {most}")
+
+    def _lose(self, slot: _Slot, why: str | None = None) -> None:
         """A worker has died. Its candidate is tried once more on a new one."""
         assert slot.worker is not None
         code = slot.worker.bury()
         task, ready, trace = slot.task, slot.worker.ready, slot.worker.child.last_words
-        reason = cause_of_death(code) if ready else last_line(trace) or cause_of_death(code)
+        death = why or cause_of_death(code)
+        reason = death if ready else last_line(trace) or death
         slot.worker = None
         if task is None:
             return  # replaced when there is something to do

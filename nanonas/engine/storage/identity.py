@@ -52,7 +52,8 @@ def require_equal_search(
     if changed := changed_search(begun, given, defaults, ignored):
         raise RunError(
             f"{path} was begun with {'; '.join(changed)}: a run keeps its search, "
-            "so resume it without this change, or begin a new run in another folder"
+            "so resume it without this change, or begin a new run in another folder; where nobody "
+            "made it, config.yaml is damaged, and can be removed"
         )
 
 

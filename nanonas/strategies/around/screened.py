@@ -145,11 +145,13 @@ class Screened:
         options, features = self._options(number, rng, pending, known)
         model = self._surrogate.fitted(pending)
         bounds = self._acquisition(model, options, features)
-        candidates = [*(one_told.candidate for one_told in told), *pending]
-        taken = {self._key(candidate.proposal.genome) for candidate in candidates}
+        candidates = [*(each.candidate for each in told), *pending]
+        genomes = {candidate.proposal.genome for candidate in candidates}
+        networks = {candidate.key for candidate in candidates}
         for place in np.argsort(bounds, kind="stable"):
             option: Proposal = options[place]
-            if self._key(option.genome) not in taken and self._may(option.genome):
+            taken = option.genome in genomes or self._network(option.genome) in networks
+            if not taken and self._may(option.genome):
                 predicted = model.prediction(features[[place]], chosen=True)
                 return replace(option, predicted=predicted)
         return self._predicted(proposal, pending)
@@ -228,7 +230,7 @@ class Screened:
         genomes = list(islice(self.space.genomes() or (), _ENUMERABLE + 1))
         if len(genomes) > _ENUMERABLE:
             return _Whole()
-        distinct = {self._key(genome): genome for genome in reversed(genomes)}.values()
+        distinct = {self.space.key(genome): genome for genome in reversed(genomes)}.values()
         allowed = list(distinct if self.allowed is None else filter(self.allowed, distinct))
         if not allowed:
             return _Whole()
@@ -267,11 +269,13 @@ class Screened:
             rows.append(self._surrogate.read(genome))
         return children[:wanted], rows[:wanted]
 
-    def _key(self, genome: Genome) -> str:
-        """Equal for genomes of one network."""
+    def _network(self, genome: Genome) -> str:
+        """The key of its network, as candidates have it. Not those of all that was told are derived
+        again: that would take a resumed run a millisecond each.
+        """
         keys = self._cache.keys
         if genome not in keys:
-            keys[genome] = self.space.key(genome)
+            keys[genome] = self.space.decode(genome).key
         return keys[genome]
 
 
