@@ -179,9 +179,7 @@ def test_validation_needs_a_group_of_its_own(tmp_path: Path) -> None:
     for part in ("train", "test"):
         image_folder(tmp_path / part)
     images = load(str(tmp_path), groups=r"(\w+)/\d+")
-    with pytest.raises(
-        DataError, match=r"class 'cat' has images of 1 group, but 2 are the least"
-    ):
+    with pytest.raises(DataError, match=r"class 'cat' has images of 1 group, but 2 are the least"):
         split(images, 0)
 
 
