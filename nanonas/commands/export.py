@@ -84,8 +84,8 @@ def _print(console: Console, words: str) -> None:
 
 def _table(bundle: Bundle) -> Table:
     """What came of each format."""
-    names = ("", "size", "off by", "same class", "accuracy", "latency", "p95", "")
-    columns = [Column(name, no_wrap=True) for name in names]
+    headers = ("", "size", "off by", "same class", "accuracy", "latency", "p95", "")
+    columns = [Column(name, no_wrap=True) for name in headers]
     # one space between columns: with two, a terminal of 80 would cut their names
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.title = f"without nanonas, on {bundle.images}"

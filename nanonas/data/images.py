@@ -233,8 +233,8 @@ def _check(decoded: Decoded, source: str) -> None:
     present = np.count_nonzero(counts)
     if present < 2:
         raise DataError(
-            f"{source!r} has training images of {number_of(present, 'class', 'classes')}, but 2 "
-            "are the least"
+            f"{source!r} has training images of {number_of(int(present), 'class', 'classes')}, but "
+            "2 are the least"
         )
     if present < len(names):
         raise DataError(
