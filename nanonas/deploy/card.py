@@ -60,7 +60,7 @@ def _front(subject: Subject, own: Verdict) -> dict[str, Any]:
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "onnx", "neural-architecture-search", "nanonas"],
-        "metrics": ["accuracy", "balanced_accuracy"],
+        "metrics": ["accuracy"],
     }
     accuracy = _accuracy(subject, own)
     if accuracy is None:
@@ -76,6 +76,7 @@ def _front(subject: Subject, own: Verdict) -> dict[str, Any]:
             for name, value in values.items()
         ],
     }
+    front["metrics"] = list(values)
     return {**front, "model-index": [{"name": subject.name, "results": [result]}]}
 
 

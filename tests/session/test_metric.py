@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from toys.session import InProcess
 
 from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.config.files import configure
+from nanonas.deploy.card import model_card
+from nanonas.deploy.subject import subject_at
+from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
@@ -112,6 +116,20 @@ def test_the_page_names_the_metric(run: RunFolder) -> None:
     charts = all_charts(findings)
     assert charts["fitness-generation"].y.title == "validation balanced accuracy (%)"
     assert charts["curves"].sheet.names[2] == "balanced accuracy"
+
+
+def test_the_card_gives_both(run: RunFolder) -> None:
+    subject, final = subject_at(run.path), json.loads((run.final / "result.json").read_text())
+    own = Verdict("nanonas", ("model.safetensors",), 1)  # nothing was compared anew
+    _, front, text = model_card(subject, own, [], "no images").split("---\n", 2)
+    (result,) = yaml.safe_load(front)["model-index"][0]["results"]
+    values = {one["type"]: one["value"] for one in result["metrics"]}
+    assert values == {
+        "accuracy": pytest.approx(final["test_accuracy"], abs=1e-6),
+        "balanced_accuracy": pytest.approx(final["balanced_accuracy"], abs=1e-6),
+    }
+    share = f"**{100 * final['balanced_accuracy']:.2f} %**, by which it was chosen"
+    assert f"with each class counting the same, {share}" in text
 
 
 def test_the_metric_is_the_runs_own(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
