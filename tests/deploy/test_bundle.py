@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,7 @@ from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def copied(folder: Path) -> Path:
-    shutil.copytree(FIXTURE, folder / "run")
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copied(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +167,10 @@ def test_a_file_that_does_something_else_is_not_called_exported(
 
 
 def test_without_images_random_pixels_are_compared(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path,
+    copied: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def gone(source: object) -> object:
         raise DataError("the images are gone")
@@ -219,7 +212,7 @@ def test_without_the_extra_the_rest_is_written(
         Export(["onnx"]).run(subject_at(run), tmp_path / "c")
 
 
-def test_what_is_exported(run: Path, tmp_path: Path) -> None:
+def test_what_is_exported(run: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
     best = subject_at(run)
     assert best.weights == run / "finalists" / "22.safetensors"
     other = subject_at(run.parent, candidate=17)
@@ -239,6 +232,10 @@ def test_what_is_exported(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (
+            "--finetune never",
+            "--finetune must be a duration above 0 such as 60s or 5m, or off, but is 'never'",
+        ),
         ("--int8-loss 101", "--int8-loss must be in [0, 100], but is 101"),
         ("--candidate -1", "--candidate must be 0 or more, but is -1"),
         ("--to hf://nobody", "--to must be a folder or hf://USER/NAME, but is 'hf://nobody'"),
