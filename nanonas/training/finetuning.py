@@ -90,8 +90,8 @@ class Finetuning:
         """
         began = self.clock()
         student = QuantisedModule(module, ranges)
-        before = accuracy(student, valid)
-        kept, best = copy.deepcopy(student.state_dict()), before
+        best = _Best(student, valid)
+        before = best.accuracy
         optimizer = self._optimizer(student)
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
         batches = _Batches(train, augment, self.batch_size, self.seed)
@@ -100,8 +100,7 @@ class Finetuning:
         while (progress := max(step / total, (self.clock() - began) / self.seconds)) < 1:
             if progress >= (looked + 1) / self.looks:
                 looked += 1
-                if (now := accuracy(student, valid)) > best:
-                    kept, best = copy.deepcopy(student.state_dict()), now
+                best.look()
             for peak, group in zip(peaks, optimizer.param_groups, strict=True):
                 group["lr"] = peak * one_cycle(progress, self.warmup)
             images, labels = batches.next()
@@ -109,11 +108,10 @@ class Finetuning:
             self._loss(student, module, images, labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
-        if (now := accuracy(student, valid)) > best:
-            kept, best = student.state_dict(), now
-        student.load_state_dict(kept)
+        best.look()
+        student.load_state_dict(best.state)
         epochs = step / batches.an_epoch
-        return Finetuned(student.floating(), student.ranges(), epochs, before, best)
+        return Finetuned(student.floating(), student.ranges(), epochs, before, best.accuracy)
 
     def _optimizer(self, student: QuantisedModule) -> torch.optim.Adam:
         weights = list(student.layers.parameters())
@@ -130,6 +128,19 @@ class Finetuning:
         return self.taught * F.cross_entropy(logits, expected) + (
             1 - self.taught
         ) * F.cross_entropy(logits, labels)
+
+
+class _Best:
+    """What a module was when it did best, from now on."""
+
+    def __init__(self, module: QuantisedModule, valid: Pictures) -> None:
+        self.module, self.valid, self.accuracy = module, valid, -1.0
+        self.look()
+
+    def look(self) -> None:
+        """Keeps what the module is, if it does better than what is kept."""
+        if (now := accuracy(self.module, self.valid)) > self.accuracy:
+            self.state, self.accuracy = copy.deepcopy(self.module.state_dict()), now
 
 
 class _Batches:

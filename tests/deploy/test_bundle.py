@@ -16,12 +16,17 @@ import yaml
 
 from nanonas import cli
 from nanonas.deploy import graphs
+from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import FORMATS, Bundle, Export
 from nanonas.deploy.checking import Checker
+from nanonas.deploy.folding import folded
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
+from nanonas.training.augment import normalise, to_device
+from nanonas.training.pictures import Pictures
+from nanonas.training.quantised import QuantisedModule, calibrated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,6 +68,25 @@ def test_what_is_said_of_each_file(made: Bundle) -> None:
     int8 = said["formats"]["int8"]
     assert 100 * (own["share"] - int8["accuracy"]["share"]) <= 1.0
     assert int8["difference"] > said["formats"]["onnx"]["difference"]
+
+
+def test_int8_is_what_its_roundings_make_of_the_network(made: Bundle, run: Path) -> None:
+    """As a fine-tuning has them."""
+    what = subject_at(run)
+    images = what.source.images
+    assert images is not None
+    mean, std = (torch.tensor(values) for values in (what.rule.mean, what.rule.std))
+    x, y = to_device(images.x_train, images.y_train)
+    rows = torch.from_numpy(what.calibrating())
+    module = folded(what.module)
+    student = QuantisedModule(module, calibrated(module, Pictures(x, y, mean, std, rows)))
+    with torch.no_grad():
+        expected = student(normalise(x[:256], mean, std)).numpy()
+    got = check.logits_of(check.KINDS["int8"](made.folder, 1), images.x_train[:256])
+    low, high = student.ranges()["dense1"]
+    steps = np.abs(got - expected) / ((high - low) / 255)
+    assert float(steps.mean()) < 1
+    assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
 
 
 def test_the_program_of_torch_export(run: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def student_of(module: NetworkModule, pixels: NDArray[np.uint8]) -> QuantisedMod
     pictures = Pictures(x, y, torch.tensor(rule.mean), torch.tensor(rule.std))
     student = QuantisedModule(module, calibrated(module, pictures))
     with torch.no_grad():
-        student.stretch -= 0.2
+        student.stretch.fill_(-0.2)
     return student
 
 
@@ -86,7 +86,7 @@ class Compared(QuantisedModule):
 @pytest.mark.parametrize("name", ["every operation", *SPACES])
 def test_each_step_is_rounded_as_the_reference_in_integers_rounds_it(name: str) -> None:
     """But for halves, which integers round up, and what is so near to one that it counts as it."""
-    of_space = [drawn(SPACES[name], seed) for seed in range(6)] if name in SPACES else []
+    of_space = [drawn(SPACES[name], seed) for seed in range(3)] if name in SPACES else []
     for network in of_space or [everything()]:
         module, pixels = folded(module_of(network, 0)), pixels_of(network, 16)
         student = student_of(module, pixels)
@@ -125,6 +125,7 @@ def swishing() -> Network:
     return classifier(draft, draft.add("act", conv_norm(draft, x, 16, 3), kind="relu"))
 
 
+@pytest.mark.slow
 def test_rounded_networks_compute_what_onnxruntime_does(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="ONNX needs onnx: pip install 'nanonas[onnx]'")
     module = folded(module_of(swishing(), 1))

@@ -239,9 +239,9 @@ def _narrow(
     """Puts given ends of nodes' outputs in the place of those that were measured."""
     written, read = ranges
     of_step: dict[str, list[tuple[float, float]]] = {}
-    for node, step in roundings(network).items():
+    for node, name in roundings(network).items():
         if node in ends:
-            of_step.setdefault(step, []).append(ends[node])
+            of_step.setdefault(name, []).append(ends[node])
     for step in steps:
         *before, last = of_step.get(step.name, [written[step.name]])
         # a ReLU is where the integers end, so these begin at 0
