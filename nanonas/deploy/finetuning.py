@@ -26,7 +26,7 @@ from nanonas.core import Integers
 from nanonas.deploy.alone import check
 from nanonas.deploy.folding import folded
 from nanonas.deploy.subject import Subject
-from nanonas.deploy.verdicts import Finetuning, Logits
+from nanonas.deploy.verdicts import FinetuningOutcome, Logits
 from nanonas.training import finetuning
 from nanonas.training.augment import augment_for, to_device
 from nanonas.training.device import prepare
@@ -58,7 +58,7 @@ class Tuner:
     seconds: float | None
 
     # what came of it, by format; nothing of those that did not need it
-    found: dict[str, Finetuning] = field(default_factory=dict)
+    found: dict[str, FinetuningOutcome] = field(default_factory=dict)
 
     def write(
         self, kind: str, files: Sequence[str], folder: Path, work: Path, write: Write
@@ -93,7 +93,9 @@ class Tuner:
             after = self._accuracy(write(apart, tuned))
         kept = after is not None and after > before
         number, floats = len(self._rows), self._floats
-        self.found[kind] = Finetuning(tuned.epochs, seconds, number, floats, before, after, kept)
+        self.found[kind] = FinetuningOutcome(
+            tuned.epochs, seconds, number, floats, before, after, kept
+        )
         if kept:
             for name in files:
                 shutil.copyfile(apart / name, folder / name)

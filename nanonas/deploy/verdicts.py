@@ -60,7 +60,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Finetuning:
+class FinetuningOutcome:
     """What a quantisation-aware fine-tuning came to, on validation images."""
 
     epochs: float
@@ -95,14 +95,14 @@ class Verdict:
     accuracy: Accuracy | None = None  # None: the images have no classes
     timing: Timing | None = None
     note: str = ""  # what else there is to know
-    finetuning: Finetuning | None = None  # None: it needed none
+    finetuning: FinetuningOutcome | None = None  # None: it needed none
 
     @property
     def passed(self) -> bool:
         """Whether it may be called exported."""
         return not self.reason
 
-    def noting(self, finetuning: Finetuning | None) -> Verdict:
+    def noting(self, finetuning: FinetuningOutcome | None) -> Verdict:
         """The verdict of files that this came before; None: there was none."""
         if finetuning is None:
             return self

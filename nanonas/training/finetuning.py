@@ -65,8 +65,13 @@ class Finetuning:
     seed: int = 0
     batch_size: int = 64
     lr: float = 1e-3
+    # A network of 32K parameters for CIFAR-10 with badly scaled channels had 52.8 % of 2,000 test
+    # images in floating point, 49.7 % in integers, and 54.1 % after 100 steps of this; 51.9 % where
+    # the ends stayed as calibrated (one seed).
     ends_lr: float = 3e-2
     warmup: float = 0.1
+    # as above: 53.9 % by the labels alone, 53.6 % by the network's answers alone; on digits these
+    # were within the error of 438 images
     taught: float = 0.5
     looks: int = 8
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)

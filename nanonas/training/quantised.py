@@ -92,7 +92,7 @@ def rounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """A map on the 256 steps between two ends, low <= 0 <= high, low < high; what lies beyond is
     held at them.
     """
-    out: Tensor = _Rounding.apply(x, low, high)
+    out: Tensor = _Rounding.apply(x, low, high)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -105,7 +105,7 @@ class _Rounding(torch.autograd.Function):
         return _on_steps(x.clamp(low, high), low, high)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, low, high = ctx.saved_tensors
         held = x.clamp(low, high)
         beyond = (x - held).sign_()  # -1 below, 1 above, 0 between: floats, for masks are slower

@@ -26,12 +26,14 @@ from toys.integers import (
     tensors_of,
 )
 
+from nanonas import cli
 from nanonas.deploy import graphs
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.c.quantised import quantised
 from nanonas.deploy.folding import folded
 from nanonas.deploy.subject import Subject, subject_at
+from nanonas.errors import RunError
 from nanonas.networks.integer import roundings
 from nanonas.networks.network import Draft, Network, classifier, conv_norm, depthwise
 from nanonas.training import finetuning
@@ -202,6 +204,24 @@ def test_what_loses_little_is_left_as_it_is(run: Path, tmp_path: Path) -> None:
     assert made.verdicts[0].passed
     assert made.verdicts[0].finetuning is None
     assert said(made, "c")["finetuning"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"), [("", 60), ("--finetune off", None), ("--finetune 5m", 300)]
+)
+def test_how_long_it_may_take(
+    run: Path,
+    words: str,
+    seconds: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(self: Export, subject: Subject, folder: Path) -> Bundle:
+        raise RunError(f"it has {self.finetune}")
+
+    monkeypatch.setattr(Export, "run", stopped)
+    assert cli.main(["export", str(run), *words.split()]) == 2
+    assert f"it has {seconds}" in capsys.readouterr().err
 
 
 @pytest.mark.slow
