@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from tyro.conf import Positional
 
 from nanonas.commands.arguments import Verb, parse
+from nanonas.config.duration import seconds
 from nanonas.errors import ConfigError
 from nanonas.files import in_full
 from nanonas.text import milliseconds, percent
@@ -37,7 +38,11 @@ class ExportFlags:
     fold: bool = True
     """Fold batch norms into the convolutions before them, where that is exact."""
     int8_loss: float = 1.0
-    """Percentage points of test accuracy that int8 may lose."""
+    """Percentage points of accuracy that int8 may lose: of the test images to count as exported, of
+    the validation images not to be fine-tuned."""
+    finetune: str = "60s"
+    """How long int8 may be fine-tuned where it loses more than that, such as 60s or 5m; the better
+    one by the validation images is kept. Or off."""
     data: str | None = None
     """The images that the files are checked on; by default those that it was found on."""
     skip_broken: bool = False
@@ -52,18 +57,32 @@ def export(arguments: Sequence[str]) -> int:
     if given.candidate is not None and given.candidate < 0:
         raise ConfigError(f"--candidate must be 0 or more, but is {given.candidate}")
 
+    finetune = _finetuning_seconds(given.finetune)
+
     from nanonas.deploy.bundle import Export
     from nanonas.deploy.hub import PREFIX, upload
     from nanonas.deploy.subject import subject_at
 
     what = subject_at(given.source, given.candidate, given.data, given.skip_broken)
-    how = Export(given.formats, given.fold, given.int8_loss)
+    how = Export(given.formats, given.fold, given.int8_loss, finetune=finetune)
     if given.to.startswith(PREFIX):
         bundle = upload(given.to, lambda folder: how.run(what, folder))
     else:
         bundle = how.run(what, in_full(Path(given.to)))
     _say(Console(), bundle, given.to)
     return 1 if bundle.failed else 0
+
+
+def _finetuning_seconds(text: str) -> float | None:
+    """None: never. Raises `ConfigError`."""
+    if text.strip().lower() == "off":
+        return None
+    try:
+        return seconds(text)
+    except ConfigError:
+        raise ConfigError(
+            f"--finetune must be a duration above 0 such as 60s or 5m, or off, but is {text!r}"
+        ) from None
 
 
 def _say(console: Console, bundle: Bundle, to: str) -> None:

@@ -30,29 +30,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanonas.deploy import alone, graphs
+from nanonas.deploy.alone import check
 from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.deploy.c.writing import FILES as SOURCES
 from nanonas.deploy.c.writing import write_c
 from nanonas.deploy.card import SEARCH, model_card, search_yaml
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.classifying import CALIBRATION
+from nanonas.deploy.finetuning import Classify, Tuner
 from nanonas.deploy.folding import folded
 from nanonas.deploy.source import model_source, named_tensors
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import TOLERANCE, Verdict
 from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, reason_for
 from nanonas.files import read_json, write_text
-from nanonas.machine import described
+from nanonas.machine import cores, described
 from nanonas.networks.integer import undeployable
+from nanonas.training.quantised import Held
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from nanonas.training.finetuning import Finetuned
     from nanonas.training.modules import NetworkModule
 
 FORMAT = "nanonas-bundle-1"
 VERIFICATION, LABELS, PREPROCESSING = "verification.json", "labels.json", "preprocessing.json"
 CARD, PROGRAM = "card.md", "predict.py"
+FINETUNE = 60.0  # seconds that a fine-tuning may take, where nobody says another number
 FAILED = ".failed"  # behind the name of a file that does not do what the network does
 
 
@@ -97,14 +102,18 @@ class Export:
         formats: keys of `FORMATS`; empty: all that can be made here, and C where the network was
             searched for a microcontroller.
         fold: whether batch norms are folded into the layers before them.
-        int8_loss: percentage points of accuracy on the test set that int8 may lose.
+        int8_loss: percentage points of accuracy that int8 may lose: on the test set to be called
+            exported, on validation images not to be fine-tuned.
         seconds: to measure each latency for.
+        finetune: seconds that a quantisation-aware fine-tuning may take, once for all int8 files;
+            None: there is none.
     """
 
     formats: Sequence[str] = ()
     fold: bool = True
     int8_loss: float = 1.0
     seconds: float = 1.0
+    finetune: float | None = FINETUNE
 
     def run(self, subject: Subject, folder: Path) -> Bundle:
         """Makes a bundle, and checks each of its files in a clean process.
@@ -122,7 +131,8 @@ class Export:
         held = subject.held_out()
         with _made_beside(folder) as part, tempfile.TemporaryDirectory() as work:
             checker = Checker(subject, held, Path(work), self.int8_loss, self.seconds)
-            making = _Making(subject, self.fold, part, Path(work))
+            tuner = Tuner(subject, self.int8_loss, self.finetune)
+            making = _Making(subject, self.fold, part, Path(work), tuner)
             names = [name for name in self._wanted(subject) if name not in left_out]
             verdicts = [one for name in names for one in self._made(name, making, checker)]
             for verdict in verdicts:
@@ -159,7 +169,8 @@ class Export:
             raise
         except Exception as error:  # noqa: BLE001  exporters raise whatever they stumble over
             return [Verdict(name, files, 0, reason_for(error))]
-        return FORMATS[name].check(name, making, checker)
+        verdicts = FORMATS[name].check(name, making, checker)
+        return [one.noting(making.tuner.found.get(name)) for one in verdicts]
 
 
 def exported(subject: Subject, to: Path) -> Path:
@@ -186,6 +197,7 @@ class _Making:
     fold: bool
     folder: Path  # where its files go
     work: Path  # where other files go
+    tuner: Tuner
     integers: IntegerNetwork | None = None  # what the C source computes, once it is written
 
     @cached_property
@@ -222,7 +234,18 @@ def _write_onnx(making: _Making) -> None:
 def _write_int8(making: _Making) -> None:
     images = making.subject.calibration()
     assert images is not None
-    graphs.save_int8(making.onnx, making.folder / "model.int8.onnx", images)
+
+    def write(folder: Path, tuned: Finetuned | None) -> Classify:
+        graph = making.onnx
+        if tuned is not None:  # its norms are folded, whatever `fold` says
+            graph = folder / "tuned.onnx"
+            held = Held(tuned.module, tuned.ranges)
+            traced = graphs.program(held, making.subject.rule)
+            graphs.save_onnx(traced, graph, making.subject.metadata)
+        graphs.save_int8(graph, folder / "model.int8.onnx", images)
+        return check.KINDS["int8"](folder, cores())
+
+    making.tuner.write("int8", FORMATS["int8"].files, making.folder, making.work, write)
 
 
 def _write_pt2(making: _Making) -> None:
@@ -230,12 +253,21 @@ def _write_pt2(making: _Making) -> None:
 
 
 def _write_c(making: _Making) -> None:
-    images = making.subject.calibration()
+    images, rule = making.subject.calibration(), making.subject.rule
     assert images is not None
-    module = making.subject.module  # norms are folded on the way, whatever `fold` says
-    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    written = write_c(module.network, tensors, making.subject.rule, images, making.folder)
-    making.integers = written.model
+    made: list[IntegerNetwork] = []
+
+    def write(folder: Path, tuned: Finetuned | None) -> Classify:
+        # norms are folded on the way, whatever `fold` says
+        module = making.subject.module if tuned is None else tuned.module
+        tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+        ends = None if tuned is None else tuned.ranges
+        written = write_c(module.network, tensors, rule, images, folder, ends)
+        made.append(written.model)
+        return written.model.logits
+
+    finetuned = making.tuner.write("c", SOURCES, making.folder, making.work, write)
+    making.integers = made[-1] if finetuned else made[0]
 
 
 def _check(name: str, making: _Making, checker: Checker) -> list[Verdict]:

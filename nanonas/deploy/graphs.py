@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from nanonas.training.modules import NetworkModule
+    from nanonas.training.quantised import Held
 
 OPSET = 18  # of ONNX: old enough for what is in use, new enough for PyTorch's exporter
 IMAGE, LOGITS, BATCH = "image", "logits", "batch"  # the names of the ends, and of a size
@@ -43,7 +44,7 @@ class FromPixels(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: NetworkModule, rule: Preprocessing) -> None:
+    def __init__(self, network: NetworkModule | Held, rule: Preprocessing) -> None:
         super().__init__()
         self.network = network
         mean, std = np.array(rule.mean), np.array(rule.std)  # float64
@@ -64,7 +65,7 @@ def missing_extra() -> str | None:
     return None
 
 
-def program(network: NetworkModule, rule: Preprocessing) -> ExportedProgram:
+def program(network: NetworkModule | Held, rule: Preprocessing) -> ExportedProgram:
     """The network behind its normalisation, traced for batches of any size."""
     channels, height, width = network.network.input_shape
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)

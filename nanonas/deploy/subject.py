@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nanonas.core import Integers
 from nanonas.data.preprocessing import Preprocessing
-from nanonas.data.split import split
+from nanonas.data.split import Split, split
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
 from nanonas.runs.folder import RunFolder, fingerprint_of
@@ -91,10 +91,22 @@ class Subject:
         images = self.source.images
         if images is None:
             return None
+        return np.ascontiguousarray(images.x_train[self.calibrating()])
+
+    def calibrating(self) -> Integers:
+        """The rows of these images among the training images, (n,)."""
+        images = self.source.images
+        assert images is not None
         number = max(images.classes, min(CALIBRATION, len(images.y_train) // 2))
-        data = self.source.config.data
-        rows = split(images, self.source.config.seed, data.valid_share, number).train
-        return np.ascontiguousarray(images.x_train[rows])
+        return self.split(number).train
+
+    def split(self, number: int | None = None) -> Split:
+        """Which training images its search trained on, and which it chose by; at most `number` of
+        the former.
+        """
+        images, config = self.source.images, self.source.config
+        assert images is not None
+        return split(images, config.seed, config.data.valid_share, number)
 
 
 def subject_at(

@@ -4,7 +4,7 @@ network's own module gives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nanonas.core import Floats, Integers
 from nanonas.maths.intervals import median_interval, wilson
-from nanonas.text import number_of
+from nanonas.text import number_of, percent
 
 TOLERANCE = 1e-4  # of a float32 file: differences of logits, as a share of the largest logit
 
@@ -60,6 +60,28 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class FinetuningOutcome:
+    """What a quantisation-aware fine-tuning came to, on validation images."""
+
+    epochs: float
+    seconds: float
+    n: int  # validation images
+    floats: float  # accuracy of the network in floating point, in [0, 1]
+    before: float  # of its int8 file, not fine-tuned
+    after: float | None  # of the fine-tuned int8 file; None: none was better with rounding
+    kept: bool  # whether the fine-tuned one is exported
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        for_epochs = f"fine-tuned for {self.epochs:.3g} epochs"
+        of = f"of {self.n:,} validation images, {percent(self.floats)} in floating point"
+        if self.kept and self.after is not None:
+            return f"{for_epochs}: {percent(self.before)} → {percent(self.after)} {of}"
+        return f"{for_epochs}, which was no better and is not kept: {percent(self.before)} {of}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What came of one format: which files, whether they do what the network does, how fast."""
 
@@ -73,11 +95,19 @@ class Verdict:
     accuracy: Accuracy | None = None  # None: the images have no classes
     timing: Timing | None = None
     note: str = ""  # what else there is to know
+    finetuning: FinetuningOutcome | None = None  # None: it needed none
 
     @property
     def passed(self) -> bool:
         """Whether it may be called exported."""
         return not self.reason
+
+    def noting(self, finetuning: FinetuningOutcome | None) -> Verdict:
+        """The verdict of files that this came before; None: there was none."""
+        if finetuning is None:
+            return self
+        note = "; ".join(part for part in (self.note, finetuning.words) if part)
+        return replace(self, finetuning=finetuning, note=note)
 
 
 def difference(logits: Logits, expected: Logits) -> tuple[float, float, float]:

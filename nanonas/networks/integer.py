@@ -101,12 +101,32 @@ def steps(network: Network) -> tuple[Step, ...]:
 
     Raises ValueError where an operation has no form in 8-bit integers.
     """
+    folding = _all_taken(network)
+    return _needed(folding.with_pools(), folding.tensors[network.nodes[-1].name])
+
+
+def roundings(network: Network) -> dict[str, str]:
+    """The step that rounds the output of each node, or would round it if a later node in the same
+    step did not; by node, in the order of nodes. Raises as `steps`.
+    """
+    folding = _all_taken(network)
+    steps, found = folding.with_pools(), {}
+    for node in network.nodes:
+        step = folding.tensors[node.name]
+        if node.op in ("norm", "act") and step in steps and steps[step].op == "maxpool":
+            step = steps[step].inputs[0]  # it is part of the convolution before the pool
+        found[node.name] = step
+    return found
+
+
+def _all_taken(network: Network) -> _Folding:
+    """All nodes folded together, but pools. Raises as `steps`."""
     if unknown := undeployable(network):
         raise ValueError(f"there are no 8-bit integers for {', '.join(unknown)}")
     folding = _Folding(network)
     for node in network.nodes:
         folding.take(node)
-    return _needed(folding.with_pools(), folding.tensors[network.nodes[-1].name])
+    return folding
 
 
 class _Folding:

@@ -372,24 +372,11 @@ def make_recipe(options: TrainingOptions, images: Images, device: str) -> Recipe
     Raises:
         ConfigError: crops that the images are too small for.
     """
-    from nanonas.training.augment import Augment
+    from nanonas.training.augment import augment_for
     from nanonas.training.device import resolve_precision
     from nanonas.training.recipe import Recipe
 
-    _, height, width = images.input_shape
-    side = min(height, width)
-    # small networks in short trainings rather underfit: an eighth was up to a point worse
-    crop = options.crop if options.crop is not None else round(side / 16) or int(side >= 8)
-    if crop >= side:
-        raise ConfigError(
-            f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}"
-        )
-    augment = Augment(
-        crop=crop,
-        flip=images.flip if options.flip is None else options.flip,
-        cutout=options.cutout,
-        fill=tuple(round(255 * mean) for mean in images.mean),
-    )
+    augment = augment_for(images, options.crop, options.flip, options.cutout)
     options = with_schedule(options)
     assert options.warmup is not None
     assert options.schedule is not None

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nanonas.data.images import Images
 from nanonas.errors import ConfigError
 
 
@@ -203,3 +204,29 @@ class Augment:
         centres = [draw(0, size - 1) if self.cutout else off for size in (height, width)]
         numbers = torch.stack([*shifts, mirror, *centres])[:, part]
         return numbers.to(device)  # one copy to the device, not five
+
+
+def augment_for(images: Images, crop: int | None, flip: bool | None, cutout: int) -> Augment:
+    """The augmentation that is configured, with what the images themselves suggest filled in.
+
+    Args:
+        crop: None: a sixteenth of the smaller side.
+        flip: None: where their source says that it makes sense.
+
+    Raises:
+        ConfigError: the images are too small for the crop.
+    """
+    _, height, width = images.input_shape
+    side = min(height, width)
+    # small networks in short trainings rather underfit: an eighth was up to a point worse
+    crop = crop if crop is not None else round(side / 16) or int(side >= 8)
+    if crop >= side:
+        raise ConfigError(
+            f"--crop must be smaller than the images, {height}×{width} pixels, but is {crop}"
+        )
+    return Augment(
+        crop=crop,
+        flip=images.flip if flip is None else flip,
+        cutout=cutout,
+        fill=tuple(round(255 * mean) for mean in images.mean),
+    )

@@ -215,6 +215,11 @@ class Step:
     done_with: tuple[str, ...] = ()  # outputs that no later step reads
 
 
+def in_order(network: Network) -> list[Step]:
+    """The nodes in their order."""
+    return _let_go([Step(one.name, one.inputs, one.name, one.shape) for one in network.nodes])
+
+
 def steps(network: Network) -> list[Step]:
     """The nodes in their order, but a max pool before the ReLU that only it reads, where the pool
     shrinks the map.

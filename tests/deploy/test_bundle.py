@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,21 @@ import yaml
 from nanonas import cli
 from nanonas.config.files import read_yaml
 from nanonas.deploy import card, graphs
+from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import FORMATS, Bundle, Export
 from nanonas.deploy.checking import Checker
+from nanonas.deploy.folding import folded
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.source import open_source
+from nanonas.training.augment import normalise, to_device
+from nanonas.training.pictures import Pictures
+from nanonas.training.quantised import QuantisedModule, calibrated
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def copied(folder: Path) -> Path:
-    shutil.copytree(FIXTURE, folder / "run")
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copied(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +74,25 @@ def test_what_is_said_of_each_file(made: Bundle) -> None:
     int8 = said["formats"]["int8"]
     assert 100 * (own["share"] - int8["accuracy"]["share"]) <= 1.0
     assert int8["difference"] > said["formats"]["onnx"]["difference"]
+
+
+def test_int8_is_what_its_roundings_make_of_the_network(made: Bundle, run: Path) -> None:
+    """As a fine-tuning has them."""
+    what = subject_at(run)
+    images = what.source.images
+    assert images is not None
+    mean, std = (torch.tensor(values) for values in (what.rule.mean, what.rule.std))
+    x, y = to_device(images.x_train, images.y_train)
+    rows = torch.from_numpy(what.calibrating())
+    module = folded(what.module)
+    student = QuantisedModule(module, calibrated(module, Pictures(x, y, mean, std, rows)))
+    with torch.no_grad():
+        expected = student(normalise(x[:256], mean, std)).numpy()
+    got = check.logits_of(check.KINDS["int8"](made.folder, 1), images.x_train[:256])
+    low, high = student.ranges()["dense1"]
+    steps = np.abs(got - expected) / ((high - low) / 255)
+    assert float(steps.mean()) < 1
+    assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
 
 
 def test_the_program_of_torch_export(run: Path, tmp_path: Path) -> None:
@@ -144,7 +158,7 @@ def test_the_card_is_read_by_programs_and_people(made: Bundle) -> None:
 
 
 def test_the_search_is_repeated_by_a_file_that_says_nothing_of_the_machine(
-    made: Bundle, run: Path, tmp_path: Path
+    made: Bundle, run: Path, copied: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     theirs, ours = read_yaml(made.folder / "search.yaml"), read_config(RunFolder(run))
     assert theirs.search == ours.search
@@ -206,7 +220,10 @@ def test_a_file_that_does_something_else_is_not_called_exported(
 
 
 def test_without_images_random_pixels_are_compared(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path,
+    copied: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def gone(source: object) -> object:
         raise DataError("the images are gone")
@@ -248,7 +265,7 @@ def test_without_the_extra_the_rest_is_written(
         Export(["onnx"]).run(subject_at(run), tmp_path / "c")
 
 
-def test_what_is_exported(run: Path, tmp_path: Path) -> None:
+def test_what_is_exported(run: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
     best = subject_at(run)
     assert best.weights == run / "finalists" / "22.safetensors"
     other = subject_at(run.parent, candidate=17)
@@ -268,6 +285,10 @@ def test_what_is_exported(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (
+            "--finetune never",
+            "--finetune must be a duration above 0 such as 60s or 5m, or off, but is 'never'",
+        ),
         ("--int8-loss 101", "--int8-loss must be in [0, 100], but is 101"),
         ("--candidate -1", "--candidate must be 0 or more, but is -1"),
         ("--to hf://nobody", "--to must be a folder or hf://USER/NAME, but is 'hf://nobody'"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,6 @@ from nanonas.deploy.bundle import Export
 from nanonas.deploy.c.compiled import compiler
 from nanonas.deploy.c.writing import FILES
 from nanonas.deploy.subject import subject_at
-
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    shutil.copytree(FIXTURE, folder)
-    return folder
 
 
 @pytest.mark.skipif(compiler() is None, reason="there is no C compiler here")

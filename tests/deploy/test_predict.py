@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from nanonas.training.modules import build_module
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'nanonas[onnx]'")
 onnx = pytest.importorskip("onnx")
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
 NAMES = tuple("0123456789")
 RULE = Preprocessing((1, 8, 8), (0.3,), (0.35,), NAMES, Depth(4095, 1))
 
@@ -38,10 +37,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, copied: Callable[[Path], Path]) -> Path:
     """A run that knows how its images are prepared."""
-    folder = tmp_path_factory.mktemp("predict") / "run"
-    shutil.copytree(FIXTURE, folder)
+    folder = copied(tmp_path_factory.mktemp("predict"))
     genome = json.loads((folder / "best_genome.json").read_text(encoding="utf-8"))
     genome["preprocessing"] = RULE.to_json()
     (folder / "best_genome.json").write_text(json.dumps(genome), encoding="utf-8")

@@ -40,7 +40,7 @@ from nanonas.deploy.c.maps import (
 )
 from nanonas.errors import InvalidInput
 from nanonas.networks.arena import Plan, plan
-from nanonas.networks.integer import IMAGE, Step, undeployable
+from nanonas.networks.integer import IMAGE, Step, roundings, undeployable
 from nanonas.networks.network import Network
 
 BATCH = 32  # images that are computed at once
@@ -161,8 +161,15 @@ def _batches(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
 # --- the making -----------------------------------------------------------------------------------
 
 
+Ends = Mapping[str, tuple[float, float]]  # of the outputs of nodes
+
+
 def quantised(
-    network: Network, tensors: Tensors, preprocessing: Preprocessing, images: NDArray[np.uint8]
+    network: Network,
+    tensors: Tensors,
+    preprocessing: Preprocessing,
+    images: NDArray[np.uint8],
+    ends: Ends | None = None,
 ) -> IntegerNetwork:
     """A trained network in 8-bit integers.
 
@@ -171,6 +178,8 @@ def quantised(
         preprocessing: says how pixels are normalised.
         images: for calibration, (N, H, W, C), of the network's input shape, as they were stored for
             training; some hundreds of training images are enough.
+        ends: between which some nodes' outputs are held, as they were learnt in a fine-tuning; the
+            others have those that the images lead to.
 
     Raises:
         InvalidInput: an operation has no form in integers, there are no images, or they are of
@@ -182,7 +191,10 @@ def quantised(
     levels = np.arange(256)[:, None] / 255  # (256, C)
     normalised = (levels - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     image = scale_of(float(normalised.min()), float(normalised.max()))
-    making = _Making(floating, _ranges(floating, normalised.astype(np.float32), images), image)
+    ranges = _ranges(floating, normalised.astype(np.float32), images)
+    if ends:
+        _narrow(ranges, network, planned.steps, ends)
+    making = _Making(floating, ranges, image)
     for step in planned.steps:
         making.take(step)
     pixels = image.integers(normalised.T)
@@ -219,6 +231,23 @@ def _ranges(
                 low, high = ranges.get(name, (0.0, 0.0))
                 ranges[name] = (min(low, float(x.min())), max(high, float(x.max())))
     return written, read
+
+
+def _narrow(
+    ranges: tuple[Ranges, Ranges], network: Network, steps: Sequence[Step], ends: Ends
+) -> None:
+    """Puts given ends of nodes' outputs in the place of those that were measured."""
+    written, read = ranges
+    of_step: dict[str, list[tuple[float, float]]] = {}
+    for node, name in roundings(network).items():
+        if node in ends:
+            of_step.setdefault(name, []).append(ends[node])
+    for step in steps:
+        *before, last = of_step.get(step.name, [written[step.name]])
+        # a ReLU is where the integers end, so these begin at 0
+        written[step.name] = (0.0, last[1]) if step.act == "relu" else last
+        if before and step.has_table:
+            read[step.name] = before[-1]
 
 
 class _Making:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.deploy.c import source
 from nanonas.deploy.c.folded import Tensors
-from nanonas.deploy.c.quantised import IntegerNetwork, quantised
+from nanonas.deploy.c.quantised import Ends, IntegerNetwork, quantised
 from nanonas.errors import InvalidInput
 from nanonas.files import write_text
 from nanonas.networks.network import Network
@@ -43,6 +43,7 @@ def write_c(
     preprocessing: Preprocessing,
     images: NDArray[np.uint8],
     folder: Path,
+    ends: Ends | None = None,
 ) -> Written:
     """Writes a trained network as C11 source: `model.h` and `model.c`, and `main.c`, a program that
     classifies the first of the images (`test_image.h`), or images from standard input.
@@ -56,6 +57,7 @@ def write_c(
         images: for calibration, (N, H, W, C) in uint8, of the network's input shape, as they were
             stored for training; some hundreds of training images are enough.
         folder: is there already.
+        ends: as of `quantised`.
 
     Raises:
         InvalidInput: an operation has no form in 8-bit integers, the images do not fit, or the
@@ -68,7 +70,7 @@ def write_c(
             f"the network tells {network.classes} classes apart, but {len(names)} have names; take "
             "the preprocessing that it was trained with"
         )
-    model = quantised(network, tensors, preprocessing, images)
+    model = quantised(network, tensors, preprocessing, images, ends)
     texts = (
         source.header(model),
         source.source(model),
