@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.deploy import alone, graphs
+from nanonas.deploy import alone
 from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.deploy.c.writing import FILES as SOURCES
 from nanonas.deploy.c.writing import write_c
@@ -41,6 +41,7 @@ from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, rea
 from nanonas.files import read_json, write_text
 from nanonas.machine import described
 from nanonas.networks.integer import undeployable
+from nanonas.training import graphs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -131,6 +131,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "final_epochs": 0,
     "workers": 3,
     "device": "cpu",
+    "latency_from": "http://127.0.0.1:8765",
     "hang_seconds": 10.0,
     "doctor": False,
     "explain": True,

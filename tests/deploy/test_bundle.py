@@ -14,13 +14,13 @@ import torch
 import yaml
 
 from nanonas import cli
-from nanonas.deploy import graphs
 from nanonas.deploy.bundle import FORMATS, Bundle, Export
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
+from nanonas.training import graphs
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "halving_run"
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -109,11 +109,13 @@ def headline(findings: Findings) -> list[str]:
             f"The best of them, #{winner.number}, has {size}. It {judged} without its final "
             "training yet: `nanonas train` does that, and tests it.",
         ]
-    hardware = final.get("hardware", "its machine")
+    takes = f"takes {figures.latency} an image on {final.get('hardware', 'its machine')}"
+    if record.measured_on is not None and "latency" in winner.metrics:
+        measured = milliseconds(winner.metrics["latency"])
+        takes += f", and {measured} on {record.measured_on}, where the search has measured it"
     return [
         searched,
-        f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
-        f"{hardware}.",
+        f"The winner, #{winner.number}, has {size}, and {takes}.",
         f"After its final training ({float(final['epochs']):.4g} epochs), it is right on "
         f"{figures.tested} of {int(final['test_images']):,} test images that nothing was chosen "
         "by; with so many "
