@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys.agents import TOKEN, Running, agent
+from toys.agents import TOKEN, Running, agent, small
 from toys.serving import wait_for
 from toys.session import InProcess
 
@@ -32,6 +32,8 @@ from nanonas.session import session, start
 from nanonas.session.listener import Listener
 from nanonas.training import graphs
 from nanonas.training.measuring import agent as agent_module
+from nanonas.training.measuring import costs
+from nanonas.training.measuring.agent import Device
 
 pytestmark = pytest.mark.usefixtures("one_thread", "quick_measurements")
 BASE: dict[str, Any] = {
@@ -55,10 +57,13 @@ BASE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token is known, candidates are trained in this process, and patience is short."""
+    """The token is known, candidates are trained in this process, patience is short, and graphs are
+    as quick to make as they are small: that what is exported is measured, tests of it show.
+    """
     monkeypatch.setenv("NANONAS_AGENT_TOKEN", TOKEN)
     monkeypatch.setattr(session, "WorkerPool", InProcess)
     monkeypatch.setattr(agent_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(costs, "onnx_to_measure", lambda module: small().SerializeToString())
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,7 @@ def said(running: Running) -> list[float]:
 
 
 def test_a_search_by_the_figures_of_a_device_that_goes_and_comes_back(
-    tmp_path: Path, agents: ExitStack
+    tmp_path: Path, agents: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = agents.enter_context(agent("--max-seconds", "20"))
     config = configure(**BASE, out=tmp_path, name="run", latency_from=first.url + "/")
@@ -136,9 +141,10 @@ def test_a_search_by_the_figures_of_a_device_that_goes_and_comes_back(
     with RunStore.read(folder.store) as store:
         [notes] = [event.details for event in store.events() if event.kind == MEASURES]
     assert set(notes) == {"name", "threads", "onnxruntime"}
-    faster = agents.enter_context(agent("--threads", "2"))
+    faster = Device(notes["name"], 2, notes["onnxruntime"])
+    monkeypatch.setattr(agent_module.Agent, "met", lambda self: replace(self, device=faster))
     with pytest.raises(RunError, match=r"were measured on .*\(one thread.*\(2 threads, onnx"):
-        start.resume(folder.path, replace(config.run, latency_from=faster.url))
+        start.resume(folder.path, run)
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(

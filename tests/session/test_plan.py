@@ -125,6 +125,7 @@ def test_another_device_that_measures_is_named_with_what_it_takes(
     console.print(in_words(found))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "2.5s a candidate, with 2 workers in its queue; on a board (4 threads, onnx" in said
+    monkeypatch.setattr(plan, "timed", Machine().timed)
     alone = planner(config(max_latency_ms=5.0, evaluations=4)).forecast()
     assert alone.measured_on is None
     assert found.candidate_seconds > alone.candidate_seconds
