@@ -25,7 +25,7 @@ def checked(url: str, flag: str) -> str:
 def agent_address(url: str) -> str:
     """As `checked`, for pydantic."""
     if wrong := _wrong(url):
-        raise PydanticCustomError("address", f"Input should be {wrong}")  # type: ignore[arg-type]
+        raise PydanticCustomError("address", f"Input should be {wrong}")
     return url.rstrip("/")
 
 

@@ -204,6 +204,21 @@ def test_without_images_random_pixels_are_compared(
         Export(["int8"]).run(subject_at(kept), tmp_path / "c")
 
 
+def test_an_agent_takes_the_graphs(run: Path, made: Bundle) -> None:
+    """Those of a bundle, and those that a search has measured."""
+    from nanonas.serving.agent.child import _inputs
+    from nanonas.serving.agent.graph import look_through
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for content in (
+        graphs.onnx_to_measure(subject_at(run).module),
+        *((made.folder / name).read_bytes() for name in ("model.onnx", "model.int8.onnx")),
+    ):
+        look_through(content)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        assert session.run(None, _inputs(session.get_inputs(), 3))[0].shape == (3, 10)
+
+
 def test_without_the_extra_the_rest_is_written(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,6 @@ from nanonas.deploy.classifying import GRAPHS, Classifier, classifier
 from nanonas.deploy.timing import timings
 from nanonas.errors import DataError, RunError
 from nanonas.runs.genome import read_genome
-from nanonas.serving.agent.child import _inputs
-from nanonas.serving.agent.graph import look_through
 from nanonas.training import graphs
 from nanonas.training.measuring.agent import Agent, Device, Measured
 from nanonas.training.modules import build_module
@@ -313,14 +311,10 @@ def test_how_long_they_take_on_another_device(
     assert "for 3 images, on a board (4 threads, onnxruntime 1.23.2)" in said
     assert "model.onnx: the machine does other things" in said  # wide, as the agent says
     asked.clear()
+    monkeypatch.setattr(graphs, "onnx_to_measure", lambda module: module.network.key.encode())
     assert cli.main(["latency", str(run), *words]) == 0
-    [(graph, batch, _)] = asked
-    assert batch == 3
-    for content in (graph, *((bundle / name).read_bytes() for name in names)):
-        look_through(content)  # an agent takes them
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        given = _inputs(session.get_inputs(), 3)
-        assert session.run(None, given)[0].shape == (3, 10)
+    key = read_genome(run / "best_genome.json").network().key
+    assert asked == [(key.encode(), 3, 2.5)]
 
 
 def test_passes_are_repeated_until_the_median_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,12 +222,14 @@ def _number(request: Request, name: str, default: float, least: float, most: flo
     return value
 
 
-def _json(values: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Any:
+def _json(
+    values: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     from starlette.responses import JSONResponse
 
     always = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return JSONResponse(values, status, headers={**always, **(headers or {})})
 
 
-def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Any:
+def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
     return _json({"error": sentence}, status, headers)

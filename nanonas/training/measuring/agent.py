@@ -206,7 +206,7 @@ class Agent:
         Raises `OSError` and `HTTPException`.
         """
         address = urlsplit(self.url)
-        kind = http.client.HTTPConnection
+        kind: type[http.client.HTTPConnection] = http.client.HTTPConnection
         if address.scheme == "https":
             kind = http.client.HTTPSConnection
         connection = kind(address.hostname or "", address.port, timeout=patience)
