@@ -29,6 +29,8 @@ from nanonas.serving.agent.graph import Refused, look_through
 NARROW = 0.05  # of the median: what its 95 % interval may reach to either side
 INPUTS = 2**26  # bytes of all inputs together, at most
 _WARM_UP, _LEAST, _MOST = 5, 30, 30_720  # passes before, and of those that are measured
+# Seconds of passes, at least: those of one moment are alike, and tell nothing of the next.
+_SHORTEST = 0.2
 _RESERVED = 2**28  # bytes of addresses that each thread may reserve besides, for the allocator
 _LONGEST = 2**16  # bytes of a request, without the graph
 _MIB = 2**20
@@ -140,7 +142,8 @@ def passes(
     """How long passes take, in milliseconds, (n,): as many as it takes until the interval of their
     median is narrow, for some seconds at most. One is measured in any case.
     """
-    end, times, check = clock() + seconds, list[float](), _LEAST
+    begin, times, check = clock(), list[float](), _LEAST
+    end = begin + seconds
     for _ in range(_WARM_UP):
         run()
         if clock() > end:
@@ -150,7 +153,7 @@ def passes(
         run()
         times.append(1000 * (clock() - start))
         if len(times) == check:
-            if narrow(*median_interval(times), len(times)):
+            if start > begin + _SHORTEST and narrow(*median_interval(times), len(times)):
                 break
             check *= 2
     return np.array(times)
