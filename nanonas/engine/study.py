@@ -220,7 +220,7 @@ class Study:
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
             if DEVICE_LOST in evaluation.metrics:
-                end = End(Why.LOST, evaluation.reason or "")
+                end = End(Why.LOST, f"{evaluation.reason}; resume the run when it is there again")
             elif evaluation.state is State.CUT:
                 deadline_moved = self._controls.paused_seconds > 0 and time.monotonic() < goal.end
                 if deadline_moved:  # since the candidate was submitted with it

@@ -168,7 +168,8 @@ def serve(
         ConfigError: an extra is not installed, it cannot listen there, or the token is too short.
     """
     require_extra("agent", onnxruntime="onnx")
-    given = token if token is not None else os.environ.get(TOKEN) or None
+    known = os.environ.pop(TOKEN, "")  # the processes that run others' graphs do not get it
+    given = token if token is not None else known or None
     secret = _checked(given) if given is not None else secrets.token_urlsafe(32)
     measuring = Measuring(threads, bounds)
     bound_to = listener(host, port)
