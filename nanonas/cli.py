@@ -35,6 +35,7 @@ _ORDER = (
     "export",
     "predict",
     "latency",
+    "agent",
     "bench",
     "show",
     "dashboard",

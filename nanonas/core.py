@@ -28,9 +28,15 @@ class State(str, enum.Enum):
 
     COMPLETE = "complete"  # trained for its whole budget
     PRUNED = "pruned"  # stopped early by its own rule; its metrics are those at the stop
-    CUT = "cut"  # stopped by the run's deadline; can be the best, but no strategy is told
+    # stopped by the run's deadline, and can be the best; or not begun, because the device that
+    # measures was lost. No strategy is told, and a resumed run tries it again
+    CUT = "cut"
     INFEASIBLE = "infeasible"  # breaks a hard limit that had to be measured
     FAILED = "failed"  # raised, hung, ran out of memory or lost its worker; `reason` says which
+
+
+DEVICE_LOST = "device_lost"
+"""The metric, 1.0, of a candidate that is CUT because the device that measures was lost."""
 
 
 @dataclass(frozen=True)

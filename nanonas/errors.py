@@ -7,6 +7,7 @@ NanonasError                 everything below; the command line prints it and ex
 │   ├── GenomeError              a genome, or a file that holds one
 │   └── DataError                images, labels, or the place where they should be
 ├── DeviceError                a device that is not there, or that cannot do what was asked
+│   └── DeviceLost               one that measures networks, and was there before
 └── RunError                   a run's folder: another configuration or version, no space left, …
     ├── Exhausted                no network left to try within the space and its limits
     └── Unwritten                a file that could not be written: no space, no permission
@@ -37,6 +38,10 @@ class DataError(InvalidInput):
 
 class DeviceError(NanonasError):
     """The device is not there, or cannot do what was asked of it."""
+
+
+class DeviceLost(DeviceError):
+    """The device that measures networks has gone, or is another one than before."""
 
 
 class RunError(NanonasError):

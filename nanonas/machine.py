@@ -85,15 +85,18 @@ def _words(path: Path, between: str | None = None) -> list[str]:
         return []
 
 
-def processor() -> str:
-    """The processor's own name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def processor(root: Path = Path("/")) -> str:
+    """The processor's own name, as far as the system tells; of a board, whose processor has none,
+    the board's, as in "Raspberry Pi 5 Model B Rev 1.0".
+
+    Args:
+        root: where /proc is.
+    """
+    for line in _words(root / "proc/cpuinfo", "\n"):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    board = "".join(_words(root / "proc/device-tree/model", "\0"))
+    return board.strip() or platform.processor() or platform.machine()
 
 
 def host_names() -> tuple[str, ...]:

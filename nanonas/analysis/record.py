@@ -17,6 +17,7 @@ from nanonas.engine.storage.events import (
     FINALIST,
     IMAGES,
     MACHINE,
+    MEASURES,
     REQUEST_TAKEN,
     SESSION,
     STARTED,
@@ -201,6 +202,12 @@ class Record:
     def machine(self) -> Mapping[str, Any]:
         """What was noted of the machine when the run was begun."""
         return self._first(MACHINE)
+
+    @property
+    def measured_on(self) -> str | None:
+        """The device that latencies were measured on, where it is none of those that train."""
+        name = self._first(MEASURES).get("name")
+        return None if name is None else str(name)
 
     def _first(self, kind: str) -> Mapping[str, Any]:
         return next((event.details for event in self.events if event.kind == kind), {})

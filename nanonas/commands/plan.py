@@ -125,6 +125,10 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
                 f"{share_in_words(forecast.within)} of random networks have {forecast.limits}",
             )
         )
+    if forecast.measured_on is not None:
+        device, seconds = forecast.measured_on
+        waits = f"{_span(seconds)} a candidate, with {workers} in its queue; on {device}"
+        lines.append(("latency", waits))
     if forecast.within_measured is not None:
         met = f"{forecast.within_measured} of the {len(forecast.networks)} above"
         meet = by_number(forecast.within_measured, "meets", "meet")

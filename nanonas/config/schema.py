@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import ConfigDict as Settings
 
+from nanonas.config.address import agent_address
 from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
 
@@ -23,6 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Source = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
 ]
+Address = Annotated[str, AfterValidator(agent_address)]
 
 FINALISTS = 3  # of a search that inherits weights, where nothing is said
 EPOCHS = 10  # of a candidate, where nothing else is given or planned
@@ -99,8 +101,9 @@ class LimitOptions:
     """No network with more multiply-accumulates an image is trained: 250k, 2.5M, 1e9."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """No network that takes longer for one image is trained; measured on the worker, in float32, on
-    a CPU with one thread. A measurement comes from outside: it is stored and read back, but another
-    run of this configuration measures anew and can come out otherwise."""
+    a CPU with one thread, or where --latency-from says. A measurement comes from outside: it is
+    stored and read back, but another run of this configuration measures anew and can come out
+    otherwise."""
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
     """No network that needs more memory, in MiB, to answer for one image is trained: weights and
     feature maps in float32, counted; measured on CUDA."""
@@ -312,6 +315,9 @@ class RunConfig:
     """Candidates trained at once; by default one a core, or one a GPU."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    latency_from: Address | None = None
+    """Where latency, of --objectives or --max-latency-ms, is measured: the address of a `nanonas
+    agent`, http://HOST:PORT, whose token is in $NANONAS_AGENT_TOKEN; by default on the workers."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
     worker_memory_mb: Annotated[float, Field(gt=0)] | None = None

@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.deploy import alone, graphs
+from nanonas.deploy import alone
 from nanonas.deploy.alone import check
 from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.deploy.c.writing import FILES as SOURCES
@@ -46,6 +46,7 @@ from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, rea
 from nanonas.files import read_json, write_text
 from nanonas.machine import cores, described
 from nanonas.networks.integer import undeployable
+from nanonas.training import graphs
 from nanonas.training.quantised import Held
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import numpy as np
 from nanonas.deploy.alone.check import milliseconds_of
 from nanonas.deploy.classifying import GRAPHS, Classifier, classifier, has_graph, of_graph
 from nanonas.deploy.verdicts import Timing
+from nanonas.training.measuring.agent import Agent, Measured
 
 NARROW = 0.05  # of the median: what its 95 % interval may reach to either side
 ROUNDS = 5  # of measuring, until it does
@@ -36,6 +37,37 @@ def timings(source: Path, *, threads: int, batch: int, seconds: float) -> dict[s
         return {
             name: _timed(network, threads, batch, seconds) for name, network in networks.items()
         }
+
+
+def timings_at(
+    agent: Agent, source: Path, *, batch: int, seconds: float
+) -> dict[str, tuple[Timing, Measured]]:
+    """As `timings`, by an agent on another device: of a bundle's graphs, or of the graph of a run's
+    own network.
+
+    Raises:
+        ConfigError: a run's network cannot be exported without the extra "onnx".
+        DeviceError: as `Agent.measure`.
+        RunError: there is no network.
+    """
+    found: dict[str, tuple[Timing, Measured]] = {}
+    for name, graph in _graphs(source).items():
+        took = agent.measure(graph, batch, seconds)
+        timing = Timing(
+            took.median, took.low, took.high, took.p95, took.runs, took.device.threads, batch
+        )
+        found[name] = (timing, took)
+    return found
+
+
+def _graphs(source: Path) -> dict[str, bytes]:
+    names = [name for name in GRAPHS if (source / name).exists()]
+    if names:
+        return {name: (source / name).read_bytes() for name in names}
+    from nanonas.runs.models import trained_module
+    from nanonas.training.graphs import onnx_to_measure
+
+    return {"as model.onnx": onnx_to_measure(trained_module(source))}
 
 
 def narrow(timing: Timing) -> bool:

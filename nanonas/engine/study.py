@@ -17,7 +17,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from nanonas.core import Budget, Candidate, Evaluation, Evaluator, State, Strategy, Told
+from nanonas.core import (
+    DEVICE_LOST,
+    Budget,
+    Candidate,
+    Evaluation,
+    Evaluator,
+    State,
+    Strategy,
+    Told,
+)
 from nanonas.engine.breeding import Breeding
 from nanonas.engine.controls import Controls
 from nanonas.engine.evaluators.attempt import Unkept
@@ -43,6 +52,7 @@ class Why(str, enum.Enum):
     GENERATIONS = "generations"  # as many as were asked for
     DEADLINE = "deadline"
     EXHAUSTED = "exhausted"  # no network left to try within the space and its limits
+    LOST = "lost"  # the device that measures networks is gone
 
 
 @dataclass(frozen=True)
@@ -215,7 +225,9 @@ class Study:
                 raise RunError(evaluation.reason)
             evaluation = self._arrive(evaluation)
             running.discard(evaluation.number)
-            if evaluation.state is State.CUT:
+            if DEVICE_LOST in evaluation.metrics:
+                end = End(Why.LOST, f"{evaluation.reason}; resume the run when it is there again")
+            elif evaluation.state is State.CUT:
                 deadline_moved = self._controls.paused_seconds > 0 and time.monotonic() < goal.end
                 if deadline_moved:  # since the candidate was submitted with it
                     waiting.append(self._candidates[evaluation.number])

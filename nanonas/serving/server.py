@@ -11,19 +11,17 @@ No file is served. Every request is looked at by `guard.Guard` first.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nanonas.errors import ConfigError
 from nanonas.machine import host_names, outside_address
 from nanonas.report import page
 from nanonas.runs.folder import RunFolder
 from nanonas.serving.guard import POLICY, App, Guard, Guarded
+from nanonas.serving.listening import Listening, listener, require_extra, url
 from nanonas.serving.live import Ask, LivePage, answer
 from nanonas.serving.watch import Watch
 
@@ -77,7 +75,7 @@ def make_app(live: LivePage, ask: Ask, guard: Guard) -> App:
     return Guarded(app, guard, page.policy(*POLICY))
 
 
-class Server:
+class Server(Listening):
     """A dashboard's server, bound and not yet serving.
 
     Args:
@@ -86,36 +84,8 @@ class Server:
     """
 
     def __init__(self, app: App, listener: socket.socket, guard: Guard) -> None:
-        import uvicorn
-
-        self._listener = listener
+        super().__init__(app, listener)
         self.guard = guard
-        self.port: int = listener.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,  # a line for every request would say nothing
-            log_level="error",
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
-
-    def serve(self) -> None:
-        """Answers until `stop`, or until Ctrl-C where this is the main thread."""
-        with contextlib.suppress(KeyboardInterrupt):
-            self._server.run(sockets=[self._listener])
-
-    def stop(self) -> None:
-        """Ends `serve`, from another thread."""
-        self._server.should_exit = True
-
-    def close(self) -> None:
-        """Frees the port of a server that does not serve."""
-        self._listener.close()
 
 
 def make_server(watch: Watch, host: str, port: int) -> Server:
@@ -128,21 +98,12 @@ def make_server(watch: Watch, host: str, port: int) -> Server:
     Raises:
         ConfigError: it cannot listen there.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::" and socket.has_dualstack_ipv6()
-    try:
-        listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
-    except (OSError, UnicodeError) as error:  # the latter for what can be no name
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(
-            f"no server can listen at {host}, port {port}: {reason}; choose another --port or "
-            "--host"
-        ) from None
-    bound, port = listener.getsockname()[:2]
+    bound_to = listener(host, port)
+    bound, port = bound_to.getsockname()[:2]
     guard = Guard(bound, port, (host,))
     if not guard.local:
         guard = replace(guard, names=(host, *host_names()))
-    return Server(make_app(LivePage(watch.look), watch.ask, guard), listener, guard)
+    return Server(make_app(LivePage(watch.look), watch.ask, guard), bound_to, guard)
 
 
 def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> None:
@@ -158,7 +119,7 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
         ConfigError: the extra "serve" is not installed, or the server cannot listen there.
         RunError: as `Watch`.
     """
-    require_extra()
+    require_extra("dashboard")
     server = make_server(Watch(run), host, port)
     say(f"{run.path} is {_places(host, server)} now; Ctrl-C ends the page, not the search")
     if not server.guard.local:
@@ -172,20 +133,9 @@ def serve(run: RunFolder, host: str, port: int, say: Callable[[str], None]) -> N
 def _places(host: str, server: Server) -> str:
     """Where the page can be opened, in words."""
     if not ipaddress.ip_address(server.guard.address).is_unspecified:
-        return f"at {_url(host, server.port)}"
+        return f"at {url(host, server.port)}"
     outside = outside_address() or socket.gethostname()
     return (
-        f"at {_url('localhost', server.port)} on this machine and at "
-        f"{_url(outside, server.port)} on others"
+        f"at {url('localhost', server.port)} on this machine and at "
+        f"{url(outside, server.port)} on others"
     )
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def require_extra() -> None:
-    """Raises `ConfigError` where the extra "serve" is not installed."""
-    for name in ("starlette", "uvicorn"):
-        if importlib.util.find_spec(name) is None:
-            raise ConfigError(f"nanonas dashboard needs {name}: pip install 'nanonas[serve]'")

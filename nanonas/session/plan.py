@@ -43,6 +43,8 @@ class Forecast:
     within: float  # share of random networks that meets them
     # how many of the timed networks meet the limits on latency and memory; None without any
     within_measured: int | None
+    # where another device measures latency: which, and seconds that a candidate waits for it
+    measured_on: tuple[str, float] | None
     device: str
     precision: str
     workers: int
@@ -154,6 +156,7 @@ class _Planner:
             limits=str(self.limits),
             within=float(np.mean([self.limits.excess(network) <= 1 for _, network in self.drawn])),
             within_measured=self._within_measured(),
+            measured_on=self._measured_on(),
             device=self.setup.device,
             precision=self.search.training.precision,
             workers=len(self.trials),
@@ -328,6 +331,12 @@ class _Planner:
             return None
         metrics = [{"latency": timed.latency, "memory": timed.memory} for timed in self.timed]
         return sum(self.limits.exceeded(measured) is None for measured in metrics)
+
+    def _measured_on(self) -> tuple[str, float] | None:
+        agent = self.setup.agent
+        if agent is None:
+            return None
+        return str(agent.device), float(np.median([timed.extra_seconds for timed in self.timed]))
 
     # --- what to change ---------------------------------------------------------------------------
 

@@ -118,7 +118,8 @@ class Replay:
             now = read_config(self.folder)
         except NanonasError:  # a difference of its own
             now = config
-        config = replace(config, search=replace(config.search, data=now.search.data), run=now.run)
+        run = replace(now.run, latency_from=None)  # nothing is measured
+        config = replace(config, search=replace(config.search, data=now.search.data), run=run)
         setup = Setup(config)
         if self.fingerprint not in (None, setup.images.fingerprint):
             raise RunError(changed_message(config.search.data.data, self.folder.path))

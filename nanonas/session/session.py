@@ -212,8 +212,11 @@ class Session:
         chosen = finalists(self.store.told(), setup.finalists)
         self.listener.finals_begun(len(chosen), setup.finals_budget)
         folder.finalists.mkdir(exist_ok=True)
-        # they have met the limits
-        trials = [replace(trial, limits=Limits()) for trial in setup.trials(folder.finalists)]
+        # they have met the limits, and what they cost is known
+        trials = [
+            replace(trial, limits=Limits(), measured=frozenset())
+            for trial in setup.trials(folder.finalists)
+        ]
         trials = trials[: max(1, len(chosen))]
         with self._pool(trials) as pool:
             results = train_finalists(

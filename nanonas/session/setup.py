@@ -33,12 +33,14 @@ from nanonas.maths.intervals import equivalent_trials
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
+from nanonas.session.agents import met
 from nanonas.session.finalists import FINALS_SHARE, finals_seconds
 from nanonas.spaces.base import Bans, Space
 
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
     from nanonas.data.split import Split
+    from nanonas.training.measuring.agent import Agent
     from nanonas.training.recipe import Recipe
     from nanonas.training.trial import Trial
 
@@ -116,6 +118,12 @@ class Setup:
         from nanonas.training.device import default_workers
 
         return self.config.run.workers or default_workers(self.device)
+
+    @cached_property
+    def agent(self) -> Agent | None:
+        """What measures latency, where that is another device; it has answered."""
+        wanted = {objective.name for objective in self.objectives} | self.limits.on_measurements
+        return met(self.config.run.latency_from, wanted)
 
     # --- the search -------------------------------------------------------------------------------
 
@@ -242,6 +250,7 @@ class Setup:
             weights=weights,
             limits=self.limits,
             measured=frozenset(objective.name for objective in self.objectives),
+            agent=self.agent,
             cost=self.cost,
             typical=self.config.search.training.typical_cost,
             metric=self.config.search.strategy.metric,
@@ -297,10 +306,10 @@ class Setup:
         return notes
 
     def check(self) -> None:
-        """Raises what is wrong with the images, their split, the recipe, the space or the strategy,
-        before anything is written.
+        """Raises what is wrong with the images, their split, the recipe, the space, the strategy or
+        the agent that measures, before anything is written.
         """
-        _ = self.split, self.recipe, self.strategy
+        _ = self.agent, self.split, self.recipe, self.strategy
         size = self.config.search.training.candidate_image_size
         side = min(self.images.input_shape[1:])
         if size is not None and size > side:

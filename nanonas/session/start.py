@@ -16,12 +16,13 @@ from nanonas.data.found import say
 from nanonas.data.images import changed_message
 from nanonas.data.sources import path_of
 from nanonas.engine.controls import copy_requests
-from nanonas.engine.storage.events import IMAGES
+from nanonas.engine.storage.events import IMAGES, MEASURES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError, Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.runs.folder import RunFolder, find, fingerprint_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
+from nanonas.session.agents import device_notes, require_same_device
 from nanonas.session.checkup import warn
 from nanonas.session.listener import Listener
 from nanonas.session.schedule import scheduled
@@ -59,6 +60,8 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
             store.event(IMAGES, setup.image_notes())
+            if setup.agent is not None:
+                store.event(MEASURES, device_notes(setup.agent))
             if setup.images.broken:
                 write_text(folder.broken, "".join(f"{line}\n" for line in setup.images.broken))
             if repeated is not None:
@@ -117,6 +120,7 @@ def resume(
     ) as store:
         setup = Setup(moved)
         _require_same_images(setup, store, folder)
+        require_same_device(setup.agent, store, folder)
         if not folder.config.exists() or moved != config:
             write_text(folder.config, to_yaml(moved))
         session = Session(

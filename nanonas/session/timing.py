@@ -67,17 +67,32 @@ class Timing:
         accuracy(module, sample, recipe.precision)  # warms up
         validation = _timed(lambda: accuracy(module, sample, recipe.precision))
         costs["valid_seconds"] = validation * len(valid) / len(sample)
-        costs["extra_seconds"] = _timed(lambda: trial.measure(network))
+        measured = self._measured(network, costs)
         costs["step_memory"] = training_memory(
             module, min(recipe.batch_size, len(train)), recipe.precision
         )
         alone = process is None or trial.device.startswith("cuda")
         costs["worker_memory"] = costs["step_memory"] if alone or process is None else process
         costs["memory"] = peak_memory(module, trial.device)
-        costs["latency"] = latency(
-            module, network.input_shape, trial.device, seconds=self.seconds / 4
-        ).median
+        if trial.agent is not None:
+            costs["latency"] = measured["latency"]
+        else:
+            costs["latency"] = latency(
+                module, network.input_shape, trial.device, seconds=self.seconds / 4
+            ).median
         return Evaluation(candidate.number, State.COMPLETE, costs)
+
+    def _measured(self, network: Network, costs: dict[str, float]) -> dict[str, float]:
+        """What is measured of a candidate before its training; notes how long that takes."""
+        if self.trial.agent is not None:  # the first export of a process is mostly imports
+            from nanonas.training.graphs import onnx_to_measure
+            from nanonas.training.modules import build_module
+
+            onnx_to_measure(build_module(network, seed=0))
+        start = time.perf_counter()
+        measured = self.trial.measure(network)
+        costs["extra_seconds"] = time.perf_counter() - start
+        return measured
 
 
 def _timed(do: Callable[[], object]) -> float:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nanonas.core import (
+    DEVICE_LOST,
     MOST_EPOCHS,
     Budget,
     Candidate,
@@ -25,7 +26,7 @@ from nanonas.core import (
     training_seed,
 )
 from nanonas.data.images import DataSpec
-from nanonas.errors import RunError, reason_for
+from nanonas.errors import DeviceLost, RunError, reason_for
 from nanonas.networks.cost import CostModel, allowance
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
@@ -36,6 +37,7 @@ from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent
 from nanonas.training.judging import Judged, judged, noise_images
+from nanonas.training.measuring.agent import Agent, TimeUp
 from nanonas.training.measuring.costs import measure
 from nanonas.training.pictures import Pictures, both_shrunk, part, pictures
 from nanonas.training.recipe import Recipe, recipe_at, slower
@@ -67,6 +69,7 @@ class Trial:
     weights: Path | None = None  # the folder for NUMBER.safetensors
     limits: Limits = field(default_factory=Limits)  # those that have to be measured are checked
     measured: frozenset[str] = frozenset()  # metrics to measure besides: "latency", "memory"
+    agent: Agent | None = None  # what measures latency; None: the device that trains
     cost: CostModel | None = None  # what training costs; needed for budgets in seconds
     # seconds of training an image, of a network that trains for a budget's own seconds; None: all
     # networks do
@@ -81,7 +84,12 @@ class Trial:
         seed = training_seed(self.seed, candidate.number)
         train, valid = _on_device(self.data, budget.image_size, self.device)
         network = self.space.at(budget.image_size).decode(candidate.proposal.genome)
-        measured = self.measure(self.space.decode(candidate.proposal.genome))
+        try:
+            measured = self.measure(self.space.decode(candidate.proposal.genome), pulse)
+        except (DeviceLost, TimeUp) as error:  # it says nothing of the candidate
+            spent = time.perf_counter() - start
+            lost = {DEVICE_LOST: 1.0} if isinstance(error, DeviceLost) else {}
+            return Evaluation(candidate.number, State.CUT, lost, seconds=spent, reason=str(error))
         exceeded = self.limits.exceeded(measured)
         if exceeded is not None and candidate.proposal.resumes is None:
             spent = time.perf_counter() - start
@@ -119,9 +127,13 @@ class Trial:
         seconds = time.perf_counter() - start
         return Evaluation(candidate.number, state, metrics, curve, seconds, reason or begun.lacks)
 
-    def measure(self, network: Network) -> dict[str, float]:
-        """What limits and objectives ask to be measured of a network, for images as they are."""
-        return measure(network, self.device, self.measured | self.limits.on_measurements)
+    def measure(self, network: Network, pulse: Pulse = lambda: True) -> dict[str, float]:
+        """What limits and objectives ask to be measured of a network, for images as they are.
+
+        Raises `DeviceError` and `TimeUp`, as `Agent.measure`.
+        """
+        wanted = self.measured | self.limits.on_measurements
+        return measure(network, self.device, wanted, self.agent, pulse)
 
     def _begun(self, candidate: Candidate, network: Network, train: Pictures, seed: int) -> _Begun:
         """The candidate's module as its training begins: fresh, or with others' weights as far as

@@ -133,6 +133,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "workers": 3,
     "device": "cpu",
     "worker_memory_mb": 900.0,
+    "latency_from": "http://127.0.0.1:8765",
     "hang_seconds": 10.0,
     "doctor": False,
     "explain": True,

@@ -17,7 +17,7 @@ import yaml
 
 from nanonas import cli
 from nanonas.config.files import read_yaml
-from nanonas.deploy import card, graphs
+from nanonas.deploy import card
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import FORMATS, Bundle, Export
 from nanonas.deploy.checking import Checker
@@ -28,6 +28,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.source import open_source
+from nanonas.training import graphs
 from nanonas.training.augment import normalise, to_device
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import QuantisedModule, calibrated
@@ -248,6 +249,21 @@ def test_without_images_random_pixels_are_compared(
     assert "accuracy is not known" in (tmp_path / "b" / "card.md").read_text(encoding="utf-8")
     with pytest.raises(ConfigError, match="--formats int8: it is calibrated"):
         Export(["int8"]).run(subject_at(kept), tmp_path / "c")
+
+
+def test_an_agent_takes_the_graphs(run: Path, made: Bundle) -> None:
+    """Those of a bundle, and those that a search has measured."""
+    from nanonas.serving.agent.child import _inputs
+    from nanonas.serving.agent.graph import look_through
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for content in (
+        graphs.onnx_to_measure(subject_at(run).module),
+        *((made.folder / name).read_bytes() for name in ("model.onnx", "model.int8.onnx")),
+    ):
+        look_through(content)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        assert session.run(None, _inputs(session.get_inputs(), 3))[0].shape == (3, 10)
 
 
 def test_without_the_extra_the_rest_is_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from toys.images import image_folder, pixels, png
 from nanonas import cli
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.sources import Depth
-from nanonas.deploy import graphs, timing
+from nanonas.deploy import timing
 from nanonas.deploy.classifying import GRAPHS, Classifier, classifier
 from nanonas.deploy.timing import timings
 from nanonas.errors import DataError, RunError
 from nanonas.runs.genome import read_genome
+from nanonas.training import graphs
+from nanonas.training.measuring.agent import Agent, Device, Measured
 from nanonas.training.modules import build_module
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'nanonas[onnx]'")
@@ -353,6 +356,37 @@ def test_how_long_each_graph_and_the_own_module_take(
     assert (own.threads, own.batch) == (2, 2)
     assert 0 < own.low <= own.median <= own.high
     assert own.n >= 30
+
+
+def test_how_long_they_take_on_another_device(
+    run: Path,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = Agent("http://127.0.0.1:9", Device("a board", 4, "1.23.2"))
+    asked: list[tuple[bytes, int, float]] = []
+
+    def measure(self: Agent, graph: bytes, batch: int, seconds: float) -> Measured:
+        asked.append((graph, batch, seconds))
+        assert board.device is not None
+        return Measured(2.5, 2.0, 3.0, 4.0, 60, False, 2**21, 1.0, board.device)
+
+    monkeypatch.setattr(Agent, "met", lambda self: board)
+    monkeypatch.setattr(Agent, "measure", measure)
+    words = ["--from", board.url, "--batch", "3", "--seconds", "0.5"]
+    assert cli.main(["latency", str(bundle), *words]) == 0
+    said = capsys.readouterr().out
+    names = [name for name in GRAPHS if (bundle / name).exists()]
+    assert asked == [((bundle / name).read_bytes(), 3, 2.5) for name in names]
+    assert re.search(r"model\.onnx +2\.50 ms +2 to 3 +4\.00 ms +60 +2\.00 MiB", said)
+    assert "for 3 images, on a board (4 threads, onnxruntime 1.23.2)" in said
+    assert "model.onnx: the machine does other things" in said  # wide, as the agent says
+    asked.clear()
+    monkeypatch.setattr(graphs, "onnx_to_measure", lambda module: module.network.key.encode())
+    assert cli.main(["latency", str(run), *words]) == 0
+    key = read_genome(run / "best_genome.json").network().key
+    assert asked == [(key.encode(), 3, 2.5)]
 
 
 def test_passes_are_repeated_until_the_median_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

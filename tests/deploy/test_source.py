@@ -132,7 +132,7 @@ def test_graphs_of_fifty_networks_of_each_space(
     factory: Callable[[Shape, int], Space], tmp_path: Path
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    from nanonas.deploy import graphs
+    from nanonas.training import graphs
 
     for number, network in enumerate(drawn(factory, 50)):
         module = lived(network, number)

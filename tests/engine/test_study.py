@@ -29,6 +29,7 @@ from toys.engine import (
 )
 
 from nanonas.core import (
+    DEVICE_LOST,
     Budget,
     Candidate,
     Evaluation,
@@ -283,6 +284,30 @@ def test_what_the_deadline_cuts_is_kept_not_told_and_trained_again(tmp_path: Pat
             State.CUT,
             State.COMPLETE,
         ]
+
+
+def test_a_lost_device_ends_the_search_which_goes_on_as_if_it_had_been_there(
+    tmp_path: Path,
+) -> None:
+    def lost(candidate: Candidate, pulse: Pulse) -> Evaluation:
+        if candidate.number < 4:
+            return ones(candidate, pulse)
+        reason, metrics = "it is away", {DEVICE_LOST: 1.0}
+        return Evaluation(candidate.number, State.CUT, metrics, reason=reason)
+
+    strategy = SteadyBest(SPACE, lag=3)
+    made = study(tmp_path / "l.db", strategy, SerialEvaluator(lost))
+    end = made.run(evaluations=10)
+    assert (end.why, end.message) == (
+        Why.LOST,
+        "it is away; resume the run when it is there again",
+    )
+    assert (made.best() or pytest.fail("there is a best")).evaluation.state is State.COMPLETE
+    assert len(strategy.told) < 4
+    made.store.close()
+    run(tmp_path / "l.db", SteadyBest(SPACE, lag=3), SerialEvaluator(ones), total=10)
+    run(tmp_path / "whole.db", SteadyBest(SPACE, lag=3), SerialEvaluator(ones), total=10)
+    assert by_number(tmp_path / "l.db") == by_number(tmp_path / "whole.db")
 
 
 def test_what_does_not_return_after_the_deadline_is_given_up(tmp_path: Path) -> None:

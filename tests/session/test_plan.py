@@ -39,6 +39,9 @@ from nanonas.session.plan import Forecast, _Planner
 from nanonas.session.setup import Setup, resolved
 from nanonas.session.timing import Timed
 from nanonas.spaces.base import Space
+from nanonas.training import graphs
+from nanonas.training.measuring import costs
+from nanonas.training.measuring.agent import Agent, Device, Measured
 from nanonas.training.measuring.memory import peak_memory, training_memory
 from nanonas.training.modules import build_module
 
@@ -95,6 +98,55 @@ def planner(made: Config) -> _Planner:
     setup = Setup(resolved(made))
     setup.check()
     return _Planner(setup, None, 0.0)
+
+
+class Waiting(Machine):
+    """As the machine, with candidates that wait for another device."""
+
+    def timed(
+        self, trials: Sequence[object], genomes: Sequence[Genome], patience: float
+    ) -> tuple[Timed, ...]:
+        return tuple(
+            replace(timed, extra_seconds=1.5 + place)
+            for place, timed in enumerate(super().timed(trials, genomes, patience))
+        )
+
+
+def test_another_device_that_measures_is_named_with_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = Agent("http://127.0.0.1:9", Device("a board", 4, "1.23.2"))
+    monkeypatch.setattr(Agent, "met", lambda self: board)
+    monkeypatch.setattr(plan, "timed", Waiting().timed)
+    made = config(max_latency_ms=5.0, latency_from=board.url, evaluations=4)
+    found = planner(made).forecast()
+    assert found.measured_on == ("a board (4 threads, onnxruntime 1.23.2)", 2.5)
+    console = Console(width=200, file=io.StringIO())
+    console.print(in_words(found))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "2.5s a candidate, with 2 workers in its queue; on a board (4 threads, onnx" in said
+    monkeypatch.setattr(plan, "timed", Machine().timed)
+    alone = planner(config(max_latency_ms=5.0, evaluations=4)).forecast()
+    assert alone.measured_on is None
+    assert found.candidate_seconds > alone.candidate_seconds
+
+
+def test_what_is_timed_with_another_device_is_its_latency(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = Agent("http://127.0.0.1:9", Device("a board", 1, "1.23.2"))
+    took = Measured(7.5, 7.0, 8.0, 9.0, 60, True, None, 1.0, Device("a board", 1, "1.23.2"))
+    monkeypatch.setattr(Agent, "met", lambda self: board)
+    monkeypatch.setattr(Agent, "measure", lambda self, graph, go: took)
+    for module in (costs, graphs):
+        monkeypatch.setattr(module, "onnx_to_measure", lambda module: b"graph")
+    made = config(max_latency_ms=5.0, latency_from=board.url, train_images=100)
+    [trial, *_] = Setup(resolved(made)).trials()
+    candidate = Candidate(0, Proposal((0, 1, 2, 3, 4, 5), budget=Budget(1)), "key")
+    threads = torch.get_num_threads()
+    found = timing.Timing(trial, 0.05)(candidate, lambda: True)
+    torch.set_num_threads(threads)
+    assert found.metrics["latency"] == 7.5
 
 
 # --- when a search ends ---------------------------------------------------------------------------

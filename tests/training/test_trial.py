@@ -8,19 +8,33 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from nanonas.core import Budget, Candidate, Evaluation, Genome, Proposal, State, training_seed
+from nanonas.core import (
+    DEVICE_LOST,
+    Budget,
+    Candidate,
+    Evaluation,
+    Genome,
+    Proposal,
+    Pulse,
+    State,
+    training_seed,
+)
 from nanonas.data.images import DataSpec
 from nanonas.engine.evaluators.attempt import attempt
+from nanonas.errors import DeviceError, DeviceLost
 from nanonas.networks.limits import Limits
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial as trials
 from nanonas.training.augment import Augment
 from nanonas.training.inheritance.inherit import inherit as inheriting
+from nanonas.training.measuring import costs
+from nanonas.training.measuring.agent import Agent, Device, Measured, TimeUp
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures
 from nanonas.training.recipe import Recipe, recipe_at
@@ -279,6 +293,50 @@ def test_a_measured_latency_leaves_the_training_its_threads(
         <= evaluation.metrics["latency_high"]
     )
     assert threads == [2]
+
+
+# --- latency of another device --------------------------------------------------------------------
+
+
+class Board(Agent):
+    """One that answers with what is planned."""
+
+    def measure(self, graph: bytes, batch: int = 1, seconds: float = 5, go: Pulse = go_on) -> Any:
+        if isinstance(PLANNED[0], Exception):
+            raise PLANNED[0]
+        return PLANNED[0]
+
+
+PLANNED: list[Any] = []
+
+
+def on_board(planned: object, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    """The evaluation of a candidate, of at most 5 ms, whose latency another device measures."""
+    monkeypatch.setattr(costs, "onnx_to_measure", lambda module: b"graph")
+    PLANNED[:] = [planned]
+    asking = trial(limits=Limits(max_latency_ms=5.0), agent=Board("http://board"))
+    return attempt(asking, candidate(5, PARENT, Budget(1)), go_on)
+
+
+def test_the_latency_of_another_device_is_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = Measured(4.5, 4.0, 5.0, 6.0, 60, True, None, 1.0, Device("a board", 1, "1.23.2"))
+    evaluation = on_board(took, monkeypatch)
+    assert evaluation.state is State.COMPLETE
+    found = {key: value for key, value in evaluation.metrics.items() if "latency" in key}
+    assert found == {"latency": 4.5, "latency_low": 4.0, "latency_high": 5.0}
+    slow = on_board(replace(took, median=5.5), monkeypatch)
+    assert (slow.state, slow.curve) == (State.INFEASIBLE, ())
+
+
+def test_a_device_that_is_lost_says_nothing_of_a_candidate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = on_board(DeviceLost("it is away"), monkeypatch)
+    assert (lost.state, lost.reason, lost.metrics) == (State.CUT, "it is away", {DEVICE_LOST: 1.0})
+    late = on_board(TimeUp("the time was up"), monkeypatch)
+    assert (late.state, late.reason, late.metrics) == (State.CUT, "the time was up", {})
+    refused = on_board(DeviceError("it never ends"), monkeypatch)
+    assert (refused.state, refused.reason) == (State.FAILED, "DeviceError: it never ends")
 
 
 # --- less data ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 IMAGES = "images"  # what the run was begun with, so that it can be read without them
 MACHINE = "machine"  # that a session runs on
+MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"

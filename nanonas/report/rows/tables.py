@@ -224,6 +224,7 @@ def repeat(findings: Findings) -> Sheet:
         ("arithmetic", search.get("precision")),
         ("candidates in flight (lag)", search.get("lag")),
         *record.machine.items(),
+        ("latency in the search, on", record.measured_on),
     ]
     if record.final is not None:
         rows += [

@@ -127,11 +127,13 @@ def headline(findings: Findings) -> list[str]:
             f"The best of them, #{winner.number}, has {size}. It {judged} without its final "
             "training yet: `nanonas train` does that, and tests it.",
         ]
-    hardware = final.get("hardware", "its machine")
+    takes = f"takes {figures.latency} an image on {final.get('hardware', 'its machine')}"
+    if record.measured_on is not None and "latency" in winner.metrics:
+        measured = milliseconds(winner.metrics["latency"])
+        takes += f", and {measured} on {record.measured_on}, where the search has measured it"
     return [
         searched,
-        f"The winner, #{winner.number}, has {size}, and takes {figures.latency} an image on "
-        f"{hardware}.",
+        f"The winner, #{winner.number}, has {size}, and {takes}.",
         f"After its final training ({number_of(float(final['epochs']), 'epoch', form='.4g')}), it "
         f"is right on {figures.tested} of {number_of(int(final['test_images']), 'test image')} "
         f"that nothing was chosen by; with so many images, that is {figures.between} with 95 % "

@@ -84,7 +84,12 @@ def save_program(traced: ExportedProgram, path: Path, about: Mapping[str, str]) 
 
 def save_onnx(traced: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
     """Writes one file of ONNX, with metadata in it. Raises `ConfigError` without the extra."""
-    _require_extra()
+    path.write_bytes(onnx_of(traced, about))
+
+
+def onnx_of(traced: ExportedProgram, about: Mapping[str, str]) -> bytes:
+    """What a file of ONNX holds, with metadata. Raises `ConfigError` without the extra."""
+    require_extra()
     import onnx
 
     with _quiet():
@@ -101,7 +106,16 @@ def save_onnx(traced: ExportedProgram, path: Path, about: Mapping[str, str]) -> 
     _tidy(model)
     onnx.helper.set_model_props(model, dict(about))
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def onnx_to_measure(module: NetworkModule) -> bytes:
+    """ONNX of a network to measure: it need not be trained, and its images are anybody's."""
+    channels = module.network.input_shape[0]
+    classes = tuple(str(number) for number in range(module.network.classes))
+    rule = Preprocessing(module.network.input_shape, (0.5,) * channels, (0.25,) * channels, classes)
+    return onnx_of(program(module, rule), {})
 
 
 def save_int8(graph: Path, path: Path, images: NDArray[np.uint8]) -> None:
@@ -116,7 +130,7 @@ def save_int8(graph: Path, path: Path, images: NDArray[np.uint8]) -> None:
     Raises:
         ConfigError: the extra is not installed.
     """
-    _require_extra()
+    require_extra()
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -141,7 +155,8 @@ def save_int8(graph: Path, path: Path, images: NDArray[np.uint8]) -> None:
         path.write_bytes(model.SerializeToString())
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
+    """Raises `ConfigError` where the extra "onnx" is not installed."""
     sentence = missing_extra()
     if sentence is not None:
         raise ConfigError(sentence)
