@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanonas.files import within
 from nanonas.runs.folder import RunFolder, best_genome, find
 from nanonas.runs.genome import GenomeFile, read_genome
 
@@ -41,7 +42,7 @@ def best(folder: RunFolder) -> Trained:
     weights = genome.known.get(
         "weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors"
     )
-    return Trained(genome, folder.path / str(weights))
+    return Trained(genome, within(folder.path, str(weights)))
 
 
 def trained(source: Path) -> Trained:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanonas.data.arrays import require_arrays
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded, Depth, Labels, numbered
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.errors import DataError
+from nanonas.machine import free_memory
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ class Npz:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         try:
+            require_arrays(self.path, free_memory(), "biufcSUmMV")
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
-            if "allow_pickle" in str(error):
+            if "holds object" in str(error):
                 raise DataError(
                     f"{str(self.path)!r} holds object arrays, which are never unpickled; save "
                     "numbers: images of one shape as uint8, labels as whole numbers"

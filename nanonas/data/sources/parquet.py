@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from nanonas.data.sources.folder import image_suffixes, part_of, subfolders
 from nanonas.data.sources.groups import with_groups
 from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError
+from nanonas.files import parsed_json, require_plain
 
 _FEW = 1000  # entries of a folder that are looked at
+_ROWS = 2**27  # of a file: its labels take 1 GiB
+_GROUP = 2**32  # bytes of a row group, unpacked
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,25 @@ class Parquet:
             raise DataError(
                 f"reading {str(path)!r} needs pyarrow: pip install 'nanonas[parquet]'"
             ) from None
+        with self._explained(path):
+            require_plain(path)
+            file = pyarrow.parquet.ParquetFile(path)
+            require_sizes(file.metadata)
+            return file
+
+    @contextmanager
+    def _explained(self, path: Path) -> Iterator[None]:
+        """Whatever pyarrow raises while it reads a file, as a sentence. Raises `DataError`."""
+        import pyarrow
+
         try:
-            return pyarrow.parquet.ParquetFile(path)
-        except (OSError, ValueError) as error:
+            yield
+        except DataError:
+            raise
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
+            reason = " ".join(str(error).split())
             raise DataError(
-                f"{str(path)!r} cannot be read as parquet: {error}; get it anew"
+                f"{str(path)!r} cannot be read as parquet: {reason:.200}; get it anew"
             ) from None
 
     def _columns(self, path: Path) -> tuple[str, str]:
@@ -158,8 +175,9 @@ class Parquet:
                         f"{str(path)!r} must have the columns {image} and {label}, as the other "
                         "files have"
                     )
-                column = file.read([label]).column(label)
-            values = column.to_numpy()
+                with self._explained(path):
+                    column = file.read([label]).column(label)
+                    values = column.to_numpy()
             if values.dtype.kind not in "ui":  # a null turns the whole column into floats
                 raise DataError(
                     f"{label} in {str(path)!r} must hold a whole number in each row, but is "
@@ -178,9 +196,15 @@ class Parquet:
         for path in paths:
             row = 0
             with self._open(path) as file:
-                for batch in file.iter_batches(CHUNK, columns=[column]):
+                batches = file.iter_batches(CHUNK, columns=[column])
+                while True:
+                    with self._explained(path):
+                        batch = next(batches, None)
+                        values = None if batch is None else batch.column(0).to_pylist()
+                    if values is None:
+                        break
                     chunk: list[Encoded] = []
-                    for value in batch.column(0).to_pylist():
+                    for value in values:
                         content = value.get("bytes") if isinstance(value, dict) else value
                         if skip_broken and not isinstance(content, bytes):
                             content = b""
@@ -198,10 +222,32 @@ class Parquet:
         with self._open(path) as file:
             metadata = file.schema_arrow.metadata or {}
         try:
-            names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+            said = parsed_json(metadata[b"huggingface"].decode("utf-8"))
+            names = said["info"]["features"][label]["names"]
         except (KeyError, TypeError, ValueError):
             return None
+        if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
+            return None
         return tuple(str(name) for name in names)
+
+
+def require_sizes(metadata: Any) -> None:
+    """Looks at what a file says of its rows, before any is read.
+
+    Args:
+        metadata: of pyarrow, which doesn't type it.
+
+    Raises:
+        ValueError: they are more than any memory holds.
+    """
+    if metadata.num_rows > _ROWS:
+        raise ValueError(f"it has {metadata.num_rows:,} rows, but {_ROWS:,} are the most")
+    for place in range(metadata.num_row_groups):
+        size = metadata.row_group(place).total_byte_size
+        if not 0 <= size <= _GROUP:
+            raise ValueError(
+                f"its row group {place} has {size:,} bytes, but {_GROUP:,} are the most"
+            )
 
 
 def is_parquet_folder(folder: Path) -> bool:
