@@ -77,7 +77,7 @@ def _read_npz(path: Path) -> Table:
             raise ValueError(f"its format is {about['format']!r} of the space {about['space']!r}")
         space = NanoSpace(tuple(about["input_shape"]), about["classes"], **about["options"])
     except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
-        reason = str(error)
+        reason = f"{error!s:.300}"
         if isinstance(error, KeyError):  # numpy adds words to the name
             reason = f"it lacks {str(error.args[0]).split()[0]!r}"
         raise DataError(

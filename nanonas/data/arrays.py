@@ -49,7 +49,8 @@ def read_arrays(path: Path, most: int = MOST) -> dict[str, NDArray[Any]]:
             }
     except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
         raise DataError(
-            f"{str(path)!r} cannot be read: {error}; train the network again, or delete the file"
+            f"{str(path)!r} cannot be read: {error!s:.300}; train the network again, or delete the "
+            "file"
         ) from None
 
 

@@ -173,6 +173,7 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
     graph = admitted(path, rule)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors alone: they are raised, too
     try:
         session = onnxruntime.InferenceSession(
             graph.content, options, providers=["CPUExecutionProvider"]

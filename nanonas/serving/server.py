@@ -69,7 +69,8 @@ def make_app(live: LivePage, ask: Ask, guard: Guard) -> App:
             asked = None
         if not isinstance(asked, dict):
             return PlainTextResponse("a request must be a JSON object\n", 400)
-        return PlainTextResponse(await run_in_threadpool(answer, ask, asked))
+        said = await run_in_threadpool(answer, ask, asked)
+        return PlainTextResponse(said.encode("utf-8", "replace"))  # it may quote what is no text
 
     app = Starlette(
         routes=[

@@ -95,7 +95,8 @@ class Npz:
                     "numbers: images of one shape as uint8, labels as whole numbers"
                 ) from None
             raise DataError(
-                f"{str(self.path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
+                f"{str(self.path)!r} cannot be read as .npz: {error!s:.300}; save it anew with "
+                "numpy.savez"
             ) from None
 
     def _called(self, arrays: dict[str, NDArray[Any]]) -> dict[str, str]:

@@ -122,8 +122,8 @@ def fuzz(name: str, form: Format, cases: int, watch: Watch, work: Path) -> dict[
     except BaseException as error:  # a group of several, or a panic of Rust
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        lines = "".join(traceback.format_exception(error)).splitlines()
-        failure = "\n".join(line[:300] for line in lines[-60:])  # a case may stand in one
+        several = getattr(error, "exceptions", [error])
+        failure = "\n\n".join("".join(traceback.format_exception(one))[:4000] for one in several)
         blob = base64.b64encode((work / "last.bin").read_bytes()).decode()
     return {
         "format": name,
