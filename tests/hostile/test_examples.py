@@ -301,3 +301,13 @@ def test_arrays_are_packed_as_numpy_packs_them_and_have_one_name_each(tmp_path: 
     with pytest.raises(DataError, match="two arrays of one name"):
         read_arrays(tmp_path / "b.npz")
     assert read_arrays(packed(tmp_path / "c.npz", a=array))["a"].tolist() == [97, 98, 99]
+
+
+def test_a_sentence_does_not_quote_a_whole_archive(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.npz", zipfile.ZIP_STORED, a=npy("|u1", "(900,)", bytes(900)))
+    content = bytearray(path.read_bytes())
+    content[26:28] = struct.pack("<H", 900)  # the length of the name beside the array
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="File name in directory") as caught:
+        read_arrays(path)
+    assert len(str(caught.value)) < 700

@@ -44,26 +44,21 @@ METHODS = {"extractall", "extract"}
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """What a file calls, as it is written there."""
+    """What a file calls by a name, as it is written there."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             yield ast.unparse(node.func), node
 
 
 def test_nothing_is_called_that_runs_what_it_reads() -> None:
     for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT).as_posix()
-        for name, _ in calls(path):
+        for name, call in calls(path):
             allowed = ALLOWED.get(place, set())
             assert name not in NEVER - allowed, f"{place} calls {name}"
             assert name.rpartition(".")[2] not in METHODS, f"{place} calls {name}"
-
-
-def test_arrays_and_tensors_are_never_unpickled() -> None:
-    for path in sorted(ROOT.rglob("*.py")):
-        for name, call in calls(path):
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
             if name == "np.load":
-                assert given.get("allow_pickle", "False") == "False", path
+                assert given.get("allow_pickle", "False") == "False", place
             if name == "torch.load":
-                assert given["weights_only"] == "True", path
+                assert given["weights_only"] == "True", place
