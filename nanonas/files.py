@@ -1,5 +1,8 @@
 """Paths as users write them, and files that are written whole or not at all, also where the power
 fails: into a part file beside them, which is on the disk before it is renamed into place.
+
+What is read may come from a stranger: only plain files are, and none that is larger than what we
+write.
 """
 
 from __future__ import annotations
@@ -7,12 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nanonas.errors import ConfigError, Unwritten
+from nanonas.errors import ConfigError, RunError, Unwritten
+
+MOST = 2**23  # bytes of a text file: the names of 100,000 classes take a quarter of that, twice
+_DEEPEST = 64  # lists and objects in each other, in JSON: what goes through it calls itself
 
 
 def in_full(path: Path) -> Path:
@@ -87,12 +94,95 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is not there, or damaged."""
+def require_plain(path: Path) -> int:
+    """The bytes of a plain file; a pipe would be waited for, and a device never ends.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is something else, or its name can be none.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
+        raise ValueError(f"it is no file, but {what}")
+    return status.st_size
+
+
+def contents(path: Path, most: int = MOST) -> bytes:
+    """What a plain file holds.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is no plain file, or too large.
+    """
+    if path.is_dir():
+        path.read_bytes()  # raises what the system says of it
+    require_plain(path)
+    with path.open("rb") as file:
+        content = file.read(most + 1)  # its size may be said to be another
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes, which are the most")
+    return content
+
+
+def json_in(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is no JSON, is too large, or too many lists lie in each other.
+    """
+    return parsed_json(contents(path).decode("utf-8"))
+
+
+def parsed_json(text: str) -> Any:
+    """What JSON says. Raises `ValueError` for what is none, or where too many lists and objects lie
+    in each other.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level = [values]
+    for _ in range(_DEEPEST):
+        lists = [one.values() if isinstance(one, dict) else one for one in level if _holds(one)]
+        level = [inner for one in lists for inner in one if _holds(inner)]
+        if not level:
+            return values
+    raise ValueError(_TOO_DEEP)
+
+
+_TOO_DEEP = f"more than {_DEEPEST} lists and objects lie in each other"
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, (dict, list))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is not there, damaged, or `json_in` refuses it."""
+    try:
+        return json_in(path)
+    except (OSError, ValueError):
         return None
+
+
+def within(folder: Path, name: str) -> Path:
+    """A file in a folder, or below it, by a name that a stranger may have written.
+
+    Raises:
+        RunError: the name leads elsewhere.
+    """
+    path = Path(name)
+    if path.anchor or path.drive or ".." in path.parts or not path.parts or "\0" in name:
+        raise RunError(
+            f"{name!r:.80} must be a file in {str(folder)!r}, which names it, but leads elsewhere; "
+            "correct the name there"
+        )
+    return folder / path
 
 
 def write_text(path: Path, text: str) -> None:

@@ -85,6 +85,19 @@ def _words(path: Path, between: str | None = None) -> list[str]:
         return []
 
 
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that a program may take without pushing others out, as the system says; where
+    it says nothing, more than any machine has.
+
+    Args:
+        root: where /proc is.
+    """
+    words = _words(root / "proc/meminfo")
+    if "MemAvailable:" in words:
+        return 1024 * int(words[words.index("MemAvailable:") + 1])
+    return 2**50
+
+
 def processor(root: Path = Path("/")) -> str:
     """The processor's own name, as far as the system tells; of a board, whose processor has none,
     the board's, as in "Raspberry Pi 5 Model B Rev 1.0".

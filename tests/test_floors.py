@@ -20,7 +20,7 @@ ROOT = Path(nanonas.__file__).parent
 # circles.
 FLOORS = [
     ["errors", "core"],
-    ["files", "machine", "maths", "processes", "text"],
+    ["files", "machine", "maths", "processes", "text", "typed"],
     ["data", "networks"],
     ["predictors", "spaces"],
     ["engine", "strategies", "training"],

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from nanonas.maths.intervals import mean_interval
 from nanonas.text import duration, signed
+from nanonas.typed import Check, finite, fitting, many, mapping, share, text, whole
 
 SEARCH = "search"  # the run, whole: candidates, and the winner's training
 RANDOM_NETWORK = "random-network"  # another one for each seed
@@ -243,7 +244,27 @@ def from_values(values: object) -> EqualTime | None:
         return None
     known = {one.name for one in fields(EqualTime) if one.init}
     try:
-        kept = {key: value for key, value in values.items() if key in known}
-        return EqualTime(**{**kept, "trained": [Trained(**one) for one in values["trained"]]})
-    except (KeyError, TypeError):
+        fitted = fitting(values, "a comparison", _CHECKS, ("seconds", "trained"))
+        kept = {key: value for key, value in fitted.items() if key in known}
+        trained = [Trained(**fitting(one, "a training", _TRAINED)) for one in values["trained"]]
+        return EqualTime(**{**kept, "trained": trained})
+    except (ValueError, TypeError):
         return None
+
+
+_CHECKS: dict[str, Check] = {
+    "seconds": finite,
+    "limits": text,
+    "hand_made": many(text),
+    "trained": many(mapping),
+    "notes": many(text),
+}
+_TRAINED: dict[str, Check] = {
+    "contender": text,
+    "seed": whole,
+    "test_accuracy": share,
+    "params": whole,
+    "macs": whole,
+    "epochs": finite,
+    "seconds": finite,
+}

@@ -24,6 +24,7 @@ from nanonas.engine.storage.events import (
     Event,
 )
 from nanonas.engine.storage.store import RunStore
+from nanonas.errors import RunError
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
 
@@ -251,6 +252,15 @@ def read(store: RunStore, events: Sequence[Event], name: str, space: Space, **mo
     latest = {evaluation.number: place for place, evaluation in enumerate(evaluations)}
     elapsed, seconds = searching(events, clocks)
     image_size = store.config.get("search", {}).get("candidate_image_size")
+    candidates = store.candidates()
+    for candidate in candidates:
+        made_of = candidate.proposal
+        before = [*made_of.parents, *made_of.inherits, made_of.resumes or 0]
+        if max(before) >= max(1, candidate.number):
+            raise RunError(
+                f"{store.path} has candidate #{candidate.number} as a child of #{max(before)}, "
+                "which is no earlier one: restore it from a copy"
+            )
     entries = tuple(
         Entry(
             candidate,
@@ -258,7 +268,7 @@ def read(store: RunStore, events: Sequence[Event], name: str, space: Space, **mo
             elapsed[latest[candidate.number]] if candidate.number in latest else None,
             image_size,
         )
-        for candidate in store.candidates()
+        for candidate in candidates
     )
     return Record(
         name,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,10 @@ from numpy.typing import NDArray
 
 from nanonas.bench.table import Answers, Table
 from nanonas.core import Floats, Genome
+from nanonas.data.arrays import MOST, require_arrays
+from nanonas.data.sources.parquet import require_sizes
 from nanonas.errors import DataError, GenomeError
+from nanonas.files import parsed_json
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 
@@ -67,15 +68,16 @@ _ARRAYS = {  # names and numbers of dimensions
 def _read_npz(path: Path) -> Table:
     """A table in the format "nanonas-table-1". Raises `DataError`."""
     try:
+        require_arrays(path, MOST)
         # np.load leaves damaged files open
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
+            about = parsed_json(str(file["about"]))
             arrays = {name: file[name] for name in _ARRAYS}
         if (about["format"], about["space"]) != _FORMAT:
             raise ValueError(f"its format is {about['format']!r} of the space {about['space']!r}")
         space = NanoSpace(tuple(about["input_shape"]), about["classes"], **about["options"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error)
+    except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
+        reason = f"{error!s:.300}"
         if isinstance(error, KeyError):  # numpy adds words to the name
             reason = f"it lacks {str(error.args[0]).split()[0]!r}"
         raise DataError(
@@ -108,6 +110,11 @@ def _check_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise DataError(
                 f"{str(path)!r}: the array {name!r} has the shape {arrays[name].shape}; make the "
                 "table again"
+            )
+        if arrays[name].dtype.kind not in "biuf":
+            raise DataError(
+                f"{str(path)!r}: the array {name!r} must hold numbers, but holds "
+                f"{arrays[name].dtype}; make the table again"
             )
     per_epoch = arrays["val_acc"].shape  # (rows, trials, epochs)
     per_training = per_epoch[:2]
@@ -148,8 +155,10 @@ def _parquet_columns(path: Path) -> tuple[list[Any], dict[str, Floats]]:
             f"{str(path)!r} is parquet, which needs pyarrow: pip install 'nanonas[parquet]'"
         ) from None
     try:
-        file = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException):
+        with pyarrow.parquet.ParquetFile(path) as opened:
+            require_sizes(opened.metadata)
+            file = opened.read()
+    except (OSError, ValueError, pyarrow.ArrowException):
         raise DataError(
             f"{str(path)!r} is damaged or no parquet: get it again, or give another table"
         ) from None

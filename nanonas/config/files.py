@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
 from nanonas.config.schema import Config, RunConfig, SearchConfig, StrategyOptions
 from nanonas.errors import ConfigError
-from nanonas.files import in_full
+from nanonas.files import contents, in_full
 
 # The keys of each group of `SearchConfig`, and to which group a key of the search half belongs;
 # None: to none.
@@ -160,6 +160,11 @@ def _misplaced(key: str) -> str:
 # --- what is right --------------------------------------------------------------------------------
 
 
+@cache
+def _adapter() -> TypeAdapter[Config]:
+    return TypeAdapter(Config)  # which takes some milliseconds to make
+
+
 def checked(config: Config | dict[str, Any], where: str = "the configuration") -> Config:
     """The configuration with every value of its type and within its range.
 
@@ -171,7 +176,7 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
         ConfigError: the first value that is wrong, in one sentence.
     """
     try:
-        made = _checker().validate_python(config)
+        made = _adapter().validate_python(config)
     except ValidationError as error:
         raise ConfigError(_sentence(error, where)) from None
     made = replace(made, run=replace(made.run, out=in_full(made.run.out)))
@@ -247,23 +252,37 @@ def _sentence(error: ValidationError, where: str) -> str:
     expected = (first["msg"][0].lower() + first["msg"][1:]).replace("input should", "must", 1)
     expected = expected.replace("be a valid tuple", "be a list, such as [accuracy, params]")
     flag = key.replace("_", "-")
-    return f"{where}: {half}.{key} is {first['input']!r}, but {expected} (--{flag})"
-
-
-@cache
-def _checker() -> TypeAdapter[Config]:
-    """What validates a configuration; making it takes longer than all that it does."""
-    return TypeAdapter(Config)
+    return f"{where}: {half}.{key} is {first['input']!r:.200}, but {expected} (--{flag})"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest known one, or all of them."""
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    # of a long one none is near, and to find that out takes long
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5) if len(word) < 100 else []
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
 # --- files ----------------------------------------------------------------------------------------
+
+
+_LONGEST = 100_000  # bytes of a configuration; one with every key has some thousand
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, in which nothing stands for a whole part of the file: ten lines of such
+    names can stand for more than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As that of the base, but for an alias of a list or of keys."""
+        if self.check_event(yaml.AliasEvent):
+            alias = self.peek_event()
+            if not isinstance(self.anchors.get(alias.anchor), yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"*{alias.anchor:.80} must be written out", alias.start_mark
+                )
+        return super().compose_node(parent, index)
 
 
 def read_yaml(path: Path) -> Config:
@@ -273,7 +292,8 @@ def read_yaml(path: Path) -> Config:
         ConfigError: no such file, no YAML, or a key or value that is wrong.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # safe: the loader is a `SafeLoader`
+        values = yaml.load(contents(path, _LONGEST).decode("utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no configuration file {str(path)!r}; see configs/ for examples"
@@ -282,7 +302,9 @@ def read_yaml(path: Path) -> Config:
         raise ConfigError(
             f"the configuration file {str(path)!r} cannot be read: {error.strerror}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid YAML: too many lists lie in each other") from None
+    except Exception as error:  # noqa: BLE001  each kind of value raises its own
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         values = {}
@@ -296,7 +318,7 @@ def read_yaml(path: Path) -> Config:
 
 def to_values(config: Config) -> dict[str, Any]:
     """The configuration as plain values, for YAML, JSON and the store: halves without groups."""
-    nested: dict[str, Any] = _checker().dump_python(config, mode="json")
+    nested: dict[str, Any] = _adapter().dump_python(config, mode="json")
     search: dict[str, Any] = {}
     for key, value in nested["search"].items():
         search |= value if key in _GROUPS else {key: value}

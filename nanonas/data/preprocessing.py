@@ -39,6 +39,9 @@ from nanonas.data.sources.pixels import (
 from nanonas.errors import DataError
 from nanonas.text import number_of
 
+LONGEST = 4096  # pixels a side that a file may ask for: what it says may be a stranger's
+MOST_CLASSES = 100_001  # as sources of images have at most, see `sources.base.numbered`
+
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 # what is the same for all data sets, and said all the same: other programs follow it
@@ -163,7 +166,7 @@ def _check(values: Mapping[str, Any]) -> None:
             raise DataError(f"preprocessing lacks {name!r}; take the file of a newer training")
     for name in values:
         if name not in (*names, *_FIXED):
-            raise DataError(f"preprocessing has an unknown field {name!r}; take it out")
+            raise DataError(f"preprocessing has an unknown field {name!r:.80}; take it out")
 
     def expect(name: str, right: bool, what: str) -> None:
         if not right:
@@ -173,6 +176,11 @@ def _check(values: Mapping[str, Any]) -> None:
     right = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int for n in shape)
     right = right and shape[0] in _MODES and min(shape) > 0
     expect("input_shape", right, "[channels, height, width] with 1 or 3 channels")
+    if max(shape) > LONGEST:
+        raise DataError(
+            f"preprocessing asks for images of {tuple(shape)!r:.80}, but {LONGEST} pixels a side "
+            "are the most"
+        )
     channels = shape[0]
     for name, value in (*_FIXED.items(), ("mode", _MODES[channels])):
         if values[name] != value:
@@ -195,6 +203,11 @@ def _check(values: Mapping[str, Any]) -> None:
     classes = values["class_names"]
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     expect("class_names", named, "a list of names")
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"preprocessing: class_names must be {MOST_CLASSES:,} names at most, but are "
+            f"{len(classes):,}"
+        )
     most = values["integers_up_to"]
     expect(
         "integers_up_to",

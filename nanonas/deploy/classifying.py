@@ -4,6 +4,7 @@ onnxruntime. A bundle's Python is never run: it may come from anywhere.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from nanonas.core import Floats
 from nanonas.data.preprocessing import Picture, Preprocessing
 from nanonas.data.sources.folder import image_suffixes
+from nanonas.deploy.admitting import IMAGE, LOGITS, admitted
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
-from nanonas.files import read_json
+from nanonas.files import json_in
 from nanonas.maths.calibration import softmax
 from nanonas.runs.models import temperature_of, trained
 
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 GRAPHS = ("model.onnx", "model.int8.onnx")  # of a bundle
 CALIBRATION = "calibration.json"  # of a bundle: {"temperature": 1.3}; missing: 1
 AT_A_TIME = 64  # images
-_LONGEST = 4096  # pixels a side that a bundle may ask for: what it says is another's
-_LARGEST = 2**24  # bytes of a bundle's JSON
+_PIXELS = 2**24  # of the images at a time, all channels: a bundle may ask for large ones
 
 # uint8, (B, H, W, C), to logits, (B, classes)
 Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -56,13 +57,19 @@ class Classifier:
     rule: Preprocessing
     logits: Logits
     temperature: float = 1.0
+    at_a_time: int = AT_A_TIME  # images in a batch, at most
+
+    @property
+    def batch(self) -> int:
+        """Images in a batch: fewer where they are large."""
+        return max(1, min(self.at_a_time, _PIXELS // math.prod(self.rule.input_shape)))
 
     def answers(self, paths: Iterable[Path]) -> Iterator[Answer]:
         """Of each file, in order; a broken one has its reason, and the others go on."""
         chunk: list[Path] = []
         for path in paths:
             chunk.append(path)
-            if len(chunk) == AT_A_TIME:
+            if len(chunk) == self.batch:
                 yield from self._of(chunk)
                 chunk = []
         if chunk:
@@ -78,8 +85,8 @@ class Classifier:
             DataError: an image cannot be read.
         """
         rows = [np.empty((0, len(self.rule.class_names)))]
-        for start in range(0, len(images), AT_A_TIME):
-            pixels = [self.rule.pixels(image) for image in images[start : start + AT_A_TIME]]
+        for start in range(0, len(images), self.batch):
+            pixels = [self.rule.pixels(image) for image in images[start : start + self.batch]]
             rows.extend(row[None] for row in self._probabilities(pixels))
         return np.concatenate(rows)
 
@@ -171,10 +178,14 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
         ) from None
     rule, temperature = _rule(folder / "preprocessing.json"), _temperature(folder / CALIBRATION)
     path = folder / (name or next(one for one in GRAPHS if (folder / one).exists()))
+    graph = admitted(path, rule)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors alone: they are raised, too
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            graph.content, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # noqa: BLE001  onnxruntime's own classes share no other
         raise RunError(
             f"{str(path)!r} is no graph that onnxruntime can run: {reason_for(error)}; export it "
@@ -183,29 +194,23 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
 
     def logits(images: NDArray[np.uint8]) -> Any:
         try:
-            return session.run(["logits"], {"image": images})[0]
+            return session.run([LOGITS], {IMAGE: images})[0]
         except Exception as error:  # noqa: BLE001  as above
             raise RunError(
                 f"{str(path)!r} cannot classify images of {images.shape[1:]}: {reason_for(error)}; "
                 "export it again"
             ) from None
 
-    return Classifier(rule, logits, temperature)
+    return Classifier(rule, logits, temperature, graph.images)
 
 
 def _rule(path: Path) -> Preprocessing:
     """A bundle's rule for images. Raises `DataError` where it is damaged, or asks for too much."""
     values = _object(path)
     try:
-        rule = Preprocessing.from_json(values)
+        return Preprocessing.from_json(values)
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from None
-    if max(rule.input_shape) > _LONGEST:
-        raise DataError(
-            f"{str(path)!r} asks for images of {rule.input_shape}, but {_LONGEST} pixels a side "
-            "are the most"
-        )
-    return rule
 
 
 def _temperature(path: Path) -> float:
@@ -215,9 +220,12 @@ def _temperature(path: Path) -> float:
 
 def _object(path: Path) -> Mapping[str, Any]:
     """What a file of a bundle holds. Raises `DataError` where that is no JSON object."""
-    if path.stat().st_size > _LARGEST:
-        raise DataError(f"{str(path)!r} is larger than any such rule; export the network again")
-    values = read_json(path)
+    try:
+        values = json_in(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{str(path)!r} cannot be read as JSON: {error}; export the network again"
+        ) from None
     if not isinstance(values, dict):
         raise DataError(f"{str(path)!r} holds no JSON object; export the network again")
     return values

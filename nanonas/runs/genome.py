@@ -11,22 +11,26 @@ JSON that a person can read, copy and edit; reading checks all of it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nanonas.config.files import nearest
+from nanonas.config.files import configure, nearest
 from nanonas.config.parts import SPACES, make_space
 from nanonas.config.schema import SpaceOptions
 from nanonas.core import Genome, Shape
-from nanonas.data.preprocessing import Preprocessing
+from nanonas.data.preprocessing import LONGEST, MOST_CLASSES, Preprocessing
 from nanonas.errors import ConfigError, DataError, GenomeError
-from nanonas.files import write_text
+from nanonas.files import json_in, write_text
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
 
 FORMAT = "nanonas-genome-1"
+# Bytes of float32 that a network in a file may need for one image: its weights, and what its
+# largest operation reads and writes.
+MOST = 2**31
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,22 @@ def read_genome(path: Path) -> GenomeFile:
             that its space does not read.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json_in(path)
     except FileNotFoundError:
         raise GenomeError(f"there is no genome file {str(path)!r}") from None
     except OSError as error:
         raise GenomeError(
             f"the genome file {str(path)!r} cannot be read: {error.strerror}"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise GenomeError(
             f"{path} is not JSON: {error}; restore it, or export the genome again"
         ) from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
-        raise GenomeError(f'{path} must be an object with "format": "{FORMAT}", but has {found!r}')
+        raise GenomeError(
+            f'{path} must be an object with "format": "{FORMAT}", but has {found!r:.80}'
+        )
     return _checked({key: value for key, value in values.items() if key != "format"}, path)
 
 
@@ -94,13 +100,13 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
     names = [f.name for f in fields(GenomeFile)]
     for name in values:
         if name not in names:
-            raise GenomeError(f"{path} has an unknown field {name!r}{nearest(name, names)}")
+            raise GenomeError(f"{path} has an unknown field {name!r:.80}{nearest(name, names)}")
     for name in ("space", "genome", "input_shape", "class_names"):
         if name not in values:
             raise GenomeError(f"{path} lacks the field {name!r}")
     if values["space"] not in list(SPACES):  # a list: what was put there may not be hashable
         raise GenomeError(
-            f"{path}: space is {values['space']!r}{nearest(str(values['space']), list(SPACES))}"
+            f"{path}: space is {values['space']!r:.80}{nearest(str(values['space']), list(SPACES))}"
         )
     for name in ("genome", "input_shape"):
         if not isinstance(values[name], list) or not all(type(v) is int for v in values[name]):
@@ -122,21 +128,47 @@ def _checked(values: dict[str, Any], path: Path) -> GenomeFile:
         allowed = SPACES[values["space"]].options
         if name not in allowed or type(value) is not int or value < 1:
             raise GenomeError(
-                f"{path}: option {name!r} is {value!r}, but the space {values['space']!r} has "
+                f"{path}: option {name!r:.80} is {value!r:.80}, but the space "
+                f"{values['space']!r} has "
                 + (
                     f"{', '.join(allowed)}, each a whole number above 0"
                     if allowed
                     else "no options"
                 )
             )
+    _check_sizes(values, path)
     rule = _preprocessing(values, path)
     lists = {name: tuple(values[name]) for name in ("genome", "input_shape", "class_names")}
     file = GenomeFile(**{**values, **lists, "preprocessing": rule})
     try:
-        file.network()
+        if file.options:
+            configure(space=file.space, **file.options)  # within their ranges
+        network = file.network()
     except (GenomeError, ConfigError) as error:
         raise GenomeError(f"{path}: {error}") from None
+    steps = (
+        math.prod(node.shape) + sum(map(math.prod, node.input_shapes)) for node in network.nodes
+    )
+    if (needed := 4 * (network.params + max(steps))) > MOST:
+        raise GenomeError(
+            f"{path}: its network would take {needed / 2**30:,.1f} GiB for one image, but "
+            f"{MOST / 2**30:g} GiB are the most; give it smaller images or fewer channels"
+        )
     return file
+
+
+def _check_sizes(values: Mapping[str, Any], path: Path) -> None:
+    """Raises `GenomeError` for images or classes beyond what is read from a file."""
+    if max(values["input_shape"], default=0) > LONGEST:
+        raise GenomeError(
+            f"{path}: input_shape must be [channels, height, width], each {LONGEST:,} at most, but "
+            f"is {values['input_shape']!r:.80}"
+        )
+    if len(values["class_names"]) > MOST_CLASSES:
+        raise GenomeError(
+            f"{path}: class_names must be {MOST_CLASSES:,} names at most, but are "
+            f"{len(values['class_names']):,}"
+        )
 
 
 def _preprocessing(values: Mapping[str, Any], path: Path) -> Preprocessing | None:

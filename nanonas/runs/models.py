@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanonas.errors import DataError
-from nanonas.files import read_json
+from nanonas.files import read_json, within
 from nanonas.maths.calibration import TEMPERATURES
 from nanonas.runs.folder import RunFolder, best_genome, find
 from nanonas.runs.genome import GenomeFile, read_genome
@@ -77,7 +77,7 @@ def best(folder: RunFolder) -> Trained:
     weights = genome.known.get(
         "weights", f"{folder.weights.name}/{genome.known.get('candidate')}.safetensors"
     )
-    return Trained(genome, folder.path / str(weights))
+    return Trained(genome, within(folder.path, str(weights)))
 
 
 def trained(source: Path) -> Trained:

@@ -28,8 +28,48 @@ from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
 from nanonas.spaces.base import Space
 from nanonas.text import command
+from nanonas.typed import (
+    Check,
+    finite,
+    fitting,
+    many,
+    mapping,
+    maybe,
+    share,
+    text,
+    whole,
+)
 
 T = TypeVar("T")
+
+# Above that, how often each class is taken for each other one would take gigabytes.
+_CLASSES = 4096
+# What is read of result.json, and of the rows of compare/table.json: they may be a stranger's.
+_FINAL: dict[str, Check] = {
+    "test_accuracy": share,
+    "test_images": lambda value, what: whole(value, what, 1),
+    "latency_ms": finite,
+    "seconds": finite,
+    "epochs": finite,
+    "hardware": text,
+    "torch": text,
+    "temperature": maybe(finite),
+    "balanced_accuracy": maybe(share),
+}
+_NEEDED = ("test_accuracy", "test_images", "latency_ms", "seconds", "epochs")
+_TRAINING: dict[str, Check] = {"seconds": finite}
+_COMPARED: dict[str, Check] = {
+    "network": text,
+    "test_accuracy": share,
+    "spread": maybe(finite),
+    "trainings": many(lambda one, what: fitting(one, what, _TRAINING, _TRAINING)),
+    "params": whole,
+    "macs": whole,
+    "latency_ms": maybe(finite),
+    "epochs": finite,
+    "search_seconds": maybe(finite),
+    "train_seconds": maybe(finite),
+}
 
 
 def read_record(folder: RunFolder) -> Record:
@@ -53,11 +93,7 @@ def read_record(folder: RunFolder) -> Record:
             command=_command(folder, config, events),
             class_names=class_names,
             **read_final(folder, class_names),
-            comparison=tuple(
-                row
-                for row in read_json(folder.path / "compare" / "table.json") or ()
-                if _mapping(row)
-            ),
+            comparison=_rows(read_json(folder.path / "compare" / "table.json")),
             equal_time=equal_time.from_values(
                 read_json(folder.path / "compare" / "equal-time.json")
             ),
@@ -70,7 +106,7 @@ def read_final(folder: RunFolder, class_names: Sequence[str]) -> dict[str, Any]:
     None for what is not there: earlier versions kept no answers. What is damaged is said, and left
     out.
     """
-    final = _mapping(read_json(folder.final / "result.json"))
+    final = _final(folder.final / "result.json")
     if final is None:
         return {"final": None, "answers": None, "thumbnails": None}
     answers = _kept(folder.final / PREDICTIONS, read_answers)
@@ -81,8 +117,19 @@ def read_final(folder: RunFolder, class_names: Sequence[str]) -> dict[str, Any]:
     return {"final": final, "answers": answers, "thumbnails": thumbnails}
 
 
+def _final(path: Path) -> Mapping[str, Any] | None:
+    values = read_json(path)
+    try:
+        return None if values is None else fitting(values, "it", _FINAL, _NEEDED)
+    except ValueError as error:
+        logger.warning("{}: not what a training writes, left out: {}", path, error)
+        return None
+
+
 def _belongs(answers: Answers, final: Mapping[str, Any], class_names: Sequence[str]) -> bool:
     """Whether answers are those that a result was counted from."""
+    if answers.classes > _CLASSES:
+        return False
     hits = int((answers.logits.argmax(axis=1) == answers.labels).sum())
     same = final.get("test_accuracy") == hits / len(answers)
     return same and answers.classes == len(class_names)
@@ -134,5 +181,12 @@ def noted_images(folder: RunFolder, events: Sequence[Event]) -> tuple[Shape, tup
     return genome.input_shape, genome.class_names
 
 
-def _mapping(value: object) -> Mapping[str, Any] | None:
-    return value if isinstance(value, dict) else None
+def _rows(values: object) -> tuple[Mapping[str, Any], ...]:
+    """Those of compare/table.json; none of anything else."""
+    try:
+        needed = ("network", "test_accuracy", "params")
+        return tuple(
+            fitting(row, "a row", _COMPARED, needed) for row in many(mapping)(values, "it")
+        )
+    except ValueError:
+        return ()

@@ -4,6 +4,7 @@ new, and what is around them.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ _IDLE = 8.0  # a part that takes long is drawn again after so many times as long
 # They look at every network, 2 ms each for the first time: a thread beside the answers draws them.
 _SLOW = ("credit", "mattered")
 _MOVING = ("lamp", "said", "progress", "pause", "banned", "asked")  # drawn for every answer
+
+_SERIAL = re.compile("[0-9]{1,20}")
 
 Ask = Callable[[str, str | None], str]
 
@@ -90,7 +93,7 @@ class LivePage:
         winner = view.record.winner
         with self._lock:
             begun, _, serial = since.partition("-")
-            known = int(serial) if begun == str(self._begun) and serial.isdecimal() else 0
+            known = int(serial) if begun == str(self._begun) and _SERIAL.fullmatch(serial) else 0
             new = {key: one.part for key, one in self._drawn.items() if one.since > known}
             return {
                 "version": self._version,

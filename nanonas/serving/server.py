@@ -12,11 +12,13 @@ No file is served. Every request is looked at by `guard.Guard` first.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nanonas.files import parsed_json
 from nanonas.machine import host_names, outside_address
 from nanonas.report import page
 from nanonas.runs.folder import RunFolder
@@ -24,6 +26,9 @@ from nanonas.serving.guard import POLICY, App, Guard, Guarded
 from nanonas.serving.listening import Listening, listener, require_extra, url
 from nanonas.serving.live import Ask, LivePage, answer
 from nanonas.serving.watch import Watch
+
+_NUMBER = re.compile("[0-9]{1,15}")  # of a candidate
+_LONGEST = 100_000  # bytes of a request, as of one in a file
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,31 +53,43 @@ def make_app(live: LivePage, ask: Ask, guard: Guard) -> App:
         return JSONResponse(live.news(request.query_params.get("since", "")))
 
     def candidate(request: Request) -> Response:
-        number = request.path_params["number"]
-        shown = live.candidate(number)
+        said = request.path_params["number"]
+        number = int(said) if _NUMBER.fullmatch(said) else None
+        shown = None if number is None else live.candidate(number)
         if shown is None:
-            return PlainTextResponse(f"there is no candidate #{number} yet\n", 404)
+            return PlainTextResponse(f"there is no candidate #{said:.20} yet\n", 404)
         return HTMLResponse(shown)
 
     async def requests(request: Request) -> Response:
         try:
-            asked = await request.json()
+            asked = parsed_json((await _body(request)).decode("utf-8"))
         except ValueError:
             asked = None
         if not isinstance(asked, dict):
             return PlainTextResponse("a request must be a JSON object\n", 400)
-        return PlainTextResponse(await run_in_threadpool(answer, ask, asked))
+        said = await run_in_threadpool(answer, ask, asked)
+        return PlainTextResponse(said.encode("utf-8", "replace"))  # it may quote what is no text
 
     app = Starlette(
         routes=[
             Route("/", whole),
             Route("/news", news),
-            Route("/candidates/{number:int}", candidate),
+            Route("/candidates/{number}", candidate),
             Route("/requests", requests, methods=["POST"]),
         ]
     )
     app.router.redirect_slashes = False
     return Guarded(app, guard, page.policy(*POLICY))
+
+
+async def _body(request: Request) -> bytes:
+    """What is posted. Raises `ValueError` where it is more than any request of the page."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST:
+            raise ValueError("too long")
+    return body
 
 
 class Server(Listening):

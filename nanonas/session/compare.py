@@ -16,7 +16,7 @@ from nanonas.config.parts import make_limits, make_search_space
 from nanonas.config.schema import Config, RunConfig
 from nanonas.core import rng_for
 from nanonas.errors import Exhausted
-from nanonas.files import write_text
+from nanonas.files import json_in, write_text
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
@@ -26,6 +26,7 @@ from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup
 from nanonas.session.winner import alone_in, final_training, run_training
 from nanonas.spaces.base import Space
+from nanonas.typed import finite, fitting, many, mapping, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,12 @@ class Contender:
     epochs: float  # passes over the images; below 1, that part of them once
     seconds: float  # of one training, as estimated
     threads: int
+
+
+def _planned(values: object) -> tuple[float, float, int]:
+    """Epochs, seconds and threads of a contender, out of a file. Raises `ValueError`."""
+    epochs, seconds, threads = many(finite)(values, "a plan")
+    return epochs, seconds, whole(threads, "threads", 0, 1024)
 
 
 @dataclass(frozen=True)
@@ -173,13 +180,13 @@ class Comparison:
         ]
         path = self._folder / "plan.json"
         try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
+            plan = fitting(json_in(path), "a plan", {"planned": mapping}, ("asked", "planned"))
             if plan["asked"] == asked:
                 return [
-                    Contender(name, networks[name], *planned)
+                    Contender(name, networks[name], *_planned(planned))
                     for name, planned in plan["planned"].items()
                 ]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError):
             pass  # the first time, or damaged
         contenders = [self._contender(name, network) for name, network in networks.items()]
         planned = {c.name: (c.epochs, c.seconds, c.threads) for c in contenders}

@@ -20,7 +20,14 @@ from nanonas.errors import RunError
 from nanonas.files import read_json, write_text
 from nanonas.machine import cores, described, processor
 from nanonas.networks.network import Network
-from nanonas.training.checkpoint import CHECKPOINT, make_room, read_checkpoint, save_checkpoint
+from nanonas.training.checkpoint import (
+    CHECKPOINT,
+    EARLIER,
+    fitting_checkpoint,
+    make_room,
+    read_checkpoint,
+    save_checkpoint,
+)
 from nanonas.training.crew import WORTH_A_TEAM, Crew, Crews
 from nanonas.training.device import prepare
 from nanonas.training.examination import EXAMINED, examine
@@ -33,7 +40,7 @@ from nanonas.training.train import Training
 from nanonas.training.weights import save_weights
 
 RESULT = "result.json"
-FILES = (CHECKPOINT, RESULT, "model.safetensors", "genome.json", *EXAMINED)
+FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
 # Seconds of training after which a choice that leaves cores idle is made again: they may have been
@@ -80,9 +87,9 @@ class FinalTraining:
         test: opens the test set; called once, after the last epoch.
         recipe: the hyperparameters.
         seed: of the initialisation and the training.
-        folder: created if it is missing. It gets checkpoint.pt after every epoch, and in the end
-            model.safetensors, result.json and the files of `examine`. A checkpoint of this very
-            training is continued; the files of any other are moved to FOLDER/earlier-1, ….
+        folder: created if it is missing. It gets checkpoint.safetensors after every epoch, and in
+            the end model.safetensors, result.json and the files of `examine`. A checkpoint of this
+            very training is continued; the files of any other are moved to FOLDER/earlier-1, ….
         identity: what else must be equal for a checkpoint to be of this training, such as the
             fingerprint of the data.
         threads: of PyTorch in each process; None: whatever is measured to be fastest.
@@ -181,7 +188,8 @@ class FinalTraining:
         table, tries = Timetable(crew.pace), list(ONCE_MORE)
         spent, loss = 0.0, 0.0
         if checkpoint is not None:
-            training.restore(checkpoint["training"])
+            with fitting_checkpoint(self.folder):
+                training.restore(checkpoint["training"])
             spent = float(checkpoint["spent"])
         elif epochs is None and deadline is not None:
             fitting = table.epochs(0, PLANNED * self._left(deadline, table))
@@ -305,7 +313,8 @@ class FinalTraining:
         if checkpoint is None or checkpoint.get("on") != self._on:
             return None
         before = Parallelism(checkpoint["threads"], checkpoint["processes"])
-        return before if self.processes in (None, before.processes) else None
+        possible = before.threads * before.processes <= cores()  # else it was changed by hand
+        return before if possible and self.processes in (None, before.processes) else None
 
     @property
     def _on(self) -> list[Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from nanonas.errors import RunError
-from nanonas.files import replacing
+from nanonas.files import replacing, require_plain
 
 
 def save_weights(module: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
@@ -43,15 +45,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         RunError: the file is missing or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"the weights {str(path)!r} cannot be read: {reason}; train the network again"
-        ) from None
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -60,11 +56,44 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         RunError: the file is missing, damaged, or of another network.
     """
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    with _opened(path) as file:  # nothing is read before all of it fits
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if wrong:
+        name = wrong[0]
+        missing = "nothing"
+        raise RunError(
+            f"the weights {str(path)!r} are of another network: {name!r:.80} is "
+            f"{found.get(name, missing)!s:.80}, but {expected.get(name, missing)} is expected; "
+            "train the network again"
+        )
     tensors, _ = read_weights(path)
+    if odd := [name for name, tensor in tensors.items() if tensor.is_complex()]:
+        raise RunError(
+            f"the weights {str(path)!r} must be real numbers, but {odd[0]!r} is "
+            f"{tensors[odd[0]].dtype}; train the network again"
+        )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise RunError(
             f"the weights {str(path)!r} are of another network: {reason}; train the network again"
+        ) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of safetensors, which the library doesn't type. Raises `RunError`."""
+    try:
+        require_plain(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except RunError:
+        raise
+    except Exception as error:  # noqa: BLE001  the library and torch each raise their own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"the weights {str(path)!r} cannot be read: {reason:.200}; train the network again"
         ) from None

@@ -112,7 +112,7 @@ def test_a_search_leaves_a_folder_that_can_be_used(short: Path, out: Path) -> No
         "final",
     }
     assert {path.name for path in (short / "final").iterdir() if path.suffix != ".lock"} == {
-        "checkpoint.pt",
+        "checkpoint.safetensors",
         "model.safetensors",
         "genome.json",
         "predictions.npz",

@@ -27,7 +27,6 @@ from toys.integers import (
 )
 
 from nanonas import cli
-from nanonas.deploy import graphs
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.c.quantised import quantised
@@ -36,7 +35,7 @@ from nanonas.deploy.subject import Subject, subject_at
 from nanonas.errors import RunError
 from nanonas.networks.integer import roundings
 from nanonas.networks.network import Draft, Network, classifier, conv_norm, depthwise
-from nanonas.training import finetuning
+from nanonas.training import finetuning, graphs
 from nanonas.training.augment import normalise, to_device
 from nanonas.training.finetuning import Finetuning
 from nanonas.training.modules import NetworkModule, build_module

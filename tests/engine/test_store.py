@@ -22,7 +22,7 @@ from toys.screened import NANO as SPACE
 from toys.storage import as_format
 
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State, Strategy
-from nanonas.engine.storage import opening
+from nanonas.engine.storage import opening, rows
 from nanonas.engine.storage import store as store_module
 from nanonas.engine.storage.rows import MIGRATIONS
 from nanonas.engine.storage.store import RunStore
@@ -310,7 +310,8 @@ def test_an_older_format_is_migrated_by_the_writer(
     def newer(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE run ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(store_module, "MIGRATIONS", (*MIGRATIONS, newer))
+    for module in (store_module, rows):
+        monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, newer))
     with RunStore.read(path) as older:
         assert older.candidates() == [candidate(0)]
     with RunStore.resume(path, CONFIG) as migrated:

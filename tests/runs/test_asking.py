@@ -166,6 +166,7 @@ def test_pauses_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.Mo
     with RunStore.begin(folder.store, {"search": {}}) as store:
         monkeypatch.setattr(time, "monotonic", lambda: now[0])
         for now[0], kind, details in moments:
-            store.event(kind, details)
+            asked = {"id": "a", "first": 0} if kind == REQUEST_TAKEN else {}
+            store.event(kind, {**asked, **details})
         monkeypatch.undo()
     assert search_seconds(folder) == 10 + 10 + 20

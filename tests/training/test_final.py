@@ -10,6 +10,7 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from nanonas.errors import RunError
 from nanonas.spaces.nano import NanoSpace
 from nanonas.training import crew, final
 from nanonas.training.augment import Augment
-from nanonas.training.checkpoint import CHECKPOINT
+from nanonas.training.checkpoint import read_checkpoint, save_checkpoint
 from nanonas.training.final import FinalResult, FinalTraining
 from nanonas.training.measuring.pace import Pace, Timetable, pace_of
 from nanonas.training.modules import build_module
@@ -63,6 +64,13 @@ def epochs_of(task: FinalTraining, epochs: int) -> list[int]:
     return seen
 
 
+def checkpoint_of(task: FinalTraining) -> dict[str, Any]:
+    """What a training has kept."""
+    checkpoint = read_checkpoint(task.folder, task._identity(), torch.device("cpu"))
+    assert checkpoint is not None
+    return checkpoint
+
+
 def stop_after(epoch: int) -> object:
     def on_epoch(done: int, of: int, loss: float) -> None:
         if done == epoch:
@@ -100,7 +108,7 @@ def test_the_result_says_what_was_trained_and_the_weights_give_the_same_again(
     load_weights(module, folder / "model.safetensors")
     assert accuracy(module, task.test()) == result.test_accuracy > 0.3
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoint.pt",
+        "checkpoint.safetensors",
         "model.safetensors",
         "pictures.npz",
         "predictions.npz",
@@ -115,7 +123,7 @@ def test_interrupted_and_begun_again_it_ends_as_if_it_had_not_been(
     folder, uninterrupted = whole
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path).run(3, on_epoch=stop_after(epoch))  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
     seen: list[int] = []
     result = training(tmp_path).run(3, on_epoch=lambda done, of, loss: seen.append(done))
     assert seen == list(range(epoch + 1, 4))
@@ -150,11 +158,11 @@ def test_the_checkpoint_of_another_training_is_not_continued(
     whole: tuple[Path, FinalResult], tmp_path: Path, other: dict[str, object]
 ) -> None:
     folder, _ = whole
-    content = (folder / "checkpoint.pt").read_bytes()
-    (tmp_path / "checkpoint.pt").write_bytes(content)
+    content = (folder / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
     assert epochs_of(training(tmp_path, **other), 3) == [1, 2, 3]  # type: ignore[arg-type]
     assert (
-        tmp_path / "earlier-1" / "checkpoint.pt"
+        tmp_path / "earlier-1" / "checkpoint.safetensors"
     ).read_bytes() == content  # nothing that was stored is lost
 
 
@@ -201,16 +209,16 @@ def test_the_test_set_is_opened_after_the_last_epoch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
 def test_a_damaged_checkpoint_is_not_continued(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(content)
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
     assert epochs_of(training(tmp_path), 1) == [1]
 
 
 def test_a_checkpoint_cut_off_anywhere_is_not_continued(
     whole: tuple[Path, FinalResult], tmp_path: Path
 ) -> None:
-    content = (whole[0] / "checkpoint.pt").read_bytes()
+    content = (whole[0] / "checkpoint.safetensors").read_bytes()
     for share in (0.01, 0.5, 0.99):
-        (tmp_path / "checkpoint.pt").write_bytes(content[: int(share * len(content))])
+        (tmp_path / "checkpoint.safetensors").write_bytes(content[: int(share * len(content))])
         assert epochs_of(training(tmp_path), 1) == [1]
 
 
@@ -317,7 +325,7 @@ def test_cores_that_were_not_worth_their_while_are_tried_again(
     result = task.run(deadline=time.monotonic() + 5.0)
     assert sorted(measured) == [1, 1, 2, 2]
     assert result.threads == (2 if faster else 1)
-    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["threads"] == result.threads
+    assert checkpoint_of(task)["threads"] == result.threads
 
 
 def test_more_threads_are_taken_where_they_are_faster(
@@ -414,13 +422,13 @@ def test_a_recipe_with_all_switches_goes_on_after_a_crash_to_the_same_end(tmp_pa
 def test_a_checkpoint_of_before_there_were_other_recipes_is_continued(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path).run(2, on_epoch=stop_after(1))  # type: ignore[arg-type]
-    checkpoint = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    checkpoint = checkpoint_of(training(tmp_path))
     checkpoint["identity"]["recipe"] = (
         "Recipe(batch_size=64, lr=0.2, warmup=0.2, momentum=0.9, weight_decay=0.0005, "
         "label_smoothing=0.1, clip_norm=2.0, augment=Augment(crop=1, flip=False, cutout=0, "
         "fill=(128,)), precision='float32', deterministic=False)"
     )
-    torch.save(checkpoint, tmp_path / CHECKPOINT)
+    save_checkpoint(tmp_path, checkpoint)
     assert epochs_of(training(tmp_path), 2) == [2]
 
 

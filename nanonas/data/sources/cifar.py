@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from nanonas.data.sources.base import Decoded, Labels
 from nanonas.data.sources.decoding import array_part, form_of
 from nanonas.data.sources.groups import refuse_groups
 from nanonas.errors import DataError
+
+_LARGEST = 2**28  # bytes of a member; those of 50,000 images have 154 million
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Cifar:
                 for member in archive:
                     name = member.name.rsplit("/", 1)[-1]
                     if name in wanted and (file := archive.extractfile(member)) is not None:
-                        contents[name] = file.read()
-        except (OSError, EOFError, tarfile.TarError) as error:
+                        contents[name] = file.read(_LARGEST)
+        except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
             raise DataError(
                 f"{str(path)!r} cannot be read: {error}; delete it, and it is downloaded again"
             ) from None
@@ -63,7 +66,7 @@ class Cifar:
             raise DataError(
                 f"{str(path)!r} lacks {', '.join(missing)}; delete it, and it is downloaded again"
             )
-        names = tuple(contents[self.names].decode("utf-8").split())
+        names = tuple(contents[self.names].decode("utf-8", "replace").split())
         x, y = self._records(b"".join(contents[name] for name in self.train))
         x_test, y_test = self._records(b"".join(contents[name] for name in self.test))
         form = form_of(x, image_size)
@@ -71,6 +74,11 @@ class Cifar:
 
     def _records(self, content: bytes) -> tuple[NDArray[np.uint8], Labels]:
         """Images, (N, 32, 32, 3), and their labels, (N,)."""
+        if not content or len(content) % (self.label_bytes + 3072):
+            raise DataError(
+                f"an archive from {self.url} has {len(content):,} bytes of images, but each takes "
+                f"{self.label_bytes + 3072:,}; delete it, and it is downloaded again"
+            )
         records = np.frombuffer(content, np.uint8).reshape(-1, self.label_bytes + 3072)
         planes = records[:, self.label_bytes :].reshape(-1, 3, 32, 32)
         labels = records[:, self.label_bytes - 1].astype(np.int64)

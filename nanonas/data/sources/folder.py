@@ -17,12 +17,10 @@ from PIL import Image
 from nanonas.data.sources.base import CHUNK, PARTS, Decoded
 from nanonas.data.sources.decoding import Files, decode_all
 from nanonas.data.sources.groups import with_groups
-from nanonas.data.sources.pixels import Encoded
+from nanonas.data.sources.pixels import STUBS, Encoded, opened_image
 from nanonas.errors import DataError
 from nanonas.text import number_of
 
-# Formats that Pillow recognises and cannot draw, or not without another program.
-_STUBS = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 # What people add to the name of a part: training_set, test-images, seg_train …
 _FILLERS = ("set", "sets", "data", "dataset", "images", "image", "imgs", "img", "split", "seg")
 _NO_CLASSES = ("__MACOSX", "__pycache__")  # that archives and Python leave
@@ -240,14 +238,14 @@ def _contents(folder: Path) -> _Content:
 def image_suffixes() -> frozenset[str]:
     """Those of the formats that Pillow reads: such a file is an image, though a broken one."""
     known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in known if kind in Image.OPEN and kind not in _STUBS)
+    return frozenset(suffix for suffix, kind in known if kind in Image.OPEN and kind not in STUBS)
 
 
 def _is_image(path: Path) -> bool:
     """Whether Pillow knows a file by its first bytes."""
     try:
-        with Image.open(path) as opened:
-            return opened.format not in _STUBS
+        with opened_image(Encoded(str(path), path)):
+            return True
     except Exception:  # noqa: BLE001  each format raises its own
         return False
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanonas.data.arrays import require_arrays
 from nanonas.data.sources.base import (
     CHUNK,
     PARTS,
@@ -24,6 +25,7 @@ from nanonas.data.sources.base import (
 from nanonas.data.sources.decoding import resized
 from nanonas.data.sources.stored import Stored, stored, unreadable
 from nanonas.errors import DataError
+from nanonas.machine import free_memory
 from nanonas.text import number_of
 
 
@@ -100,6 +102,7 @@ class Npz:
     def _arrays(self) -> dict[str, Any]:
         """All arrays; those of images as `Stored`, where they can be read in pieces."""
         try:
+            require_arrays(self.path, free_memory(), "biufcSUmMV")
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 found: dict[str, Any] = {}
                 for key in archive.files:
@@ -110,7 +113,7 @@ class Npz:
                     found[key] = archive[key] if streamed is None else streamed
                 return found
         except Exception as error:  # noqa: BLE001  zip, zlib, struct and numpy each raise their own
-            if "allow_pickle" in str(error):
+            if "holds object" in str(error):
                 raise DataError(
                     f"{str(self.path)!r} holds object arrays, which are never unpickled; save "
                     "numbers: images of one shape as uint8, labels as whole numbers"

@@ -19,8 +19,13 @@ from PIL import Image, ImageOps
 from nanonas.data.sources.base import Depth, Form
 from nanonas.data.sources.orientation import upright
 from nanonas.errors import DataError, reason_for
+from nanonas.files import require_plain
 
 _PIXELS = "NANONAS_MAX_PIXELS"
+_BYTES = 2**30  # of a file: more than any image has that `_PIXELS` allows
+# Formats that Pillow recognises and cannot draw, or not without another program: what is PostScript
+# would be run by Ghostscript.
+STUBS = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,20 @@ class Encoded:
 def opened_image(image: Encoded) -> Image.Image:
     """Its header is read; pixels follow when they are asked for."""
     if isinstance(image.content, bytes):
-        return Image.open(io.BytesIO(image.content))
-    opened = Image.open(image.content)
+        return Image.open(io.BytesIO(image.content), formats=_formats())
+    if (size := require_plain(image.content)) > _BYTES:
+        raise ValueError(f"it has {size:,} bytes, but {_BYTES:,} are the most of an image")
+    opened = Image.open(image.content, formats=_formats())
     if opened.format != "TIFF":
         return opened
     opened.close()  # Pillow 13 maps a plain TIFF into memory with its sides exchanged
-    return Image.open(io.BytesIO(image.content.read_bytes()))
+    return Image.open(io.BytesIO(image.content.read_bytes()), formats=_formats())
+
+
+def _formats() -> tuple[str, ...]:
+    """Those of all images, as Pillow names them."""
+    Image.init()  # the first time only
+    return tuple(name for name in Image.ID if name not in STUBS)
 
 
 def reason_unread(error: Exception) -> str:

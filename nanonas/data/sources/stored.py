@@ -75,7 +75,7 @@ def stored(path: Path, member: str) -> Stored | None:
 def unreadable(path: Path, error: Exception) -> DataError:
     """What is said of an archive that cannot be read."""
     return DataError(
-        f"{str(path)!r} cannot be read as .npz: {error}; save it anew with numpy.savez"
+        f"{str(path)!r} cannot be read as .npz: {error!s:.300}; save it anew with numpy.savez"
     )
 
 

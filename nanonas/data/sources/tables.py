@@ -4,7 +4,6 @@ parquet, or of Arrow's stream format. The only module that needs pyarrow.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +18,14 @@ from nanonas.data.sources.decoding import Files, decode_all
 from nanonas.data.sources.groups import with_groups
 from nanonas.data.sources.pixels import Encoded
 from nanonas.errors import DataError, InvalidInput
+from nanonas.files import parsed_json, require_plain
 
 _PIECE = 32  # rows read at a time: photographs can take megabytes each
 _LABELS = 65_536  # labels read at a time
 _CHUNK_BYTES = 64 * 2**20  # of encoded images that are handed on at once, about
 _BUFFER = 2**20  # bytes of a parquet column that are read at a time
+_ROWS = 2**27  # of a file of parquet: its labels take 1 GiB
+_GROUP = 2**32  # bytes of a row group, unpacked
 _USUAL = {"image": ("image", "img"), "label": ("label", "labels", "fine_label")}
 _KINDS = {"image": "Image", "label": "ClassLabel"}  # as Hugging Face calls such features
 
@@ -233,7 +235,11 @@ def _class_names(features: Mapping[str, Any], label: str) -> tuple[str, ...] | N
     """Those of a column of labels; None where they are not said."""
     feature = features.get(label)
     names = feature.get("names") if isinstance(feature, Mapping) else None
-    return tuple(map(str, names)) if isinstance(names, list) and names else None
+    if not isinstance(names, list) or not names:
+        return None
+    if not all(isinstance(name, (str, int)) for name in names):
+        return None
+    return tuple(map(str, names))
 
 
 # --- what pyarrow reads ---------------------------------------------------------------------------
@@ -250,20 +256,42 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from None
     arrow = _is_arrow(path)
     try:
+        require_plain(path)
         if arrow:
             with pyarrow.memory_map(str(path)) as mapped:
                 yield mapped
         else:
             # without pre_buffer, which holds whole row groups: gigabytes of photographs
             with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
+                require_sizes(file.metadata)
                 yield file
     except InvalidInput:
         raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{str(path)!r} cannot be read as {'Arrow' if arrow else 'parquet'}: {error}; get it "
-            "anew"
+            f"{str(path)!r} cannot be read as {'Arrow' if arrow else 'parquet'}: {reason:.200}; "
+            "get it anew"
         ) from None
+
+
+def require_sizes(metadata: Any) -> None:
+    """Looks at what a file says of its rows, before any is read.
+
+    Args:
+        metadata: of pyarrow, which doesn't type it.
+
+    Raises:
+        ValueError: they are more than any memory holds.
+    """
+    if metadata.num_rows > _ROWS:
+        raise ValueError(f"it has {metadata.num_rows:,} rows, but {_ROWS:,} are the most")
+    for place in range(metadata.num_row_groups):
+        size = metadata.row_group(place).total_byte_size
+        if not 0 <= size <= _GROUP:
+            raise ValueError(
+                f"its row group {place} has {size:,} bytes, but {_GROUP:,} are the most"
+            )
 
 
 def _is_arrow(path: Path) -> bool:
@@ -283,8 +311,8 @@ def _schema(path: Path) -> tuple[list[str], Mapping[str, Any]]:
             _check_rows(file.metadata.num_rows, path)
         names, metadata = list(schema.names), schema.metadata or {}
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError, RecursionError):
+        features = parsed_json(metadata[b"huggingface"].decode("utf-8"))["info"]["features"]
+    except (KeyError, TypeError, ValueError):
         return names, {}
     return names, features if isinstance(features, Mapping) else {}
 

@@ -87,6 +87,8 @@ def prepared(content: bytes, rule: dict[str, Any]) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image: Image.Image = Image.open(io.BytesIO(content))
+        if image.format in ("EPS", "WMF"):  # programs, which Pillow would have others run
+            raise ValueError(f"it is {image.format}, which is no image of pixels")
         # a large JPEG is decoded at a half, a quarter or an eighth of its size
         longest = 2 * max(height, width)
         image.draft(rule["mode"], (longest, longest))

@@ -19,6 +19,7 @@ _LEAF = 0x0D  # the first byte of a page with rows
 _HEADER = 100  # bytes of the file's header, on the first page
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _LONGEST = 2**24  # bytes of a row; the longest of ours have some thousand
+_COLUMNS = 32  # of a table; ours have eleven
 
 Values = tuple[Any, ...]
 
@@ -98,17 +99,23 @@ class _Pages:
 
     def _leaf(self, page: bytes, start: int) -> Iterator[Carved]:
         (cells,) = struct.unpack(">H", page[start + 3 : start + 5].ljust(2, b"\0"))
+        room = self.size  # cells lie beside each other, so what they take is a page at most
         for cell in range(min(cells, self.size // 2)):
             place = start + 8 + 2 * cell
             pointer = page[place : place + 2]
             if len(pointer) == 2:
                 try:
-                    yield self._cell(page, struct.unpack(">H", pointer)[0])
+                    row, taken = self._cell(page, struct.unpack(">H", pointer)[0])
                 except (ValueError, IndexError, struct.error, UnicodeDecodeError):
                     continue  # damaged
+                if (room := room - taken) < 0:
+                    return
+                yield row
 
-    def _cell(self, page: bytes, place: int) -> Carved:
-        """The row of a cell. Raises `ValueError` or `IndexError` for one that is damaged."""
+    def _cell(self, page: bytes, place: int) -> tuple[Carved, int]:
+        """The row of a cell, and its bytes on the page. Raises `ValueError` or `IndexError` for one
+        that is damaged.
+        """
         length, place = _varint(page, place)
         rowid, place = _varint(page, place)
         if length > _LONGEST:
@@ -121,7 +128,7 @@ class _Pages:
             payload += self._overflow(number, length - local)
         if len(payload) != length:
             raise ValueError("cut off")
-        return Carved(rowid, _record(payload))
+        return Carved(rowid, _record(payload)), local
 
     def _local(self, length: int) -> int:
         """How many bytes of a row lie on its page."""
@@ -177,6 +184,8 @@ def _record(payload: bytes) -> Values:
     while place < end:
         kind, place = _varint(payload, place)
         types.append(kind)
+        if len(types) > _COLUMNS:
+            raise ValueError("more values than any row has")
     if place != end:
         raise ValueError("a header that does not end where it says")
     values = []

@@ -6,6 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nanonas.typed import (
+    Check,
+    finite,
+    fitting,
+    gene,
+    many,
+    mapping,
+    maybe,
+    number,
+    text,
+    whole,
+)
+
 # --- kinds, as they are stored --------------------------------------------------------------------
 
 IMAGES = "images"  # what the run was begun with, so that it can be read without them
@@ -22,6 +35,23 @@ REQUEST_REFUSED = "request refused"  # "id", "reason", and what was asked, where
 FINALIST = "finalists"  # "number", and the "accuracy" that one of the best came to from scratch
 TEST_SET_OPENED = "test set opened"  # "for" what
 
+# What is read of the details of a kind: a check of each value, and which must be there.
+_ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
+_CHECKS: dict[str, dict[str, Check]] = {
+    IMAGES: {"fingerprint": text, "input_shape": many(whole), "class_names": many(text)},
+    RESUMED: {"run": maybe(mapping)},
+    ENDED: {"message": text, "why": maybe(text)},
+    REQUEST_TAKEN: {"id": text, "first": whole, **_ASKED},
+    REQUEST_REFUSED: {"id": text, "reason": text},
+    FINALIST: {"number": whole, "accuracy": number},
+    TEST_SET_OPENED: {"for": text},
+}
+_NEEDED: dict[str, tuple[str, ...]] = {
+    REQUEST_TAKEN: ("id", "first", "what"),
+    REQUEST_REFUSED: ("id", "reason"),
+    FINALIST: ("number", "accuracy"),
+}
+
 SESSION_ENDS = (ENDED, INTERRUPTED, GIVEN_UP)  # with which a search stops
 SESSION = (STARTED, *SESSION_ENDS)  # that say whether a search goes on
 
@@ -34,3 +64,12 @@ class Event:
     kind: str  # one of the constants above
     details: Mapping[str, Any]  # JSON-able
     clock: float = 0.0  # seconds by the run's own clock, see `RunStore`
+
+
+def event_of(time: Any, kind: Any, details: Any, clock: Any) -> Event:
+    """An event of values that may be anything. Raises `ValueError` for what is none."""
+    kind = text(kind, "kind")
+    what = f"the details of {kind!r:.40}"
+    values = fitting(details, what, _CHECKS.get(kind, {}), _NEEDED.get(kind, ()))
+    listed = {name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}
+    return Event(finite(time, "time"), kind, listed, finite(clock, "clock"))

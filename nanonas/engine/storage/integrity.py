@@ -11,11 +11,17 @@ from contextlib import closing
 from pathlib import Path
 
 from nanonas.engine.storage.opening import FAILURES, connect_readonly
-from nanonas.engine.storage.rows import APPLICATION, CHECKSUMS, checksum
+from nanonas.engine.storage.rows import (
+    APPLICATION,
+    CHECKSUMS,
+    checksum,
+    has_other_tables,
+)
 
 # of looking at pages when a run is resumed: 800 MB, where the file is in memory already
 PATIENCE = 1.0
 _TABLES = ("run", "candidate", "evaluation", "event")
+_LEAST = 8  # bytes of a row
 
 
 def examined(path: Path) -> list[str]:
@@ -35,6 +41,9 @@ def examined(path: Path) -> list[str]:
                 (application,) = db.execute("PRAGMA application_id").fetchone()
                 if application != APPLICATION:
                     return ["its header is not that of a run's store"]
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                if has_other_tables(db, version):
+                    return ["its tables are not those of a run's store"]
                 return problems(db, full=True)
         except FAILURES as error:
             return [str(error)]
@@ -85,8 +94,15 @@ def changed_rows(db: sqlite3.Connection) -> Iterator[str]:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version < CHECKSUMS:
         return
+    (pages,), (size,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+    room = pages * size // _LEAST
     for table in _TABLES:
-        for row in db.execute(f"SELECT * FROM {table}"):
+        for place, row in enumerate(db.execute(f"SELECT * FROM {table}")):
+            if place > room:
+                yield f"the table {table} has more rows than it has room for"
+                break
             *values, stored = row
             if stored is not None and stored != checksum(values):
                 place = "" if table == "run" else f" {values[0]}"

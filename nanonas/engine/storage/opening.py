@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nanonas.engine.storage.salvage import Salvage, salvaged
 from nanonas.errors import RunError
@@ -20,10 +21,44 @@ SYNCHRONOUS = "FULL"
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 
+_LONGEST = 2**26  # bytes of a value; the names of 100,000 classes, our longest, have 2 million
+
+
+def _made_safe(db: sqlite3.Connection) -> None:
+    """Has SQLite distrust a file that may be a stranger's."""
+    if hasattr(db, "setlimit"):  # since Python 3.11
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+
+
+def fetched(cursor: sqlite3.Cursor, path: Path) -> list[tuple[Any, ...]]:
+    """All rows of a query. Raises `sqlite3.DatabaseError` where they are more than the file has
+    room for: where pages lead to one another, a small one has rows without end.
+    """
+    rows: list[tuple[Any, ...]] = []
+    taken = 0
+    while some := cursor.fetchmany(1000):
+        rows += some
+        taken += sum(len(one) for row in some for one in row if isinstance(one, (str, bytes)))
+        if taken + 4 * len(rows) > _room(path):
+            raise sqlite3.DatabaseError("malformed: it has more rows than it has room for")
+    return rows
+
+
+_LEAST = 4096  # bytes of a store that is being made
+
+
+def _room(path: Path) -> int:
+    places = (path, Path(f"{path}-wal"))
+    return sum(place.stat().st_size for place in places if place.exists()) + _LEAST
+
+
 def connect(path: Path, durable: bool) -> sqlite3.Connection:
     """A connection that writes; `durable`: and waits for the disk. Raises `FAILURES`."""
     db = sqlite3.connect(path, timeout=30, isolation_level=None)
     try:
+        _made_safe(db)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA synchronous = {SYNCHRONOUS if durable else 'OFF'}")
         # the first read of the file: raises where it is no database
@@ -46,6 +81,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None
         )
         try:
+            _made_safe(db)
             db.execute("SELECT COUNT(*) FROM sqlite_master")
         except sqlite3.OperationalError:
             db.close()

@@ -6,14 +6,29 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Prediction, Proposal, State
-from nanonas.engine.storage.events import Event
+from nanonas.engine.storage.events import Event, event_of
 from nanonas.errors import RunError
+from nanonas.files import parsed_json
+from nanonas.typed import (
+    Check,
+    finite,
+    fitting,
+    flag,
+    gene,
+    many,
+    mapping,
+    maybe,
+    number,
+    text,
+    whole,
+)
 
 APPLICATION = 0x6E6E6173  # "nnas", in the file's header: tells our files from all others
 
@@ -88,6 +103,28 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
 CHECKSUMS = 4  # the first version that has them
 
 
+@cache
+def _tables(version: int) -> frozenset[tuple[str, ...]]:
+    """What SQLite says of the tables of a version."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for migration in MIGRATIONS[:version]:
+            migration(db)
+        return _described(db)
+
+
+def _described(db: sqlite3.Connection) -> frozenset[tuple[str, ...]]:
+    """Tables, indexes and triggers, each with how it was made; but for white space."""
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchmany(1000)
+    return frozenset(tuple("".join(str(one).split()) for one in row) for row in rows)
+
+
+def has_other_tables(db: sqlite3.Connection, version: int) -> bool:
+    """Whether a file has others than ours of a version. A view, a trigger or a computed column is a
+    program: it may compute without end whenever a row is read or written.
+    """
+    return not 0 < version <= len(MIGRATIONS) or _described(db) != _tables(version)
+
+
 def first_format_generation(search: object, number: int) -> int:
     """The generation of a candidate of format 1, which does not store it.
 
@@ -97,13 +134,15 @@ def first_format_generation(search: object, number: int) -> int:
 
     Args:
         search: the "search" half of the configuration that the run was begun with.
+
+    Raises `ValueError` where that is none.
     """
     if not isinstance(search, dict) or "population" not in search:
         return 0  # the strategy was the user's own
-    population, strategy = int(search["population"]), search.get("strategy")
+    population, strategy = whole(search["population"], "population", 2), search.get("strategy")
     if strategy == "screened":
         strategy = search.get("screens")
-    trained = max(0, number - int(search.get("warm_pool", 0)))
+    trained = max(0, number - whole(search.get("warm_pool", 0), "warm_pool"))
     if strategy != "evolution":
         return trained // population
     children = population - max(1, round(population / 10))  # of each generation but the first
@@ -125,7 +164,7 @@ def checksum(values: Iterable[object]) -> int:
     and -0.0 is 0.
     """
     plain = [float(one) + 0.0 if isinstance(one, (int, float)) else one for one in values]
-    return zlib.crc32(json.dumps(plain).encode())
+    return zlib.crc32(json.dumps(plain, default=repr).encode())  # of bytes, which none of ours is
 
 
 def summed(*values: object) -> Row:
@@ -193,64 +232,133 @@ def _readable(path: Path) -> Iterator[None]:
     """Raises `RunError` for a row that cannot be read back, because it was changed by hand."""
     try:
         yield
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise RunError(
-            f"{path} holds a row that nanonas did not write ({error}): restore it from a copy"
+            f"{path} holds a row that nanonas did not write ({error!s:.200}): restore it from a "
+            "copy"
         ) from error
 
 
-def settings_from(path: Path, text: str) -> dict[str, Any]:
+def settings_from(path: Path, config: str) -> dict[str, Any]:
     """The configuration that a run was begun with."""
     with _readable(path):
-        return dict(json.loads(text))
+        halves = {"search": mapping, "run": mapping}
+        return fitting(parsed_json(config), "the configuration", halves)
 
 
-def candidates_from(path: Path, rows: Iterable[Row], search: object = None) -> list[Candidate]:
+def moments_from(path: Path, rows: Iterable[Row]) -> list[float]:
+    """Rows of one moment each, in seconds."""
+    with _readable(path):
+        return [finite(moment, "a moment") for (moment,) in rows]
+
+
+def candidates_from(
+    path: Path, rows: Iterable[Row], search: object = None, since: int | None = None
+) -> list[Candidate]:
     """Rows of `CANDIDATE_COLUMNS` and, since format 2, the generation. What an earlier version did
     not know of has its default.
 
     Args:
         search: of a run of format 1, the "search" half of its configuration.
+        since: the number of the first, where each must have the next one; None: any will do.
     """
     with _readable(path):
-        return [_candidate_from(row, search) for row in rows]
+        candidates = [_candidate_from(row, search) for row in rows]
+        for place, candidate in enumerate(candidates, since or 0):
+            if since is not None and candidate.number != place:
+                raise ValueError(f"candidate {place} is lost")
+        return candidates
 
 
 def _candidate_from(row: Row, search: object) -> Candidate:
-    number, key, proposal_json, asked_after, *generations = row
-    stored = json.loads(proposal_json)
-    budget, predicted = stored["budget"], stored.get("predicted")
+    place, key, proposal_json, asked_after, *generations = row
+    whole(place, "number")
+    stored = fitting(parsed_json(proposal_json), "a proposal", _PROPOSAL)
     proposal = Proposal(
-        genome=tuple(stored["genome"]),
-        parents=tuple(stored["parents"]),
-        budget=None if budget is None else Budget(**budget),
-        predicted=None if predicted is None else Prediction(**predicted),
+        genome=stored["genome"],
+        parents=stored["parents"],
+        budget=stored["budget"],
+        predicted=stored.get("predicted"),
         resumes=stored.get("resumes"),
-        inherits=tuple(stored.get("inherits", ())),
+        inherits=stored.get("inherits", ()),
         planted=stored.get("planted", False),
         ancestor=stored.get("ancestor", ""),
     )
-    generation = generations[0] if generations else first_format_generation(search, number)
-    return Candidate(number, proposal, key, asked_after, generation)
+    generation = generations[0] if generations else first_format_generation(search, place)
+    return Candidate(
+        place,
+        proposal,
+        text(key, "key"),
+        whole(asked_after, "asked_after"),
+        whole(generation, "generation"),
+    )
 
 
-def evaluations_from(path: Path, rows: Iterable[Row]) -> list[Evaluation]:
-    """Rows of `EVALUATION_COLUMNS`."""
+def _budget(value: Any, what: str) -> Budget:
+    checks: dict[str, Check] = {
+        "epochs": whole,
+        "stop_epoch": whole,
+        "stop_below": number,
+        "begin": whole,
+        "share": finite,
+        "image_size": maybe(whole),
+        "seconds": maybe(finite),
+    }
+    return Budget(**fitting(value, what, checks))
+
+
+def _prediction(value: Any, what: str) -> Prediction:
+    checks: dict[str, Check] = {"mean": number, "std": number, "by": text, "chosen": flag}
+    return Prediction(**fitting(value, what, checks))
+
+
+_PROPOSAL: dict[str, Check] = {
+    "genome": many(gene),
+    "parents": many(whole),
+    "budget": maybe(_budget),
+    "predicted": maybe(_prediction),
+    "resumes": maybe(whole),
+    "inherits": many(whole),
+    "planted": flag,
+    "ancestor": text,
+}
+
+
+def evaluations_from(path: Path, rows: Iterable[Row], last: int | None = None) -> list[Evaluation]:
+    """Rows of `EVALUATION_COLUMNS`.
+
+    Args:
+        last: the number of the last candidate; None: any will do.
+    """
     with _readable(path):
-        return [_evaluation_from(row) for row in rows]
+        evaluations = [_evaluation_from(row) for row in rows]
+        for evaluation in evaluations:
+            if last is not None and evaluation.number > last:
+                raise ValueError(f"candidate {evaluation.number} is lost")
+        return evaluations
 
 
 def _evaluation_from(row: Row) -> Evaluation:
-    number, state, metrics_json, curve_json, seconds, reason, traceback = row
-    metrics = json.loads(metrics_json)
+    place, state, metrics_json, curve_json, seconds, reason, traceback = row
+    metrics = mapping(parsed_json(metrics_json), "metrics")
     metrics.pop("image_size", None)  # of earlier versions: the budget has it
-    curve = tuple(Epoch(loss, accuracy) for loss, accuracy in json.loads(curve_json))
-    return Evaluation(number, State(state), metrics, curve, seconds, reason, traceback)
+    for name, value in metrics.items():
+        number(value, name)
+    pairs = many(many(number))(parsed_json(curve_json), "a curve")
+    return Evaluation(
+        whole(place, "number"),
+        State(state),
+        metrics,
+        tuple(Epoch(loss, accuracy) for loss, accuracy in pairs),
+        finite(seconds, "seconds"),
+        maybe(text)(reason, "reason"),
+        maybe(text)(traceback, "traceback"),
+    )
 
 
 def events_from(path: Path, rows: Iterable[Row]) -> list[Event]:
     """Rows of `EVENT_COLUMNS` and the clock."""
     with _readable(path):
         return [
-            Event(time, kind, json.loads(details), clock) for time, kind, details, clock in rows
+            event_of(time, kind, parsed_json(details), clock) for time, kind, details, clock in rows
         ]

@@ -15,7 +15,9 @@ from nanonas.engine.storage.rows import (
     candidates_from,
     checksum,
     evaluations_from,
+    events_from,
     first_format_generation,
+    settings_from,
     summed,
 )
 from nanonas.errors import RunError
@@ -165,10 +167,11 @@ def _reads(table: str, values: Row, path: Path) -> bool:
             candidates_from(path, [(*values[:4], 0)])
         elif table == "evaluation":
             evaluations_from(path, [values[:7]])
+        elif table == "event":
+            events_from(path, [(*values[:3], 0.0)])
         else:
-            text = values[0] if table == "run" else values[2]
-            return isinstance(json.loads(text), dict)
-    except (RunError, ValueError, RecursionError, AttributeError):
+            settings_from(path, values[0])
+    except RunError:
         return False
     return True
 
@@ -190,7 +193,11 @@ def _complete(found: Salvage) -> None:
     search = json.loads(found.run[0]).get("search") if found.run else None
     for number, row in found.candidates.items():
         if len(row) == len(_CANDIDATE) - 2:
-            found.candidates[number] = (*row, first_format_generation(search, number))
+            try:
+                generation = first_format_generation(search, number)
+            except ValueError:  # a configuration that was changed by hand
+                generation = 0
+            found.candidates[number] = (*row, generation)
     for seq, row in found.evaluations.items():
         if len(row) == len(_EVALUATION) - 3:
             found.evaluations[seq] = (*row, row[-1])

@@ -33,6 +33,7 @@ from nanonas.engine.storage.opening import (
     damaged,
     existing,
     explained,
+    fetched,
     foreign,
 )
 from nanonas.engine.storage.rows import (
@@ -48,6 +49,8 @@ from nanonas.engine.storage.rows import (
     evaluations_from,
     event_row,
     events_from,
+    has_other_tables,
+    moments_from,
     run_row,
     settings_from,
 )
@@ -198,18 +201,23 @@ class RunStore:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration that the run was begun with."""
-        (config,) = self._rows("SELECT config FROM run")[0]
-        return settings_from(self.path, config)
+        return settings_from(self.path, self._of_run("config"))
 
     @property
     def created(self) -> float:
         """When the run was begun, in seconds since 1970."""
-        return float(self._rows("SELECT created FROM run")[0][0])
+        return moments_from(self.path, [(self._of_run("created"),)])[0]
 
     @property
     def version(self) -> str:
         """The version of nanonas that began the run."""
-        return str(self._rows("SELECT version FROM run")[0][0])
+        return str(self._of_run("version"))
+
+    def _of_run(self, column: str) -> Any:
+        rows = self._rows(f"SELECT {column} FROM run LIMIT 1")
+        if rows:
+            return rows[0][0]
+        raise RunError(damaged(self.path, "the row of its run is lost"))
 
     def asked(self, candidate: Candidate) -> None:
         """Commits the next candidate. Its number must be the next one."""
@@ -236,7 +244,7 @@ class RunStore:
         )
         # of format 1 where it was opened by `read`, which cannot migrate it
         search = self.config.get("search") if self._format == 1 else None
-        return candidates_from(self.path, rows, search)
+        return candidates_from(self.path, rows, search, since)
 
     def evaluations(self, since: int = 0) -> list[Evaluation]:
         """All that arrived, in the order of their arrival; without the first `since`.
@@ -248,7 +256,8 @@ class RunStore:
             f"SELECT {EVALUATION_COLUMNS} FROM evaluation WHERE seq > ? ORDER BY seq",
             since,
         )
-        return evaluations_from(self.path, rows)
+        last = self._rows("SELECT COALESCE(MAX(number), -1) FROM candidate")[0][0]
+        return evaluations_from(self.path, rows, last)
 
     def latest(self) -> dict[int, Evaluation]:
         """The evaluation of each candidate that has one, by number: the last that arrived."""
@@ -274,7 +283,7 @@ class RunStore:
 
     def _arrivals(self, column: str, since: int) -> list[float]:
         rows = self._rows(f"SELECT {column} FROM evaluation WHERE seq > ? ORDER BY seq", since)
-        return [float(moment) for (moment,) in rows]
+        return moments_from(self.path, rows)
 
     def events(self, since: int = 0) -> list[Event]:
         """All events, in the order in which they were stored; without the first `since`."""
@@ -310,7 +319,7 @@ class RunStore:
 
     def _rows(self, query: str, *values: object) -> list[Row]:
         with explained(self.path):
-            return self._db.execute(query, values).fetchall()
+            return fetched(self._db.execute(query, values), self.path)
 
     def _next(self, table: str) -> int:
         """The next number of a table; nobody else writes."""
@@ -359,6 +368,9 @@ class RunStore:
                 f"{self.path} has the format {version}, but this nanonas knows formats up to "
                 f"{len(MIGRATIONS)}: update nanonas"
             )
+        with explained(self.path):
+            if has_other_tables(self._db, version):
+                raise RunError(damaged(self.path, "its tables are not those of a run's store"))
         return int(version)
 
     def _migrate(self, version: int, run: Row | None = None) -> None:
