@@ -59,9 +59,9 @@ class Watch(Listener):
 
     def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         self.candidates = progress.evaluated
-        if progress.best is None:
+        accuracy = None if progress.best is None else progress.best.evaluation.accuracy
+        if accuracy is None:
             return
-        accuracy = progress.best.evaluation.accuracy
         if not self.better or accuracy > self.better[-1][1]:
             self.better.append((round(time.monotonic() - self.start, 2), accuracy))
         if accuracy >= self.until:
@@ -125,17 +125,17 @@ def main(arguments: Sequence[str]) -> None:
     entry = results.entry(label, settings, "seeds", command=command)
     for seed in range(len(entry["seeds"]), given.seeds):
         plain, ours = CONTENDERS
-        row = {"seed": seed, plain: searched(plain, given, seed, 2.0)}
-        row[ours] = searched(ours, given, seed, row[plain]["accuracy"])
-        reached = row[ours]["accuracy"] >= row[plain]["accuracy"]
+        first = searched(plain, given, seed, 2.0)
+        second = searched(ours, given, seed, first["accuracy"])
+        reached = second["accuracy"] >= first["accuracy"]
         print(
-            f"seed {seed}: plain evolution {100 * row[plain]['accuracy']:.1f} % after {given.time} "
-            f"({row[plain]['candidates']} networks), the defaults "
-            f"{100 * row[ours]['accuracy']:.1f} % after {row[ours]['seconds']:.0f} s"
-            f"{'' if reached else ', which is less'} ({row[ours]['candidates']} networks)",
+            f"seed {seed}: plain evolution {100 * first['accuracy']:.1f} % after {given.time} "
+            f"({first['candidates']} networks), the defaults {100 * second['accuracy']:.1f} % after "
+            f"{second['seconds']:.0f} s{'' if reached else ', which is less'} "
+            f"({second['candidates']} networks)",
             flush=True,
         )
-        entry["seeds"].append(row)
+        entry["seeds"].append({"seed": seed, plain: first, ours: second})
         results.keep()
     print(f"{label}: {in_words([row['defaults']['seconds'] for row in entry['seeds']])}")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nanonas.bench.table import Answers, Table
 from nanonas.core import Floats, Genome
 from nanonas.data.arrays import MOST, require_arrays
-from nanonas.data.sources.parquet import require_sizes
+from nanonas.data.sources.tables import require_sizes
 from nanonas.errors import DataError, GenomeError
 from nanonas.files import parsed_json
 from nanonas.spaces.nano import NanoSpace

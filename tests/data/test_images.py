@@ -18,7 +18,8 @@ import pytest
 from toys.images import image_folder, pixels, png
 
 from nanonas.data import cache as cache_module
-from nanonas.data.images import DataSpec, Images, cache_folder, load, open_cached
+from nanonas.data.images import DataSpec, Images, load, open_cached
+from nanonas.data.kept import cache_folder
 from nanonas.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("cache")
