@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic import ConfigDict as Settings
 
+from nanonas.config.address import cluster_address
 from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
 
@@ -307,6 +308,13 @@ class RunConfig:
     """Candidates trained at once; by default one a core, or one a GPU."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    cluster: Annotated[str | None, BeforeValidator(cluster_address)] = None
+    """Train candidates on a Ray cluster: auto (the one that runs here, or RAY_ADDRESS), HOST:PORT
+    (one that this machine is a node of), ray://HOST:PORT (one that it isn't) or local:N (N cores of
+    this machine); by default, and with none, in worker processes here."""
+    cluster_gpus: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Part of a GPU that each candidate gets on a cluster, such as 0.25; by default 1 with --device
+    cuda, else none, but a core."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
     doctor: bool = True
