@@ -94,17 +94,18 @@ class Images:
 
         Their pixels are not copied.
         """
-        plain = {
-            name: None if array is None else np.asarray(array).view(np.ndarray)
-            for name, array in (
-                ("x_train", self.x_train),
-                ("y_train", self.y_train),
-                ("x_test", self.x_test[:0]),
-                ("y_test", self.y_test[:0]),
-                ("groups_train", self.groups_train),
-            )
-        }
-        return replace(self, **plain, groups_test=None, folder=None, broken=())
+        groups = self.groups_train
+        return replace(
+            self,
+            x_train=np.asarray(self.x_train).view(np.ndarray),
+            y_train=np.asarray(self.y_train).view(np.ndarray),
+            x_test=np.empty((0, *self.x_test.shape[1:]), np.uint8),
+            y_test=np.empty(0, self.y_test.dtype),
+            groups_train=None if groups is None else np.asarray(groups).view(np.ndarray),
+            groups_test=None,
+            folder=None,
+            broken=(),
+        )
 
     def in_words(self) -> str:
         """What was found, as a line: 'photos: 4 classes ("ant": 120 … "owl": 80), 400 + 50 + 50

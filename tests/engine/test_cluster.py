@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from toys.engine import (
 )
 from toys.weights import Heir
 
+from nanonas.config.files import configure
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, State
 from nanonas.data.images import DataSpec, hold, load
 from nanonas.data.split import split
@@ -44,6 +46,9 @@ from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.slot import Broken, Slot
 from nanonas.engine.study import Why
 from nanonas.errors import ConfigError, RunError
+from nanonas.runs.folder import RunFolder, read_config
+from nanonas.session.start import begin, resume
+from nanonas.training.weights import read_weights
 
 TOTAL = 20
 TESTS = Path(__file__).parents[1]
@@ -169,7 +174,7 @@ def test_a_slot_reads_and_keeps_weights_in_a_folder_of_its_own(tmp_path: Path) -
         (
             "… because its worker process has died. … (1) The process is killed by SIGKILL by OOM "
             "killer due to high memory usage. (2) ray stop --force is called.",
-            "its process ended, as the system does when memory runs out",
+            "its process or its node was killed, as the system does when memory runs out",
         ),
     ],
 )
@@ -243,6 +248,47 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
 
 @needs_ray
 @noisy
+@pytest.mark.slow
+def test_a_search_on_a_cluster_is_the_search_of_one_machine(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Trainings for real, children with their parents' weights; it goes on without a cluster."""
+    search: dict[str, Any] = {
+        "data": "digits",
+        "train_images": 200,
+        "space": "nano",
+        "channels": 4,
+        "length": 3,
+        "strategy": "aging",
+        "population": 3,
+        "inherit": True,
+        "finalists": 1,
+        "epochs": 1,
+        "precision": "float32",
+        "lag": 3,
+        "final_epochs": 0,
+        "device": "cpu",
+        "doctor": False,
+        "out": tmp_path,
+    }
+    begin(configure(**search, evaluations=8, workers=1, name="here"))
+    begin(configure(**search, evaluations=6, cluster="auto", name="there"))
+    there = tmp_path / "there"
+    run = replace(read_config(RunFolder(there)).run, evaluations=8, cluster=None, workers=1)
+    resume(there, run)
+    assert by_number(there / "study.db") == by_number(tmp_path / "here" / "study.db")
+    candidates = [one for one in by_number(there / "study.db") if isinstance(one, Candidate)]
+    assert any(one.proposal.inherits for one in candidates)
+    for weights in (tmp_path / "here" / "weights").iterdir():
+        ours, said = read_weights(weights)
+        theirs, said_there = read_weights(there / "weights" / weights.name)
+        assert said == said_there
+        assert ours.keys() == theirs.keys()
+        assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
+
+
+@needs_ray
+@noisy
 def test_weights_travel_to_children_and_back(cluster: Cluster, tmp_path: Path) -> None:
     """No folder is shared: the measure's own is nowhere."""
     for number in (0, 1):
@@ -264,11 +310,12 @@ def test_weights_travel_to_children_and_back(cluster: Cluster, tmp_path: Path) -
 
 @needs_ray
 @noisy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "times", "begun", "reason"),
     [
         ("kill", 1, 2, None),
-        ("kill", 9, 2, "its worker died twice: its process ended, as the system does when memory"),
+        ("kill", 9, 2, "its worker died twice: its process or its node was killed"),
         ("hang", 9, 1, "no batch for 1 s: it hung, and was killed"),
     ],
 )
@@ -294,6 +341,7 @@ def test_what_a_measurement_does_costs_its_candidate_at_most(
 
 @needs_ray
 @noisy
+@pytest.mark.slow
 def test_a_measure_that_no_node_can_load_fails_with_the_reason(cluster: Cluster) -> None:
     results = evaluate(cluster, Unloadable(), numbers=1)
     assert results[0].reason == (
@@ -325,7 +373,7 @@ def test_slots_follow_the_nodes_and_a_lost_node_costs_no_candidate(
         assert {r.number for r in results if r is not None} == {0, 1, 2, 3}
         wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == 2)
     assert len(heard) == 2
-    assert {details["reason"] for details in heard} == {"its node was lost"}
+    assert all("its node was" in str(details["reason"]) for details in heard)
 
 
 @needs_ray
@@ -394,7 +442,9 @@ def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
                 driver.send_signal(signal.SIGKILL)
             else:
                 lone.shutdown()
-            driver.communicate(timeout=90)
+            said = driver.communicate(timeout=90)[0]
+            if who == "head":
+                assert "does not answer any more; what has arrived is kept" in said
     finally:
         lone.shutdown()
     resumed = study(tmp_path / "a.db", SteadyBest(SPACE), SerialEvaluator(score))
@@ -409,6 +459,7 @@ def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
 
 @needs_ray
 @noisy
+@pytest.mark.slow
 def test_a_closed_pool_leaves_no_process(cluster: Cluster, tmp_path: Path) -> None:
     pool = ClusterPool(cluster, score)
     pool.submit(candidate(0))

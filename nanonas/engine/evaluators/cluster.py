@@ -374,7 +374,7 @@ def cause(error: Exception) -> str:
         return "killed by the memory monitor of the cluster"
     if type(error).__name__ == "NodeDiedError" or "its node has died" in said:
         return "its node was lost"
-    return "its process ended, as the system does when memory runs out"
+    return "its process or its node was killed, as the system does when memory runs out"
 
 
 def _raised(error: Exception) -> bool:

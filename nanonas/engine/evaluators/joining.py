@@ -23,6 +23,7 @@ from typing import Any
 from nanonas.errors import ConfigError, RunError
 from nanonas.machine import cores
 
+_HERE = "local"  # the address of a cluster of this machine alone, as Ray has it, too
 _ANSWER_SECONDS = 10.0  # for an address to take a connection
 _LOST_SECONDS = 20.0  # without an answer: the cluster is lost
 _ASK_SECONDS = 2.0  # between two looks at the nodes
@@ -137,7 +138,7 @@ def _token(address: str) -> dict[str, str]:
     """Settings with which a cluster of this machine alone obeys nobody else on it. Ray reads them
     as it is imported; by itself it would keep a token in the user's home.
     """
-    if address.partition(":")[0] != "local" or "ray" in sys.modules:
+    if address.partition(":")[0] != _HERE or "ray" in sys.modules:
         return {}
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
@@ -166,7 +167,7 @@ def _require_answer(address: str) -> None:
 
 def _host_and_port(address: str) -> tuple[str, int] | None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal() or host in ("", "local"):
+    if not port.isdecimal() or host in ("", _HERE):
         return None
     return host.strip("[]"), int(port)
 
@@ -174,7 +175,7 @@ def _host_and_port(address: str) -> tuple[str, int] | None:
 def _join(ray: Any, address: str) -> None:
     kind, _, number = address.partition(":")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if kind == "local":
+    if kind == _HERE:
         address = kind
         options |= {"num_cpus": int(number or cores()), "include_dashboard": False}
     try:
