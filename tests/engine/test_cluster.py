@@ -1,15 +1,13 @@
 """Candidates on a Ray cluster: the same store as in one process, and what is lost is tried again.
 
-What needs Ray is skipped where it is missing; one cluster serves all of these tests.
+All is skipped where Ray is missing; one cluster serves all of these tests.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import pickle
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from toys.engine import (
     SPACE,
@@ -36,153 +33,30 @@ from toys.weights import Heir
 
 from nanonas.config.files import configure
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, State
-from nanonas.data.images import DataSpec, hold, load
-from nanonas.data.split import split
 from nanonas.engine.evaluators import joining
 from nanonas.engine.evaluators.attempt import attempt
-from nanonas.engine.evaluators.cluster import ClusterPool, cause
-from nanonas.engine.evaluators.joining import Cluster, Need, joined
+from nanonas.engine.evaluators.cluster import ClusterPool
+from nanonas.engine.evaluators.joining import Cluster, joined
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.evaluators.slot import Broken, Slot
 from nanonas.engine.study import Why
-from nanonas.errors import ConfigError, RunError
+from nanonas.errors import RunError
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.session.start import begin, resume
 from nanonas.training.weights import read_weights
 
 TOTAL = 20
 TESTS = Path(__file__).parents[1]
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nanonas[ray]'"
-)
-# Ray's own
-noisy = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nanonas[ray]'"
+    ),
+    # Ray's own
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 
 
 def candidate(number: int, **known: Any) -> Candidate:
     return Candidate(number, Proposal((1, 1, 1, 2), **known), f"key{number}")
-
-
-# --- without Ray ----------------------------------------------------------------------------------
-
-
-def test_without_the_extra_one_sentence_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with (
-        pytest.raises(ConfigError, match=r"^--cluster needs Ray: pip install 'nanonas\[ray\]'$"),
-        joined("local:2"),
-    ):
-        pass
-
-
-def test_no_address_is_no_cluster() -> None:
-    with joined(None) as cluster:
-        assert cluster is None
-
-
-def test_an_address_that_does_not_answer_is_said_at_once() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
-        start = time.monotonic()
-        for written in (address, f"ray://{address}"):
-            with pytest.raises(
-                ConfigError, match=rf"no cluster answers at '{written}' .* refused; begin one"
-            ):
-                joining._require_answer(written)
-        assert time.monotonic() - start < 5
-
-
-@pytest.mark.parametrize(
-    ("need", "resources", "fit"),
-    [
-        (Need(), {"CPU": 3.0, "memory": 1e9}, 3),
-        (Need(), {"memory": 1e9}, 0),
-        (Need(gpus=0.25), {"CPU": 16.0, "GPU": 2.0}, 8),
-        (Need(gpus=0.3), {"CPU": 16.0, "GPU": 2.0}, 6),  # three on each, a tenth left over
-        (Need(gpus=0.1), {"CPU": 16.0, "GPU": 1.0}, 10),
-        (Need(gpus=1.0), {"CPU": 2.0, "GPU": 8.0}, 2),
-        (Need(gpus=1.0), {"CPU": 2.0}, 0),
-    ],
-)
-def test_how_many_candidates_a_node_has_room_for(
-    need: Need, resources: dict[str, float], fit: int
-) -> None:
-    assert need.within(resources) == fit
-
-
-def test_what_is_sent_of_the_images_trains_as_they_do_and_has_no_test() -> None:
-    images = load("digits")
-    sent = pickle.loads(pickle.dumps(images.for_training()))
-    assert len(sent.x_test) == len(sent.y_test) == 0
-    assert type(sent.x_train) is np.ndarray
-    assert np.array_equal(sent.x_train, images.x_train)
-    ours, theirs = split(images, 3, 0.2, 500), split(sent, 3, 0.2, 500)
-    assert np.array_equal(ours.train, theirs.train)
-    assert np.array_equal(ours.valid, theirs.valid)
-    assert (sent.fingerprint, sent.mean, sent.std) == (
-        images.fingerprint,
-        images.mean,
-        images.std,
-    )
-    assert np.shares_memory(images.for_training().x_train, images.x_train)
-
-
-def test_images_that_a_process_holds_need_neither_cache_nor_source(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from nanonas.data import images as module
-
-    monkeypatch.setattr(module, "_held", {})
-    sent = load("digits").for_training()
-    spec = DataSpec("gone", pinned=Path("/nowhere"), fingerprint=sent.fingerprint)
-    hold(sent)
-    assert spec.load() is sent
-
-
-def test_a_slot_refuses_another_version_before_it_reads_anything() -> None:
-    slot = Slot("0.0.1", b"no pickle", False, None)
-    said = slot.begin()
-    assert isinstance(said, Broken)
-    assert "and the search 0.0.1; install the same version" in said.reason
-
-
-def test_a_slot_reads_and_keeps_weights_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    """As `Heir` does where it is given a folder."""
-    from nanonas.machine import version_of
-
-    slot = Slot(version_of("nanonas"), pickle.dumps(Heir(Path("/nowhere"))), True, None)
-    slot.begin()
-    answer = slot.measure(candidate(7, inherits=(3, 4)), None, [3, 4], b"three", b"four")
-    (tmp_path / "3.safetensors").write_bytes(b"three")
-    (tmp_path / "4.safetensors").write_bytes(b"four")
-    expected = attempt(Heir(tmp_path), candidate(7, inherits=(3, 4)), lambda: True)
-    assert dict(answer.evaluation.metrics) == dict(expected.metrics)
-    assert answer.weights == (tmp_path / "7.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        ("… The actor died because its node has died. Node Id: 1f", "its node was lost"),
-        (
-            "2 worker(s) were killed by the memory monitor …",
-            "killed by the memory monitor of the cluster",
-        ),
-        (
-            "… because its worker process has died. … (1) The process is killed by SIGKILL by OOM "
-            "killer due to high memory usage. (2) ray stop --force is called.",
-            "its process or its node was killed, as the system does when memory runs out",
-        ),
-    ],
-)
-def test_why_a_process_was_lost(said: str, reason: str) -> None:
-    assert cause(RuntimeError(said)) == reason
-
-
-# --- with Ray -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -232,8 +106,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-@needs_ray
-@noisy
 def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
     made = study(tmp_path / "one.db", STRATEGIES["steady"](), SerialEvaluator(score))
     made.run(TOTAL)
@@ -246,8 +118,6 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
     assert by_number(tmp_path / "cluster.db") == by_number(tmp_path / "one.db")
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_search_of_one_machine(
     cluster: Cluster, tmp_path: Path
@@ -287,8 +157,6 @@ def test_a_search_on_a_cluster_is_the_search_of_one_machine(
         assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
 
 
-@needs_ray
-@noisy
 def test_weights_travel_to_children_and_back(cluster: Cluster, tmp_path: Path) -> None:
     """No folder is shared: the measure's own is nowhere."""
     for number in (0, 1):
@@ -308,8 +176,6 @@ def test_weights_travel_to_children_and_back(cluster: Cluster, tmp_path: Path) -
     assert kept == (expected / "2.safetensors").read_bytes()
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "times", "begun", "reason"),
@@ -339,8 +205,6 @@ def test_what_a_measurement_does_costs_its_candidate_at_most(
         assert "in misbehave" in (one.traceback or "")
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 def test_a_measure_that_no_node_can_load_fails_with_the_reason(cluster: Cluster) -> None:
     results = evaluate(cluster, Unloadable(), numbers=1)
@@ -349,8 +213,6 @@ def test_a_measure_that_no_node_can_load_fails_with_the_reason(cluster: Cluster)
     )
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 def test_slots_follow_the_nodes_and_a_lost_node_costs_no_candidate(
     nodes: Any, tmp_path: Path
@@ -376,8 +238,6 @@ def test_slots_follow_the_nodes_and_a_lost_node_costs_no_candidate(
     assert all("its node was" in str(details["reason"]) for details in heard)
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 def test_the_deadline_reaches_the_nodes(cluster: Cluster, tmp_path: Path) -> None:
     with ClusterPool(cluster, UntilDeadline(2)) as pool:
@@ -409,8 +269,6 @@ with joining.joined(sys.argv[1]) as cluster, ClusterPool(cluster, jittery) as po
 """
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["driver", "head"])
 def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
@@ -457,8 +315,6 @@ def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
     assert by_number(tmp_path / "a.db", TOTAL) == by_number(tmp_path / "one.db")
 
 
-@needs_ray
-@noisy
 @pytest.mark.slow
 def test_a_closed_pool_leaves_no_process(cluster: Cluster, tmp_path: Path) -> None:
     pool = ClusterPool(cluster, score)

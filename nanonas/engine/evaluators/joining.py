@@ -65,7 +65,7 @@ class Cluster:
     _door: tuple[str, int] | None  # takes connections while the cluster lives
     _nodes: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     _asked: float = field(default=-_ASK_SECONDS, init=False, repr=False)
-    _heard: float = field(default_factory=time.monotonic, init=False, repr=False)
+    _silent: float | None = field(default=None, init=False, repr=False)  # since when
 
     def capacity(self, need: Need) -> int:
         """How many candidates its nodes have room for, as far as nothing else runs there.
@@ -79,13 +79,18 @@ class Cluster:
         if now - self._asked >= _ASK_SECONDS:
             self._asked = now
             if self.answers():
-                self._heard = time.monotonic()
+                self._silent = None
                 self._nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            elif now - self._heard > _LOST_SECONDS:
+                return self._room(need)
+            self._silent = self._silent or now
+            if now - self._silent > _LOST_SECONDS:
                 raise RunError(
                     f"the cluster {self.address!r} does not answer any more; what has arrived is "
                     "kept, and the run can be resumed, on a cluster or without one (--cluster none)"
                 )
+        return self._room(need)
+
+    def _room(self, need: Need) -> int:
         return sum(need.within(resources) for resources in self._nodes)
 
     def answers(self) -> bool:
