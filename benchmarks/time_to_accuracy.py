@@ -130,8 +130,8 @@ def main(arguments: Sequence[str]) -> None:
         reached = second["accuracy"] >= first["accuracy"]
         print(
             f"seed {seed}: plain evolution {100 * first['accuracy']:.1f} % after {given.time} "
-            f"({first['candidates']} networks), the defaults {100 * second['accuracy']:.1f} % after "
-            f"{second['seconds']:.0f} s{'' if reached else ', which is less'} "
+            f"({first['candidates']} networks), the defaults {100 * second['accuracy']:.1f} % "
+            f"after {second['seconds']:.0f} s{'' if reached else ', which is less'} "
             f"({second['candidates']} networks)",
             flush=True,
         )

@@ -58,13 +58,17 @@ def name(page: Path) -> str:
 def commands() -> list[Any]:
     found = []
     for page in PAGES:
-        for code in blocks(page, "sh"):
-            for line in code.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:1] == ["nanonas"]:
-                    found.append(
-                        pytest.param(words[1:], id=f"{name(page)}: {' '.join(words)}"[:90])
-                    )
+        lines = [
+            line for code in blocks(page, "sh") for line in code.replace("\\\n", " ").splitlines()
+        ]
+        for code in blocks(page, "yaml"):  # of a cluster
+            lines += re.findall(r"^ *entrypoint: (.*)$", code, re.MULTILINE)
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            # behind "--", where another program begins it
+            words = words[words.index("--") + 1 :] if "--" in words else words
+            if words[:1] == ["nanonas"]:
+                found.append(pytest.param(words[1:], id=f"{name(page)}: {' '.join(words)}"[:90]))
     return found
 
 

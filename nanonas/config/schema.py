@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import ConfigDict as Settings
 
-from nanonas.config.address import agent_address
+from nanonas.config.address import agent_address, cluster_address
 from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
 
@@ -318,6 +318,13 @@ class RunConfig:
     latency_from: Address | None = None
     """Where latency, of --objectives or --max-latency-ms, is measured: the address of a `nanonas
     agent`, http://HOST:PORT, whose token is in $NANONAS_AGENT_TOKEN; by default on the workers."""
+    cluster: Annotated[str | None, BeforeValidator(cluster_address)] = None
+    """Train candidates on a Ray cluster: auto (the one that runs here, or RAY_ADDRESS), HOST:PORT
+    (one that this machine is a node of), ray://HOST:PORT (one that it isn't) or local:N (N cores of
+    this machine); by default, and with none, in worker processes here."""
+    cluster_gpus: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Part of a GPU that each candidate gets on a cluster, such as 0.25; by default 1 with --device
+    cuda, else none, but a core."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
     worker_memory_mb: Annotated[float, Field(gt=0)] | None = None

@@ -90,6 +90,24 @@ class Images:
         """How an image becomes what a network that was trained on these sees."""
         return Preprocessing(self.input_shape, self.mean, self.std, self.class_names, self.depth)
 
+    def for_training(self) -> Images:
+        """These without the test images, in memory: what is sent to where candidates are trained.
+
+        Their pixels are not copied.
+        """
+        groups = self.groups_train
+        return replace(
+            self,
+            x_train=np.asarray(self.x_train).view(np.ndarray),
+            y_train=np.asarray(self.y_train).view(np.ndarray),
+            x_test=np.empty((0, *self.x_test.shape[1:]), np.uint8),
+            y_test=np.empty(0, self.y_test.dtype),
+            groups_train=None if groups is None else np.asarray(groups).view(np.ndarray),
+            groups_test=None,
+            folder=None,
+            broken=(),
+        )
+
     def in_words(self) -> str:
         """What was found, as a line: 'photos: 4 classes ("ant": 120 … "owl": 80), 400 + 50 + 50
         images of 24×24 to 640×480; passed over: 8 .heic, 2 .txt'.
@@ -263,6 +281,16 @@ def _key(
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
+_held: dict[str, Images] = {}  # by fingerprint
+
+
+def hold(images: Images) -> None:
+    """Keeps images in this process: a `DataSpec` that is pinned to them takes these from now on,
+    and neither the cache nor the source.
+    """
+    _held[images.fingerprint] = images
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Which images a run uses, and how they are split: small and picklable, for worker processes.
@@ -288,6 +316,8 @@ class DataSpec:
 
     def load(self) -> Images:
         """The images. Raises as `load`, and `DataError` when they are others than those pinned."""
+        if self.fingerprint in _held:
+            return _held[self.fingerprint]
         if self.pinned is not None:
             with suppress(DataError):  # gone from the cache: the source may still hold the same
                 images = open_cached(self.pinned)

@@ -342,6 +342,11 @@ class _Planner:
 
     def _advice(self, forecast: Forecast) -> list[str]:
         advice: list[str] = []
+        if self.run.cluster is not None:
+            advice.append(
+                f"this is for {forecast.workers} worker(s) of this machine, not for the cluster "
+                f"{self.run.cluster!r}, which is not asked"
+            )
         if forecast.within < _FEW:
             advice.append(self._wider_limits(forecast.within))
         latencies = [timed.latency for timed in self.timed]

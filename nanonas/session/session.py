@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nanonas.core import Candidate, Evaluation, Evaluator, State
+from nanonas.engine.evaluators.cluster import ClusterPool
+from nanonas.engine.evaluators.joining import Cluster
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.requests import RequestFiles
@@ -26,7 +28,7 @@ from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
 from nanonas.session.mending import damaged_weights, mend
-from nanonas.session.setup import Setup
+from nanonas.session.setup import Setup, cluster_need
 from nanonas.session.winner import train
 from nanonas.spaces.base import Space
 from nanonas.text import command
@@ -57,6 +59,7 @@ class Session:
         more_time: a search that its deadline ended is continued, and a finished winner is trained
             again.
         final: whether the winner is trained at the end, as far as the configuration asks for it.
+        cluster: that was joined, and trains candidates; None: this machine does.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class Session:
         start: float,
         more_time: bool = True,
         final: bool = True,
+        cluster: Cluster | None = None,
     ) -> None:
         self.setup, self.store, self.folder = setup, store, folder
+        self.cluster = cluster
         self.listener = Listeners(Log(), listener)
         self.start, self.more_time = start, more_time
         self.trains_winner = final and setup.config.run.trains_winner
@@ -182,12 +187,25 @@ class Session:
             return contextlib.closing(SerialEvaluator(trials[0]))
         return self._pool(trials)
 
-    def _pool(self, trials: list[Trial]) -> WorkerPool:
-        return WorkerPool(
-            trials,
-            hang_seconds=self.setup.config.run.hang_seconds,
-            memory_mb=self.setup.config.run.worker_memory_mb,
-            log=self.folder.log,
+    def _pool(self, trials: list[Trial]) -> WorkerPool | ClusterPool:
+        run = self.setup.config.run
+        if self.cluster is None:
+            return WorkerPool(
+                trials,
+                hang_seconds=run.hang_seconds,
+                memory_mb=run.worker_memory_mb,
+                log=self.folder.log,
+                notice=self.store.event,
+            )
+        need = cluster_need(self.setup.config)
+        return ClusterPool(
+            self.cluster,
+            replace(trials[0], device="cuda:0" if need.gpus else "cpu"),
+            need=need,
+            images=self.setup.images,
+            weights=trials[0].weights,
+            most=run.workers,
+            hang_seconds=run.hang_seconds,
             notice=self.store.event,
         )
 

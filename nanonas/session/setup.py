@@ -25,6 +25,7 @@ from nanonas.config.parts import (
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy
+from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
@@ -58,6 +59,7 @@ class Setup:
         images: the configured ones, where they are loaded already.
         noted: their shape (C, H, W) and number of classes, where a search is only looked at: then
             its space and its strategy need no images.
+        slots: candidates at once on the cluster that was joined; None: they are trained here.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
@@ -68,9 +70,11 @@ class Setup:
         config: Config,
         images: Images | None = None,
         noted: tuple[Shape, int] | None = None,
+        slots: int | None = None,
     ) -> None:
         self.config = config
         self._images, self._noted = images, noted
+        self.slots = slots
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -115,6 +119,11 @@ class Setup:
     @property
     def workers(self) -> int:
         """How many candidates are trained at once."""
+        return self.slots or self.workers_here
+
+    @property
+    def workers_here(self) -> int:
+        """How many are, where it is this machine that trains them."""
         from nanonas.training.device import default_workers
 
         return self.config.run.workers or default_workers(self.device)
@@ -239,7 +248,7 @@ class Setup:
         from nanonas.training.pictures import prepare_sizes
         from nanonas.training.trial import Trial
 
-        devices = slots(self.device, self.workers)
+        devices = slots(self.device, self.workers_here)
         sizes = {budget.image_size for budget in (*self.rungs, self.budget)}
         prepare_sizes(self.data, {size for size in sizes if size is not None}, devices[0])
         trial = Trial(
@@ -336,22 +345,44 @@ def read_cost(words: Sequence[str], batch_size: int) -> CostModel:
         ) from None
 
 
-def resolved(config: Config) -> Config:
-    """The configuration with everything filled in that depends on this machine and belongs to the
-    run's identity.
+def cluster_need(config: Config) -> Need:
+    """What a candidate gets of a cluster's node."""
+    from nanonas.training.device import resolve_device
+
+    gpus = config.run.cluster_gpus
+    if gpus is None:
+        gpus = 1.0 if resolve_device(config.run.device).startswith("cuda") else 0.0
+    return Need(gpus=gpus)
+
+
+def cluster_slots(config: Config, cluster: Cluster | None) -> int | None:
+    """How many candidates a cluster trains at once, as its nodes are now; None without one."""
+    if cluster is None:
+        return None
+    room = max(1, cluster.capacity(cluster_need(config)))
+    return room if config.run.workers is None else min(room, config.run.workers)
+
+
+def resolved(config: Config, slots: int | None = None) -> Config:
+    """The configuration with everything filled in that depends on this machine, or on the cluster
+    that was joined, and belongs to the run's identity.
+
+    Args:
+        slots: as of `Setup`.
     """
     from nanonas.training.device import default_workers, resolve_device, resolve_precision
 
     search = config.search
     device = resolve_device(config.run.device)
     precision: Any = resolve_precision(search.training.precision, device)
+    workers = slots or config.run.workers or default_workers(device)
     search = replace(
         search,
         data=_located(search.data),
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
-            lag=search.strategy.lag or 2 * (config.run.workers or default_workers(device)),
+            lag=search.strategy.lag or 2 * workers,
         ),
         training=replace(with_schedule(search.training), precision=precision),
     )

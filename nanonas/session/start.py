@@ -16,6 +16,7 @@ from nanonas.data.found import say
 from nanonas.data.images import changed_message
 from nanonas.data.sources import path_of
 from nanonas.engine.controls import copy_requests
+from nanonas.engine.evaluators.joining import Cluster, joined
 from nanonas.engine.storage.events import IMAGES, MEASURES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError, Exhausted, RunError
@@ -27,7 +28,7 @@ from nanonas.session.checkup import warn
 from nanonas.session.listener import Listener
 from nanonas.session.schedule import scheduled
 from nanonas.session.session import Outcome, Session
-from nanonas.session.setup import Setup, located, resolved
+from nanonas.session.setup import Setup, cluster_slots, located, resolved
 
 
 def begin(config: Config, listener: Listener | None = None, *, final: bool = True) -> Outcome:
@@ -42,10 +43,18 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
         KeyboardInterrupt: Ctrl-C; the folder can be resumed.
     """
     start = time.monotonic()
+    with joined(config.run.cluster) as cluster:
+        return _begin(config, listener or Listener(), start, final, cluster)
+
+
+def _begin(
+    config: Config, listener: Listener, start: float, final: bool, cluster: Cluster | None
+) -> Outcome:
     source = config.run.requests_of
     repeated = None if source is None else _repeatable(source, config)
-    config = resolved(config)
-    setup = Setup(config)
+    slots = cluster_slots(config, cluster)
+    config = resolved(config, slots)
+    setup = Setup(config, slots=slots)
     setup.check()
     if config.run.doctor:
         warn(setup)
@@ -54,7 +63,7 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
     config, schedule = scheduled(setup)
     if schedule is not None:
         say(str(schedule))
-    setup, run = Setup(config, setup.images), config.run
+    setup, run = Setup(config, setup.images, slots=slots), config.run
     folder = RunFolder(run.out / run.name if run.name else _new(run.out, config.search.data.data))
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
@@ -68,7 +77,7 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
                 with RunStore.read(repeated.store) as other:
                     copy_requests(other, store)
             session = Session(
-                setup, store, folder, listener or Listener(), start=start, final=final
+                setup, store, folder, listener, start=start, final=final, cluster=cluster
             )
             return session.run()
     except Exhausted:  # before a single candidate: nothing is worth keeping
@@ -115,10 +124,13 @@ def resume(
         )
     # images are the same by their fingerprint, wherever they lie
     ignored = {*GONE, "data"} if known else GONE
-    with RunStore.resume(
-        folder.store, to_values(config), defaults=counted(), ignored=ignored
-    ) as store:
-        setup = Setup(moved)
+    with (
+        joined(run.cluster) as cluster,
+        RunStore.resume(
+            folder.store, to_values(config), defaults=counted(), ignored=ignored
+        ) as store,
+    ):
+        setup = Setup(moved, slots=cluster_slots(moved, cluster))
         _require_same_images(setup, store, folder)
         require_same_device(setup.agent, store, folder)
         if not folder.config.exists() or moved != config:
@@ -131,6 +143,7 @@ def resume(
             start=start - spent,
             more_time=more_time,
             final=final,
+            cluster=cluster,
         )
         return session.run()
 

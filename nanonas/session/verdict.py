@@ -210,6 +210,7 @@ class Verdict:
             )
         place = self._place(name, seed)
         run = replace(self._planned.run, out=place.parent, name=place.name, requests_of=None)
+        run = replace(run, cluster=None)  # equal time is time of one machine
         return Config(search, run)
 
     @cached_property

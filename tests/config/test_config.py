@@ -134,6 +134,8 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "device": "cpu",
     "worker_memory_mb": 900.0,
     "latency_from": "http://127.0.0.1:8765",
+    "cluster": "local:3",
+    "cluster_gpus": 0.25,
     "hang_seconds": 10.0,
     "doctor": False,
     "explain": True,
@@ -215,6 +217,38 @@ def test_all_flags_at_once() -> None:
 def test_epochs_or_seconds_bind_a_training_and_not_both() -> None:
     with pytest.raises(ConfigError, match="only one of them can bind"):
         parsed("--epochs", "3", "--candidate-seconds", "2")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["auto", "local", "local:16", "head.local:6379", "ray://10.0.0.5:10001", "[fe80::1]:6379"],
+)
+def test_an_address_of_a_cluster(address: str) -> None:
+    assert parsed("--cluster", address).run.cluster == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "local:0",
+        "local:x",
+        "10.0.0.5",
+        "http://a:1",
+        "ray://a",
+        "a:65536",
+        "a:0",
+        "ray://a b:1",
+    ],
+)
+def test_what_is_no_address_of_a_cluster(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"--cluster is .*, but must be auto, local, local:N"):
+        configure(cluster=address)
+
+
+def test_a_cluster_is_taken_back_by_none() -> None:
+    assert parsed("--cluster", "none").run.cluster is None
+    assert configure(cluster=None).run.cluster is None
 
 
 def test_a_file_says_only_what_it_changes(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from nanonas.errors import InvalidInput, RunError
 from nanonas.processes import Child, cause_of_death, last_line, memory_of, started
 
 # workers that a candidate may lose: the first may have been in the wrong place at the wrong time
-_ATTEMPTS = 2
+ATTEMPTS = 2
 _EACH = 0.5  # seconds, in which workers' memory is looked at
 
 Notice = Callable[[str, Mapping[str, Any]], None]
@@ -81,7 +81,7 @@ class WorkerPool:
         self._queue: deque[_Task] = deque()
         self._done: deque[Evaluation] = deque()
         self._closed = False
-        self._slots = [_Slot(_pickled(measure)) for measure in measures]
+        self._slots = [_Slot(pickled(measure)) for measure in measures]
         try:
             for slot in self._slots:  # all at once: they start side by side
                 slot.worker = self._started()
@@ -235,7 +235,7 @@ class WorkerPool:
         if task is None:
             return  # replaced when there is something to do
         task.attempts += 1
-        if task.attempts >= _ATTEMPTS:
+        if task.attempts >= ATTEMPTS:
             lost = "its worker died twice" if ready else "no worker could start"
             self._fail(slot, f"{lost}: {reason}", trace)
             return
@@ -300,7 +300,8 @@ class _Slot:
     task: _Task | None = None
 
 
-def _pickled(measure: Measure) -> bytes:
+def pickled(measure: Measure) -> bytes:
+    """A measure as it is sent. Raises `InvalidInput` where it cannot be."""
     try:
         return pickle.dumps(measure)
     except Exception as error:

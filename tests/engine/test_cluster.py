@@ -1,0 +1,329 @@
+"""Candidates on a Ray cluster: the same store as in one process, and what is lost is tried again.
+
+All is skipped where Ray is missing; one cluster serves all of these tests.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys.engine import (
+    SPACE,
+    STRATEGIES,
+    Misbehaving,
+    SteadyBest,
+    Unloadable,
+    UntilDeadline,
+    by_number,
+    jittery,
+    score,
+    study,
+)
+from toys.weights import Heir
+
+from nanonas.config.files import configure
+from nanonas.core import Candidate, Evaluation, Measure, Proposal, State
+from nanonas.engine.evaluators import joining
+from nanonas.engine.evaluators.attempt import attempt
+from nanonas.engine.evaluators.cluster import ClusterPool
+from nanonas.engine.evaluators.joining import Cluster, joined
+from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.study import Why
+from nanonas.errors import RunError
+from nanonas.runs.folder import RunFolder, read_config
+from nanonas.session.start import begin, resume
+from nanonas.training.weights import read_weights
+
+TOTAL = 20
+TESTS = Path(__file__).parents[1]
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nanonas[ray]'"
+    ),
+    # Ray's own
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
+
+
+def candidate(number: int, **known: Any) -> Candidate:
+    return Candidate(number, Proposal((1, 1, 1, 2), **known), f"key{number}")
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Any]:
+    """A cluster of two simulated nodes with a core each, which this process has joined."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    with pytest.MonkeyPatch.context() as patch:
+        paths = [TESTS, TESTS.parent, *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
+        patch.setenv("PYTHONPATH", ":".join(map(str, paths)))
+        for name, value in joining._ENVIRONMENT.items():
+            patch.setenv(name, value)
+        made = Nodes(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
+        made.add_node(num_cpus=1)
+        try:
+            with joined(made.address) as cluster:
+                made.joined = cluster
+                yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> Cluster:
+    found: Cluster = nodes.joined
+    return found
+
+
+def evaluate(
+    cluster: Cluster, measure: Measure, numbers: int = 4, **options: Any
+) -> dict[int, Evaluation]:
+    """Evaluations of candidates 0 … numbers - 1."""
+    with ClusterPool(cluster, measure, **options) as pool:
+        for number in range(numbers):
+            pool.submit(candidate(number))
+        results = [pool.result(timeout=60) for _ in range(numbers)]
+        assert pool.result(timeout=0) is None
+    return {result.number: result for result in results if result is not None}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.1)
+
+
+def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
+    made = study(tmp_path / "one.db", STRATEGIES["steady"](), SerialEvaluator(score))
+    made.run(TOTAL)
+    made.store.close()
+    with ClusterPool(cluster, jittery) as pool:
+        assert pool.slots == 2
+        made = study(tmp_path / "cluster.db", STRATEGIES["steady"](), pool)
+        made.run(TOTAL)
+        made.store.close()
+    assert by_number(tmp_path / "cluster.db") == by_number(tmp_path / "one.db")
+
+
+@pytest.mark.slow
+def test_a_search_on_a_cluster_is_the_search_of_one_machine(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Trainings for real, children with their parents' weights; it goes on without a cluster."""
+    search: dict[str, Any] = {
+        "data": "digits",
+        "train_images": 200,
+        "space": "nano",
+        "channels": 4,
+        "length": 3,
+        "strategy": "aging",
+        "population": 3,
+        "inherit": True,
+        "finalists": 1,
+        "epochs": 1,
+        "precision": "float32",
+        "lag": 3,
+        "final_epochs": 0,
+        "device": "cpu",
+        "doctor": False,
+        "out": tmp_path,
+    }
+    begin(configure(**search, evaluations=8, workers=1, name="here"))
+    begin(configure(**search, evaluations=6, cluster="auto", name="there"))
+    there = tmp_path / "there"
+    run = replace(read_config(RunFolder(there)).run, evaluations=8, cluster=None, workers=1)
+    resume(there, run)
+    assert by_number(there / "study.db") == by_number(tmp_path / "here" / "study.db")
+    candidates = [one for one in by_number(there / "study.db") if isinstance(one, Candidate)]
+    assert any(one.proposal.inherits for one in candidates)
+    for weights in (tmp_path / "here" / "weights").iterdir():
+        ours, said = read_weights(weights)
+        theirs, said_there = read_weights(there / "weights" / weights.name)
+        assert said == said_there
+        assert ours.keys() == theirs.keys()
+        assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
+
+
+def test_weights_travel_to_children_and_back(cluster: Cluster, tmp_path: Path) -> None:
+    """No folder is shared: the measure's own is nowhere."""
+    for number in (0, 1):
+        (tmp_path / f"{number}.safetensors").write_bytes(b"%d" % number)
+    expected = tmp_path / "here"
+    expected.mkdir()
+    for number in (0, 1):
+        (expected / f"{number}.safetensors").write_bytes(b"%d" % number)
+    child = candidate(2, inherits=(1, 0))
+    evaluation = attempt(Heir(expected), child, lambda: True)
+    with ClusterPool(cluster, Heir(Path("/nowhere")), weights=tmp_path) as pool:
+        pool.submit(child)
+        result = pool.result(timeout=60)
+    assert result is not None
+    assert dict(result.metrics) == dict(evaluation.metrics)
+    kept = (tmp_path / "2.safetensors").read_bytes()
+    assert kept == (expected / "2.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "times", "begun", "reason"),
+    [
+        ("kill", 1, 2, None),
+        ("kill", 9, 2, "its worker died twice: its process or its node was killed"),
+        ("hang", 9, 1, "no batch for 1 s: it hung, and was killed"),
+    ],
+)
+def test_what_a_measurement_does_costs_its_candidate_at_most(
+    how: str, times: int, begun: int, reason: str | None, cluster: Cluster, tmp_path: Path
+) -> None:
+    heard: list[tuple[str, Mapping[str, object]]] = []
+    results = evaluate(
+        cluster,
+        Misbehaving(1, how, tmp_path, times),
+        hang_seconds=1.0,
+        notice=lambda kind, details: heard.append((kind, details)),
+    )
+    assert len(list(tmp_path.glob("begun-*"))) == begun
+    assert [details["number"] for kind, details in heard] == [1] * (how == "kill")
+    one = results.pop(1)
+    assert (one.reason or "").startswith(reason or "")
+    assert one.state is (State.COMPLETE if reason is None else State.FAILED)
+    assert {e.state for e in results.values()} == {State.COMPLETE}
+    if how == "hang":
+        assert "in misbehave" in (one.traceback or "")
+
+
+@pytest.mark.slow
+def test_a_measure_that_no_node_can_load_fails_with_the_reason(cluster: Cluster) -> None:
+    results = evaluate(cluster, Unloadable(), numbers=1)
+    assert results[0].reason == (
+        "no worker could start: ModuleNotFoundError: No module named 'a_module_that_is_not_there'"
+    )
+
+
+@pytest.mark.slow
+def test_slots_follow_the_nodes_and_a_lost_node_costs_no_candidate(
+    nodes: Any, tmp_path: Path
+) -> None:
+    heard: list[Mapping[str, object]] = []
+    with ClusterPool(
+        nodes.joined, UntilDeadline(0), notice=lambda kind, details: heard.append(details)
+    ) as pool:
+        assert pool.slots == 2
+        third = nodes.add_node(num_cpus=2)
+        for number in range(4):
+            pool.submit(candidate(number), time.monotonic() + 25)
+        wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == 4)
+        wait_until(
+            lambda: pool.result(timeout=0.2) is None and all(slot.task for slot in pool._slots)
+        )
+        nodes.remove_node(third, allow_graceful=False)
+        results = [pool.result(timeout=60) for _ in range(4)]
+        assert {r.state for r in results if r is not None} == {State.CUT}
+        assert {r.number for r in results if r is not None} == {0, 1, 2, 3}
+        wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == 2)
+    assert len(heard) == 2
+    assert all("its node was" in str(details["reason"]) for details in heard)
+
+
+@pytest.mark.slow
+def test_the_deadline_reaches_the_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    with ClusterPool(cluster, UntilDeadline(2)) as pool:
+        made = study(tmp_path / "d.db", SteadyBest(SPACE), pool)
+        made.run(2)
+        end = made.run(deadline=time.monotonic() + 2)
+        states = [e.state for _, e in sorted(made.store.latest().items())]
+        made.store.close()
+    assert end.why is Why.DEADLINE
+    assert states[:2] == [State.COMPLETE] * 2
+    assert set(states[2:]) == {State.CUT}
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from toys.engine import SteadyBest, SPACE, jittery, study
+from nanonas.engine.evaluators.cluster import ClusterPool
+from nanonas.engine.evaluators import joining
+from nanonas.errors import RunError
+
+joining._LOST_SECONDS = 3.0
+with joining.joined(sys.argv[1]) as cluster, ClusterPool(cluster, jittery) as pool:
+    made = study(Path(sys.argv[2]), SteadyBest(SPACE), pool)
+    try:
+        made.run(100_000, observe=lambda progress: print(progress.evaluated, flush=True))
+    except RunError as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["driver", "head"])
+def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
+    who: str, tmp_path: Path
+) -> None:
+    from ray.cluster_utils import Cluster as Nodes
+
+    environment = {
+        **os.environ,
+        "PYTHONPATH": ":".join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+        lone = Nodes(
+            initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+        )
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", DRIVER, lone.address, str(tmp_path / "a.db")],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as driver:
+            assert driver.stdout is not None
+            for _ in range(5):
+                driver.stdout.readline()
+            if who == "driver":
+                driver.send_signal(signal.SIGKILL)
+            else:
+                lone.shutdown()
+            said = driver.communicate(timeout=90)[0]
+            if who == "head":
+                assert "does not answer any more; what has arrived is kept" in said
+    finally:
+        lone.shutdown()
+    resumed = study(tmp_path / "a.db", SteadyBest(SPACE), SerialEvaluator(score))
+    assert len(resumed.store.latest()) >= 5
+    resumed.run(TOTAL)
+    resumed.store.close()
+    whole = study(tmp_path / "one.db", SteadyBest(SPACE), SerialEvaluator(score))
+    whole.run(TOTAL)
+    whole.store.close()
+    assert by_number(tmp_path / "a.db", TOTAL) == by_number(tmp_path / "one.db")
+
+
+@pytest.mark.slow
+def test_a_closed_pool_leaves_no_process(cluster: Cluster, tmp_path: Path) -> None:
+    pool = ClusterPool(cluster, score)
+    pool.submit(candidate(0))
+    assert pool.result(timeout=60) is not None
+    processes = cluster.ray.get([slot.actor.process.remote() for slot in pool._slots if slot.ready])
+    assert processes
+    pool.close()
+    pool.close()
+    wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+    with pytest.raises(RunError, match="is closed: make a new one"):
+        pool.submit(candidate(1))
