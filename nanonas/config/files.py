@@ -277,7 +277,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """As that of the base, but for an alias of a list or of keys."""
         if self.check_event(yaml.AliasEvent):
-            alias = self.peek_event()
+            alias = self.peek_event()  # type: ignore[no-untyped-call]
             if not isinstance(self.anchors.get(alias.anchor), yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"*{alias.anchor:.80} must be written out", alias.start_mark

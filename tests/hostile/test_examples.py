@@ -282,7 +282,8 @@ def test_pickles_in_archives_leave_no_trace(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     content = pickle.dumps(Trace(trace))
     for name in ("x_train", "y_train"):
-        path = packed(tmp_path / "a.npz", **{name: npy("|O", "(1,)", content)})
+        members = {name: npy("|O", "(1,)", content)}
+        path = packed(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, **members)
         with pytest.raises(DataError, match="never unpickled"):
             Npz(path).decode(None, tmp_path)
         with pytest.raises(DataError, match="an array holds object"):

@@ -99,8 +99,8 @@ def changed_rows(db: sqlite3.Connection) -> Iterator[str]:
     )
     room = pages * size // _LEAST
     for table in _TABLES:
-        for place, row in enumerate(db.execute(f"SELECT * FROM {table}")):
-            if place > room:
+        for count, row in enumerate(db.execute(f"SELECT * FROM {table}")):
+            if count > room:
                 yield f"the table {table} has more rows than it has room for"
                 break
             *values, stored = row

@@ -21,13 +21,14 @@ SYNCHRONOUS = "FULL"
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 
+_LENGTH = 0  # SQLITE_LIMIT_LENGTH, which has a name since Python 3.11
 _LONGEST = 2**26  # bytes of a value; the names of 100,000 classes, our longest, have 2 million
 
 
 def _made_safe(db: sqlite3.Connection) -> None:
     """Has SQLite distrust a file that may be a stranger's."""
     if hasattr(db, "setlimit"):  # since Python 3.11
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+        db.setlimit(_LENGTH, _LONGEST)
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
 

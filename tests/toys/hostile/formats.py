@@ -244,10 +244,12 @@ def results(work: Path) -> Format:
 
     every = [(b"f\n", final), (b"t\n", rows), (b"e\n", timed)]
     seeds = [head + as_json(values) for head, values in every]
-    cases = [
-        odd([values]).map(lambda one, head=head: head + as_json(one)) for head, values in every
-    ]
+    cases = [_behind(head, odd([values])) for head, values in every]
     return Format(st.one_of(*cases, changed(seeds)), read, seeds)
+
+
+def _behind(head: bytes, values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    return values.map(lambda one: head + as_json(one))
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -329,5 +331,5 @@ def every() -> dict[str, Callable[[Path], Format]]:
     from toys.hostile import pictures, stores
 
     own = (genome, config, request, posted, results, weights, checkpoint, answers)
-    own = (*own, stores.store, stores.cells)
-    return {make.__name__: make for make in (*own, *pictures.FORMATS)}
+    every_one = (*own, stores.store, stores.cells, *pictures.FORMATS)
+    return {make.__name__: make for make in every_one}

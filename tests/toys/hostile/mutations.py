@@ -208,4 +208,5 @@ def tensors(draw: Draw, seeds: Sequence[bytes]) -> bytes:
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     said = draw(st.sampled_from([len(text), len(text), len(text), 2**27, 2**63, 0]))
-    return struct.pack("<Q", said) + text + content[8 + length :]
+    made: bytes = struct.pack("<Q", said) + text + content[8 + length :]
+    return made

@@ -77,32 +77,40 @@ def image_seeds() -> list[bytes]:
 @st.composite
 def _huge(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
     """A header that says that the image is of any size, before few bytes of pixels."""
-    width, height = (draw(st.sampled_from([*NUMBERS, 10**4, 10**5])) for _ in range(2))
+    width, height = (int(draw(st.sampled_from([*NUMBERS, 10**4, 10**5]))) for _ in range(2))
     kind = draw(st.sampled_from(["png", "gif", "bmp", "ppm", "tga", "pcx"]))
-    few = draw(st.binary(max_size=60))
+    made = _header(draw, kind, width, height)
+    few: bytes = draw(st.binary(max_size=60))
+    return made + few
+
+
+def _header(
+    draw: Callable[[st.SearchStrategy[Any]], Any], kind: str, width: int, height: int
+) -> bytes:
+    small = struct.pack("<HH", width % 2**16, height % 2**16)
     if kind == "png":
         depth, colour = draw(st.sampled_from([1, 8, 16])), draw(st.sampled_from([0, 2, 3, 4, 6]))
-        sizes = (width % 2**32, height % 2**32)
-        head = b"IHDR" + struct.pack(">IIBBBBB", *sizes, depth, colour, 0, 0, 0)
-        body = b"IDAT" + zlib.compress(bytes(2**16))
+        sizes = struct.pack(">II", width % 2**32, height % 2**32)
+        head = b"IHDR" + sizes + bytes([depth, colour, 0, 0, 0])
         parts = [
             struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
-            for part in (head, body, b"IEND")
+            for part in (head, b"IDAT" + zlib.compress(bytes(2**16)), b"IEND")
         ]
         return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-    small = struct.pack("<HH", width % 2**16, height % 2**16)
     if kind == "gif":
-        frame = b"\x2c\0\0\0\0" + small + b"\0\x02"
-        return b"GIF89a" + small + b"\x80\0\0" + bytes(6) + frame + few
+        return b"GIF89a" + small + b"\x80\0\0" + bytes(6) + b"\x2c\0\0\0\0" + small + b"\0\x02"
     if kind == "bmp":
         bits = draw(st.sampled_from([1, 8, 24, 32]))
         sizes = struct.pack("<IiiHH", 40, width % 2**31, height % 2**31, 1, bits)
-        return b"BM" + struct.pack("<IHHI", 99, 0, 0, 54) + sizes + bytes(24) + few
+        return b"BM" + struct.pack("<IHHI", 99, 0, 0, 54) + sizes + bytes(24)
     if kind == "tga":
-        return b"\0\0\x02" + bytes(9) + small + b"\x18\0" + few
+        return b"\0\0\x02" + bytes(9) + small + b"\x18\0"
     if kind == "pcx":
-        return b"\x0a\x05\x01\x08\0\0\0\0" + small + bytes(116) + few
-    return b"P6 %d %d 255\n" % (width, height) + few
+        return b"\x0a\x05\x01\x08\0\0\0\0" + small + bytes(116)
+    return b"P6 %d %d 255\n" % (width, height)
+
+
+# --- folders of images ----------------------------------------------------------------------------
 
 
 def image(work: Path) -> Format:
@@ -348,7 +356,8 @@ def _graphs(draw: Callable[[st.SearchStrategy[Any]], Any], seeds: list[bytes]) -
                 node.domain = draw(st.sampled_from(["com.microsoft", "evil", "ai.onnx.ml"]))
             case _:
                 model.opset_import[0].version = draw(st.sampled_from([0, 1, 7, 13, 22, 99, 2**40]))
-    return model.SerializeToString()
+    made: bytes = model.SerializeToString()
+    return made
 
 
 FORMATS = (image, npz, table, parquet, cifar, rule, graph)
