@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,7 +139,8 @@ class Tuner:
     @cached_property
     def _floats(self) -> float:
         """The accuracy of the network in floating point."""
-        logits = logits_of(self.subject.module, self._pictures(self._rows))
+        with _one_thread():
+            logits = logits_of(self.subject.module, self._pictures(self._rows))
         return _right(logits.numpy(), self._judges[1])
 
     @cached_property
@@ -148,14 +150,28 @@ class Tuner:
         assert images is not None
         assert self.seconds is not None
         began = time.monotonic()
-        prepare(torch.get_num_threads())  # memory that is kept makes it a third faster
         module = folded(self.subject.module)
-        ranges = calibrated(module, self._pictures(self.subject.calibrating()))
         augment = augment_for(images, options.crop, options.flip, options.cutout)
         train = self._pictures(self.subject.split().train)
         how = finetuning.Finetuning(seconds=self.seconds, seed=self.subject.source.config.seed)
-        tuned = how.run(module, ranges, train, self._pictures(self._rows), augment)
+        with _one_thread():
+            ranges = calibrated(module, self._pictures(self.subject.calibrating()))
+            tuned = how.run(module, ranges, train, self._pictures(self._rows), augment)
         return tuned, time.monotonic() - began
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch with one thread and memory that is kept: sums, and so what comes of a fine-tuning, do
+    not depend on how many cores there are; and for networks this small a second thread brings
+    little, and on a busy machine costs much.
+    """
+    threads = torch.get_num_threads()
+    prepare(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _right(logits: Logits, labels: Integers) -> float:

@@ -93,7 +93,6 @@ class Finetuning:
             valid: 1 image or more, none of them among those to train on.
             augment: of the images to train on.
         """
-        began = self.clock()
         student = QuantisedModule(module, ranges)
         best = _Best(student, valid)
         before = best.accuracy
@@ -101,7 +100,7 @@ class Finetuning:
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
         batches = _Batches(train, augment, self.batch_size, self.seed)
         total = max(1, round(self.epochs * batches.an_epoch))
-        step, looked = 0, 0
+        step, looked, began = 0, 0, self.clock()
         while (progress := max(step / total, (self.clock() - began) / self.seconds)) < 1:
             if progress >= (looked + 1) / self.looks:
                 looked += 1
