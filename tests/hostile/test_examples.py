@@ -121,7 +121,7 @@ def test_a_genome_names_no_weights_outside_its_run(tmp_path: Path) -> None:
         "search: {seed: !!bool maybe}",
         "search: {seed: !!timestamp x}",
         "search: {seed: 2001-99-99}",
-        "[" * 5000,
+        "[" * 1500,
         "search: !!python/object/apply:os.mkdir [hostile]",
         "#" * 200_000,
     ],

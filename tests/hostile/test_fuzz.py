@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 TESTS = Path(__file__).parent.parent
-FEW, MANY = 25, 10_000
+FEW, MANY = 15, 10_000
 
 
 def fuzzed(work: Path, cases: int, names: list[str]) -> list[dict[str, Any]]:
