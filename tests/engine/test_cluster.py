@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toys.cluster import Heir, Looks
 from toys.engine import (
     SPACE,
     STRATEGIES,
@@ -29,10 +30,10 @@ from toys.engine import (
     score,
     study,
 )
-from toys.weights import Heir
 
 from nanonas.config.files import configure
 from nanonas.core import Candidate, Evaluation, Measure, Proposal, State
+from nanonas.data.images import DataSpec, load
 from nanonas.engine.evaluators import joining
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.cluster import ClusterPool
@@ -176,6 +177,18 @@ def test_weights_travel_to_children_and_back(cluster: Cluster, tmp_path: Path) -
     assert kept == (expected / "2.safetensors").read_bytes()
 
 
+def test_images_are_read_where_they_lie(cluster: Cluster) -> None:
+    """In the object store, which nobody may write into; the test images stay here."""
+    images = load("digits")
+    spec = DataSpec("nowhere", fingerprint=images.fingerprint)
+    (result,) = evaluate(cluster, Looks(spec), numbers=1, images=images).values()
+    assert dict(result.metrics) == {
+        "sum": float(images.x_train.sum()),
+        "test": 0.0,
+        "copied": 0.0,
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "times", "begun", "reason"),
@@ -256,6 +269,7 @@ import sys
 from pathlib import Path
 from toys.engine import SteadyBest, SPACE, jittery, study
 from nanonas.engine.evaluators.cluster import ClusterPool
+from nanonas.data.images import DataSpec, load
 from nanonas.engine.evaluators import joining
 from nanonas.errors import RunError
 
@@ -299,7 +313,7 @@ def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
             if who == "driver":
                 driver.send_signal(signal.SIGKILL)
             else:
-                lone.shutdown()
+                lone.head_node.kill_gcs_server()
             said = driver.communicate(timeout=90)[0]
             if who == "head":
                 assert "does not answer any more; what has arrived is kept" in said

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys.weights import Heir
+from toys.cluster import Heir
 
 from nanonas.core import Candidate, Proposal
 from nanonas.data.images import DataSpec, hold, load

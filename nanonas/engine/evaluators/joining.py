@@ -150,7 +150,10 @@ def _token(address: str) -> dict[str, str]:
 
 def _ray() -> Any:
     """The module. Raises `ConfigError` where the extra is missing."""
-    if importlib.util.find_spec("ray") is None:
+    found = importlib.util.find_spec("ray")
+    if (
+        found is None or found.origin is None
+    ):  # the latter is a mere folder, such as Ray's own in /tmp
         raise ConfigError("--cluster needs Ray: pip install 'nanonas[ray]'")
     return importlib.import_module("ray")
 
