@@ -50,6 +50,7 @@ from nanonas.engine.storage.events import ENDED, IMAGES, STARTED, Event
 from nanonas.engine.storage.rows import Row, candidate_row, evaluation_row, event_row, run_row
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study
+from nanonas.files import read_json
 from nanonas.machine import described
 from nanonas.report.page import render
 from nanonas.runs.folder import RunFolder
@@ -74,29 +75,41 @@ class Options:
     page: int = 10_000
     """Evaluations that a run has at most that is reported, too: each takes some milliseconds."""
     out: Path = Path(__file__).parent / "results" / "growth.json"
-    """The file of the figures."""
+    """The file of the figures; those of other sizes and strategies stay in it."""
 
 
 def main(options: Options) -> None:
     """Measures, prints a table, and keeps the figures."""
-    rows: list[dict[str, Any]] = []
+    rows = kept(options.out)
     for strategy in options.strategies:
         for size in options.evaluations:
             page = size <= options.page and strategy == options.strategies[0]
             # a process of its own, for memory is that of a process
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 steps = pool.apply(measured, (strategy, size, page))
-            rows.append({"strategy": strategy, "evaluations": size, "steps": steps})
+            rows[strategy, size] = {"strategy": strategy, "evaluations": size, "steps": steps}
             said = "  ".join(f"{name} {one['cpu_seconds']:.3g} s" for name, one in steps.items())
             print(f"{strategy}, {size:,}: {said}", file=sys.stderr, flush=True)
+            keep(options.out, rows)
+    print(table([rows[pair] for pair in sorted(rows)]))
+
+
+def kept(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What earlier measurements have found, by strategy and size."""
+    values = read_json(path)
+    runs = values["runs"] if isinstance(values, dict) else []
+    return {(row["strategy"], row["evaluations"]): row for row in runs}
+
+
+def keep(path: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """Writes what is known by now."""
     result = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": described(),
-        "runs": rows,
+        "runs": [rows[pair] for pair in sorted(rows)],
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(table(rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

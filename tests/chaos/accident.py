@@ -18,7 +18,7 @@ from chaos.searches import PRETENDED, TOTAL, arguments, outcome, reported
 from nanonas.errors import RunError
 
 _PATIENCE = 300.0  # seconds for a search, on a machine that is busy
-_GOING = 5.0  # seconds until all processes of a search that was killed are gone
+_GOING = 60.0  # seconds until all processes of a search that was killed are gone; a second, if idle
 _ATTEMPTS = 4  # to resume it
 _PASSING = (".part", ".tmp")
 _CACHE = "torchinductor_"  # PyTorch's own, which it keeps among temporary files
