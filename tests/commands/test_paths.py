@@ -41,7 +41,9 @@ def test_a_suggested_command_reads_as_its_path(name: str, tmp_path: Path) -> Non
 def test_a_printed_path_is_no_markup(name: str) -> None:
     console = Console(file=io.StringIO(), width=200)
     record = SimpleNamespace(
-        objectives=[SimpleNamespace(name="accuracy"), SimpleNamespace(name="params")], front=[]
+        objectives=[SimpleNamespace(name="accuracy"), SimpleNamespace(name="params")],
+        weighed=["accuracy", "params"],
+        front=[],
     )
     folder = RunFolder(Path(name))
     with pytest.MonkeyPatch.context() as patch:

@@ -54,6 +54,7 @@ def candidate(number: int) -> Candidate:
     )
 
 
+seconds = st.floats(allow_nan=False, allow_infinity=False)
 floats = st.floats(allow_nan=False)  # NaN is not equal to itself: it has a test of its own
 text = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
 evaluations = st.builds(
@@ -62,7 +63,7 @@ evaluations = st.builds(
     st.sampled_from(State),
     st.dictionaries(st.text(), floats),
     st.lists(st.builds(Epoch, floats, floats)).map(tuple),
-    floats,
+    seconds,
     text,
     text,
 )

@@ -15,6 +15,7 @@ ROOT = Path(nanonas.__file__).parent
 # and members of a team the state of their training by its leader.
 ALLOWED = {
     "engine/evaluators/worker.py": {"pickle.loads"},
+    "engine/evaluators/slot.py": {"pickle.loads"},  # likewise, on a cluster's node
     "training/team.py": {"torch.load"},
     "config/files.py": {"yaml.load"},  # by a loader of its own, which is a `SafeLoader`
     "deploy/alone/check.py": {"torch.export.load"},  # of the bundle that was just made

@@ -274,7 +274,7 @@ def test_the_time_of_finalists_is_the_searchs(
         monkeypatch.setattr(time, "monotonic", lambda: now[0])
         kinds = ("started", "ended", "finalists", "finalists", "test set opened")
         for now[0], kind in zip((1000, 1005, 1007, 1009, 1030), kinds, strict=True):
-            store.event(kind)
+            store.event(kind, {"number": 0, "accuracy": 0.5} if kind == "finalists" else {})
     assert search_seconds(folder) == 9.0
 
 

@@ -209,7 +209,7 @@ def test_only_what_is_asked_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_limit_asks_for_its_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[frozenset[str]] = []
-    monkeypatch.setattr(trial, "measure", lambda network, device, wanted: asked.append(wanted))
+    monkeypatch.setattr(trial, "measure", lambda network, device, wanted, *_: asked.append(wanted))
     made = Trial(NanoSpace(), DataSpec("digits"), Recipe(), seed=0)
     for limits, measured in (
         (Limits(max_params=5, max_macs=5), frozenset[str]()),
