@@ -42,8 +42,8 @@ class DataOptions:
 
     data: Source = "cifar10"
     """digits, cifar10, cifar100, a folder of images (`root/class/*`, or
-    `root/{train,val,test}/class/*`), an .npz, parquet, a folder of save_to_disk, or a data set
-    of the Hugging Face hub, hf://USER/NAME."""
+    `root/{train,val,test}/class/*`), an .npz, parquet, save_to_disk, or
+    hf://USER/NAME."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
     skip_broken: bool = False
