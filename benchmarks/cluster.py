@@ -1,10 +1,10 @@
 """How busy a cluster is kept, and how many slots one coordinator can serve.
 
 Busy: a search whose trainings take log-normal times, by a clock that nobody waits for. A steady
-state (aging, and screened alike, which asks as often) at the default lag, twice the slots, and at
-larger ones, beside generational evolution, with the default population and with generations as
-large as the default lag. The share of busy slots is counted until the last candidate begins, so
-that the tail, which all have, is left out.
+state (aging, and screened alike, which asks as often) at a lag of twice the slots, of four times as
+many, the default of a cluster, and of more, beside generational evolution, with the default
+population and with generations of twice the slots. The share of busy slots is counted until the
+last candidate begins, so that the tail, which all have, is left out.
 
 Served: the same loop, with a store on the disk, where trainings take no time at all. What is left
 is the coordinator's own work, by its parts: to breed a candidate, to commit it and its evaluation,
@@ -165,7 +165,7 @@ def served(
     have been asked: then it breeds from what it was told.
 
     Args:
-        slots: that are simulated, at the default lag.
+        slots: that are simulated, at a lag of twice as many.
         counted: evaluations.
         asked_for: slots that the last column of the table is for.
     """

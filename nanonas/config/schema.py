@@ -151,8 +151,8 @@ class StrategyOptions:
     needs scikit-learn) or lstm (screened only)."""
     lag: Count | None = None
     """How many candidates may be in flight before a steady-state strategy waits; by default twice
-    the workers at the first start. Part of the identity: the same lag gives the same run with any
-    number of workers."""
+    the workers at the first start, and four times the slots of a cluster. Part of the identity: the
+    same lag gives the same run with any number of workers."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from nanonas.training.trial import Trial
 
 _DEFAULT_GENERATIONS = 100  # where nothing else would end a search
+# Candidates that may be in flight, for each that trains. Among the many of a cluster there is
+# always one that takes long, behind which the others would wait (benchmarks/cluster.py).
+_LAG, _CLUSTER_LAG = 2, 4
 
 
 class Setup:
@@ -382,7 +385,7 @@ def resolved(config: Config, slots: int | None = None) -> Config:
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
-            lag=search.strategy.lag or 2 * workers,
+            lag=search.strategy.lag or (_LAG if slots is None else _CLUSTER_LAG) * workers,
         ),
         training=replace(with_schedule(search.training), precision=precision),
     )

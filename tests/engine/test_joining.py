@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from toys.cluster import Heir
 
+from nanonas.config.files import configure
 from nanonas.core import Candidate, Proposal
 from nanonas.data.images import DataSpec, hold, load
 from nanonas.data.split import split
@@ -22,6 +23,7 @@ from nanonas.engine.evaluators.cluster import cause
 from nanonas.engine.evaluators.joining import Cluster, Need, joined
 from nanonas.engine.evaluators.slot import Broken, Slot
 from nanonas.errors import ConfigError, RunError
+from nanonas.session.setup import resolved
 
 
 def candidate(number: int, **known: Any) -> Candidate:
@@ -181,3 +183,11 @@ def test_a_cluster_is_lost_when_it_has_not_answered_for_long(
     clock[0] += 5
     with pytest.raises(RunError, match="'auto' does not answer any more; what has arrived is kept"):
         cluster.capacity(Need())
+
+
+def test_more_may_be_in_flight_on_a_cluster_than_here() -> None:
+    here = configure(data="digits", workers=16, device="cpu")
+    assert resolved(here).search.strategy.lag == 32
+    assert resolved(here, slots=16).search.strategy.lag == 64
+    given = configure(data="digits", lag=5, device="cpu")
+    assert resolved(given, slots=16).search.strategy.lag == 5
