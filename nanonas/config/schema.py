@@ -42,8 +42,8 @@ class DataOptions:
 
     data: Source = "cifar10"
     """digits, cifar10, cifar100, a folder of images (`root/class/*`, or
-    `root/{train,val,test}/class/*`), an .npz, parquet, save_to_disk, or
-    hf://USER/NAME."""
+    `root/{train,val,test}/class/*`), an .npz, parquet, or hf://USER/NAME of
+    the Hugging Face hub."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
     """Height and width that images are resized to; by default those that the source has."""
     skip_broken: bool = False

@@ -74,8 +74,8 @@ class FinetuningOutcome:
     @property
     def words(self) -> str:
         """In a few words."""
-        for_epochs = f"fine-tuned for {self.epochs:.3g} epochs"
-        of = f"of {self.n:,} validation images, {percent(self.floats)} in floating point"
+        for_epochs = f"fine-tuned for {number_of(self.epochs, 'epoch', form='.3g')}"
+        of = f"of {number_of(self.n, 'validation image')}, {percent(self.floats)} in floating point"
         if self.kept and self.after is not None:
             return f"{for_epochs}: {percent(self.before)} → {percent(self.after)} {of}"
         return f"{for_epochs}, which was no better and is not kept: {percent(self.before)} {of}"
