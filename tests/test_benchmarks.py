@@ -149,6 +149,7 @@ def test_fidelity_runs_from_end_to_end(tmp_path: Path) -> None:
     assert judged["scratch"]["against_scratch"] == 0
 
 
+@pytest.mark.slow
 def test_cost_runs_from_end_to_end_and_keeps_what_others_said(tmp_path: Path) -> None:
     out = tmp_path / "results" / "cost.json"
     tiny = ["--networks", "3", "--rounds", "1", "--seconds", "0", "--batch-size", "4"]
@@ -173,6 +174,7 @@ def test_damaged_images_are_read_right_or_refused_by_name() -> None:
     assert "WRONG" not in said
 
 
+@pytest.mark.slow
 def test_recipe_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "results" / "recipe.jsonl"
     tiny = ["--data", "digits", "--seconds", "0.2", "--networks", "plain_61k", "found_on_digits"]
@@ -216,6 +218,7 @@ def test_verdict_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").glob("*/*/study.db"))) == 1
 
 
+@pytest.mark.slow
 def test_first_generation_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "first_generation.json"
     tiny = ["--data", "digits", "--networks", "2", "--seconds", "0.1", "--long", "0.2"]
@@ -303,6 +306,7 @@ def test_microcontroller_compares_at_equal_time_and_goes_on(tmp_path: Path) -> N
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "growth.json"
     said = benchmark("growth.py", "--evaluations", "30", "60", "--page", "0", "--out", str(out))
