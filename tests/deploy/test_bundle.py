@@ -19,9 +19,10 @@ from nanonas import cli
 from nanonas.config.files import read_yaml
 from nanonas.deploy import card
 from nanonas.deploy.alone import check
-from nanonas.deploy.bundle import FORMATS, Bundle, Export
+from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.folding import folded
+from nanonas.deploy.formats import FORMATS
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
