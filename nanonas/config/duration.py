@@ -26,7 +26,7 @@ def seconds(text: str, flag: str = "--time") -> float:
     total = sum(float(part or 0) * unit for part, unit in zip(parts, _UNITS, strict=True))
     if total <= 0:
         raise ConfigError(
-            f"{flag} is {text!r}, but must be a duration above 0 such as 90s, 30m or 1h30m"
+            f"{flag} is {text!r:.80}, but must be a duration above 0 such as 90s, 30m or 1h30m"
         )
     return total
 

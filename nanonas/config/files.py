@@ -114,7 +114,7 @@ def validated(values: Mapping[str, Any], where: str = "the configuration") -> Co
     for half, given, known in (("search", search, SEARCH_KEYS), ("run", run, RUN_KEYS)):
         for key in given:
             if key not in known:
-                unknown = f"an unknown key {f'{half}.{key}'!r}{nearest(str(key), known)}"
+                unknown = f"an unknown key {f'{half}.{key}'!r:.80}{nearest(str(key), known)}"
                 raise ConfigError(f"{where} has {unknown}")
     grouped: dict[str, Any] = {group: {} for group in _GROUPS}
     for key, value in search.items():
@@ -137,8 +137,8 @@ def _without_gone(search: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, gone in GONE.items():
         if key in search and str(search[key]) != str(gone.default):
             _note(
-                f"{where} has search.{key} = {search[key]}, which this version of nanonas ignores: "
-                f"{gone.now}"
+                f"{where} has search.{key} = {search[key]!s:.80}, which this version of nanonas "
+                f"ignores: {gone.now}"
             )
     return {key: value for key, value in search.items() if key not in GONE}
 
@@ -153,8 +153,8 @@ def _note(sentence: str) -> None:
 def _misplaced(key: str) -> str:
     for half, known in (("search", SEARCH_KEYS), ("run", RUN_KEYS)):
         if key in known:
-            return f"the key {key!r} at the top; it belongs under '{half}:'"
-    return f"an unknown key {key!r}{nearest(key, ('search', 'run'))}"
+            return f"the key {key!r:.80} at the top; it belongs under '{half}:'"
+    return f"an unknown key {key!r:.80}{nearest(key, ('search', 'run'))}"
 
 
 # --- what is right --------------------------------------------------------------------------------
@@ -191,7 +191,8 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
         if value not in known:
             what = "cannot be screened" if value in STRATEGIES else "is unknown"
             raise ConfigError(
-                f"{where}: search.{key} is {value!r}, which {what} (--{key}){nearest(value, known)}"
+                f"{where}: search.{key} is {value!r:.80}, which {what} (--{key})"
+                f"{nearest(value, known)}"
             )
     if fidelity.halving == 1:
         raise ConfigError(
@@ -221,10 +222,10 @@ def _wrong_objectives(options: StrategyOptions) -> str | None:
     for name in names:
         if name not in OBJECTIVES:
             known = nearest(name, OBJECTIVES)
-            return f"search.objectives has {name!r}, which is unknown (--objectives){known}"
+            return f"search.objectives has {name!r:.80}, which is unknown (--objectives){known}"
         if names.count(name) > 1:
-            return f"search.objectives has {name!r} twice (--objectives); name it once"
-    given = f"search.objectives is {', '.join(names)} (--objectives)"
+            return f"search.objectives has {name!r:.80} twice (--objectives); name it once"
+    given = f"search.objectives is {', '.join(names):.200} (--objectives)"
     several = STRATEGIES[strategy].several
     if names and "accuracy" not in names:
         return f"{given}, but accuracy must be among them"

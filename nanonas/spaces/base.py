@@ -165,10 +165,10 @@ def check_problem(input_shape: Shape, classes: int) -> None:
     if len(input_shape) != 3 or any(not _whole(size) or size < 1 for size in input_shape):
         raise ConfigError(
             "input_shape must be (channels, height, width), whole numbers of 1 or more, but is "
-            f"{input_shape!r}; give for instance (3, 32, 32)."
+            f"{input_shape!r:.80}; give for instance (3, 32, 32)."
         )
     if not _whole(classes) or classes < 2:
-        raise ConfigError(f"classes must be a whole number of 2 or more, but is {classes!r}.")
+        raise ConfigError(f"classes must be a whole number of 2 or more, but is {classes!r:.80}.")
 
 
 def integers(genome: Sequence[int]) -> Genome:

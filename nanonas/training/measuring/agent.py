@@ -90,7 +90,7 @@ class Agent:
         except _FAILURES as error:
             raise DeviceError(
                 f"no nanonas agent answers at {self.url}: {_reason(error)}; begin one there with "
-                "`nanonas agent`, or leave out --latency-from"
+                "`nanonas agent`, or measure here"
             ) from None
         if status == 401:
             raise DeviceError(self._stranger())
