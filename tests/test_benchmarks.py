@@ -295,8 +295,10 @@ def test_microcontroller_compares_at_equal_time_and_goes_on(tmp_path: Path) -> N
     tiny = ["--data", "digits", "--time", "10s", "--runs", str(tmp_path / "runs")]
     benchmark("microcontroller.py", *tiny, "--out", str(out))
     entry = json.loads(out.read_text(encoding="utf-8"))["digits, 10s"]
-    ours, theirs = entry["seeds"][0]["networks"]
+    ours, theirs, alone = entry["seeds"][0]["networks"]
     assert (ours["network"], theirs["network"]) == ("nanonas", "ResNet-8")
+    assert (alone["params"], alone["ram"]) == (ours["params"], ours["ram"])
+    assert alone["epochs"] > ours["epochs"]
     assert ours["ram"] <= theirs["ram"]
     assert ours["flash"] <= theirs["flash"]
     assert abs(ours["int8_accuracy"] - ours["float_accuracy"]) < 0.05
