@@ -26,9 +26,9 @@ from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 
 LEAST = 4  # trained networks that a predictor can learn from
-MOST = (
-    5000  # that it learns from: reading one takes up to a millisecond, which resumed runs wait for
-)
+# Networks that it learns from, at most: to read one takes up to a millisecond, which a resumed run
+# waits for.
+MOST = 5000
 
 # What a predictor reads of one genome: shape (features,), or (steps, fields) for a sequence model.
 Read = Callable[[Genome], NDArray[Any]]

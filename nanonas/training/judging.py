@@ -54,7 +54,11 @@ def judged(
     precision: str = "float32",
     pulse: Pulse = lambda: True,
 ) -> Judged:
-    """A module's answers to pictures, counted by class; see `training.train.accuracy`."""
+    """A module's answers to pictures, counted by class: hits and images, (classes,) each, where
+    classes are as many as the largest label needs.
+
+    Args: as of `training.train.accuracy`.
+    """
     classes = int(pictures.y.max()) + 1
     hits = torch.zeros(classes, dtype=torch.int64, device=pictures.y.device)
     images = torch.zeros_like(hits)

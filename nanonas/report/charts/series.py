@@ -43,6 +43,7 @@ def accuracy(record: Record, ends: tuple[float, float] | None = None) -> Axis:
 
 
 def judged(record: Record) -> list[Entry]:
+    """The candidates whose accuracy is known, by number."""
     return [entry for entry in record.entries if entry.accuracy is not None]
 
 
@@ -59,10 +60,10 @@ def floats(sheet: Sheet, name: str) -> Floats:
 
 def groups(sheet: Sheet, name: str) -> list[tuple[Any, Sheet]]:
     """The rows that have the same value in a column, in the order in which these come up."""
-    groups: dict[Any, list[tuple[Any, ...]]] = {}
+    by_value: dict[Any, list[tuple[Any, ...]]] = {}
     for value, row in zip(sheet[name], sheet.rows, strict=True):
-        groups.setdefault(value, []).append(row)
-    return [(value, Sheet(sheet.columns, rows)) for value, rows in groups.items()]
+        by_value.setdefault(value, []).append(row)
+    return [(value, Sheet(sheet.columns, rows)) for value, rows in by_value.items()]
 
 
 def readable(percentages: Floats) -> tuple[float, float] | None:
@@ -78,6 +79,7 @@ def readable(percentages: Floats) -> tuple[float, float] | None:
 
 
 def label(entry: Entry) -> str:
+    """A candidate's number, with its accuracy, or its state where it has none."""
     return f"#{entry.number}: {entry.state if entry.accuracy is None else percent(entry.accuracy)}"
 
 
