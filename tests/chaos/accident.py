@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos.fate import Fate
 from chaos.nursery import Nursery
-from chaos.searches import PRETENDED, TOTAL, arguments, outcome, reported
+from chaos.searches import PRETENDED, TOTAL, arguments, other, outcome, reported
 from nanonas.errors import RunError
 
 _PATIENCE = 300.0  # seconds for a search, on a machine that is busy
@@ -185,8 +185,8 @@ class Accident:
         evaluations = {one[0]: one for one in now["evaluations"]}
         for number, one in self.seen.items():
             assert evaluations.get(number) == one, f"{self}: evaluation {number} was lost"
-        for name, value in expected.items():
-            assert now[name] == value, f"{self}: other {name}\n{self.printed}"
+        different = other(now, expected)
+        assert not different, f"{self}: other {', '.join(different)}\n{self.printed}"
         left = [path for path in self.place.rglob("*") if path.name.endswith(_PASSING)]
         left += self.run.glob("*-journal")
         passing = (self.place / "tmp").iterdir()

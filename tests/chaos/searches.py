@@ -58,8 +58,18 @@ def outcome(path: Path) -> dict[str, Any]:
         "finalists": _weights(folder.finalists),
         "front": {path.name: read_json(path) for path in sorted(folder.front.glob("*"))},
         "best": read_json(folder.best_genome),
-        "final": _weights(folder.final),
+        "final": {_trained_by(folder.final): _weights(folder.final)},
     }
+
+
+def other(now: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """In what an outcome differs from another. The winner's weights are compared where as many
+    threads and processes have trained them, which is measured as a training begins.
+    """
+    different = [name for name, value in expected.items() if now[name] != value]
+    if "final" in different and now["final"].keys() != expected["final"].keys():
+        different.remove("final")
+    return different
 
 
 def reported(path: Path) -> dict[int, Any]:
@@ -74,6 +84,12 @@ def value_of(evaluation: Any) -> tuple[Any, ...]:
     """An evaluation without the time that it took."""
     one = evaluation
     return one.number, one.state, dict(one.metrics), one.curve, one.reason
+
+
+def _trained_by(final: Path) -> tuple[Any, ...]:
+    """The threads and processes of a final training."""
+    result = read_json(final / "result.json") or {}
+    return result.get("threads"), result.get("processes")
 
 
 def _weights(folder: Path) -> dict[str, Any]:
