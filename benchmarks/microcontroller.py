@@ -11,6 +11,9 @@ runs on some of the images where arm-none-eabi-gcc and qemu-system-arm are there
     python benchmarks/microcontroller.py --data cifar10              # three quarters of an hour
     python benchmarks/microcontroller.py --data digits --time 30s    # a quick try
 
+With --cmsis-nn FOLDER, a checkout of Arm's CMSIS-NN, it also counts the instructions that an image
+takes on an emulated Cortex-M4, with it and without.
+
 What is done is kept in the folder of the runs, and not done again. Cores must be idle: equal
 seconds are compared.
 """
@@ -53,6 +56,7 @@ from nanonas.training.weights import load_weights
 RESULT = Path(__file__).parent / "results" / "microcontroller.json"
 BOARD = Path(__file__).parent.parent / "examples" / "board"
 ARM, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
+SOURCES = ("ConvolutionFunctions/*s8*.c", "NNSupportFunctions/*s8*.c", "NNSupportFunctions/*q7*.c")
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def trained_alone(
     return Contender(name, subject, result, result.seconds)
 
 
-def measured(one: Contender, pictures: int) -> dict[str, Any]:
+def measured(one: Contender, pictures: int, cmsis_nn: Path | None) -> dict[str, Any]:
     """What a network takes and comes to as integers, and whether the board agrees."""
     subject, images = one.subject, one.subject.source.images
     calibration = subject.calibration()
@@ -128,6 +132,7 @@ def measured(one: Contender, pictures: int) -> dict[str, Any]:
         logits = written.model.logits(images.x_test)
         right = logits.argmax(axis=1) == images.y_test
         board = on_board(Path(work), images.x_test[:pictures], network.classes)
+        counts = None if cmsis_nn is None else counted(Path(work), cmsis_nn.resolve())
     return {
         "network": one.name,
         "params": network.params,
@@ -139,6 +144,7 @@ def measured(one: Contender, pictures: int) -> dict[str, Any]:
         "epochs": one.result.epochs,
         "seconds": round(one.seconds, 1),
         "board": None if board is None else {"images": pictures, "equal": same(board, logits)},
+        "instructions": counts,
     }
 
 
@@ -147,7 +153,7 @@ def in_words(row: Mapping[str, Any]) -> str:
     return (
         "{network}: {int8_accuracy:.2%} in 8-bit integers, {float_accuracy:.2%} in floating point; "
         "{ram:,} bytes of RAM, {flash:,} of flash; {params:,} parameters, {macs:,} MACs, "
-        "{epochs:.0f} epochs; on the board: {board}"
+        "{epochs:.0f} epochs; on the board: {board}; instructions: {instructions}"
     ).format(**row)
 
 
@@ -162,16 +168,43 @@ def on_board(folder: Path, pixels: np.ndarray[Any, Any], classes: int) -> Any:
     """
     if None in (shutil.which(ARM), shutil.which(QEMU)):
         return None
-    command = [ARM, "-std=c11", "-Os", "-mcpu=cortex-m3", "-mthumb", "--specs=rdimon.specs"]
-    command += ["-DMODEL_STDIN", "-T", str(BOARD / "mps2.ld"), str(BOARD / "vectors.c")]
-    subprocess.run([*command, "model.c", "main.c", "-o", "model.elf"], cwd=folder, check=True)
-    board = [QEMU, "-M", "mps2-an385", "-display", "none", "-monitor", "none", "-serial", "none"]
-    board += ["-semihosting-config", "enable=on,target=native", "-kernel", "model.elf"]
-    done = subprocess.run(
-        board, cwd=folder, input=pixels.tobytes(), capture_output=True, check=True, timeout=600
-    )
-    rows = [line.split() for line in done.stdout.decode().splitlines()[1:]]
+    build(folder, "m3", "-DMODEL_STDIN", "-Os", "main.c")
+    rows = [line.split() for line in emulated(folder, "mps2-an385", (), pixels.tobytes())[1:]]
     return np.array([row[:classes] for row in rows], np.int64)
+
+
+def counted(folder: Path, cmsis_nn: Path) -> dict[str, int] | None:
+    """The instructions that an image takes on an emulated Cortex-M4, by the C code alone and with
+    CMSIS-NN; None where there is no compiler for it, or no emulator.
+    """
+    if None in (shutil.which(ARM), shutil.which(QEMU)):
+        return None
+    sources = sorted(str(path) for kind in SOURCES for path in cmsis_nn.glob(f"Source/{kind}"))
+    with_it = ["-DMODEL_CMSIS_NN", "-DCMSIS_NN_USE_SINGLE_ROUNDING", f"-I{cmsis_nn}/Include"]
+    found = dict[str, int]()
+    for name, more in {"alone": [], "with CMSIS-NN": [*with_it, *sources]}.items():
+        build(folder, "m4", "-O2", *more, str(BOARD / "counted.c"))
+        said = emulated(folder, "mps2-an386", ("-icount", "shift=0"))
+        found[name] = int(said[-1].split()[0])
+    return found
+
+
+def build(folder: Path, core: str, *more: str) -> None:
+    """Compiles model.c and more to model.elf, for a Cortex-M on Arm's MPS2 board."""
+    command = [ARM, "-std=gnu11", "-w", f"-mcpu=cortex-{core}", "-mthumb", "--specs=rdimon.specs"]
+    command += ["-ffunction-sections", "-Wl,--gc-sections", f"-I{folder}"]
+    command += ["-T", str(BOARD / "mps2.ld"), str(BOARD / "vectors.c")]
+    subprocess.run([*command, "model.c", *more, "-o", "model.elf"], cwd=folder, check=True)
+
+
+def emulated(folder: Path, machine: str, more: Sequence[str], given: bytes = b"") -> list[str]:
+    """The lines that model.elf writes."""
+    board = [QEMU, "-M", machine, "-display", "none", "-monitor", "none", "-serial", "none"]
+    board += ["-semihosting-config", "enable=on,target=native", "-kernel", "model.elf", *more]
+    done = subprocess.run(
+        board, cwd=folder, input=given, capture_output=True, check=True, timeout=600
+    )
+    return done.stdout.decode().splitlines()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -185,6 +218,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--flash-kb", type=float, default=128)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pictures", type=int, default=100, help="that the board classifies")
+    parser.add_argument("--cmsis-nn", type=Path, help="the folder of a checkout of CMSIS-NN")
     parser.add_argument("--runs", type=Path, default=Path("outputs/microcontroller"))
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
@@ -208,7 +242,7 @@ def main(arguments: Sequence[str]) -> None:
             contenders.append(
                 trained_alone(name, network, source, ours.seconds, seed, place / short)
             )
-        rows = [measured(one, given.pictures) for one in contenders]
+        rows = [measured(one, given.pictures, given.cmsis_nn) for one in contenders]
         for row in rows:
             print(in_words(row), flush=True)
         entry["seeds"].append({"seed": seed, "networks": rows})

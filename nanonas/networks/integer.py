@@ -70,6 +70,11 @@ class Step:
         return self.node.shape[0] if self.node.op == "norm" else self.node.groups
 
     @property
+    def depthwise(self) -> bool:
+        """Of a convolution: whether each group is one channel."""
+        return 1 < self.groups == self.input_shape[0]
+
+    @property
     def weights(self) -> Shape:
         """Of a convolution: (filters, channels that a filter reads, kernel, kernel)."""
         kernel = self.node.kernel

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanonas.deploy.c.cmsis_nn import scratch
 from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.networks.arena import Plan
 from nanonas.networks.integer import IMAGE, Step
@@ -28,6 +29,7 @@ def header(model: IntegerNetwork) -> str:
     """`model.h`: what a program has to know of the network."""
     channels, height, width = model.network.input_shape
     logits = model.scales[model.plan.steps[-1].name]
+    besides = scratch(model.plan.steps)
     return f"""\
 /* A network in 8-bit integers, written by nanonas: no heap, no floating point, one static arena. */
 #ifndef MODEL_H
@@ -45,6 +47,17 @@ def header(model: IntegerNetwork) -> str:
  * top. */
 #define MODEL_RAM_BYTES {model.plan.ram}
 #define MODEL_FLASH_BYTES {model.plan.flash}
+
+/* Compiled with -DMODEL_CMSIS_NN, convolutions are left to Arm's CMSIS-NN, which needs so many bytes of
+ * RAM besides. */
+#define MODEL_CMSIS_NN_FILTERS {besides.filters}
+#define MODEL_CMSIS_NN_ROWS {besides.rows}
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#define MODEL_CMSIS_NN_BUFFER {besides.helium_buffer}
+#else
+#define MODEL_CMSIS_NN_BUFFER {besides.buffer}
+#endif
+#define MODEL_CMSIS_NN_BYTES (4 * MODEL_CMSIS_NN_FILTERS + MODEL_CMSIS_NN_BUFFER + MODEL_CMSIS_NN_ROWS)
 
 /* Where an image is to be written before each model_run, which overwrites it: rows of pixels of
  * channels, 0 to 255 (of colour images red, green, blue), upright, and of this height and width. */
@@ -190,7 +203,7 @@ class _Writing:
 
 def _conv(w: _Writing, number: int, step: Step) -> str:
     numbers = w.model.numbers[step.name]
-    weights = numbers.weights.transpose(0, 2, 3, 1)
+    weights = numbers.weights.transpose((2, 3, 1, 0) if step.depthwise else (0, 2, 3, 1))
     shape = (*step.input_shape[1:], step.input_shape[0], *step.shape[1:], step.shape[0])
     window = (step.node.kernel, step.node.stride, step.groups)
     values = [*shape, *window, 2 if step.pool else 1, w.zero_in(step), w.zero_out(step)]
@@ -288,7 +301,11 @@ def _fill(w: _Writing, number: int, step: Step) -> str:
     return f"fill({w.at(step.name)}, {step.size}, {w.zero_out(step)});"
 
 
-_NEEDS = {"add": ("summand",), "concat": ("summand",)}  # what kernels need before them
+_NEEDS = {  # what kernels need before them
+    "conv": ("convolution", "cmsis_nn"),
+    "add": ("summand",),
+    "concat": ("summand",),
+}
 _CALLS: dict[str, Callable[[_Writing, int, Step], str]] = {
     "conv": _conv,
     "add": _add,

@@ -1,27 +1,16 @@
-struct convolution {
-    int32_t height, width, channels;        /* of the map that it reads */
-    int32_t out_height, out_width, filters; /* of the map that it writes */
-    int32_t kernel, stride, groups;
-    int32_t pool; /* side of the windows of the max pool that is computed with it; 1: there is none */
-    int32_t zero_in, zero_out;
-    const int8_t *weights; /* filters * kernel * kernel * (channels / groups) */
-    const int32_t *bias, *multipliers;
-    const int8_t *shifts;
-    const int8_t *signs; /* -1 for filters whose smallest the pool takes; 0: all take the largest */
-    const int8_t *table; /* of the activation at its end; 0: there is none */
-};
-
 /* One filter at one place of the convolution's own map, before the pool. */
 static int8_t filtered(const struct convolution *c, const int8_t *in, int32_t row, int32_t column,
                        int32_t filter)
 {
     const int32_t read = c->channels / c->groups;
     const int32_t first = filter / (c->filters / c->groups) * read;
-    const int8_t *weight = c->weights + filter * c->kernel * c->kernel * read;
+    const int32_t depthwise = is_depthwise(c), step = depthwise ? c->filters : read;
+    const int8_t *weight =
+        c->weights + (depthwise ? filter : filter * c->kernel * c->kernel * read);
     int32_t sum = c->bias[filter];
     for (int32_t i = 0; i < c->kernel; i++) {
         const int32_t y = row * c->stride + i - c->kernel / 2;
-        for (int32_t j = 0; j < c->kernel; j++, weight += read) {
+        for (int32_t j = 0; j < c->kernel; j++, weight += step) {
             const int32_t x = column * c->stride + j - c->kernel / 2;
             if (y < 0 || y >= c->height || x < 0 || x >= c->width)
                 continue;
@@ -52,6 +41,10 @@ static int8_t pooled(const struct convolution *c, const int8_t *in, int32_t row,
 
 static void convolve(const struct convolution *c, const int8_t *in, int8_t *out)
 {
+#ifdef MODEL_CMSIS_NN
+    if (convolved_by_cmsis_nn(c, in, out))
+        return;
+#endif
     for (int32_t row = 0; row < c->out_height; row++)
         for (int32_t column = 0; column < c->out_width; column++)
             for (int32_t filter = 0; filter < c->filters; filter++)

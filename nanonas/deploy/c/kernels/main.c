@@ -19,11 +19,20 @@ static int32_t best_class(const int8_t *logits)
     return best;
 }
 
+static void print_sizes(void)
+{
+    printf("arena %d bytes, constants %d bytes", MODEL_RAM_BYTES, MODEL_FLASH_BYTES);
+#ifdef MODEL_CMSIS_NN
+    printf(", for CMSIS-NN %d bytes", MODEL_CMSIS_NN_BYTES);
+#endif
+    printf("\n");
+}
+
 #ifdef MODEL_STDIN
 
 int main(void)
 {
-    printf("arena %d bytes, constants %d bytes\n", MODEL_RAM_BYTES, MODEL_FLASH_BYTES);
+    print_sizes();
     while (fread(model_image(), 1, MODEL_IMAGE_BYTES, stdin) == MODEL_IMAGE_BYTES) {
         const int8_t *logits = model_run();
         for (int32_t k = 0; k < MODEL_CLASSES; k++)
@@ -46,7 +55,7 @@ int main(void)
     int different = 0;
     for (int32_t k = 0; k < MODEL_CLASSES; k++)
         different += logits[k] != test_logits[k];
-    printf("arena %d bytes, constants %d bytes\n", MODEL_RAM_BYTES, MODEL_FLASH_BYTES);
+    print_sizes();
     printf("the test image is: %s\n", class_names[best_class(logits)]);
     printf("%d logits differ from those of the reference\n", different);
     return different != 0;
