@@ -328,6 +328,10 @@ class RunConfig:
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
     worker_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    candidate_timeout: Annotated[float, Field(gt=0)] | None = None
+    """A candidate that is at work for so many seconds is given up, as one that hangs; by default
+    after ten times what its training is predicted to take, and a minute, and never where nothing is
+    predicted."""
     """A worker that holds more memory of its own, in MiB, is killed, and its candidate has failed
     where a new worker does, too (Linux only); by default as much as there is."""
     doctor: bool = True

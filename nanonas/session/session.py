@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from nanonas.core import Candidate, Evaluation, Evaluator, State
+from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
 from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.engine.evaluators.joining import Cluster
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
     from nanonas.training.trial import Trial
 
+
+# What a candidate may take before it is given up: so many times what is predicted, and seconds.
+# Predictions are seldom wrong by half, but a machine may have much else to do.
+_PATIENCE, _PATIENCE_SECONDS = 10, 60.0
 
 @dataclass(frozen=True)
 class Outcome:
@@ -204,6 +209,7 @@ class Session:
             need=need,
             images=self.setup.images,
             weights=trials[0].weights,
+                timeout=partial(self._timeout, trials[0]),
             most=run.workers,
             hang_seconds=run.hang_seconds,
             notice=self.store.event,
@@ -217,9 +223,20 @@ class Session:
         counts for nothing, and what all of them have cost was for nothing, too.
         """
         deadline, run = self._deadline(), self.setup.config.run
+            timeout=partial(self._timeout, trials[0]),
         longer = self.setup.config.search.fidelity.finalist_seconds is not None
         if deadline is None or run.time is None or not (longer and self.trains_winner):
             return deadline
+    def _timeout(self, trial: Trial, candidate: Candidate) -> float | None:
+        """Seconds after which a candidate is given up; None: never."""
+        given, split = self.setup.config.run.candidate_timeout, self.setup.split
+        if given is not None:
+            return given
+        if trial.agent is not None:
+            return None  # it may wait for the other device
+        predicted = trial.predicted_seconds(candidate, (len(split.train), len(split.valid)))
+        return None if predicted is None else _PATIENCE * predicted + _PATIENCE_SECONDS
+
         return deadline + FINALS_GRACE * run.kept_share * run.time
 
     def _finals(self) -> tuple[Candidate, Evaluation] | None:

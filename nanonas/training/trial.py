@@ -196,6 +196,24 @@ class Trial:
         return min(MOST_EPOCHS, seconds / (each * images))
 
     def _train(
+    def predicted_seconds(self, candidate: Candidate, images: tuple[int, int]) -> float | None:
+        """How long the training of a candidate takes, as predicted, validation included; at most,
+        for one that goes on with another's training may have to begin anew.
+
+        None where the search has no cost model.
+
+        Args:
+            images: to train on in an epoch, before a budget's share of them, and to judge by.
+        """
+        budget = candidate.proposal.budget
+        if self.cost is None or budget is None:
+            return None
+        genome, size = candidate.proposal.genome, budget.image_size
+        network, whole = self.space.at(size).decode(genome), self.space.decode(genome)
+        train, valid = max(1, round(images[0] * budget.share)), images[1]
+        epochs = self._epochs(network, budget, train, resumed=False, whole=whole)
+        return self.cost.seconds(network) * (epochs * train + math.ceil(epochs) * valid)
+
         self,
         candidate: Candidate,
         network: Network,

@@ -138,6 +138,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "cluster_gpus": 0.25,
     "hang_seconds": 10.0,
     "doctor": False,
+    "candidate_timeout": 600.0,
     "explain": True,
     "keep_weights": 2,
     "out": Path("elsewhere"),
