@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
     load_images,
     make_budget,
@@ -198,11 +199,32 @@ class Setup:
 
     @property
     def kept_weights(self) -> int | None:
-        """Of how many of the best candidates the weights stay; None: of all, because any of them
-        may be inherited or trained on.
+        """Of how many of the best candidates the weights stay, besides those of the front and those
+        that are needed; None: of all.
         """
+        return kept_number(self.config.run.keep)
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether candidates begin with the weights of others."""
         fidelity = self.config.search.fidelity
-        return None if fidelity.inherit or fidelity.halving else self.config.run.keep_weights
+        return fidelity.inherit or fidelity.halving > 0
+
+    def most_kept(self, candidates: int) -> int:
+        """The weights of how many of so many candidates stay at most; those of a front come on top.
+
+        Whatever is in flight keeps its own and those of two parents.
+        """
+        kept = self.kept_weights
+        if kept is None:
+            return candidates
+        if self.needs_weights:
+            needed = self.strategy.most_needed
+            if needed is None:
+                return candidates
+            in_flight = (n + 1 - self.strategy.needs(n) for n in range(min(candidates, 1000)))
+            kept += needed + 3 * max(in_flight, default=0)
+        return min(candidates, kept)
 
     @property
     def has_finals(self) -> bool:

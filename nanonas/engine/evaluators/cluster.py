@@ -29,7 +29,7 @@ from nanonas.engine.evaluators.slot import Answer, Broken, Ready, Slot
 from nanonas.engine.evaluators.workers import ATTEMPTS, Notice, Task, Timeout, pickled
 from nanonas.engine.storage.events import MACHINE, WORKER_LOST
 from nanonas.errors import RunError, reason_for
-from nanonas.files import replacing
+from nanonas.files import replacing, weights_in
 from nanonas.machine import described, version_of
 from nanonas.processes import last_line
 
@@ -185,13 +185,11 @@ class ClusterPool:
         """The earlier candidates that one begins with, and their weights in the object store, each
         content once. Those that are not there the measure misses, as it does here.
         """
-        proposal = candidate.proposal
-        wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
         found: dict[int, Any] = {}
-        for number in wanted if self._weights is not None else ():
+        for number in candidate.proposal.begins_with if self._weights is not None else ():
             assert self._weights is not None
             try:
-                content = file_of(self._weights, number).read_bytes()
+                content = weights_in(self._weights, number).read_bytes()
             except OSError:
                 continue
             digest = hashlib.sha256(content).digest()
@@ -259,7 +257,7 @@ class ClusterPool:
         slot.task = slot.work = slot.watch = None
         if answer.weights is not None and self._weights is not None:
             try:
-                with replacing(file_of(self._weights, evaluation.number)) as part:
+                with replacing(weights_in(self._weights, evaluation.number)) as part:
                     part.write_bytes(answer.weights)
             except RunError as error:  # what was measured counts all the same
                 evaluation = replace(evaluation, reason=str(error))
