@@ -192,6 +192,11 @@ class FidelityOptions:
     """Seconds of training for each finalist on one worker, as --candidate-seconds. By default a
     part of --time, where candidates are bound by seconds."""
 
+    @property
+    def needs_weights(self) -> bool:
+        """Whether candidates begin with the weights of others."""
+        return self.inherit or self.halving > 0
+
 
 @dataclass(frozen=True)
 class TrainingOptions:

@@ -229,13 +229,12 @@ class Session:
 
     def _timeout(self, trial: Trial, candidate: Candidate) -> float | None:
         """Seconds after which a candidate is given up; None: never."""
-        given, split = self.setup.config.run.candidate_timeout, self.setup.split
-        if given is not None:
+        setup, given = self.setup, self.setup.config.run.candidate_timeout
+        # a candidate may wait long for another device
+        if given is not None or setup.agent is not None or setup.cost is None:
             return given
-        if trial.agent is not None:
-            return None  # it may wait for the other device
-        predicted = trial.predicted_seconds(candidate, (len(split.train), len(split.valid)))
-        return None if predicted is None else _PATIENCE * predicted + _PATIENCE_SECONDS
+        images = len(setup.split.train), len(setup.split.valid)
+        return _PATIENCE * trial.predicted_seconds(candidate, images) + _PATIENCE_SECONDS
 
     # --- the finalists ----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from nanonas.config.parts import (
     make_rungs,
     make_search_space,
     make_strategy,
+    most_kept,
     with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
@@ -207,24 +208,11 @@ class Setup:
     @property
     def needs_weights(self) -> bool:
         """Whether candidates begin with the weights of others."""
-        fidelity = self.config.search.fidelity
-        return fidelity.inherit or fidelity.halving > 0
+        return self.config.search.fidelity.needs_weights
 
     def most_kept(self, candidates: int) -> int:
-        """The weights of how many of so many candidates stay at most; those of a front come on top.
-
-        Whatever is in flight keeps its own and those of two parents.
-        """
-        kept = self.kept_weights
-        if kept is None:
-            return candidates
-        if self.needs_weights:
-            needed = self.strategy.most_needed
-            if needed is None:
-                return candidates
-            in_flight = (n + 1 - self.strategy.needs(n) for n in range(min(candidates, 1000)))
-            kept += needed + 3 * max(in_flight, default=0)
-        return min(candidates, kept)
+        """The weights of how many of so many candidates stay at most; see `parts.most_kept`."""
+        return most_kept(self.config, self.strategy, candidates)
 
     @property
     def has_finals(self) -> bool:

@@ -196,18 +196,16 @@ class Trial:
             seconds *= budget.epochs / (budget.epochs - budget.begin)
         return min(MOST_EPOCHS, seconds / (each * images))
 
-    def predicted_seconds(self, candidate: Candidate, images: tuple[int, int]) -> float | None:
-        """How long the training of a candidate takes, as predicted, validation included; at most,
-        for one that goes on with another's training may have to begin anew.
-
-        None where the search has no cost model.
+    def predicted_seconds(self, candidate: Candidate, images: tuple[int, int]) -> float:
+        """How long the training of a candidate takes, as the cost model predicts, validation
+        included; at most, for one that goes on with another's training may have to begin anew.
 
         Args:
             images: to train on in an epoch, before a budget's share of them, and to judge by.
         """
         budget = candidate.proposal.budget
-        if self.cost is None or budget is None:
-            return None
+        assert budget is not None  # the study fills it in
+        assert self.cost is not None  # else nothing is predicted
         genome, size = candidate.proposal.genome, budget.image_size
         network, whole = self.space.at(size).decode(genome), self.space.decode(genome)
         train, valid = max(1, round(images[0] * budget.share)), images[1]

@@ -365,7 +365,7 @@ def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -
 
 def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> None:
     def disk(**more: object) -> tuple[int, float]:
-        made = planner(config(evaluations=200, epochs=4, **more)).forecast()
+        made = planner(config(**{"evaluations": 200, "epochs": 4, **more})).forecast()
         return made.weights, made.disk - 200 * plan._ROW / 2**20
 
     one = disk(keep="front")[1] / 4  # with three of the winner
