@@ -201,15 +201,21 @@ class Session:
         """
         if self._one_candidate:
             return contextlib.closing(SerialEvaluator(trials[0]))
-        return self._pool(trials)
+        return self._pool(trials, self.setup.config.run.candidate_timeout)
 
-    def _pool(self, trials: list[Trial]) -> WorkerPool | ClusterPool:
-        run = self.setup.config.run
+    def _pool(self, trials: list[Trial], timeout: float | None = None) -> WorkerPool | ClusterPool:
+        """Workers for these trials.
+
+        Args:
+            timeout: seconds after which a candidate is given up; None: many times what is
+                predicted.
+        """
+        run, timeouts = self.setup.config.run, partial(self._timeout, trials[0], timeout)
         if self.cluster is None:
             return WorkerPool(
                 trials,
                 hang_seconds=run.hang_seconds,
-                timeout=partial(self._timeout, trials[0]),
+                timeout=timeouts,
                 memory_mb=run.worker_memory_mb,
                 log=self.folder.log,
                 notice=self.store.event,
@@ -223,13 +229,13 @@ class Session:
             weights=trials[0].weights,
             most=run.workers,
             hang_seconds=run.hang_seconds,
-            timeout=partial(self._timeout, trials[0]),
+            timeout=timeouts,
             notice=self.store.event,
         )
 
-    def _timeout(self, trial: Trial, candidate: Candidate) -> float | None:
+    def _timeout(self, trial: Trial, given: float | None, candidate: Candidate) -> float | None:
         """Seconds after which a candidate is given up; None: never."""
-        setup, given = self.setup, self.setup.config.run.candidate_timeout
+        setup = self.setup
         # a candidate may wait long for another device
         if given is not None or setup.agent is not None or setup.cost is None:
             return given

@@ -444,8 +444,9 @@ def test_a_candidate_is_given_up_after_many_times_what_is_predicted(tmp_path: Pa
             session = Session(Setup(config), store, folder, Listener(), start=0.0)
             setup, trial = session.setup, session.setup.trials()[0]
             genome = setup.space.sample(rng_for(0, 0))
-            most = session._timeout(trial, Candidate(0, Proposal(genome, budget=budget), ""))
-            if most is not None and config.run.candidate_timeout is None:
+            asked, given = Proposal(genome, budget=budget), config.run.candidate_timeout
+            most = session._timeout(trial, given, Candidate(0, asked, ""))
+            if most is not None and given is None:
                 each = COST.seconds(setup.space.decode(genome))
                 train, valid = len(setup.split.train), len(setup.split.valid)
                 if budget.seconds is None:
