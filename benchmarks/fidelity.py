@@ -46,6 +46,7 @@ from nanonas.core import (
     Genome,
     Proposal,
     State,
+    Strategy,
     Told,
     rng_for,
 )
@@ -173,7 +174,7 @@ def seconds(networks: Sequence[Mapping[str, Any]], name: str) -> Floats:
 
 
 @dataclass
-class Listed:
+class Listed(Strategy):
     """A strategy that proposes given networks one after the other."""
 
     genomes: Sequence[Genome]

@@ -191,6 +191,7 @@ def grown(
 
         def observe(progress: Progress) -> None:
             keeper.hear(progress.told)
+            keeper.prune()
 
         with step("a candidate", MORE):
             study.run(evaluations=size + MORE, observe=observe)

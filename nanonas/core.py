@@ -93,9 +93,14 @@ class Proposal:
     ancestor: str = ""
 
     @property
+    def begins_with(self) -> tuple[int, ...]:
+        """Numbers of the candidates whose weights its training begins with."""
+        return self.inherits if self.resumes is None else (self.resumes,)
+
+    @property
     def from_scratch(self) -> bool:
         """Whether its training begins without the weights of an earlier one."""
-        return not self.inherits and self.resumes is None
+        return not self.begins_with
 
 
 @dataclass(frozen=True)
@@ -252,6 +257,19 @@ class Strategy(Protocol):
 
     def tell(self, told: Told) -> None:
         """Takes in the next evaluation, in number order."""
+
+    def may_need(self) -> frozenset[int] | None:
+        """Of the candidates that were told, the numbers of those that later proposals may name, as
+        parents or to go on with: their weights stay, those of the others may be deleted. None: any.
+
+        One that is not among them never is again, whatever is told.
+        """
+        return None
+
+    @property
+    def most_needed(self) -> int | None:
+        """How many `may_need` names at most, however long the run; None: there is no bound."""
+        return None
 
 
 Pulse = Callable[[], bool]

@@ -185,6 +185,11 @@ def within(folder: Path, name: str) -> Path:
     return folder / path
 
 
+def weights_in(folder: Path, number: int) -> Path:
+    """The file, in a folder of weights, of those of a candidate."""
+    return folder / f"{number}.safetensors"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8. Raises `Unwritten` as `replacing` does."""
     with replacing(path) as part:

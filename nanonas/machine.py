@@ -8,7 +8,15 @@ import math
 import os
 import platform
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+
+# Of a control group: its limit, what it holds, and how names in its memory.stat begin that count
+# the groups below it, too.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", ""),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -34,12 +42,43 @@ def memory(root: Path = Path("/")) -> int | None:
     except (AttributeError, ValueError, OSError):
         own = 0
     limits = [own] if own > 0 else []
+    return min([*limits, *(limit for limit, _ in _memory_limits(root))], default=None)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that a program may take without pushing others out, as the system says, or
+    fewer where a control group would end it before, as in a container; where the system says
+    nothing, more than any machine has.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    free = [2**50, *(max(0, limit - used) for limit, used in _memory_limits(root))]
+    words = _words(root / "proc/meminfo")
+    if "MemAvailable:" in words:
+        free.append(1024 * int(words[words.index("MemAvailable:") + 1]))
+    return min(free)
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """What each control group around this process may hold in memory, where it has a limit, and
+    what it does hold, in bytes; without the files in it, which go where room is needed.
+    """
     for group in _groups(root, "memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            words = _words(group / name)
-            if len(words) == 1 and words[0].isdecimal():  # "max" is no limit
-                limits.append(int(words[0]))
-    return min(limits, default=None)
+        for limit, usage, prefix in _MEMORY_FILES:
+            most, used = _number(_words(group / limit)), _number(_words(group / usage))
+            if most is None:  # "max" is no limit
+                continue
+            words = iter(_words(group / "memory.stat"))
+            held = dict(zip(words, words, strict=False))  # name, number, name, number, …
+            names = (f"{prefix}active_file", f"{prefix}inactive_file")
+            files = sum(_number([held.get(name, "")]) or 0 for name in names)
+            yield most, max(0, (used or 0) - files)
+
+
+def _number(words: list[str]) -> int | None:
+    """The number that a file of the system holds; None where it holds something else."""
+    return int(words[0]) if len(words) == 1 and words[0].isdecimal() else None
 
 
 def _quotas(root: Path) -> list[float]:
@@ -83,19 +122,6 @@ def _words(path: Path, between: str | None = None) -> list[str]:
         return path.read_text(encoding="utf-8", errors="replace").split(between)
     except OSError:
         return []
-
-
-def free_memory(root: Path = Path("/")) -> int:
-    """Bytes of memory that a program may take without pushing others out, as the system says; where
-    it says nothing, more than any machine has.
-
-    Args:
-        root: where /proc is.
-    """
-    words = _words(root / "proc/meminfo")
-    if "MemAvailable:" in words:
-        return 1024 * int(words[words.index("MemAvailable:") + 1])
-    return 2**50
 
 
 def processor(root: Path = Path("/")) -> str:

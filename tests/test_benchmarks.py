@@ -318,3 +318,14 @@ def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
         assert {"open", "resume", "ask, first", "a candidate", "show"} < set(run["steps"])
         assert all(one["seconds"] > 0 < one["mebibytes"] for one in run["steps"].values())
     assert "exponents" in said
+
+
+@pytest.mark.slow
+def test_weights_on_the_disk_are_counted_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "disk.json"
+    said = benchmark("disk.py", "--evaluations", "20", "40", "--out", str(out))
+    searches = json.loads(out.read_text(encoding="utf-8"))["searches"]
+    assert set(searches) <= {line[:28].strip() for line in said.splitlines()}
+    for name, found in searches.items():
+        assert found["most"]["20"] <= found["most"]["40"] <= 40
+        assert name.startswith("nsga2") or found["most"]["40"] <= found["bound"]

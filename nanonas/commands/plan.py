@@ -115,7 +115,13 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         *_images(forecast),
         (
             "disk",
-            f"{mebibytes(forecast.disk)} of the {mebibytes(forecast.free_disk)} that are free",
+            f"{mebibytes(forecast.disk)} at most, of the {mebibytes(forecast.free_disk)} that are "
+            "free",
+        ),
+        (
+            "",
+            f"the weights of {number_of(forecast.weights, 'network')}, "
+            f"{mebibytes(forecast.weights_each)} each, the winner's, and the store",
         ),
     ]
     if forecast.limits != "no limits":

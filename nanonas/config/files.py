@@ -9,7 +9,7 @@ code's.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -52,6 +52,11 @@ GONE = {
     ),
 }
 
+# Keys of the run half that have another name now: which, and what their value is called there.
+RENAMED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "keep_weights": ("keep", lambda number: f"top:{number}"),
+}
+
 # What was done before there were these keys, and the keys that a recipe had then. A configuration
 # with all of the latter was whole when it was written, as that of every run is: what it lacks is
 # what was done then, whatever the defaults are now.
@@ -84,9 +89,10 @@ def configure(**settings: Any) -> Config:
 
 def halves(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Settings by name, sorted into the two halves; unknown ones are left to the first."""
+    run = {*RUN_KEYS, *RENAMED}
     return {
-        "search": {key: value for key, value in settings.items() if key not in RUN_KEYS},
-        "run": {key: value for key, value in settings.items() if key in RUN_KEYS},
+        "search": {key: value for key, value in settings.items() if key not in run},
+        "run": {key: value for key, value in settings.items() if key in run},
     }
 
 
@@ -94,7 +100,8 @@ def validated(values: Mapping[str, Any], where: str = "the configuration") -> Co
     """A configuration from plain values, as YAML gives them: numbers may be strings.
 
     Keys that are `GONE` are left out, with a logged note where their value was not the default;
-    where a run of an earlier version had no such key yet, the value is that of `BEFORE`.
+    where a run of an earlier version had no such key yet, the value is that of `BEFORE`. Keys that
+    are `RENAMED` are read by their new name.
 
     Args:
         values: "search" and "run", each with values by key.
@@ -105,7 +112,7 @@ def validated(values: Mapping[str, Any], where: str = "the configuration") -> Co
             range.
     """
     search, run = (_half(values, half, where) for half in ("search", "run"))
-    search = _without_gone(search, where)
+    search, run = _without_gone(search, where), renamed(run)
     if search.keys() >= _WHOLE:
         search = BEFORE | search
     for key in values:
@@ -141,6 +148,15 @@ def _without_gone(search: Mapping[str, Any], where: str) -> dict[str, Any]:
                 f"ignores: {gone.now}"
             )
     return {key: value for key, value in search.items() if key not in GONE}
+
+
+def renamed(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The run half with the names of now; a value by its new name wins over one by its old."""
+    named = {key: value for key, value in run.items() if key not in RENAMED}
+    for key, (name, worded) in RENAMED.items():
+        if key in run:
+            named.setdefault(name, worded(run[key]))
+    return named
 
 
 @lru_cache(maxsize=1000)  # a run's configuration is read again and again while it is looked at

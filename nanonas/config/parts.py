@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from nanonas.config.keep import kept_number
 from nanonas.config.schema import (
     EPOCHS,
+    Config,
     DataOptions,
     SearchConfig,
     SpaceOptions,
@@ -374,6 +376,22 @@ def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
         if limits.excess(network) <= 1:
             chosen.setdefault(network.key, (name, genome))
     return dict(list(chosen.values())[: search.strategy.population - 1])
+
+
+def most_kept(config: Config, strategy: Strategy, candidates: int) -> int:
+    """The weights of how many of so many candidates stay on the disk at most; those of a front come
+    on top.
+
+    Args:
+        strategy: the configured one; what it was told does not matter.
+    """
+    kept = kept_number(config.run.keep)
+    if kept is not None and config.search.fidelity.needs_weights:
+        needed = strategy.most_needed
+        in_flight = (n + 1 - strategy.needs(n) for n in range(min(candidates, 1000)))
+        # what is in flight has its own weights, and those of two parents
+        kept = None if needed is None else kept + needed + 3 * max(in_flight, default=0)
+    return candidates if kept is None else min(candidates, kept)
 
 
 # --- training -------------------------------------------------------------------------------------

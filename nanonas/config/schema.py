@@ -17,6 +17,7 @@ from pydantic import ConfigDict as Settings
 from nanonas.config.address import agent_address, cluster_address
 from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
+from nanonas.config.keep import keep_words
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
@@ -191,6 +192,11 @@ class FidelityOptions:
     """Seconds of training for each finalist on one worker, as --candidate-seconds. By default a
     part of --time, where candidates are bound by seconds."""
 
+    @property
+    def needs_weights(self) -> bool:
+        """Whether candidates begin with the weights of others."""
+        return self.inherit or self.halving > 0
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -327,6 +333,10 @@ class RunConfig:
     cuda, else none, but a core."""
     hang_seconds: Annotated[float, Field(gt=0)] = 120.0
     """A candidate without a batch for so long counts as hung and is given up."""
+    candidate_timeout: Annotated[float, Field(gt=0)] | None = None
+    """A candidate that is at work for so many seconds is given up, as one that hangs; by default
+    after ten times what its training is predicted to take, and a minute, and never where nothing is
+    predicted."""
     worker_memory_mb: Annotated[float, Field(gt=0)] | None = None
     """A worker that holds more memory of its own, in MiB, is killed, and its candidate has failed
     where a new worker does, too (Linux only); by default as much as there is."""
@@ -336,9 +346,10 @@ class RunConfig:
     explain: bool = False
     """Tell each generation in plain words: what it was bred from, what came of it, what helped, and
     what to believe."""
-    keep_weights: Annotated[int, Field(ge=1)] = 20
-    """Of how many of the best candidates the trained weights stay on the disk; those of the front
-    always do."""
+    keep: Annotated[str, AfterValidator(keep_words)] = "top:20"
+    """Whose trained weights stay on the disk: front (of several objectives, else the best), top:N
+    (of the N best and the front) or all. Those that a later candidate may begin with, by --inherit
+    or --halving, stay as long as it may."""
     out: Path = Path("outputs")
     """The folder that runs are kept in."""
     name: str | None = None

@@ -15,6 +15,7 @@ from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.split import Split, split
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
+from nanonas.files import weights_in
 from nanonas.runs.folder import RunFolder, fingerprint_of
 from nanonas.runs.models import Trained, is_final, trained
 from nanonas.runs.source import Source, fitting, open_source
@@ -165,7 +166,7 @@ def _candidate(source: Source, number: int) -> Trained:
             f"the run {str(run.path)!r} has no evaluated candidate {number}; "
             f"`{command('nanonas show', run.path)}` lists the best"
         )
-    weights = run.weights / f"{number}.safetensors"
+    weights = weights_in(run.weights, number)
     if not weights.exists():
         kept = sorted(int(path.stem) for path in run.weights.glob("*.safetensors"))
         raise RunError(

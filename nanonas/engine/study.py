@@ -30,6 +30,7 @@ from nanonas.core import (
 from nanonas.engine.breeding import Breeding
 from nanonas.engine.controls import Controls
 from nanonas.engine.evaluators.attempt import Unkept
+from nanonas.engine.needed import needed
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.events import ENDED, GIVEN_UP, INTERRUPTED, STARTED
@@ -151,6 +152,8 @@ class Study:
         """
         goal = _Goal(evaluations, generations, deadline, self._controls)
         self._controls.begin()
+        # as much as it knew when it was asked last, so that `needed` is what it was then
+        self._tell(max((candidate.asked_after for candidate in self._candidates), default=0))
         seconds = None if deadline is None else deadline - time.monotonic()
         self.store.event(
             STARTED,
@@ -171,6 +174,10 @@ class Study:
     def best(self) -> Told | None:
         """The best so far, as `ranking` has it; None when no accuracy was measured."""
         return self._best
+
+    def needed(self) -> frozenset[int] | None:
+        """The numbers of the candidates whose weights may be needed to go on; None: of any."""
+        return needed(self.strategy, self._candidates[self._told :], self._evaluated)
 
     def _as_told(self, number: int) -> Told:
         candidate = self._candidates[number]

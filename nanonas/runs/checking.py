@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanonas.config.files import to_values
+from nanonas.config.files import renamed, to_values
+from nanonas.config.keep import kept_number
 from nanonas.config.parts import make_objectives
 from nanonas.config.schema import Config
 from nanonas.core import Candidate, Evaluation, Told
@@ -18,7 +19,7 @@ from nanonas.engine.storage.events import FINALIST, RESUMED, TEST_SET_OPENED, Ev
 from nanonas.engine.storage.identity import changed_search
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError
-from nanonas.files import read_json
+from nanonas.files import read_json, weights_in
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
 
@@ -61,12 +62,14 @@ def differences(
     stored: Stored,
     defaults: Mapping[str, Any],
     ignored: Collection[str],
+    needed: Collection[int] | None = (),
 ) -> Iterator[Difference]:
     """What lies in a run's folder otherwise than its store says: the configuration, weights that
     are missing, damaged or another network's, genomes, and the result of the final training.
 
     Args:
         defaults, ignored: as `RunStore.resume` has them.
+        needed: as of `expected_weights`.
     """
     try:
         config = read_config(folder)
@@ -75,7 +78,7 @@ def differences(
         return
     for change in changed_search(stored.config, to_values(config), defaults, ignored):
         yield Difference(folder.config.name, f"the run was begun with {change}")
-    yield from _weights(folder, config, stored)
+    yield from _weights(folder, stored, expected_weights(config, stored, needed))
     yield from _genomes(folder, stored)
     yield from _final(folder, stored)
 
@@ -83,13 +86,12 @@ def differences(
 # --- weights --------------------------------------------------------------------------------------
 
 
-def _weights(folder: RunFolder, config: Config, stored: Stored) -> Iterator[Difference]:
-    wanted = expected_weights(config, stored)
+def _weights(folder: RunFolder, stored: Stored, wanted: set[int]) -> Iterator[Difference]:
     if folder.weights.name in without_weights(folder, stored):
         wanted = set()
     for number in sorted(wanted):
-        if not weights_of(folder, number).exists():
-            yield Difference(_name(folder, weights_of(folder, number)), "is missing")
+        if not weights_in(folder.weights, number).exists():
+            yield Difference(_name(folder, weights_in(folder.weights, number)), "is missing")
     for path in sorted([*folder.weights.glob("*"), *folder.finalists.glob("*")]):
         of_candidate = path.suffix == ".safetensors" and path.stem.isdigit()
         if of_candidate and (wrong := _wrong_weights(path, stored.candidates)):
@@ -115,28 +117,29 @@ def _has_weights(folder: Path) -> bool:
     return next(folder.glob("*.safetensors"), None) is not None
 
 
-def weights_of(folder: RunFolder, number: int) -> Path:
-    """Where a search keeps the weights of a candidate."""
-    return folder.weights / f"{number}.safetensors"
+def expected_weights(
+    config: Config, stored: Stored, needed: Collection[int] | None = ()
+) -> set[int]:
+    """The numbers of the candidates whose weights a search has kept for certain.
 
-
-def expected_weights(config: Config, stored: Stored) -> set[int]:
-    """The numbers of the candidates whose weights a search has kept for certain."""
+    Args:
+        needed: those whose weights the search needs to go on; None: all.
+    """
     told = [one for one in stored.told if one.judged and _saved(one.evaluation)]
-    fidelity = config.search.fidelity
-    if fidelity.inherit or fidelity.halving:
+    if needed is None:
         return {one.number for one in told}
     again = len(stored.arrived) - len({evaluation.number for evaluation in stored.arrived})
     halves = [vars(config.run), stored.config.get("run", {})]
     halves += [event.details.get("run") or {} for event in stored.events if event.kind == RESUMED]
-    numbers = [half["keep_weights"] for half in halves if half.get("keep_weights") is not None]
+    numbers = [kept_number(str(renamed(half).get("keep", "all"))) for half in halves]
+    least = min((number for number in numbers if number is not None), default=None)
     ranks = ranking(stored.told)
     # one that was cut may have been ahead of another, until it was trained in full
-    kept = ranks[: max(0, min(numbers) - again)] if numbers else ranks
+    kept = ranks if least is None else ranks[: max(0, least - again)]
     objectives = make_objectives(config.search.strategy)
     if len(objectives) > 1 and not again:
         kept = [*kept, *front_of(ranks, objectives)]
-    return {one.number for one in kept}.intersection(one.number for one in told)
+    return {one.number for one in kept}.union(needed).intersection(one.number for one in told)
 
 
 def _saved(evaluation: Evaluation) -> bool:

@@ -4,8 +4,7 @@ outputs/best_genome.json        of the newest run
 outputs/NAME/
     config.yaml                 as resolved
     study.db                    every candidate, evaluation and event
-    weights/NUMBER.safetensors  of the best candidates; of all where weights are inherited or
-                                trained on
+    weights/NUMBER.safetensors  of the best candidates, and of those that later ones may begin with
     best_genome.json            of the best candidate
     front/NUMBER.json           with several objectives: the genomes of the best trade-offs
     finalists/NUMBER.safetensors  the best few, trained once more, from scratch

@@ -5,7 +5,7 @@ with, or when they train for longer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from nanonas.analysis.record import finalists_of
@@ -49,6 +49,7 @@ def train_finalists(
     store: RunStore,
     deadline: float | None,
     observe: Callable[[Candidate, Evaluation, Evaluation], None],
+    gone: Collection[int] = (),
 ) -> list[Told]:
     """Trains networks from scratch and returns those that were trained to the end, the best first.
 
@@ -61,6 +62,7 @@ def train_finalists(
         evaluator: whose workers keep the weights apart from the search's.
         deadline: as of `time.monotonic()`; what runs then counts for nothing.
         observe: called with a finalist, its evaluation in the search, and the one from scratch.
+        gone: the numbers of those that are trained in any case, for their weights were not kept.
 
     Raises:
         RunError: a finalist's weights, or the store, cannot be written.
@@ -71,6 +73,8 @@ def train_finalists(
     scratch = {number: _from_scratch(told.candidate, budget) for number, told in by_number.items()}
     trained: dict[int, Evaluation] = {}
     for number, told in by_number.items():
+        if number in gone:
+            continue
         if number in known:
             metrics = {**_counts(told.evaluation), "accuracy": known[number]}
             trained[number] = Evaluation(number, State.COMPLETE, metrics)

@@ -5,21 +5,20 @@ weights.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from nanonas.core import Candidate, Objective, Told
+from nanonas.core import Candidate, Objective, State, Told
 from nanonas.engine.ranking import front_of, place, ranking
+from nanonas.files import weights_in
 from nanonas.runs.folder import RunFolder, find
 from nanonas.runs.genome import GenomeFile
 
 
 class Keeper:
-    """Keeps best_genome.json and front/ up to date, and the weights of the best candidates and of
-    the front only.
-
-    Where weights are inherited or trained on, all of them stay: which ones are needed again is not
-    known beforehand, nor after the search's end, for it can be resumed.
+    """Keeps best_genome.json and front/ up to date, and the weights of the best candidates, of the
+    front, and of those that are needed only.
 
     Args:
         describe: a candidate and what is known of it, as a genome file.
@@ -57,15 +56,39 @@ class Keeper:
             self._there.add(told.number)
         self._update()
 
+    def restored(self, numbers: Iterable[int]) -> None:
+        """Weights that were gone are there again."""
+        self._there.update(numbers)
+
+    def prune(self, needed: Collection[int] | None = ()) -> None:
+        """Deletes all other weights.
+
+        Args:
+            needed: the candidates whose weights later ones may begin with; None: any, so that none
+                are deleted.
+        """
+        if self.number is None or needed is None:
+            return
+        best = [*self.front, *self._ranks[: self.number], *self._lasting(self.number)]
+        kept = {told.number for told in best}.union(needed)
+        for number in self._there - kept:
+            weights_in(self.folder.weights, number).unlink(missing_ok=True)
+        self._there &= kept
+
+    def _lasting(self, number: int) -> list[Told]:
+        """The best and the front of those that were not cut: one that was is trained again, and may
+        come to less.
+        """
+        lasting = (told for told in self._ranks if told.evaluation.state is not State.CUT)
+        if not self.objectives:
+            return list(islice(lasting, number))
+        ranks = list(lasting)
+        return [*ranks[:number], *front_of(ranks, self.objectives)]
+
     def _update(self) -> None:
         ranks = self._ranks
         if self.objectives:
             self._update_front(front_of(ranks, self.objectives))
-        if self.number is not None:
-            kept = {told.number for told in (*self.front, *ranks[: self.number])}
-            for number in self._there - kept:
-                (self.folder.weights / f"{number}.safetensors").unlink(missing_ok=True)
-            self._there &= kept
         if ranks and ranks[0] != self._written:
             self._written = ranks[0]
             write_best(self.folder, self._file(ranks[0]))

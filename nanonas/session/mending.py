@@ -1,16 +1,18 @@
-"""Weights that were damaged since they were written: cut off by a disk that was full, or copied in
-part.
+"""Weights that others begin with, and that are damaged or gone: cut off by a disk that was full,
+copied in part, deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from loguru import logger
 
-from nanonas.core import Evaluator, State, Told
+from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
 from nanonas.errors import RunError
-from nanonas.runs.checking import about_weights, weights_of
+from nanonas.files import weights_in
+from nanonas.runs.checking import about_weights
 from nanonas.runs.folder import RunFolder
 
 
@@ -18,7 +20,8 @@ def damaged_weights(folder: RunFolder, told: Sequence[Told]) -> list[Told]:
     """The candidates whose file of weights is there, but not whole.
 
     Only files are opened, not read: a flipped bit is not seen. A file that is gone was removed by
-    the search, which keeps the best, or by a user who needed the space.
+    the search, which does not need it, or by a user who needed the space: it is made again when a
+    candidate begins with it.
     """
     there = {path.stem for path in folder.weights.glob("*.safetensors")}
     return [
@@ -26,24 +29,80 @@ def damaged_weights(folder: RunFolder, told: Sequence[Told]) -> list[Told]:
         for one in told
         if str(one.number) in there
         and one.evaluation.state is not State.CUT  # which is trained again in any case
-        and isinstance(about_weights(weights_of(folder, one.number)), str)
+        and isinstance(about_weights(weights_in(folder.weights, one.number)), str)
     ]
 
 
-def mend(damaged: Sequence[Told], evaluator: Evaluator) -> None:
+def mend(
+    wanted: Sequence[Told], told: Sequence[Told], folder: RunFolder, evaluator: Evaluator
+) -> None:
     """Trains candidates again for their weights; what is stored of them stays as it is. One after
     the other, for one may begin with the weights of another before it.
+
+    Where the weights that one of them began with are gone, that one is trained again, too, and its
+    weights go again.
+
+    Args:
+        told: all candidates that have an evaluation.
 
     Raises:
         RunError: the weights of one cannot be written again.
     """
-    for told in damaged:
-        logger.warning("the weights of #{} are damaged; it is trained again", told.number)
-        evaluator.submit(told.candidate)
+    again = _with_those_before(wanted, told, folder)
+    for one in again:
+        lack = "damaged" if weights_in(folder.weights, one.number).exists() else "gone"
+        logger.warning("the weights of #{} are {}; it is trained again", one.number, lack)
+        evaluator.submit(one.candidate)
         evaluation = evaluator.result()
         assert evaluation is not None  # without a time limit there always is one
         if evaluation.state in (State.CUT, State.FAILED):
             raise RunError(
-                f"the weights of #{told.number} are damaged, and it cannot be trained again: "
-                f"{evaluation.reason}; remove the file to go on without it"
+                f"the weights of #{one.number} are {lack}, and it cannot be trained again: "
+                f"{evaluation.reason}; mend that, or bring the file back from a copy, and resume"
             )
+    for number in {one.number for one in again}.difference(one.number for one in wanted):
+        weights_in(folder.weights, number).unlink(missing_ok=True)
+
+
+def _with_those_before(
+    wanted: Sequence[Told], told: Sequence[Told], folder: RunFolder
+) -> list[Told]:
+    """Candidates and, of those that they begin with, whose weights are gone; by number, so that
+    each comes after those that it begins with.
+    """
+    by_number = {one.number: one for one in told}
+    again: dict[int, Told] = {}
+    waiting = list(wanted)
+    while waiting:
+        one = waiting.pop()
+        again[one.number] = one
+        waiting += [by_number[n] for n in lacking(folder, one.candidate) if n not in again]
+    return [again[number] for number in sorted(again)]
+
+
+def lacking(folder: RunFolder, candidate: Candidate) -> list[int]:
+    """The candidates whose weights one begins with, and are gone."""
+    begins_with = candidate.proposal.begins_with
+    return [n for n in begins_with if not weights_in(folder.weights, n).exists()]
+
+
+@dataclass
+class Prepared:
+    """Another evaluator, before whose candidates something is done."""
+
+    evaluator: Evaluator
+    prepare: Callable[[Candidate], None]
+
+    @property
+    def slots(self) -> int:
+        return self.evaluator.slots
+
+    def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
+        self.prepare(candidate)
+        self.evaluator.submit(candidate, deadline)
+
+    def result(self, timeout: float | None = None) -> Evaluation | None:
+        return self.evaluator.result(timeout)
+
+    def close(self) -> None:
+        self.evaluator.close()

@@ -65,7 +65,9 @@ class Forecast:
     # MiB of the images, decoded, and of the memory of one device, where they are too many to lie in
     # it and are read from the disk; None: they lie in it
     read_from_disk: tuple[float, float] | None
-    disk: float  # for weights and store
+    weights: int  # networks whose weights stay at most, but for those of a front
+    weights_each: float  # MiB of the largest
+    disk: float  # for weights and store, at most
     free_disk: float
     advice: tuple[str, ...]  # one sentence for each thing that will hardly work
 
@@ -175,6 +177,8 @@ class _Planner:
             read_from_disk=(
                 (decoded, total) if total is not None and decoded > RESIDENT * total else None
             ),
+            weights=self.setup.most_kept(candidates),
+            weights_each=self._weights_each(),
             disk=self._disk(candidates),
             free_disk=_free(self.run.out),
             advice=(),
@@ -321,10 +325,15 @@ class _Planner:
 
     def _disk(self, candidates: int) -> float:
         """MiB of weights, the winner's and its checkpoint among them, and of the store."""
-        params = float(np.mean([self.space.decode(genome).params for genome in self.genomes]))
-        most = self.setup.kept_weights
-        kept = candidates if most is None else min(candidates, most)
-        return ((kept + 3) * 4 * params + candidates * _ROW) / 2**20
+        weights = (self.setup.most_kept(candidates) + 3) * self._weights_each()
+        return weights + candidates * _ROW / 2**20
+
+    def _weights_each(self) -> float:
+        """MiB of the weights of a network that is as large as the limits allow or, where they do
+        not say, as the largest of the random ones.
+        """
+        largest = max(self.space.decode(genome).params for genome in self.genomes)
+        return 4 * (self.limits.max_params or largest) / 2**20
 
     def _within_measured(self) -> int | None:
         if not self.limits.on_measurements:

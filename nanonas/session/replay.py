@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,14 +17,16 @@ from nanonas.core import Evaluation, State, Told
 from nanonas.data.images import changed_message
 from nanonas.engine.breeding import Breeding
 from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.needed import needed
 from nanonas.engine.ranking import best_networks
 from nanonas.engine.replay import Difference, replayed
 from nanonas.engine.storage.events import MACHINE
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
+from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
-from nanonas.runs.checking import Stored, differences, weights_of, without_weights
+from nanonas.runs.checking import Stored, differences, without_weights
 from nanonas.runs.folder import RunFolder, fingerprint_of, read_config
 from nanonas.runs.reading import noted_images
 from nanonas.session.setup import Setup
@@ -75,16 +77,33 @@ class Replay:
 
     def candidates(self) -> Iterator[Difference]:
         """What is asked for otherwise, when each candidate is derived again: needs no images."""
-        shape, names = noted_images(self.folder, self.stored.events)
-        setup = Setup(self.config, noted=(shape, len(names)))
         with RunStore.read(self.folder.store) as store:
-            yield from replayed(store, _breeding(setup))
+            yield from replayed(store, _breeding(self._without_images()))
 
     def files(self) -> Iterator[Difference]:
         """What lies in the folder otherwise than the store says; see `runs.checking`."""
         # images are the same by their fingerprint, wherever they lie now
         ignored = GONE if self.fingerprint is None else {*GONE, "data"}
-        return differences(self.folder, self.stored, counted(), ignored)
+        return differences(self.folder, self.stored, counted(), ignored, self.needed())
+
+    def needed(self) -> Collection[int] | None:
+        """The candidates whose weights the search needs to go on, when it is resumed; None: all."""
+        setup, candidates = self._without_images(), self.stored.candidates
+        if not setup.needs_weights:
+            return ()
+        strategy = setup.strategy
+        told = {
+            one.number: one for one in self.stored.told if one.evaluation.state is not State.CUT
+        }
+        known = 0
+        while known in told and known < strategy.needs(len(candidates)):
+            strategy.tell(told[known])
+            known += 1
+        return needed(strategy, candidates[known:], told.__contains__)
+
+    def _without_images(self) -> Setup:
+        shape, names = noted_images(self.folder, self.stored.events)
+        return Setup(self.config, noted=(shape, len(names)))
 
     def not_compared(self) -> list[str]:
         """The names of the folders that `files` passes over, because all their weights are gone."""
@@ -108,8 +127,12 @@ class Replay:
             for told in best_networks(self.stored.told)
             if told.evaluation.state is State.COMPLETE
             and told.evaluation.reason is None
-            and all(weights_of(self.folder, parent).exists() for parent in _begins_with(told))
+            and all(path.exists() for path in self._begins_with(told))
         ]
+
+    def _begins_with(self, told: Told) -> list[Path]:
+        """The weights that a training begins with."""
+        return [weights_in(self.folder.weights, n) for n in told.candidate.proposal.begins_with]
 
     def _with_images(self) -> Setup:
         """The configuration with the images and the device as they are now."""
@@ -128,8 +151,8 @@ class Replay:
     def _trained(self, setup: Setup, told: Told) -> Evaluation:
         """The candidate, trained as a worker trains it, in a folder of its own."""
         with tempfile.TemporaryDirectory(prefix="nanonas-replay-") as place:
-            for parent in _begins_with(told):
-                shutil.copy(weights_of(self.folder, parent), place)
+            for path in self._begins_with(told):
+                shutil.copy(path, place)
             trial = setup.trials(Path(place))[0]
             # it has met the limits, and what is measured differs each time
             evaluator = SerialEvaluator(replace(trial, limits=Limits(), measured=frozenset()))
@@ -166,12 +189,6 @@ def _breeding(setup: Setup) -> Breeding:
         setup.rungs[0],
         setup.config.search.seed,
     )
-
-
-def _begins_with(told: Told) -> Sequence[int]:
-    """The numbers of the candidates whose weights a training begins with."""
-    proposal = told.candidate.proposal
-    return proposal.inherits if proposal.resumes is None else (proposal.resumes,)
 
 
 def _kind(machine: object) -> object:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from nanonas.core import Candidate, Evaluation, Evaluator, State
+from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
 from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.engine.evaluators.joining import Cluster
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -19,6 +20,7 @@ from nanonas.engine.storage.events import ENDED, MACHINE, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Why
 from nanonas.errors import RunError
+from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
 from nanonas.runs.folder import RunFolder
@@ -27,7 +29,7 @@ from nanonas.session.finalists import FINALS_GRACE, finalists, from_scratch, tra
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
-from nanonas.session.mending import damaged_weights, mend
+from nanonas.session.mending import Prepared, damaged_weights, lacking, mend
 from nanonas.session.setup import Setup, cluster_need
 from nanonas.session.winner import train
 from nanonas.spaces.base import Space
@@ -36,6 +38,10 @@ from nanonas.text import command
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
     from nanonas.training.trial import Trial
+
+# What a candidate may take before it is given up: so many times what is predicted, and seconds.
+# Predictions are seldom wrong by half, but a machine may have much else to do.
+_PATIENCE, _PATIENCE_SECONDS = 10, 60.0
 
 
 @dataclass(frozen=True)
@@ -126,15 +132,25 @@ class Session:
         setup, folder, run = self.setup, self.folder, self.setup.config.run
         deadline, told = self._search_deadline(), self.store.told()
         folder.weights.mkdir(exist_ok=True)
-        self._mend_weights()
+        self._train_again(damaged_weights(folder, told))
         keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
+
+        def prune() -> None:
+            keeper.prune(study.needed() if setup.needs_weights else ())
+
+        def prepare(candidate: Candidate) -> None:
+            if gone := lacking(folder, candidate):
+                self._train_again([one for one in self.store.told() if one.number in gone])
+                keeper.restored(gone)
 
         def observe(progress: Progress) -> None:
             keeper.hear(progress.told)
+            prune()
             self.listener.evaluated(progress, keeper.front)
 
         with self._evaluator(setup.trials(folder.weights)) as evaluator:
-            study = setup.study(self.store, evaluator, RequestFiles(folder.requests))
+            inbox = RequestFiles(folder.requests)
+            study = setup.study(self.store, Prepared(evaluator, prepare), inbox)
             wanted = (setup.evaluations, setup.generations, deadline)
             end: End | None = None
             try:
@@ -142,6 +158,7 @@ class Session:
                 end = study.run(
                     run.evaluations, setup.generations, deadline, observe, self.listener.answered
                 )
+                prune()  # also where nothing was evaluated, and the configuration has changed
             finally:
                 self.listener.ended(end)
         self.start += study.paused_seconds  # the time budget stands still while a search is paused
@@ -150,14 +167,13 @@ class Session:
             raise RunError(self._nothing_found(end))
         return best.candidate, best.evaluation, end
 
-    def _mend_weights(self) -> None:
-        """Trains candidates again whose weights are damaged: others may begin with them."""
-        damaged = damaged_weights(self.folder, self.store.told())
-        if damaged:
+    def _train_again(self, wanted: list[Told]) -> None:
+        """Trains candidates again for their weights, with which others begin."""
+        if wanted:
             trial = self.setup.trials(self.folder.weights)[0]
             # it has met the limits, and what is measured differs each time
             with self._pool([replace(trial, limits=Limits(), measured=frozenset())]) as pool:
-                mend(damaged, pool)
+                mend(wanted, self.store.told(), self.folder, pool)
 
     def _nothing_found(self, end: End) -> str:
         """A sentence about a search in which no network was judged."""
@@ -185,14 +201,21 @@ class Session:
         """
         if self._one_candidate:
             return contextlib.closing(SerialEvaluator(trials[0]))
-        return self._pool(trials)
+        return self._pool(trials, self.setup.config.run.candidate_timeout)
 
-    def _pool(self, trials: list[Trial]) -> WorkerPool | ClusterPool:
-        run = self.setup.config.run
+    def _pool(self, trials: list[Trial], timeout: float | None = None) -> WorkerPool | ClusterPool:
+        """Workers for these trials.
+
+        Args:
+            timeout: seconds after which a candidate is given up; None: many times what is
+                predicted.
+        """
+        run, timeouts = self.setup.config.run, partial(self._timeout, trials[0], timeout)
         if self.cluster is None:
             return WorkerPool(
                 trials,
                 hang_seconds=run.hang_seconds,
+                timeout=timeouts,
                 memory_mb=run.worker_memory_mb,
                 log=self.folder.log,
                 notice=self.store.event,
@@ -206,8 +229,18 @@ class Session:
             weights=trials[0].weights,
             most=run.workers,
             hang_seconds=run.hang_seconds,
+            timeout=timeouts,
             notice=self.store.event,
         )
+
+    def _timeout(self, trial: Trial, given: float | None, candidate: Candidate) -> float | None:
+        """Seconds after which a candidate is given up; None: never."""
+        setup = self.setup
+        # a candidate may wait long for another device
+        if given is not None or setup.agent is not None or setup.cost is None:
+            return given
+        images = len(setup.split.train), len(setup.split.valid)
+        return _PATIENCE * trial.predicted_seconds(candidate, images) + _PATIENCE_SECONDS
 
     # --- the finalists ----------------------------------------------------------------------------
 
@@ -236,6 +269,9 @@ class Session:
             for trial in setup.trials(folder.finalists)
         ]
         trials = trials[: max(1, len(chosen))]
+        in_search = {told.number for told in chosen if from_scratch(told, setup.finals_budget)}
+        folders = (folder.weights, folder.finalists)
+        gone = {n for n in in_search if not any(weights_in(one, n).exists() for one in folders)}
         with self._pool(trials) as pool:
             results = train_finalists(
                 chosen,
@@ -244,15 +280,14 @@ class Session:
                 self.store,
                 self._finals_deadline(),
                 self.listener.finalist,
+                gone,
             )
         if not results:
             return None
         best, evaluation = results[0].candidate, results[0].evaluation
-        in_search = any(
-            told.candidate == best and from_scratch(told, setup.finals_budget) for told in chosen
-        )
-        place = folder.weights if in_search else folder.finalists
-        known = {**evaluation.metrics, "weights": f"{place.name}/{best.number}.safetensors"}
+        kept = best.number in in_search and weights_in(folder.weights, best.number).exists()
+        weights = weights_in(folder.weights if kept else folder.finalists, best.number)
+        known = {**evaluation.metrics, "weights": f"{weights.parent.name}/{weights.name}"}
         write_best(folder, setup.genome_file(best, known))
         return best, evaluation
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
     load_images,
     make_budget,
@@ -21,6 +22,7 @@ from nanonas.config.parts import (
     make_rungs,
     make_search_space,
     make_strategy,
+    most_kept,
     with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
@@ -198,11 +200,19 @@ class Setup:
 
     @property
     def kept_weights(self) -> int | None:
-        """Of how many of the best candidates the weights stay; None: of all, because any of them
-        may be inherited or trained on.
+        """Of how many of the best candidates the weights stay, besides those of the front and those
+        that are needed; None: of all.
         """
-        fidelity = self.config.search.fidelity
-        return None if fidelity.inherit or fidelity.halving else self.config.run.keep_weights
+        return kept_number(self.config.run.keep)
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether candidates begin with the weights of others."""
+        return self.config.search.fidelity.needs_weights
+
+    def most_kept(self, candidates: int) -> int:
+        """The weights of how many of so many candidates stay at most; see `parts.most_kept`."""
+        return most_kept(self.config, self.strategy, candidates)
 
     @property
     def has_finals(self) -> bool:

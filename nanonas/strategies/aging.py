@@ -71,3 +71,10 @@ class AgingEvolution:
         self._alive.append(told)
         if len(self._alive) > self.population_size:
             self._alive.popleft()
+
+    def may_need(self) -> frozenset[int]:
+        return frozenset(told.number for told in self._alive)
+
+    @property
+    def most_needed(self) -> int:
+        return self.population_size

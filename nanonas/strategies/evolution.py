@@ -106,6 +106,14 @@ class Evolution:
             best.setdefault(member.candidate.key, member)
         self._elite = list(best.values())[: self.elite_size]
 
+    def may_need(self) -> frozenset[int]:
+        return frozenset(told.number for told in (*self._last, *self._elite))
+
+    @property
+    def most_needed(self) -> int:
+        assert self.elite_size is not None  # __post_init__ has set it
+        return self.population_size + self.elite_size
+
     def _sorted(self, told: Iterable[Told]) -> list[Told]:
         """Best first, the older first among equals."""
         return sorted(told, key=lambda each: (self.objective.loss(each.evaluation), each.number))

@@ -86,6 +86,13 @@ class LocalSearch:
         elif self._incumbent is not None and parents == (self._incumbent.number,):
             self._misses += 1
 
+    def may_need(self) -> frozenset[int]:
+        return frozenset() if self._incumbent is None else frozenset((self._incumbent.number,))
+
+    @property
+    def most_needed(self) -> int:
+        return 1
+
     def _adopt(self, candidate: Candidate, loss: float) -> None:
         self._incumbent, self._loss, self._misses = candidate, loss, 0
         self._since = candidate.number + 1

@@ -93,6 +93,13 @@ class NSGA2:
             self._alive.pop()
             self._sort()  # its neighbours have more room now
 
+    def may_need(self) -> frozenset[int]:
+        return frozenset(member.candidate.number for member in self._alive)
+
+    @property
+    def most_needed(self) -> int:
+        return self.population_size
+
     def _sort(self) -> None:
         """Best first: by rank, then by room, then the older."""
         losses = np.array([member.losses for member in self._alive])  # (members, objectives)

@@ -32,3 +32,10 @@ class RandomSearch:
         return Proposal(self.space.sample(rng))
 
     def tell(self, told: Told) -> None: ...
+
+    def may_need(self) -> frozenset[int]:
+        return frozenset()
+
+    @property
+    def most_needed(self) -> int:
+        return 0

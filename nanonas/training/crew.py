@@ -108,7 +108,7 @@ class Crews:
             try:
                 team = stack.enter_context(self._team(how, min(START_SECONDS, 0.1 * left)))
                 its = self._pace(team, patience)
-            except (ProcessLost, OSError) as lost:  # or no shared memory
+            except ProcessLost as lost:
                 logger.debug("{} are not used: {}", how, lost)
                 continue
             logger.debug("{}: {:.1f} s an epoch; {}: {:.1f} s", best.how, pace.mean, how, its.mean)

@@ -7,6 +7,8 @@ core, where gloo's sockets take 1.7 ms. On GPUs they go through NCCL.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import mmap
 import os
 import tempfile
@@ -16,6 +18,8 @@ from multiprocessing.connection import Connection
 
 import torch
 from torch import Tensor
+
+from nanonas.machine import free_memory
 
 HANG_SECONDS = 300  # without a sign of life, after which a process is taken for lost
 _GO, _STOP = b"+", b"-"
@@ -130,16 +134,32 @@ def bytes_for(size: int, numbers: int) -> int:
 
 def shared_memory(size: int) -> int:
     """An open file of so many bytes that processes can map. It has no name, so nothing is left
-    behind, however they end.
+    behind, however they end; nor does it lie in /dev/shm, which a container may have 64 MB of.
+
+    Raises:
+        OSError: there is no room for it. It is taken at once: whoever wrote into room that is not
+            there would be killed.
     """
-    if hasattr(os, "memfd_create"):
-        handle = os.memfd_create("nanonas")
-    else:
-        with tempfile.TemporaryFile() as file:
-            handle = os.dup(file.fileno())
+    if size > free_memory():
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    handle = _without_name()
     try:
-        os.truncate(handle, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:
+            os.truncate(handle, size)
     except BaseException:
         os.close(handle)
         raise
     return handle
+
+
+def _without_name() -> int:
+    """An open file in memory or, where the system has none or forbids it, in the temporary
+    folder.
+    """
+    if hasattr(os, "memfd_create"):
+        with contextlib.suppress(OSError):
+            return os.memfd_create("nanonas")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -139,11 +139,12 @@ class Team:
         rows = None if pictures.rows is None else pictures.rows.cpu().numpy()
         numbers = min(max(network.params, 1024), MOST_NUMBERS)  # all gradients, if they are few
         size, on_cpu = how.processes, pictures.device.type == "cpu"
-        memory = shared_memory(bytes_for(size, numbers)) if on_cpu else -1
-        port = 0 if on_cpu else _free_port()
         cores = [cores_of(rank, size) if on_cpu else None for rank in range(size)]
         self._cores = cores[0]
+        memory = -1
         try:
+            memory = shared_memory(bytes_for(size, numbers)) if on_cpu else -1
+            port = 0 if on_cpu else _free_port()
             for _ in range(1, size):
                 handles = [memory] if on_cpu else []
                 self._children.append(started(f"{__name__}:serve", how.threads, handles))
@@ -161,7 +162,7 @@ class Team:
             self.close()
             raise
         finally:
-            if on_cpu:
+            if memory >= 0:
                 os.close(memory)
 
     @property

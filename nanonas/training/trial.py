@@ -27,6 +27,7 @@ from nanonas.core import (
 )
 from nanonas.data.images import DataSpec
 from nanonas.errors import DeviceLost, RunError, reason_for
+from nanonas.files import weights_in
 from nanonas.networks.cost import CostModel, allowance
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
@@ -123,7 +124,7 @@ class Trial:
                     "genome": json.dumps(candidate.proposal.genome),
                     "image_size": str(budget.image_size or ""),
                 }
-                save_weights(begun.module, self.weights / f"{candidate.number}.safetensors", about)
+                save_weights(begun.module, weights_in(self.weights, candidate.number), about)
         seconds = time.perf_counter() - start
         return Evaluation(candidate.number, state, metrics, curve, seconds, reason or begun.lacks)
 
@@ -141,7 +142,7 @@ class Trial:
         """
         module = fresh_module(network, seed, train, self.recipe).to(self.device)
         proposal = candidate.proposal
-        wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
+        wanted = proposal.begins_with
         if not wanted:
             return _Begun(module)
         images = _minibatch(train, self.seed)
@@ -159,7 +160,7 @@ class Trial:
         """An earlier candidate's network, as it was trained, and its weights. Raises `RunError`."""
         if self.weights is None:
             raise RunError(f"there is no folder with the weights of #{number}")
-        path = self.weights / f"{number}.safetensors"
+        path = weights_in(self.weights, number)
         tensors, about = read_weights(path)
         if "genome" not in about:
             raise RunError(
@@ -194,6 +195,22 @@ class Trial:
         if not resumed:  # what it should have gone on with is missing
             seconds *= budget.epochs / (budget.epochs - budget.begin)
         return min(MOST_EPOCHS, seconds / (each * images))
+
+    def predicted_seconds(self, candidate: Candidate, images: tuple[int, int]) -> float:
+        """How long the training of a candidate takes, as the cost model predicts, validation
+        included; at most, for one that goes on with another's training may have to begin anew.
+
+        Args:
+            images: to train on in an epoch, before a budget's share of them, and to judge by.
+        """
+        budget = candidate.proposal.budget
+        assert budget is not None  # the study fills it in
+        assert self.cost is not None  # else nothing is predicted
+        genome, size = candidate.proposal.genome, budget.image_size
+        network, whole = self.space.at(size).decode(genome), self.space.decode(genome)
+        train, valid = max(1, round(images[0] * budget.share)), images[1]
+        epochs = self._epochs(network, budget, train, resumed=False, whole=whole)
+        return self.cost.seconds(network) * (epochs * train + math.ceil(epochs) * valid)
 
     def _train(
         self,

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from chaos.fate import Fate, meet
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, State, training_seed
-from nanonas.files import replacing
+from nanonas.files import replacing, weights_in
 from nanonas.networks.limits import Limits
 
 _BATCHES, _SECONDS = 4, 0.004  # of a training, and for each of them
@@ -35,8 +35,7 @@ class Pretended:
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         meet(self.fate)
         proposal = candidate.proposal
-        wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
-        begun = [_content(self.weights / f"{number}.safetensors") for number in wanted]
+        begun = [_content(weights_in(self.weights, number)) for number in proposal.begins_with]
         for _ in range(_BATCHES):
             pulse()
             time.sleep(_SECONDS)
@@ -47,7 +46,7 @@ class Pretended:
         numbers = np.frombuffer(digest * 500, np.uint8).astype(np.float32)
         tensors = {"classifier.weight": numbers}
         about = {"genome": json.dumps(proposal.genome), "image_size": ""}
-        with replacing(self.weights / f"{candidate.number}.safetensors") as part:
+        with replacing(weights_in(self.weights, candidate.number)) as part:
             part.write_bytes(save(tensors, about))
         state = State.PRUNED if digest[0] > 240 else State.COMPLETE
         accuracy = int.from_bytes(digest[1:3], "big") / 2**16

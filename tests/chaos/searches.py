@@ -22,9 +22,9 @@ _SPACE = "--space nano --channels 2 --length 3 --population 4 --workers 2 --lag 
 _ENDS = f"--evaluations {TOTAL} --final-epochs 0"
 
 PRETENDED = {  # nothing is trained
-    "inherits": "--strategy evolution --inherit --inherit-epochs 1 --finalists 1",
-    "keeps the best": "--strategy aging --keep-weights 3",
-    "a front": "--strategy nsga2 --keep-weights 2",
+    "inherits": "--strategy evolution --inherit --inherit-epochs 1 --finalists 1 --keep front",
+    "keeps the best": "--strategy aging --keep top:3",
+    "a front": "--strategy nsga2 --keep top:2",
     "halves": "--strategy random --halving 2 --rungs 2 --epochs 2 --rung-epochs 1",
 }
 REAL = {  # PyTorch, and the winner is trained

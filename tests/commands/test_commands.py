@@ -75,7 +75,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short(out: Path) -> Path:
     """Four candidates of an evolution, and the winner's training. Nobody may change it."""
     return search(
-        out, "short", "--evaluations 4 --epochs 2 --workers 1 --final-epochs 1 --keep-weights 2"
+        out, "short", "--evaluations 4 --epochs 2 --workers 1 --final-epochs 1 --keep top:2"
     )
 
 

@@ -30,6 +30,7 @@ from nanonas.config.files import (
     to_yaml,
     validated,
 )
+from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
     PREDICTORS,
     SPACES,
@@ -137,9 +138,10 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "cluster": "local:3",
     "cluster_gpus": 0.25,
     "hang_seconds": 10.0,
+    "candidate_timeout": 600.0,
     "doctor": False,
     "explain": True,
-    "keep_weights": 2,
+    "keep": "top:2",
     "out": Path("elsewhere"),
     "name": "mine",
     "requests_of": Path("earlier"),
@@ -436,6 +438,12 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "search: {max_memory_mb: -1}",
             "{path}: search.max_memory_mb is -1, but must be greater than 0 (--max-memory-mb)",
         ),
+        (
+            "run: {keep: top}",
+            "{path}: run.keep is 'top', but must be front, top:N (such as top:20) or all (--keep)",
+        ),
+        ("run: {keep: top:0}", None),
+        ("run: {keep_weights: 0}", None),
         ("search: {max_memory_mb: .nan}", None),
         ("search: {max_latency_ms: much}", None),
         ("[1, 2]", "{path} must hold 'search:' and 'run:' with keys below them, but holds [1, 2]"),
@@ -719,6 +727,22 @@ def test_keys_that_are_gone_are_ignored_with_a_note(tmp_path: Path) -> None:
     assert f"{path} has search.warm_pool = 40, which this version of nanonas ignores: " in warm
     assert f"{path} has search.acquisition = ei, which this version of nanonas" in acquisition
     assert read_yaml(path) == configure(seed=3)
+
+
+def test_how_many_weights_stay_is_read_by_its_old_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("run: {keep_weights: 7}", encoding="utf-8")
+    assert (notes_of(path), read_yaml(path)) == ([], configure(keep="top:7"))
+    assert configure(keep_weights=7) == configure(keep="top:7")
+    assert validated({"run": {"keep_weights": 7, "keep": "all"}}) == configure(keep="all")
+
+
+@pytest.mark.parametrize(
+    ("words", "number"), [("front", 1), ("top:1", 1), ("top:20", 20), ("all", None)]
+)
+def test_whose_weights_stay(words: str, number: int | None) -> None:
+    assert parsed("--keep", words).run.keep == words
+    assert kept_number(words) == number
 
 
 def notes_of(path: Path) -> list[str]:

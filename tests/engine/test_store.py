@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import math
+import os
+import re
 import runpy
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +29,7 @@ from toys.storage import as_format
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Proposal, State, Strategy
 from nanonas.engine.storage import opening, rows
 from nanonas.engine.storage import store as store_module
+from nanonas.engine.storage.lock import lock_file
 from nanonas.engine.storage.rows import MIGRATIONS
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
@@ -172,15 +178,43 @@ sys.stdin.read()
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:  # type: ignore[call-overload]
         assert writer.stdout.readline() == b"begun\n"
         assert RunStore.in_use(path)
-        with pytest.raises(
-            RunError, match=rf"being written by another process \(pid {writer.pid}\)"
-        ):
+        its = re.escape(f"(pid {writer.pid} on {socket.gethostname()})")
+        with pytest.raises(RunError, match=f"being written by another process {its}"):
             RunStore.resume(path)
         writer.kill()
     assert not RunStore.in_use(path)
     assert not RunStore.in_use(path.parent / "nothing.db")
     with RunStore.resume(path), pytest.raises(RunError, match="another process"):
         RunStore.resume(path)
+
+
+def test_what_the_locks_file_says_is_shown_in_part(path: Path) -> None:
+    with RunStore.begin(path, CONFIG):
+        lock_file(path).write_text("a\x1b[31m\n" + 1000 * "b")
+        with pytest.raises(RunError, match=r"another process \(a\[31mb{200,300}\): wait"):
+            RunStore.resume(path)
+        lock_file(path).write_text("")
+        with pytest.raises(RunError, match=r"another process \(it did not say which\): wait"):
+            RunStore.resume(path)
+
+
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_one_sentence(
+    store: RunStore, path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    store.close()
+
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    handles = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RunError, match="lies on a disk without locks") as error:
+        RunStore.resume(path)
+    assert os.strerror(reason) in str(error.value)
+    assert "choose a folder on another disk" in str(error.value)
+    assert len(os.listdir("/proc/self/fd")) == handles
+    assert not RunStore.in_use(path)  # who reads is not in the way
 
 
 def test_who_has_read_the_beginning_reads_the_rest(store: RunStore) -> None:

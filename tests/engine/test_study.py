@@ -47,6 +47,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study, Why
 from nanonas.errors import ConfigError, Exhausted, RunError, reason_for
 from nanonas.networks.limits import Limits
+from nanonas.strategies.aging import AgingEvolution
 from nanonas.strategies.random import RandomSearch
 
 TOTAL = 24
@@ -120,6 +121,24 @@ def test_going_on_in_the_same_process(tmp_path: Path) -> None:
     assert [parts.run(n).why for n in (5, 5, TOTAL)] == [Why.EVALUATIONS] * 3
     parts.store.close()
     assert by_number(tmp_path / "parts.db") == by_number(tmp_path / "whole.db")
+
+
+def test_whose_weights_are_needed_is_what_it_was_when_a_run_is_resumed(tmp_path: Path) -> None:
+    def made() -> Study:
+        strategy = AgingEvolution(SPACE, population_size=3, lag=2)
+        return study(tmp_path / "study.db", strategy, SerialEvaluator(score))
+
+    whole = made()
+    whole.run(12)
+    needed = whole.needed()
+    assert needed is not None
+    assert 1 <= len(needed) <= 5  # three that live, and two that were not told
+    whole.store.close()
+    resumed = made()
+    assert resumed.needed() == {*range(12)}  # it was told nothing yet
+    resumed.run(12)
+    assert resumed.needed() == needed
+    resumed.store.close()
 
 
 def test_generations(tmp_path: Path) -> None:

@@ -136,6 +136,19 @@ def test_what_a_measurement_does_costs_its_candidate_only(
         assert "in misbehave" in failed.traceback
 
 
+def test_a_measurement_that_goes_on_for_ever_is_ended_where_a_limit_is_given() -> None:
+    def most(candidate: Candidate) -> float | None:
+        return 0.3 if candidate.number == 3 else None
+
+    results = evaluate(UntilDeadline(3), timeout=most)
+    failed = results.pop(3)
+    reason = "still at work after 0.3 s: it was killed (--candidate-timeout)"
+    assert (failed.state, failed.reason) == (State.FAILED, reason)
+    assert failed.seconds > 0.3
+    assert "in __call__" in (failed.traceback or "")  # where it was
+    assert {e.state for e in results.values()} == {State.COMPLETE}
+
+
 @pytest.mark.skipif(memory_of(os.getpid()) is None, reason="memory is watched on Linux alone")
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_worker_that_holds_too_much_memory_is_killed(times: int, tmp_path: Path) -> None:

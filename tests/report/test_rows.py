@@ -12,11 +12,13 @@ from toys.report import BUDGET, SPACE, entries, entry, evaluated, record
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry, searching
+from nanonas.config.files import configure, to_values
 from nanonas.core import Budget, Objective, State
 from nanonas.engine.storage.events import Event
 from nanonas.report.charts import evolution, progress, worth
 from nanonas.report.rows import tables
 from nanonas.report.rows.sheet import Column, Sheet
+from nanonas.text import mebibytes
 
 RUN = record(entries(80))
 FOUND = Findings(RUN)
@@ -154,3 +156,24 @@ def test_a_sheet_knows_its_columns() -> None:
     with pytest.raises(ValueError, match="a row must have 2 values, but has 1"):
         Sheet(["a", "b"], [(1,)])
     assert BUDGET.epochs == 4
+
+
+def test_the_report_says_how_many_weights_lie_on_the_disk_at_most() -> None:
+    def said(**settings: object) -> object:
+        made = configure(space="layers", strategy="aging", population=6, lag=2, **settings)
+        rows = tables.table(Findings(replace(RUN, config=to_values(made))), "repeat").rows
+        return dict(rows).get("weights on the disk")
+
+    assert said(max_params=2**18) == "of 20 networks at most, 20.0 MiB (--keep top:20)"
+    inherited = 3 + 6 + 3 * 2  # the best, the living, and two in flight with two parents each
+    told = f"of {inherited} networks at most, {inherited}.0 MiB (--keep top:3)"
+    assert said(max_params=2**18, inherit=True, keep="top:3") == told
+    assert str(said(halving=3, epochs=9)).startswith("of 80 networks at most, ")
+    largest = max(int(entry.metrics["params"]) for entry in RUN.trained)
+    assert (
+        said(keep="front")
+        == f"of 1 network at most, {mebibytes(4 * largest / 2**20)} (--keep front)"
+    )
+    for config in ({}, {"search": {"space": "none"}}):
+        rows = tables.table(Findings(replace(RUN, config=config)), "repeat").rows
+        assert "weights on the disk" not in dict(rows)

@@ -36,6 +36,7 @@ from nanonas.runs.genome import read_genome
 from nanonas.runs.models import best_module
 from nanonas.session import session as session_module
 from nanonas.session.finalists import accuracies, finalists
+from nanonas.session.replay import Replay
 from nanonas.session.setup import Setup
 from nanonas.training.pictures import pictures
 from nanonas.training.train import accuracy
@@ -44,7 +45,7 @@ from nanonas.training.weights import read_weights
 SMALL = (
     "--data digits --image-size 16 --train-images 60 --space nano --channels 2 --length 3 "
     "--population 4 --lag 3 "
-    "--stop-epoch 0 --batch-size 30 --precision float32 --device cpu --keep-weights 1 "
+    "--stop-epoch 0 --batch-size 30 --precision float32 --device cpu --keep front "
     "--final-epochs 0"
 )
 EVERYTHING = (
@@ -244,24 +245,34 @@ def test_everything_happens_in_so_small_a_run(whole: Callable[[str], Path], stra
     assert all(one.evaluation.reason is None for one in told)
 
 
-def test_all_weights_stay_where_somebody_may_inherit_or_go_on(whole: Callable[[str], Path]) -> None:
-    """Only one of the best may stay, by --keep-weights, of a search without either."""
-    with RunStore.read(whole("aging") / "study.db") as store:
-        with_accuracy = {e.number for e in store.evaluations() if e.accuracy is not None}
-    assert {int(number) for number in weights(whole("aging"))} == with_accuracy
-    assert len(with_accuracy) == TOTAL
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_search_that_keeps_what_it_needs_is_the_one_that_keeps_all(
+    tmp_path: Path, whole: Callable[[str], Path], strategy: str
+) -> None:
+    kept = search(
+        tmp_path,
+        "kept",
+        f"{EVERYTHING} {STRATEGIES[strategy]} --evaluations {TOTAL} --keep all",
+    )
+    assert content(kept) == content(whole(strategy))
+    all_of_them, few = weights(kept), weights(whole(strategy))
+    assert len(few) < len(all_of_them) == TOTAL
+    assert few.items() <= all_of_them.items()
+    assert [*Replay(RunFolder(whole(strategy))).files()] == []
 
 
 @pytest.mark.parametrize(
-    ("flags", "all_stay"), [("--inherit", True), ("--halving 2 --rungs 2", True), ("", False)]
+    ("flags", "stay"),
+    # the best; with it the two that live, and one that was not told; all but who was promoted
+    [("", 1), ("--inherit", 4), ("--halving 2 --rungs 2", 7)],
 )
-def test_either_of_both_is_a_reason_to_keep_weights(
-    tmp_path: Path, flags: str, all_stay: bool
+def test_inheritance_and_halving_are_reasons_to_keep_weights(
+    tmp_path: Path, flags: str, stay: int
 ) -> None:
-    run = search(
-        tmp_path, "run", f"--strategy aging --epochs 2 --evaluations 5 --finalists 0 {flags}"
-    )
-    assert len(weights(run)) == (5 if all_stay else 1)
+    few = "--strategy aging --population 2 --lag 1 --epochs 2 --evaluations 8 --finalists 0"
+    run = search(tmp_path, "run", f"{few} {flags}")
+    assert 1 <= len(weights(run)) <= stay
+    assert (len(weights(run)) > 1) == bool(flags)
 
 
 def test_the_time_of_finalists_is_the_searchs(

@@ -146,6 +146,18 @@ def test_what_the_search_itself_has_trained_from_scratch_is_not_trained_again(
     assert len(store.events()) == 4
 
 
+def test_what_the_search_has_trained_so_is_trained_again_where_its_weights_are_gone(
+    store: RunStore,
+) -> None:
+    chosen = [told(n, key, 0.5, budget=WHOLE, heir=False) for n, key in ((2, "b"), (3, "c"))]
+    measure = Scratch(b=0.5)
+    evaluator = SerialEvaluator(measure)
+    for gone in ({2}, set[int]()):
+        results = train_finalists(chosen, WHOLE, evaluator, store, None, lambda *_: None, gone)
+        assert [one.number for one in results] == [2, 3]
+    assert [candidate.number for candidate in measure.trained] == [2]
+
+
 def test_what_was_cut_or_failed_counts_for_nothing_and_is_trained_by_the_next_session(
     store: RunStore,
 ) -> None:

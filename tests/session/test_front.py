@@ -29,7 +29,7 @@ from nanonas.training import final
 TINY = (
     "--data digits --train-images 150 --space nano --channels 3 --length 4 --population 4 --lag 2 "
     "--device cpu "
-    "--stop-epoch 0 --epochs 2 --keep-weights 1 --final-epochs 0 --strategy nsga2 --objectives "
+    "--stop-epoch 0 --epochs 2 --keep front --final-epochs 0 --strategy nsga2 --objectives "
     "accuracy params"
 )
 BOTH = (OBJECTIVES["accuracy"].objective, OBJECTIVES["params"].objective)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from toys.session import InProcess
 
 from nanonas import cli
 from nanonas.config.files import configure
-from nanonas.core import Candidate, Evaluation, Proposal, Pulse, State
+from nanonas.core import Candidate, Evaluation, Proposal, Pulse, State, Told
 from nanonas.engine.evaluators.attempt import Unkept, attempt
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
@@ -160,6 +161,43 @@ def test_damaged_weights_are_trained_again_before_others_begin_with_them(
     assert f"the weights of #{parent} are damaged; it is trained again" in capsys.readouterr().err
     with RunStore.read(run.store) as store:
         assert len(store.evaluations()) == 5
+
+
+def test_what_damaged_weights_come_of_is_trained_again_where_it_is_gone_and_goes_again(
+    kept: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "WorkerPool", InProcess)
+    run = RunFolder(Path(shutil.copytree(kept.path, tmp_path / "run")))
+    before = weights(run)
+    heir = max(n for n, one in enumerate(candidates(run)) if one.proposal.inherits)
+    gone = {f"{number}.safetensors" for number in range(heir)}  # all that it may come of
+    for name in gone:
+        (run.weights / name).unlink()
+    cut_off(run.weights / f"{heir}.safetensors")
+    assert cli.main(["resume", str(run.path)]) == 0
+    assert weights(run) == {name: before[name] for name in before.keys() - gone}
+
+
+def test_a_search_whose_weights_are_gone_makes_those_again_that_others_begin_with(
+    kept: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "WorkerPool", InProcess)
+    runs = [RunFolder(Path(shutil.copytree(kept.path, tmp_path / name))) for name in ("a", "b")]
+    shutil.rmtree(runs[1].weights)
+    for run in runs:
+        assert cli.main(["resume", str(run.path), "--evaluations", "8"]) == 0
+    assert results(runs[0]) == results(runs[1])
+    assert any(one.proposal.inherits for one in candidates(runs[1])[5:])
+    there, all_of_them = weights(runs[1]), weights(runs[0])
+    assert 3 <= len(there) < len(all_of_them) == 8
+    assert there == {name: all_of_them[name] for name in there}
+
+
+def results(run: RunFolder) -> list[Told]:
+    """All but how long they took."""
+    with RunStore.read(run.store) as store:
+        told = store.told()
+    return [Told(one.candidate, replace(one.evaluation, seconds=0.0)) for one in told]
 
 
 def weights(run: RunFolder) -> dict[str, object]:

@@ -364,16 +364,17 @@ def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -
 
 
 def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> None:
-    plain, kept = (
-        planner(config(evaluations=200, epochs=4, **more)).forecast().disk
-        for more in ({}, {"inherit": True})
-    )
-    halved = planner(config(evaluations=200, epochs=4, halving=2)).forecast().disk
-    assert kept == halved
-    rows = 200 * plan._ROW / 2**20
-    assert (kept - rows) / (plain - rows) == pytest.approx(
-        203 / 23
-    )  # --keep-weights 20, and three of the winner
+    def disk(**more: object) -> tuple[int, float]:
+        made = planner(config(**{"evaluations": 200, "epochs": 4, **more})).forecast()
+        return made.weights, made.disk - 200 * plan._ROW / 2**20
+
+    one = disk(keep="front")[1] / 4  # with three of the winner
+    assert disk() == (20, pytest.approx(23 * one))
+    assert disk(keep="all") == disk(halving=2) == (200, pytest.approx(203 * one))
+    population, lag = 6, 4  # of two workers
+    inherited = 20 + population + 3 * lag
+    assert disk(inherit=True, strategy="aging") == (inherited, pytest.approx((inherited + 3) * one))
+    assert disk(inherit=True, evaluations=30)[0] == 30
 
 
 # --- what can hardly work -------------------------------------------------------------------------

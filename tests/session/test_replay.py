@@ -16,6 +16,7 @@ from nanonas.config.files import configure
 from nanonas.core import Told
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
+from nanonas.files import weights_in
 from nanonas.runs.checking import expected_weights
 from nanonas.runs.folder import RunFolder
 from nanonas.session import session as session_module
@@ -233,11 +234,30 @@ def test_a_kept_run_with_rungs_and_finalists_is_derived_again(tmp_path: Path) ->
     folder = RunFolder(Path(shutil.copytree(FIXTURES / "halving_run", tmp_path / "halving_run")))
     replay = Replay(folder)
     assert [*replay.candidates(), *replay.files()] == []
-    assert len(expected_weights(replay.config, replay.stored)) == len(replay.stored.told)
+
+
+def test_weights_that_the_search_needs_are_expected_and_those_that_it_does_not_are_not(
+    tmp_path: Path,
+) -> None:
+    folder = RunFolder(Path(shutil.copytree(FIXTURES / "halving_run", tmp_path / "halving_run")))
+    folder.config.write_text(folder.config.read_text().replace("keep_weights: 20", "keep: front"))
+    replay = Replay(folder)
+    needed, best = replay.needed(), ranking(replay.stored.told)[0].number
+    assert needed is not None
+    for path in folder.weights.glob("*.safetensors"):
+        if int(path.stem) not in {*needed, best}:
+            path.unlink()
+    there = {int(path.stem) for path in folder.weights.iterdir()}
+    assert best in there
+    assert len(there) < len(replay.stored.told)
+    assert [*replay.files()] == []
+    gone = max(there - {best})
+    weights_in(folder.weights, gone).unlink()
+    assert [str(one) for one in replay.files()] == [f"weights/{gone}.safetensors: is missing"]
 
 
 def test_weights_of_the_best_few_are_expected_where_only_those_are_kept(run: RunFolder) -> None:
     replay = Replay(run)
-    few = configure(keep_weights=2)
+    few = configure(keep="top:2")
     best = {one.number for one in ranking(replay.stored.told)[:2]}
     assert expected_weights(few, replay.stored) == best

@@ -14,7 +14,16 @@ from nanonas import cli
 from nanonas.config.files import configure
 from nanonas.config.parts import make_budget, make_rungs
 from nanonas.config.schema import RunConfig
-from nanonas.core import MOST_EPOCHS, Budget, Candidate, Evaluation, Proposal, State, Told
+from nanonas.core import (
+    MOST_EPOCHS,
+    Budget,
+    Candidate,
+    Evaluation,
+    Proposal,
+    State,
+    Told,
+    rng_for,
+)
 from nanonas.engine.ranking import best_networks
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
@@ -424,3 +433,32 @@ def test_finalists_that_are_late_may_take_some_of_the_winners_time(tmp_path: Pat
     search = 50 - finals_seconds(2, 4.0, 1)
     assert deadlines(finalist_seconds=4.0, workers=1) == (1000 + search, 1050.0, 1060.0)
     assert deadlines() == (1050.0, 1050.0, 1050.0)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_candidate_is_given_up_after_many_times_what_is_predicted(tmp_path: Path) -> None:
+    def timeout(budget: Budget, **more: Any) -> float | None:
+        config = resolved(configure(**TINY, out=tmp_path, workers=1, **more))
+        folder = RunFolder(tmp_path / str(len(list(tmp_path.iterdir()))))
+        with RunStore.begin(folder.store, {"search": {}}) as store:
+            session = Session(Setup(config), store, folder, Listener(), start=0.0)
+            setup, trial = session.setup, session.setup.trials()[0]
+            genome = setup.space.sample(rng_for(0, 0))
+            asked, given = Proposal(genome, budget=budget), config.run.candidate_timeout
+            most = session._timeout(trial, given, Candidate(0, asked, ""))
+            if most is not None and given is None:
+                each = COST.seconds(setup.space.decode(genome))
+                train, valid = len(setup.split.train), len(setup.split.valid)
+                if budget.seconds is None:
+                    expected = budget.epochs * each * (train * budget.share + valid)
+                    assert most == pytest.approx(10 * expected + 60, rel=0.01)
+                else:
+                    assert most >= 10 * budget.seconds + 60
+            return most
+
+    cost = {"cost": cost_words(COST)}
+    assert timeout(Budget(4, share=0.5), **cost) is not None
+    assert timeout(Budget(1, seconds=2.0), **cost) is not None
+    assert timeout(Budget(4)) is None
+    assert timeout(Budget(4), candidate_timeout=7.0) == 7.0
+    assert timeout(Budget(1, seconds=2.0), candidate_timeout=7.0, **cost) == 7.0

@@ -27,6 +27,7 @@ from nanonas.core import (
     rng_for,
 )
 from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.needed import needed
 from nanonas.engine.ranking import ranking
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
@@ -214,6 +215,38 @@ def test_proposals_are_genomes_of_the_space_and_parents_were_told_and_did_not_fa
         alive = {one.number for one in told if not one.lost}
         assert set(candidate.proposal.parents) <= alive
         assert len(set(candidate.proposal.parents)) == len(candidate.proposal.parents)
+
+
+def test_what_is_asked_for_begins_with_weights_that_were_kept(
+    make: Callable[[], Strategy],
+) -> None:
+    """Weights go as soon as they are not needed, and do not come again. Of those that were asked,
+    the last two are not evaluated when the next one is bred.
+    """
+    strategy = make()
+    asked, kept, told = list[Candidate](), set[int](), 0
+    inherits = "Inheriting" in repr(strategy)  # else any parent might be inherited from
+    for number in range(40):
+        while told < strategy.needs(number):
+            candidate = asked[told]
+            strategy.tell(Told(candidate, measured(candidate), candidate.asked_after))
+            kept.add(told)
+            told += 1
+        untold, evaluated = asked[told:], range(number - 2)
+        named, most = strategy.may_need(), strategy.most_needed
+        wanted = needed(strategy, untold, evaluated.__contains__)
+        assert named is not None
+        assert wanted is not None
+        assert most is None or len(named) <= most
+        kept &= wanted
+        for candidate in untold:
+            assert candidate.number in wanted
+            assert candidate.number in evaluated or kept >= {*candidate.proposal.begins_with}
+        for seed in (2, 1, 0):
+            proposal = strategy.ask(number, rng_for(seed, number), untold)
+            assert kept >= {*proposal.begins_with, *(() if inherits else proposal.parents)}
+        asked.append(Candidate(number, proposal, str(proposal.genome), told))
+    assert len(kept) < told or not told
 
 
 def test_when_everything_fails_a_strategy_goes_on_at_random(make: Callable[[], Strategy]) -> None:

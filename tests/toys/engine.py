@@ -88,7 +88,7 @@ SPACE = ToySpace()
 
 
 @dataclass
-class SteadyBest:
+class SteadyBest(Strategy):
     """Mutates the best of those told; up to `lag` candidates are in flight."""
 
     space: ToySpace

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from nanonas.errors import ConfigError, DeviceError
-from nanonas.machine import cores, memory
+from nanonas.machine import cores, free_memory, memory
 from nanonas.training import device
 from nanonas.training.device import (
     default_workers,
@@ -200,15 +201,20 @@ QUOTAS: dict[str, tuple[dict[str, str], int]] = {
 }
 
 
+def written(root: Path, files: Mapping[str, str]) -> None:
+    """The files of control groups, below a root of their own."""
+    for name, content in files.items():
+        path = root / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
 @pytest.mark.parametrize("case", QUOTAS)
 def test_cores_heed_the_quotas_of_control_groups(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: str
 ) -> None:
     files, expected = QUOTAS[case]
-    for name, content in files.items():
-        path = tmp_path / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+    written(tmp_path, files)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
     assert cores(tmp_path) == expected
 
@@ -236,12 +242,69 @@ LIMITS: dict[str, tuple[dict[str, str], int | None]] = {
 @pytest.mark.parametrize("case", LIMITS)
 def test_memory_heeds_the_limits_of_control_groups(tmp_path: Path, case: str) -> None:
     files, expected = LIMITS[case]
-    for name, content in files.items():
-        path = tmp_path / ("proc/self" if name == "cgroup" else "sys/fs/cgroup") / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+    written(tmp_path, files)
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert memory(tmp_path) == (whole if expected is None else expected)
+
+
+MB = 2**20
+FREE: dict[str, tuple[dict[str, str], int]] = {
+    "what a container has not used": (
+        {"cgroup": "0::/", "memory.max": f"{64 * MB}\n", "memory.current": f"{24 * MB}\n"},
+        40 * MB,
+    ),
+    "files in memory make room": (
+        {
+            "cgroup": "0::/",
+            "memory.max": str(64 * MB),
+            "memory.current": str(60 * MB),
+            "memory.stat": f"anon 7\nactive_file {10 * MB}\ninactive_file {20 * MB}\nshmem 3\n",
+        },
+        34 * MB,
+    ),
+    "an ancestor's": (
+        {
+            "cgroup": "0::/a/b",
+            "a/b/memory.max": "max",
+            "a/b/memory.current": "7",
+            "a/memory.max": str(8 * MB),
+            "a/memory.current": str(5 * MB),
+        },
+        3 * MB,
+    ),
+    "more than it may have": (
+        {"cgroup": "0::/", "memory.max": str(MB), "memory.current": str(2 * MB)},
+        0,
+    ),
+    "version 1, with the groups below": (
+        {
+            "cgroup": "5:memory:/a",
+            "memory/a/memory.limit_in_bytes": str(32 * MB),
+            "memory/a/memory.usage_in_bytes": str(30 * MB),
+            "memory/a/memory.stat": f"active_file 1\ntotal_active_file {MB}\n"
+            f"total_inactive_file {2 * MB}\n",
+        },
+        5 * MB,
+    ),
+    "no limit": ({"cgroup": "0::/", "memory.max": "max", "memory.current": "9"}, 100 * MB),
+    "a limit above what is free": (
+        {"cgroup": "0::/", "memory.max": str(900 * MB), "memory.current": "0"},
+        100 * MB,
+    ),
+    "a usage that is not told": ({"cgroup": "0::/", "memory.max": str(64 * MB)}, 64 * MB),
+}
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_free_memory_heeds_the_limits_of_control_groups(tmp_path: Path, case: str) -> None:
+    files, expected = FREE[case]
+    written(tmp_path, files)
+    (tmp_path / "proc/meminfo").write_text(f"MemFree: 1 kB\nMemAvailable: {100 * 1024} kB\n")
+    assert free_memory(tmp_path) == expected
+
+
+def test_free_memory_that_nobody_tells_is_more_than_there_is(tmp_path: Path) -> None:
+    assert free_memory(tmp_path) == 2**50
 
 
 def test_preparing_sets_the_threads() -> None:

@@ -5,6 +5,8 @@ The oracle is one process that trains on the same batches.
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -230,6 +232,22 @@ def test_what_a_process_raises_is_said(tmp_path: Path) -> None:
     assert task.run(1).processes == 1
 
 
+def test_one_process_trains_where_there_is_no_room_to_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "free_memory", lambda: 1000)
+    said: list[str] = []
+    handler = logger.add(said.append, format="{message}", level="WARNING")
+    try:
+        result = training(tmp_path, 2).run(1)
+    finally:
+        logger.remove(handler)
+    assert result.processes == 1
+    [warning] = said
+    assert "could not be started: " in warning
+    assert "Cannot allocate memory; one process goes on" in warning
+
+
 def test_images_that_only_this_process_has_are_refused(tmp_path: Path) -> None:
     task = training(tmp_path, 2)
     task = replace(task, train=replace(task.train, spec=None))
@@ -412,6 +430,41 @@ def in_a_group(size: int, numbers: int, do: Callable[[Group], object]) -> list[o
     for thread in threads:
         thread.join()
     return found
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_memory_is_shared_in_a_file_where_the_system_has_no_other(
+    monkeypatch: pytest.MonkeyPatch, forbidden: bool
+) -> None:
+    def refused(name: str) -> int:
+        raise PermissionError(name)
+
+    if forbidden:
+        monkeypatch.setattr(os, "memfd_create", refused, raising=False)
+    else:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    memory = shared_memory(10_000)
+    with mmap.mmap(memory, 10_000) as one, mmap.mmap(memory, 10_000) as other:
+        one[5000:5003] = b"abc"
+        assert other[5000:5003] == b"abc"
+    assert os.fstat(memory).st_nlink == 0  # nothing is left behind
+    os.close(memory)
+
+
+def test_room_is_taken_before_anything_is_written_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a disk or the memory is full, a process that writes into a mapped file is killed."""
+    memory = shared_memory(100_000)
+    assert os.fstat(memory).st_blocks * 512 >= 100_000
+    os.close(memory)
+
+    def full(handle: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No space left"):
+        shared_memory(1000)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("size", [2, 3])

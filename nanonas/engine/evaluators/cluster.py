@@ -18,18 +18,18 @@ import hashlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanonas.core import Candidate, Evaluation, Measure, State
+from nanonas.core import Candidate, Evaluation, Measure
 from nanonas.data.images import Images
 from nanonas.engine.evaluators.joining import Cluster, Need
-from nanonas.engine.evaluators.slot import Answer, Broken, Ready, Slot, file_of
-from nanonas.engine.evaluators.workers import ATTEMPTS, Notice, pickled
+from nanonas.engine.evaluators.slot import Answer, Broken, Ready, Slot
+from nanonas.engine.evaluators.workers import ATTEMPTS, Notice, Task, Timeout, pickled
 from nanonas.engine.storage.events import MACHINE, WORKER_LOST
 from nanonas.errors import RunError, reason_for
-from nanonas.files import replacing
+from nanonas.files import replacing, weights_in
 from nanonas.machine import described, version_of
 from nanonas.processes import last_line
 
@@ -55,7 +55,7 @@ class ClusterPool:
         weights: the folder here of NUMBER.safetensors, those of earlier candidates and those that
             the measure keeps; None: it keeps none.
         most: candidates at once; None: as many as there is room for.
-        hang_seconds: as of `WorkerPool`.
+        hang_seconds, timeout: as of `WorkerPool`.
         notice: as of `WorkerPool`; is also told `MACHINE`, where a node is of another kind than
             this machine.
 
@@ -74,10 +74,11 @@ class ClusterPool:
         weights: Path | None = None,
         most: int | None = None,
         hang_seconds: float = 120.0,
+        timeout: Timeout | None = None,
         notice: Notice | None = None,
     ) -> None:
         self.cluster, self.need = cluster, need or Need()
-        self.hang_seconds = hang_seconds
+        self.hang_seconds, self._timeout = hang_seconds, timeout
         self._ray, self._weights, self._most, self._notice = cluster.ray, weights, most, notice
         measured, shown = pickled(measure), None if images is None else images.for_training()
         self._begins_with = (
@@ -95,7 +96,7 @@ class ClusterPool:
         )(Slot)
         self._sent: OrderedDict[bytes, Any] = OrderedDict()  # weights by their digest
         self._machines = {_kind(described())}
-        self._queue: deque[_Task] = deque()
+        self._queue: deque[Task] = deque()
         self._done: deque[Evaluation] = deque()
         self._slots: list[_Slot] = []
         self._failures, self._not_before = 0, 0.0  # starts in a row that came to nothing
@@ -111,7 +112,8 @@ class ClusterPool:
         """Starts a candidate in a free slot, or queues it; `deadline` as of `time.monotonic()`."""
         if self._closed:
             raise RunError("this pool of a cluster is closed: make a new one")
-        self._queue.append(_Task(candidate, deadline))
+        most = None if self._timeout is None else self._timeout(candidate)
+        self._queue.append(Task(candidate, deadline, most))
         self._dispatch()
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
@@ -173,7 +175,7 @@ class ClusterPool:
             if slot.ready and slot.task is None:
                 self._assign(slot, self._queue.popleft())
 
-    def _assign(self, slot: _Slot, task: _Task) -> None:
+    def _assign(self, slot: _Slot, task: Task) -> None:
         slot.task, slot.asked = task, time.monotonic()
         numbers, contents = self._earlier(task.candidate)
         seconds = None if task.deadline is None else task.deadline - time.monotonic()
@@ -183,13 +185,11 @@ class ClusterPool:
         """The earlier candidates that one begins with, and their weights in the object store, each
         content once. Those that are not there the measure misses, as it does here.
         """
-        proposal = candidate.proposal
-        wanted = proposal.inherits if proposal.resumes is None else (proposal.resumes,)
         found: dict[int, Any] = {}
-        for number in wanted if self._weights is not None else ():
+        for number in candidate.proposal.begins_with if self._weights is not None else ():
             assert self._weights is not None
             try:
-                content = file_of(self._weights, number).read_bytes()
+                content = weights_in(self._weights, number).read_bytes()
             except OSError:
                 continue
             digest = hashlib.sha256(content).digest()
@@ -257,7 +257,7 @@ class ClusterPool:
         slot.task = slot.work = slot.watch = None
         if answer.weights is not None and self._weights is not None:
             try:
-                with replacing(file_of(self._weights, evaluation.number)) as part:
+                with replacing(weights_in(self._weights, evaluation.number)) as part:
                     part.write_bytes(answer.weights)
             except RunError as error:  # what was measured counts all the same
                 evaluation = replace(evaluation, reason=str(error))
@@ -268,10 +268,15 @@ class ClusterPool:
     # --- what goes wrong --------------------------------------------------------------------------
 
     def _watch(self, slot: _Slot, passed: float) -> None:
-        """Asks a slot at work whether it hangs, from time to time."""
+        """Ends what has taken too long, and asks a slot at work whether it hangs, from time to
+        time.
+        """
         if slot.task is None:
             return
-        if slot.watch is not None:
+        slot.task.spent += passed
+        if reason := slot.task.overdue():
+            self._fail(slot, reason)
+        elif slot.watch is not None:
             slot.unanswered += passed
             if slot.unanswered > self.hang_seconds:
                 self._fail(slot, f"no answer for {self.hang_seconds:g} s: it hung, and was killed")
@@ -293,7 +298,7 @@ class ClusterPool:
             if not slot.ready:
                 self._not_started(last_line(str(error)) if _raised(error) else reason, str(error))
             return
-        task.attempts += 1
+        task.attempts, task.spent = task.attempts + 1, 0.0
         if task.attempts >= ATTEMPTS:
             self._done.append(task.failed(f"its worker died twice: {reason}", str(error)))
             return
@@ -329,27 +334,13 @@ class ClusterPool:
         self._ray.kill(slot.actor, no_restart=True)
 
 
-@dataclass
-class _Task:
-    candidate: Candidate
-    deadline: float | None
-    attempts: int = 0  # workers it has lost
-    submitted: float = field(default_factory=time.monotonic)
-
-    def failed(self, reason: str, trace: str = "") -> Evaluation:
-        """Its evaluation, where there is no better one."""
-        seconds = time.monotonic() - self.submitted
-        number = self.candidate.number
-        return Evaluation(number, State.FAILED, {}, (), seconds, reason, trace or None)
-
-
 @dataclass(eq=False)
 class _Slot:
     """An actor, and what it was asked."""
 
     actor: Any
     start: Any  # whether it is ready; None: it is
-    task: _Task | None = None
+    task: Task | None = None
     work: Any = None  # what comes of the task
     watch: Any = None  # whether it hangs
     asked: float = 0.0  # when that was asked, as of `time.monotonic()`

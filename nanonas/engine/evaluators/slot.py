@@ -19,6 +19,7 @@ from nanonas.core import Candidate, Evaluation, Measure, Pulse
 from nanonas.data.images import Images, hold
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.errors import reason_for
+from nanonas.files import weights_in
 from nanonas.machine import described, version_of
 
 
@@ -102,10 +103,10 @@ class Slot:
                 return self._measure(candidate, pulse)
             with tempfile.TemporaryDirectory(prefix="nanonas-") as place:
                 for number, content in zip(numbers, weights, strict=True):
-                    file_of(Path(place), number).write_bytes(content)
+                    weights_in(Path(place), number).write_bytes(content)
                 beside: Any = dataclasses.replace(self._measure, weights=Path(place))  # type: ignore[type-var]
                 evaluation: Evaluation = beside(candidate, pulse)
-                own = file_of(Path(place), candidate.number)
+                own = weights_in(Path(place), candidate.number)
                 if own.exists():
                     kept.append(own.read_bytes())
                 return evaluation
@@ -132,8 +133,3 @@ class Slot:
     def process(self) -> int:
         """The number of its process."""
         return os.getpid()
-
-
-def file_of(folder: Path, number: int) -> Path:
-    """The weights of a candidate in a folder."""
-    return folder / f"{number}.safetensors"

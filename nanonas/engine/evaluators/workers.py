@@ -33,6 +33,9 @@ from nanonas.processes import Child, cause_of_death, last_line, memory_of, start
 ATTEMPTS = 2
 _EACH = 0.5  # seconds, in which workers' memory is looked at
 
+Timeout = Callable[[Candidate], float | None]
+"""For how many seconds a candidate may be measured; None: there is no end to it."""
+
 Notice = Callable[[str, Mapping[str, Any]], None]
 """Called with what happens to workers: a kind and its details, as `RunStore.event` takes them."""
 
@@ -46,6 +49,7 @@ class WorkerPool:
         threads: that each worker may use.
         hang_seconds: a candidate whose measure has not called its pulse for so long is killed: it
             has FAILED.
+        timeout: a candidate whose measure takes longer is killed: it has FAILED. None: none is.
         memory_mb: MiB of its own that a worker may hold; one that holds more is killed, and its
             candidate tried once more in a new one, for what a worker holds may be left from earlier
             candidates. None: as many as there are. Watched about once a second, on Linux alone.
@@ -64,6 +68,7 @@ class WorkerPool:
         *,
         threads: int = 1,
         hang_seconds: float = 120.0,
+        timeout: Timeout | None = None,
         memory_mb: float | None = None,
         start_seconds: float = 300.0,
         log: Path | None = None,
@@ -72,13 +77,14 @@ class WorkerPool:
         if not measures:
             raise InvalidInput("a pool needs one measure or more, one for each worker")
         self.hang_seconds = hang_seconds
+        self._timeout = timeout
         self._memory_mb = memory_mb
         self._weighed = 0.0  # when, as of `time.monotonic()`
         self._start_seconds = start_seconds
         self._notice = notice
         self._threads = threads
         self._log = log
-        self._queue: deque[_Task] = deque()
+        self._queue: deque[Task] = deque()
         self._done: deque[Evaluation] = deque()
         self._closed = False
         self._slots = [_Slot(pickled(measure)) for measure in measures]
@@ -98,7 +104,8 @@ class WorkerPool:
         """Starts a candidate in a free slot, or queues it; `deadline` as of `time.monotonic()`."""
         if self._closed:
             raise RunError("this pool of workers is closed: make a new one")
-        self._queue.append(_Task(candidate, deadline))
+        most = None if self._timeout is None else self._timeout(candidate)
+        self._queue.append(Task(candidate, deadline, most))
         self._dispatch()
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
@@ -144,7 +151,7 @@ class WorkerPool:
                 return
             self._assign(slot, self._queue.popleft())
 
-    def _assign(self, slot: _Slot, task: _Task) -> None:
+    def _assign(self, slot: _Slot, task: Task) -> None:
         slot.task = task
         if slot.worker is None:
             slot.worker = self._started()
@@ -163,10 +170,10 @@ class WorkerPool:
             self._lose(slot)
 
     def _listen(self, seconds: float) -> None:
-        """Hears what workers say within `seconds`, then looks for those that are silent for too
-        long.
+        """Hears what workers say within `seconds`, then looks for those that are silent, or at
+        work, for too long.
 
-        Silence is counted while the pool listens: when this process was stopped and goes on, or was
+        Both are counted while the pool listens: when this process was stopped and goes on, or was
         busy elsewhere, its workers are not to blame.
         """
         start = time.monotonic()
@@ -176,6 +183,11 @@ class WorkerPool:
         for slot in heard:
             self._hear(slot)
         for slot in self._slots:
+            if slot.worker is not None and slot.worker.ready and slot.task is not None:
+                slot.task.spent += passed
+                if reason := slot.task.overdue():
+                    slot.worker.kill_hung()
+                    self._fail(slot, reason)
             if slot.worker is None or slot in heard:
                 continue
             slot.worker.silence += passed if slot.task is not None or not slot.worker.ready else 0.0
@@ -234,7 +246,7 @@ class WorkerPool:
         slot.worker = None
         if task is None:
             return  # replaced when there is something to do
-        task.attempts += 1
+        task.attempts, task.spent = task.attempts + 1, 0.0
         if task.attempts >= ATTEMPTS:
             lost = "its worker died twice" if ready else "no worker could start"
             self._fail(slot, f"{lost}: {reason}", trace)
@@ -251,18 +263,30 @@ class WorkerPool:
             trace = trace or worker.child.last_words or None
         slot.worker = slot.task = None
         if task is not None:
-            seconds = time.monotonic() - task.submitted
-            self._done.append(
-                Evaluation(task.candidate.number, State.FAILED, {}, (), seconds, reason, trace)
-            )
+            self._done.append(task.failed(reason, trace))
 
 
 @dataclass
-class _Task:
+class Task:
+    """A candidate that was submitted."""
+
     candidate: Candidate
     deadline: float | None
+    most: float | None = None  # seconds that its measure may take
+    spent: float = 0.0  # seconds that it has taken, on the worker that has it now
     attempts: int = 0  # workers it has lost
     submitted: float = field(default_factory=time.monotonic)
+
+    def overdue(self) -> str | None:
+        """Why it is ended, where it has taken too long."""
+        if self.most is None or self.spent <= self.most:
+            return None
+        return f"still at work after {self.most:.3g} s: it was killed (--candidate-timeout)"
+
+    def failed(self, reason: str, trace: str | None = None) -> Evaluation:
+        """Its evaluation, where there is no better one."""
+        seconds, number = time.monotonic() - self.submitted, self.candidate.number
+        return Evaluation(number, State.FAILED, {}, (), seconds, reason, trace or None)
 
 
 @dataclass(eq=False)
@@ -297,7 +321,7 @@ class _Slot:
 
     measure: bytes  # pickled
     worker: _Worker | None = None
-    task: _Task | None = None
+    task: Task | None = None
 
 
 def pickled(measure: Measure) -> bytes:

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from nanonas.analysis.findings import Findings
-from nanonas.analysis.record import Entry
+from nanonas.analysis.record import Entry, Record
+from nanonas.config.files import validated
+from nanonas.config.parts import make_strategy, most_kept
+from nanonas.engine.storage.events import RESUMED
+from nanonas.errors import NanonasError
 from nanonas.maths.ranks import kendall
 from nanonas.networks.edits import in_words
 from nanonas.report.rows.mistakes import unsure
 from nanonas.report.rows.sheet import Column, Sheet
-from nanonas.text import costs
+from nanonas.text import costs, mebibytes, number_of
 
 STATES = ("complete", "pruned", "cut", "infeasible", "failed", "running")
 BEST = 10  # networks that are listed
@@ -225,6 +229,7 @@ def repeat(findings: Findings) -> Sheet:
         ("candidates in flight (lag)", search.get("lag")),
         *record.machine.items(),
         ("latency in the search, on", record.measured_on),
+        ("weights on the disk", _weights(record)),
     ]
     if record.final is not None:
         rows += [
@@ -232,6 +237,28 @@ def repeat(findings: Findings) -> Sheet:
             ("on", record.final.get("hardware")),
         ]
     return Sheet(("what", "value"), [row for row in rows if row[1] not in (None, "")])
+
+
+def _weights(record: Record) -> str | None:
+    """How many weights lie on the disk at most, but for those of a front; None where the
+    configuration does not say.
+    """
+    halves = [event.details.get("run") for event in record.events if event.kind == RESUMED]
+    run = next((half for half in reversed(halves) if half), record.config.get("run"))
+    try:
+        config = validated({**record.config, "run": run or {}})
+        strategy = make_strategy(config.search, record.space)
+    except NanonasError:  # a part of it is not installed here, for instance
+        return None
+    counted = [
+        int(entry.metrics["params"]) for entry in record.trained if "params" in entry.metrics
+    ]
+    if not (record.config and counted):
+        return None
+    largest = config.search.limits.max_params or max(counted)
+    kept = most_kept(config, strategy, len(record.entries))
+    size = mebibytes(kept * 4 * largest / 2**20)
+    return f"of {number_of(kept, 'network')} at most, {size} (--keep {config.run.keep})"
 
 
 def _numbers(entries: Sequence[Entry]) -> str:

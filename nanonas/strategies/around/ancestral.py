@@ -45,3 +45,10 @@ class Ancestral:
     def tell(self, told: Told) -> None:
         self._tried.add(told.candidate.proposal.genome)
         self.strategy.tell(told)
+
+    def may_need(self) -> frozenset[int] | None:
+        return self.strategy.may_need()
+
+    @property
+    def most_needed(self) -> int | None:
+        return self.strategy.most_needed

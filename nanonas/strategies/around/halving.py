@@ -35,6 +35,10 @@ class Halving:
     evaluation, when it needs it: a network that was promoted comes again, as good as it has become.
     ASHA: Li et al. 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
 
+    The weights of all that can still be promoted stay, of which there are the more, the longer a
+    run goes on: each rung has more places the more it was told, so that the worst of today may be
+    promoted one day, when worse ones have come.
+
     With several objectives the order on a rung is that of NSGA-II, by non-domination and crowding
     (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). What was pruned or has failed
     counts, and is not promoted.
@@ -130,13 +134,34 @@ class Halving:
                 )
         return None
 
-    def _ordered(self, rung: int) -> list[Told]:
-        """Those on a rung that may be promoted, best first."""
-        told = [
+    def may_need(self) -> frozenset[int] | None:
+        parents = self.strategy.may_need()
+        if parents is None:
+            return None
+        promotable = (
+            told.number
+            for rung in range(len(self.rungs) - 1)
+            for told in self._promotable(rung)
+            if (rung, told.candidate.key) not in self._promoted
+        )
+        # what the wrapped strategy is not told yet can become a parent
+        return parents.union(promotable, (held.number for held in self._held))
+
+    @property
+    def most_needed(self) -> None:
+        return None
+
+    def _promotable(self, rung: int) -> list[Told]:
+        """Those on a rung that may be promoted, or were, in the order in which they were told."""
+        return [
             each
             for each in self._told[rung]
             if each.evaluation.state is State.COMPLETE and each.evaluation.curve
         ]
+
+    def _ordered(self, rung: int) -> list[Told]:
+        """Those on a rung that may be promoted, best first."""
+        told = self._promotable(rung)
         losses = losses_of([each.evaluation for each in told], self.objectives)
         if len(self.objectives) == 1:
             order = np.lexsort((np.arange(len(told)), losses[:, 0]))

@@ -88,3 +88,11 @@ class Inheriting:
             self._scratch.add(candidate.key)
             self._twinless = [heir for heir in self._twinless if heir.key != candidate.key]
         self.strategy.tell(told)
+
+    def may_need(self) -> frozenset[int] | None:
+        parents = self.strategy.may_need()  # a twin begins without its heir's weights
+        return None if parents is None else parents & self._weights
+
+    @property
+    def most_needed(self) -> int | None:
+        return self.strategy.most_needed

@@ -131,6 +131,16 @@ class Screened:
             told = replace(told, informed_by=0)
         self.strategy.tell(told)
 
+    def may_need(self) -> frozenset[int] | None:
+        # A network leaves the elite when better ones come, and none goes that stood before it.
+        parents = self.strategy.may_need()
+        return None if parents is None else parents.union(best.number for best in self._elite())
+
+    @property
+    def most_needed(self) -> int | None:
+        parents = self.strategy.most_needed
+        return None if parents is None else parents + self.elite
+
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         proposal = self.strategy.ask(number, rng, pending)
         told, known = self._surrogate.told, self._surrogate.known
