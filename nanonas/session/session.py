@@ -294,13 +294,13 @@ class Session:
             again=self.more_time,
             label=f"training {final.name}",
             listener=self.listener,
-            opened=lambda: self.store.event(TEST_SET_OPENED, {"for": final.name}),
+            opened=lambda: self.store.event(TEST_SET_OPENED, {"for": final.purpose}),
         )
 
     def _final_trainings(self, best: Candidate) -> list[_Final]:
         """What is trained at the end, the best first."""
         folder, setup = self.folder, self.setup
-        finals = [_Final(read_genome(folder.best_genome), folder.final, "the winner")]
+        finals = [_Final(read_genome(folder.best_genome), folder.final, "the winner", "the winner")]
         if setup.final_networks == 1:
             return finals
         images, classes = len(setup.split.valid), setup.space.classes
@@ -309,7 +309,8 @@ class Session:
         say(_chosen_in_words([member.number for member in members], setup.final_networks))
         for number in [member.number for member in members[1:]]:
             genome = read_genome(folder.front / f"{number}.json")
-            finals.append(_Final(genome, folder.final_of(number), f"front, #{number}"))
+            name, purpose = f"#{number} of the front", f"front, #{number}"
+            finals.append(_Final(genome, folder.final_of(number), name, purpose))
         return finals
 
 
@@ -319,7 +320,8 @@ class _Final:
 
     genome: GenomeFile
     folder: Path
-    name: str  # of its network, as the run records why the test set was opened
+    name: str  # of its network, in words
+    purpose: str  # that the test set is opened for, as the run records it
 
 
 def _chosen_in_words(numbers: Sequence[int], wanted: int) -> str:

@@ -149,6 +149,7 @@ def test_the_hypervolume_is_what_is_dominated(losses: Floats) -> None:
         volume_by_hand(losses, reference), abs=1e-9
     )
 
+
 def added_up(losses: Floats, rows: tuple[int, ...], reference: list[float]) -> float:
     return volume_by_hand(losses[list(rows)], reference)
 
@@ -183,7 +184,6 @@ def test_of_a_large_front_the_subset_is_chosen_one_by_one(monkeypatch: pytest.Mo
     assert rows == sorted(expected)
     greedy, whole = (hypervolume(losses[one], [1.2, 1.2]) for one in (rows, best))
     assert (1 - 1 / math.e) * whole <= greedy <= whole
-
 
 
 def test_what_is_infinitely_good_dominates_without_bounds() -> None:
