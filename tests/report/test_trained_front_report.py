@@ -89,7 +89,7 @@ def test_the_hypervolume_rises_to_that_at_the_end() -> None:
 def test_the_headline_names_the_others() -> None:
     said = headline(Findings(run()))[-1]
     assert said.startswith("Of the front, 2 others were finally trained, and tested once, too: #")
-    assert "#3 with 1,003 parameters is right on 87.00 % of them" in said
+    assert "#3 with 1.0K parameters is right on 87.00 % of them" in said
     assert "one other network was" in headline(Findings(run(others=(3,))))[-1]
     assert "Of the front" not in headline(Findings(run(others=())))[-1]
 
