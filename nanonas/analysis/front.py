@@ -15,7 +15,7 @@ import numpy as np
 
 from nanonas.core import Floats, Objective, Told, losses_of
 from nanonas.engine.ranking import comparable, front_of, ranking
-from nanonas.maths.pareto import hypervolume, hypervolume_subset
+from nanonas.maths.pareto import front, hypervolume, hypervolume_subset
 
 BEYOND = 2.0  # times the dearest network of a front: up to there, a limit may lie
 
@@ -60,17 +60,20 @@ def growth(
 
     Args:
         told: in the order in which they arrived.
-        places: in `told`; the networks up to each are asked for.
+        places: in `told`, ascending; the networks up to each are asked for.
     """
     losses = in_logs(told, objectives, images)
     compared = {one.number for one in comparable(told)}
     losses[[one.number not in compared for one in told]] = np.inf  # which dominates nothing
-    front = in_logs(front_of(told, objectives), objectives, images)
-    reference = corner(front, objectives, classes)
-    whole = hypervolume(losses, reference)
-    return [
-        hypervolume(losses[: place + 1], reference) / whole if whole else 1.0 for place in places
-    ]
+    members = in_logs(front_of(told, objectives), objectives, images)
+    reference = corner(members, objectives, classes)
+    whole = hypervolume(members, reference)
+    shares, kept, seen = list[float](), losses[:0], 0
+    for place in places:
+        kept = np.concatenate([kept, losses[seen : place + 1]])
+        kept, seen = kept[front(kept)], place + 1  # the others add nothing, and take long
+        shares.append(hypervolume(kept, reference) / whole if whole else 1.0)
+    return shares
 
 
 def in_logs(told: Sequence[Told], objectives: Sequence[Objective], images: int) -> Floats:

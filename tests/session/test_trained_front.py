@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from toys.session import InProcess
 
@@ -218,6 +219,22 @@ def test_the_time_that_is_left_is_shared_out_by_what_images_cost(
     start = time.monotonic()
     resume(run.path)
     assert left[-1][0] == pytest.approx(left[-1][1] - searched - 2 * spent, abs=1)
+
+
+def test_the_shares_leave_the_least_to_learn() -> None:
+    """Where what a network still lacks falls with the inverse of the images that it has seen."""
+    costs = [1.0, 4.0, 9.0]
+    setup: Any = SimpleNamespace(cost=SimpleNamespace(seconds=lambda network: network))
+    genomes: Any = [SimpleNamespace(network=lambda cost=cost: cost) for cost in costs]
+    shares = time_shares(setup, genomes)
+    assert shares == [1, 2, 3]
+
+    def lacking(shares: Sequence[float]) -> float:
+        return sum(cost * sum(shares) / share for cost, share in zip(costs, shares, strict=True))
+
+    rng = np.random.default_rng(0)
+    others = rng.dirichlet([1, 1, 1], size=200)
+    assert all(lacking(other) >= lacking(shares) for other in others)
 
 
 def test_a_trained_network_of_the_front_is_exported_loaded_and_shown(
