@@ -1,10 +1,10 @@
 """What a front is worth, and which of its networks are to be trained: by the volume that they
 dominate.
 
-It is taken in logs of the errors and of the costs: to halve the errors counts the same from 20 to
-10 % as from 2 to 1 %, and to halve the parameters does in a small network and in a large one. With
-one cost that is a mean over all limits on it, even in logs, of how much better than guessing the
-best network within the limit is.
+It is taken in logs of the errors and of the costs: halving the errors counts the same from 20 to
+10 % as from 2 to 1 %, and halving the parameters the same in a small network as in a large one.
+With one cost it is, but for a factor, a mean over limits that lie evenly in logs: of how much
+better than guessing the best network within the limit is.
 """
 
 from __future__ import annotations
