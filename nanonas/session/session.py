@@ -328,7 +328,7 @@ def _chosen_in_words(numbers: Sequence[int], wanted: int) -> str:
     """Which networks of a front are trained."""
     others = ", ".join(f"#{number}" for number in numbers[1:])
     words = f"the winner, #{numbers[0]}"
-    words += f", and of the front {others}" if others else " alone"
+    words += f", and of the front {others}" if others else ", alone"
     if len(numbers) < wanted:
         there = number_of(len(numbers), "network")
         are = by_number(len(numbers), "is", "are")

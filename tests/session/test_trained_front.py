@@ -261,8 +261,8 @@ def test_a_trained_network_of_the_front_is_exported_loaded_and_shown(
         load(run.front / str(winner))  # which lies in the run itself
     assert cli.main(["show", str(run.path), "--top", "1"]) == 0
     said = capsys.readouterr().out
-    rows = said.split("trained networks of the front")[1].splitlines()
-    shown = [line.split()[0] for line in rows if line.strip()[:1].isdigit()]
+    table = said.split("trained networks of the front")[1].split("the winner lies in")[0]
+    shown = [line.split()[0] for line in table.splitlines() if line.strip()[:1].isdigit()]
     assert shown == [str(n) for n in wanted(run)]
     frame = Result(run.path).trained_front
     assert list(frame["#"]) == wanted(run)
