@@ -168,9 +168,9 @@ def load(source: str | Path) -> NetworkModule:
     """The trained network of a run, in eval mode, on the CPU.
 
     Args:
-        source: a run's folder, a folder of runs (its newest), or what `train --out` wrote. The
-            finally trained weights where there are some, those of the best candidate's evaluation
-            otherwise.
+        source: a run's folder, a folder of runs (its newest), RUN/front/NUMBER of a network of the
+            front that was trained, or what `train --out` wrote. The finally trained weights where
+            there are some, those of the best candidate's evaluation otherwise.
 
     Returns:
         `(B, C, H, W) -> (B, classes)`. `model.preprocessing` knows how to prepare images for it:
@@ -245,6 +245,20 @@ class Result:
         last = fronts[fronts["after"] == fronts["after"].iloc[-1]]
         return last.drop_duplicates(ignore_index=True)
 
+    @property
+    def trained_front(self) -> pd.DataFrame:
+        """The networks of the front that were finally trained (`front=3`), a row each with its test
+        accuracy: the winner first, then the most accurate of the search. `nanonas.load` takes
+        `f"{result.folder}/front/{number}"` for each of the others.
+
+        Raises `ConfigError` where pandas is missing.
+        """
+        from nanonas.analysis.findings import Findings
+        from nanonas.report.rows.frames import frame
+        from nanonas.report.rows.tables import trained_front
+
+        return frame(trained_front(Findings(self.record)))
+
     def report(self, out: str | Path | None = None) -> Path:
         """Writes the run's page, report.html, and returns its path.
 
@@ -255,9 +269,13 @@ class Result:
 
         return write_report(self._run, None if out is None else Path(out)).page
 
-    def export(self, to: str | Path) -> Path:
+    def export(self, to: str | Path, candidate: int | None = None) -> Path:
         """Writes the best network as files that work without nanonas, each of them checked: PyTorch
         source, ONNX, int8, `torch.export`, a model card; see `nanonas export`.
+
+        Args:
+            to: the folder.
+            candidate: the number of another network, such as one of the trained front.
 
         Returns:
             the folder.
@@ -268,7 +286,7 @@ class Result:
         from nanonas.deploy.bundle import exported
         from nanonas.deploy.subject import subject_at
 
-        return exported(subject_at(self._run.path), Path(to))
+        return exported(subject_at(self._run.path, candidate), Path(to))
 
     def train(self, epochs: int = 100, *, quiet: bool = False) -> Result:
         """Trains the best network again, from scratch and for so many epochs, on all but the test

@@ -101,6 +101,8 @@ class Record:
         seconds: of the search, pauses left out.
         command: the command line that repeats the run; empty where its config.yaml is gone.
         final: result.json of the winner's training.
+        front_finals: result.json of each other network of the front that was finally trained, by
+            number.
         answers: of the trained winner to the test images; None where they were not kept.
         thumbnails: pictures of its errors, and of training images; None likewise.
         comparison: rows of compare/table.json.
@@ -126,6 +128,7 @@ class Record:
     command: str = ""
     class_names: tuple[str, ...] = ()
     final: Mapping[str, Any] | None = None
+    front_finals: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     comparison: tuple[Mapping[str, Any], ...] = ()
     equal_time: EqualTime | None = None
     answers: Answers | None = field(default=None, repr=False, compare=False)
@@ -156,6 +159,20 @@ class Record:
             finalists=finalists,
             winner=winner,
         )
+
+    @property
+    def trained_front(self) -> list[tuple[Entry, Mapping[str, Any]]]:
+        """Each network of the front that was finally trained, with its result.json: the winner
+        first, then the most accurate of the search; empty where it was none but the winner.
+        """
+        results = {n: one for n, one in self.front_finals.items() if n < len(self.entries)}
+        if not results:
+            return []
+        if self.winner is not None and self.final is not None:
+            results[self.winner.number] = self.final
+        entries = [self.winner, *self.ranked]
+        numbers = dict.fromkeys(entry.number for entry in entries if entry is not None)
+        return [(self.entries[n], results[n]) for n in numbers if n in results]
 
     @property
     def search(self) -> Mapping[str, Any]:

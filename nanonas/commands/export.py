@@ -27,14 +27,16 @@ class ExportFlags:
     """Writes a trained network as files that work without nanonas, and checks each of them."""
 
     source: Positional[Path] = Path("outputs")
-    """A run's folder, a folder of runs (its newest), or the folder of a final training."""
+    """A run's folder, a folder of runs (its newest), the folder of a final training, or
+    RUN/front/NUMBER for a network of the front that was trained."""
     to: str = "exported"
     """The folder for the files: a new one, or one of an earlier export; or hf://USER/NAME."""
     formats: tuple[Literal["pytorch", "onnx", "int8", "pt2", "c"], ...] = ()
     """Some of pytorch, onnx, int8, pt2 and c (source for microcontrollers); by default all that can
     be made here, and c where the search was for a microcontroller."""
     candidate: int | None = None
-    """One of the run's networks, by its number; by default the winner."""
+    """One of the run's networks, by its number: after its final training with --front, or with the
+    weights of the search; by default the winner."""
     fold: bool = True
     """Fold batch norms into the convolutions before them, where that is exact."""
     int8_loss: float = 1.0

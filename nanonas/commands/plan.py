@@ -102,13 +102,12 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
     if forecast.finalists_seconds:
         lines.append(("finalists", f"{_span(forecast.finalists_seconds)}, from scratch"))
     if forecast.final_epochs:
-        lines.append(
-            (
-                "the winner",
-                f"{number_of(forecast.final_epochs, 'epoch')} in about "
-                f"{_span(forecast.final_seconds)}",
-            )
-        )
+        several = forecast.final_networks > 1
+        name = f"{forecast.final_networks} of the front" if several else "the winner"
+        words = number_of(forecast.final_epochs, "epoch")
+        if several:
+            words += " each, the larger the longer,"
+        lines.append((name, f"{words} in about {_span(forecast.final_seconds)}"))
     lines += [
         ("all of it", f"{_span(forecast.seconds)}"),
         ("memory", f"{mebibytes(forecast.memory)}{total}, for {workers}"),

@@ -29,8 +29,8 @@ class Predict:
     """Says which class images belong to."""
 
     source: Positional[Path]
-    """A run's folder, a folder of runs (its newest), the folder of a final training, or one that
-    `nanonas export` wrote."""
+    """A run's folder, a folder of runs (its newest), the folder of a final training,
+    RUN/front/NUMBER, or one that `nanonas export` wrote."""
     images: Positional[tuple[str, ...]]
     """Image files, and folders of them; - reads their paths from standard input, one a line."""
     top: int = 1

@@ -227,7 +227,7 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
             f"is {training.candidate_seconds:g} (--candidate-seconds), but only one of them can "
             "bind a candidate's training; leave the other out"
         )
-    if wrong := _wrong_objectives(strategy):
+    if wrong := _wrong_objectives(strategy) or _wrong_front(made):
         raise ConfigError(f"{where}: {wrong}")
     return made
 
@@ -254,6 +254,26 @@ def _wrong_objectives(options: StrategyOptions) -> str | None:
         return (
             f"{given}, but the strategy {strategy!r} needs two or more; give for instance accuracy "
             "params"
+        )
+    return None
+
+
+def _wrong_front(config: Config) -> str | None:
+    """What is wrong with the number of networks that are trained, as the end of a sentence."""
+    run, strategy = config.run, config.search.strategy
+    if run.front is None or run.front == 1:
+        return None
+    given = f"run.front is {run.front} (--front)"
+    if len(strategy.objectives or STRATEGIES[strategy.strategy].objectives) < 2:
+        several = [name for name, entry in STRATEGIES.items() if entry.several]
+        other = "" if strategy.strategy in several else f" --strategy {several[0]}"
+        return (
+            f"{given}, which needs two objectives or more; add{other} --objectives accuracy params"
+        )
+    if not run.trains_winner:
+        return (
+            f"{given}, but nothing is trained at the end (--final-epochs, --final-share); leave "
+            "one of the two out"
         )
     return None
 

@@ -24,7 +24,7 @@ _LICENSE = "# license: yours to choose, such as apache-2.0; it depends on the im
 SEARCH = "search.yaml"
 _MOST_NAMES = 100  # classes that are listed
 # of the configuration's "run" half: what changes results
-_RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs")
+_RESULT_KEYS = ("time", "evaluations", "generations", "final_share", "final_epochs", "front")
 _ALIKE = 0.005  # that the same network's accuracy may differ by on another machine
 
 

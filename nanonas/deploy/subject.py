@@ -17,7 +17,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
 from nanonas.runs.folder import RunFolder, fingerprint_of
-from nanonas.runs.models import Trained, is_final, trained
+from nanonas.runs.models import Trained, final_at, is_final, trained
 from nanonas.runs.source import Source, fitting, open_source
 from nanonas.text import command, number_of
 
@@ -116,9 +116,11 @@ def subject_at(
     """The trained network at a place.
 
     Args:
-        place: a run's folder, a folder of runs (its newest), or the folder of a final training.
-        candidate: the number of one of the run's networks, with the weights that it was evaluated
-            with; None: the winner after its final training, or the best of the search.
+        place: a run's folder, a folder of runs (its newest), the folder of a final training, or
+            RUN/front/NUMBER.
+        candidate: the number of one of the run's networks, after its final training where it had
+            one as a network of the front, else with the weights that it was evaluated with; None:
+            the winner after its final training, or the best of the search.
         data: the images, where they are elsewhere now.
         skip_broken: as of `open_source`.
 
@@ -144,21 +146,29 @@ def subject_at(
 
 
 def _source(place: Path, data: str | None, skip_broken: bool) -> Source:
-    """Where a trained network comes from: its run, also for the folder of the winner's training."""
-    if not is_final(place):
+    """Where a trained network comes from: its run, also for the folder of a training in it."""
+    final = final_at(place)
+    if final is None or RunFolder(place).store.exists():
         return open_source(place, data, skip_broken)
-    if RunFolder(place.parent).store.exists():
-        return open_source(place.parent, data, skip_broken)
-    return replace(open_source(place / "genome.json", data, skip_broken), folder=place)
+    run = final.absolute().parent
+    if run.parent.name == RunFolder(run).front.name:  # RUN/front/NUMBER/final
+        run = run.parent.parent
+    if RunFolder(run).store.exists():
+        return open_source(run, data, skip_broken)
+    return replace(open_source(final / "genome.json", data, skip_broken), folder=final)
 
 
 def _candidate(source: Source, number: int) -> Trained:
-    """A network of a run, with the weights that it was evaluated with. Raises `RunError`."""
+    """A network of a run: after its final training as one of the front, or with the weights that it
+    was evaluated with. Raises `RunError`.
+    """
     run = source.run
     if run is None:
         raise RunError(
             f"{str(source.folder)!r} is no run, so it has no candidate {number}; name a run"
         )
+    if is_final(run.final_of(number)):
+        return trained(run.final_of(number))
     with RunStore.read(run.store) as store:
         told = {one.number: one for one in store.told()}
     if number not in told:

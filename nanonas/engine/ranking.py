@@ -32,13 +32,17 @@ def best_networks(told: Iterable[Told]) -> list[Told]:
 
 
 def front_of(told: Sequence[Told], objectives: Sequence[Objective]) -> list[Told]:
-    """Those that no other dominates, in the order in which they came.
+    """Those `comparable` ones that no other dominates, in the order in which they came."""
+    compared = comparable(told)
+    members = front(losses_of([each.evaluation for each in compared], objectives))
+    return [each for each, member in zip(compared, members, strict=True) if member]
+
+
+def comparable(told: Sequence[Told]) -> list[Told]:
+    """Those that may be on a front, in the order in which they came.
 
     Pruned candidates are among them only where all were pruned: otherwise tiny networks that guess
     would be. So are those that were judged on shrunk images, whose accuracies cannot be compared.
     """
-    comparable = [each for each in told if each.comparable] or list(told)
-    trained = [each for each in comparable if each.evaluation.state is not State.PRUNED]
-    compared = trained or comparable
-    members = front(losses_of([each.evaluation for each in compared], objectives))
-    return [each for each, member in zip(compared, members, strict=True) if member]
+    alike = [each for each in told if each.comparable] or list(told)
+    return [each for each in alike if each.evaluation.state is not State.PRUNED] or alike

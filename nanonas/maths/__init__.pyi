@@ -4,6 +4,7 @@ from .intervals import wilson as wilson
 from .pareto import crowding as crowding
 from .pareto import front as front
 from .pareto import hypervolume as hypervolume
+from .pareto import hypervolume_subset as hypervolume_subset
 from .ranks import Correlation as Correlation
 from .ranks import kendall as kendall
 from .ranks import rank_sum as rank_sum
@@ -14,6 +15,7 @@ __all__ = [
     "crowding",
     "front",
     "hypervolume",
+    "hypervolume_subset",
     "kendall",
     "median_interval",
     "rank_sum",

@@ -256,7 +256,11 @@ def _fitness(source: _Source) -> dict[str, Any]:
 
 
 def _fronts(source: _Source) -> dict[str, Any]:
-    return {"figures": source.charts(*(f"pareto-{one}" for one in source.findings.trade_offs))}
+    trade_offs = (f"pareto-{one}" for one in source.findings.trade_offs)
+    return {
+        "trained": _filled(source.table("trained-front")),
+        "figures": source.charts(*trade_offs, "hypervolume"),
+    }
 
 
 def _tree(source: _Source) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def differences(
         yield Difference(folder.config.name, f"the run was begun with {change}")
     yield from _weights(folder, stored, expected_weights(config, stored, needed))
     yield from _genomes(folder, stored)
-    yield from _final(folder, stored)
+    for place in (folder.final, *folder.finals_of_front.values()):
+        yield from _final(folder, place, stored)
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -226,39 +227,41 @@ def _wrong_genome(path: Path, stored: Stored) -> Iterator[str]:
         yield f"says that candidate #{number} has an accuracy of {accuracy}, which is not stored"
 
 
-def _final(folder: RunFolder, stored: Stored) -> Iterator[Difference]:
-    result = read_json(folder.final / "result.json")
+def _final(folder: RunFolder, place: Path, stored: Stored) -> Iterator[Difference]:
+    """What is wrong in the folder of a final training."""
+    result, where = read_json(place / "result.json"), _name(folder, place)
     if not isinstance(result, dict):
         return
     opened = any(event.kind == TEST_SET_OPENED for event in stored.events)
     if not opened:
-        yield Difference("final", "has a test accuracy, but no event says that the test was opened")
-    if folder.final.name in without_weights(folder, stored):
-        return
+        yield Difference(where, "has a test accuracy, but no event says that the test was opened")
+    if not any((place / name).exists() for name in _TRAINED):
+        return  # see `without_weights`
     for name in _TRAINED:
-        if not (folder.final / name).exists():
-            yield Difference(f"final/{name}", "is missing, though the winner was trained")
+        if not (place / name).exists():
+            whose = "the winner" if place == folder.final else "its network"
+            yield Difference(f"{where}/{name}", f"is missing, though {whose} was trained")
             return
-    if isinstance(damage := about_weights(folder.final / "model.safetensors"), str):
-        yield Difference("final/model.safetensors", damage)
+    if isinstance(damage := about_weights(place / "model.safetensors"), str):
+        yield Difference(f"{where}/model.safetensors", damage)
     try:
-        genome = read_genome(folder.final / "genome.json")
+        genome = read_genome(place / "genome.json")
     except NanonasError as error:
-        yield Difference("final/genome.json", f"cannot be read: {error}")
+        yield Difference(f"{where}/genome.json", f"cannot be read: {error}")
         return
-    yield from _wrong_winner(genome, result, stored)
+    yield from _wrong_final(genome, result, stored, where)
 
 
-def _wrong_winner(
-    genome: GenomeFile, result: Mapping[str, Any], stored: Stored
+def _wrong_final(
+    genome: GenomeFile, result: Mapping[str, Any], stored: Stored, where: str
 ) -> Iterator[Difference]:
-    where = "final/genome.json"
+    file = f"{where}/genome.json"
     if genome.genome not in {candidate.proposal.genome for candidate in stored.candidates}:
-        yield Difference(where, "has a genome that is none of the candidates'")
+        yield Difference(file, "has a genome that is none of the candidates'")
     if genome.known.get("test_accuracy") != result.get("test_accuracy"):
-        yield Difference(where, "has another test accuracy than final/result.json")
+        yield Difference(file, f"has another test accuracy than {where}/result.json")
     if genome.network().params != result.get("params"):
-        yield Difference(where, "has another number of parameters than final/result.json")
+        yield Difference(file, f"has another number of parameters than {where}/result.json")
 
 
 def _name(folder: RunFolder, path: Path) -> str:

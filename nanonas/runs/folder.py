@@ -7,6 +7,7 @@ outputs/NAME/
     weights/NUMBER.safetensors  of the best candidates, and of those that later ones may begin with
     best_genome.json            of the best candidate
     front/NUMBER.json           with several objectives: the genomes of the best trade-offs
+    front/NUMBER/final/         such a network after its final training, as final/
     finalists/NUMBER.safetensors  the best few, trained once more, from scratch
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json, predictions.npz, pictures.npz
@@ -62,6 +63,18 @@ class RunFolder:
     @property
     def final(self) -> Path:
         return self.path / "final"
+
+    def final_of(self, number: int) -> Path:
+        """The place of a final training of a network of the front, which is not the winner."""
+        return self.front / str(number) / self.final.name
+
+    @property
+    def finals_of_front(self) -> dict[int, Path]:
+        """These places by number, of the networks that are on the front and were trained."""
+        genomes = [path.stem for path in self.front.glob("*.json")]
+        numbers = sorted(int(stem) for stem in genomes if stem.isdecimal())
+        places = {number: self.final_of(number) for number in numbers}
+        return {n: place for n, place in places.items() if (place / "result.json").exists()}
 
     @property
     def finalists(self) -> Path:
@@ -164,7 +177,7 @@ def search_seconds(run: RunFolder) -> float:
 
 def total_seconds(run: RunFolder, training: float) -> float:
     """Seconds from a run's begin to its winner's test, without pauses and the time between
-    sessions.
+    sessions. What other networks of its front take after that is not counted.
 
     Args:
         training: seconds of the winner's last training, which `nanonas train` may have done since.
@@ -173,7 +186,8 @@ def total_seconds(run: RunFolder, training: float) -> float:
         events, arrivals = store.events(), store.arrival_clocks()
     searched = searching(events, arrivals)[1]
     opened = [event for event in events if event.kind == TEST_SET_OPENED]
-    later = ("compare", "export")  # how the purposes begin of what looks at a winner once more
+    # how the purposes begin of what looks at a winner once more, or at another network
+    later = ("compare", "export", "front")
     winners = [one for one in opened if not str(one.details.get("for")).startswith(later)]
     if not winners or winners[-1].details.get("for") != "the winner":
         return searched + training

@@ -82,14 +82,19 @@ def best(folder: RunFolder) -> Trained:
 
 def trained(source: Path) -> Trained:
     """The winner of a run after its final training where there is one, else its `best`; or the
-    network in the folder that a training wrote.
+    network in the folder that a training wrote, see `final_at`.
 
     Raises `RunError`.
     """
-    if is_final(source):
-        return _final(source)
-    folder = find(source)
-    return _final(folder.final) if is_final(folder.final) else best(folder)
+    place = final_at(source) or find(source).final
+    return _final(place) if is_final(place) else best(find(source))
+
+
+def final_at(source: Path) -> Path | None:
+    """The folder of a final training that has ended: `source` itself, or the folder "final" in it,
+    as a run's folder has it, and RUN/front/NUMBER; None where neither is one.
+    """
+    return next((place for place in (source, source / "final") if is_final(place)), None)
 
 
 def is_final(folder: Path) -> bool:

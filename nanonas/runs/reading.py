@@ -101,20 +101,28 @@ def read_record(folder: RunFolder) -> Record:
 
 
 def read_final(folder: RunFolder, class_names: Sequence[str]) -> dict[str, Any]:
-    """What is kept of a run's final training: `final`, `answers` and `thumbnails` of a `Record`.
+    """What is kept of a run's final trainings: `final`, `front_finals`, `answers` and `thumbnails`
+    of a `Record`.
 
     None for what is not there: earlier versions kept no answers. What is damaged is said, and left
     out.
     """
     final = _final(folder.final / "result.json")
+    read = {n: _final(place / "result.json") for n, place in folder.finals_of_front.items()}
+    others = {number: result for number, result in read.items() if result is not None}
     if final is None:
-        return {"final": None, "answers": None, "thumbnails": None}
+        return {"final": None, "front_finals": others, "answers": None, "thumbnails": None}
     answers = _kept(folder.final / PREDICTIONS, read_answers)
     if answers is not None and not _belongs(answers, final, class_names):
         logger.warning("{}: of another training, left out", folder.final / PREDICTIONS)
         answers = None
     thumbnails = _kept(folder.final / PICTURES, read_thumbnails)
-    return {"final": final, "answers": answers, "thumbnails": thumbnails}
+    return {
+        "final": final,
+        "front_finals": others,
+        "answers": answers,
+        "thumbnails": thumbnails,
+    }
 
 
 def _final(path: Path) -> Mapping[str, Any] | None:

@@ -74,7 +74,7 @@ class Watch:
         return f"asked: {request}"
 
     def _begin(self) -> None:
-        self._result_seen = _stamp(self._result)
+        self._results_seen = self._results()
         self._record = read_record(self.run)
         self._entries: list[Entry] = []
         self._evaluations: list[Evaluation] = []
@@ -85,13 +85,14 @@ class Watch:
     def _signs(self) -> object:
         """What is otherwise when there is something new."""
         store = self.run.store
-        written = (store.with_name(f"{store.name}-wal"), self.run.config, self._result)
+        written = (store, store.with_name(f"{store.name}-wal"), self.run.config)
         waiting = tuple(name for name, _ in RequestFiles(self.run.requests).waiting())
-        return tuple(map(_stamp, (store, *written))), waiting, RunStore.in_use(store)
+        return tuple(map(_stamp, written)), self._results(), waiting, RunStore.in_use(store)
 
-    @property
-    def _result(self) -> Path:
-        return self.run.final / "result.json"
+    def _results(self) -> object:
+        """What is otherwise when a final training has ended."""
+        places = (self.run.final, *self.run.finals_of_front.values())
+        return tuple((place, _stamp(place / "result.json")) for place in places)
 
     def _read(self) -> None:
         with RunStore.read(self.run.store) as store:
@@ -115,8 +116,8 @@ class Watch:
                 entry, evaluation=evaluation, elapsed=elapsed[place]
             )
         self._evaluations += evaluations
-        if (result := _stamp(self._result)) != self._result_seen:
-            self._result_seen = result
+        if (results := self._results()) != self._results_seen:
+            self._results_seen = results
             final = read_final(self.run, self._record.class_names)
             self._record = replace(self._record, **final)
         self._record = replace(

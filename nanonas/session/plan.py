@@ -57,8 +57,9 @@ class Forecast:
     # candidates and seconds of a search whose networks all cost as much as the large one
     large: tuple[int, float]
     finalists_seconds: float  # the best few once more, from scratch
-    final_epochs: int
-    final_seconds: float  # of the winner's training
+    final_networks: int  # that are trained at the end, each once
+    final_epochs: int  # of each
+    final_seconds: float  # of all of these trainings
     memory: float  # of all workers
     # of the machine, or of its GPUs that are used; None where the system does not tell
     machine_memory: float | None
@@ -170,6 +171,7 @@ class _Planner:
             search_seconds=search_seconds,
             large=self._searched(self._durations(large=True)),
             finalists_seconds=finalists_seconds,
+            final_networks=self.final_networks,
             final_epochs=final_epochs,
             final_seconds=final_seconds,
             memory=len(self.trials) * max(network.worker_memory for network in self.timed),
@@ -308,18 +310,24 @@ class _Planner:
         return min(seconds, self.run.time * (1 - self.run.kept_share) - search_seconds)
 
     def _final(self, epoch_seconds: float, before: float) -> tuple[int, float]:
-        """Epochs and seconds of the winner's training, of a network of middle size: at a worker's
-        speed, or as they were planned.
+        """Epochs of a final training, and seconds of all of them, of networks of middle size: at a
+        worker's speed, or as they were planned.
 
-        With --time it takes all that is left, which is more than its share where the search ends
+        With --time they take all that is left, which is more than their share where the search ends
         early.
         """
         if self.run.time is None:
-            return self.run.final_epochs, self.run.final_epochs * epoch_seconds
+            epochs = self.run.final_epochs
+            return epochs, self.final_networks * epochs * epoch_seconds
         left = self.run.time - before if self.run.trains_winner else 0.0
         if self.schedule is not None and self.schedule.final_seconds:
             return int(self.schedule.final_epochs * left / self.schedule.final_seconds), left
-        return int(left / epoch_seconds), left
+        return int(left / epoch_seconds / self.final_networks), left
+
+    @property
+    def final_networks(self) -> int:
+        """How many networks share the time of the final trainings."""
+        return self.setup.final_networks if self.schedule is None else self.schedule.front
 
     # --- what it needs ----------------------------------------------------------------------------
 

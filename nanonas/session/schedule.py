@@ -1,8 +1,8 @@
 """How a search spends its time, where the user gives the time and leaves the rest to the tool.
 
 The winner's training gets most of it: a good network that trains for long beats a better one that
-trains for a moment. Candidates train for seconds, so the share of the search decides how many there
-are.
+trains for a moment. Where several networks of a front are trained, they share that time.
+Candidates train for seconds, so the share of the search decides how many there are.
 
 What learns fast is not what is best in the end: on CIFAR-10 the order of networks after ten seconds
 is another than after minutes. So candidates see smaller images, more of them in the same time, and
@@ -61,6 +61,7 @@ class Schedule:
     final_epochs: float  # of a network of middling cost, about
     workers: int
     image_size: int | None = None  # pixels a side that candidates see; None: the images as they are
+    front: int = 1  # networks that share the final trainings' time
 
     @property
     def searches(self) -> bool:
@@ -69,7 +70,7 @@ class Schedule:
 
     @property
     def final_seconds(self) -> float:
-        """Of the winner's training."""
+        """Of the final trainings."""
         return self.final_share * self.total if self.searches else self.total
 
     def at_most(self, evaluations: int) -> Schedule:
@@ -79,7 +80,8 @@ class Schedule:
         candidates = min(self.candidates, evaluations)
         if candidates > 1 or not self.final_share or not self.searches:
             return replace(self, candidates=candidates)
-        return replace(self, candidates=1, final_epochs=self.final_epochs / self.final_share)
+        epochs = self.front * self.final_epochs / self.final_share
+        return replace(self, candidates=1, final_epochs=epochs, front=1)
 
     def __str__(self) -> str:
         """In a few lines, as the terminal shows it before a search."""
@@ -106,8 +108,13 @@ class Schedule:
                 f"{by_number(self.finalists, 'one', str(self.finalists))} of them: "
                 f"{self.finalist_seconds:.3g} s each, from scratch"
             )
-        if final:
+        if final and self.front == 1:
             lines.append(f"{duration(final)} for the winner: {epochs}")
+        elif final:
+            lines.append(
+                f"{duration(final)} for {self.front} networks of the front, the larger the longer: "
+                f"{epochs} of one of middling size"
+            )
         return "\n  ".join(lines)
 
 
@@ -147,6 +154,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             finalists=fidelity.finalists,
             finalist_seconds=fidelity.finalist_seconds,
             smaller=smaller is not None,
+            front=setup.final_networks,
         )
         if run.evaluations is not None:
             schedule = schedule.at_most(run.evaluations)
@@ -218,6 +226,7 @@ def spent(
     finalists: int | None = None,
     finalist_seconds: float | None = None,
     smaller: bool = False,
+    front: int = 1,
 ) -> Schedule:
     """The schedule of `total` seconds.
 
@@ -231,13 +240,15 @@ def spent(
         finalists: likewise.
         finalist_seconds: likewise.
         smaller: whether candidates see smaller images where there are finalists.
+        front: how many networks have a final training, in the time that is the winner's else.
     """
     final_speed = workers**0.75  # several cores train one network slower than as many networks
     final_epoch = images * each / final_speed
     share = final_share
     if share is None:
-        share = min(1 - SEARCH_SHARE, ENOUGH_EPOCHS * final_epoch / total)
-    final = share * final_speed * total  # seconds of training of one worker, as all below
+        share = min(1 - SEARCH_SHARE, front * ENOUGH_EPOCHS * final_epoch / total)
+    # of one network of middling cost; seconds of training of one worker, as all below
+    final = share * final_speed * total / front
     shortest = LEAST_STEPS * batch_size * each
     longest = max(shortest, MOST_PASSES * epoch_images * each)
 
@@ -262,11 +273,19 @@ def spent(
         # The one candidate hardly trains; the winner gets all that is left then.
         moment = min(shortest, 0.02 * total)
         return Schedule(total, 1, moment, 0, 0.0, WITHOUT_SEARCH, total / final_epoch, workers)
-    final_epochs = share * total / final_epoch
+    final_epochs = share * total / final_epoch / front
     if number == 0:
         longer = 0.0
     return Schedule(
-        total, max(1, candidates), seconds, number, longer, share, final_epochs, workers
+        total,
+        max(1, candidates),
+        seconds,
+        number,
+        longer,
+        share,
+        final_epochs,
+        workers,
+        front=front,
     )
 
 

@@ -1,16 +1,19 @@
-"""One process' work on a run: the search, its finalists, the winner's training."""
+"""One process' work on a run: the search, its finalists, the final trainings."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanonas.analysis.front import chosen
 from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
+from nanonas.data.found import say
 from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.engine.evaluators.joining import Cluster
 from nanonas.engine.evaluators.serial import SerialEvaluator
@@ -24,16 +27,16 @@ from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
 from nanonas.runs.folder import RunFolder
-from nanonas.runs.genome import read_genome
+from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.session.finalists import FINALS_GRACE, finalists, from_scratch, train_finalists
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
 from nanonas.session.mending import Prepared, damaged_weights, lacking, mend
 from nanonas.session.setup import Setup, cluster_need
-from nanonas.session.winner import train
+from nanonas.session.winner import time_shares, train
 from nanonas.spaces.base import Space
-from nanonas.text import command
+from nanonas.text import by_number, command, number_of
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -53,7 +56,7 @@ class Outcome:
     evaluation: Evaluation  # of the best
     space: Space
     end: End  # of the search
-    final: FinalResult | None
+    final: FinalResult | None  # the best's, whatever else of a front was trained
 
 
 class Session:
@@ -87,7 +90,8 @@ class Session:
         self.trains_winner = final and setup.config.run.trains_winner
 
     def run(self) -> Outcome:
-        """The search, then the winner's training.
+        """The search, then the final training of the winner, and of others of the front where they
+        are asked for.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; its message says how to continue.
@@ -98,7 +102,7 @@ class Session:
             best, evaluation, end = self._search()
             if self.setup.has_finals:
                 best, evaluation = self._finals() or (best, evaluation)
-            result = self._train_winner() if self.trains_winner else None
+            result = self._train(best) if self.trains_winner else None
             return Outcome(self.folder, best, evaluation, self.setup.space, end, result)
 
     def _deadline(self) -> float | None:
@@ -260,21 +264,21 @@ class Session:
         before.
         """
         setup, folder = self.setup, self.folder
-        chosen = finalists(self.store.told(), setup.finalists)
-        self.listener.finals_begun(len(chosen), setup.finals_budget)
+        best_few = finalists(self.store.told(), setup.finalists)
+        self.listener.finals_begun(len(best_few), setup.finals_budget)
         folder.finalists.mkdir(exist_ok=True)
         # they have met the limits, and what they cost is known
         trials = [
             replace(trial, limits=Limits(), measured=frozenset())
             for trial in setup.trials(folder.finalists)
         ]
-        trials = trials[: max(1, len(chosen))]
-        in_search = {told.number for told in chosen if from_scratch(told, setup.finals_budget)}
+        trials = trials[: max(1, len(best_few))]
+        in_search = {told.number for told in best_few if from_scratch(told, setup.finals_budget)}
         folders = (folder.weights, folder.finalists)
         gone = {n for n in in_search if not any(weights_in(one, n).exists() for one in folders)}
         with self._pool(trials) as pool:
             results = train_finalists(
-                chosen,
+                best_few,
                 setup.finals_budget,
                 pool,
                 self.store,
@@ -291,24 +295,80 @@ class Session:
         write_best(folder, setup.genome_file(best, known))
         return best, evaluation
 
-    # --- the winner -------------------------------------------------------------------------------
+    # --- the final trainings ----------------------------------------------------------------------
 
-    def _train_winner(self) -> FinalResult:
-        """The final training of the best, in the time that is left, or for the epochs that the
-        configuration says.
+    def _train(self, best: Candidate) -> FinalResult:
+        """The final training of the best, then of the others of the front where they are asked for:
+        in the time that is left, or each for the epochs that the configuration says.
+
+        Returns:
+            that of the best.
         """
+        run, finals = self.setup.config.run, self._final_trainings(best)
+        end = None if run.time is None else self.start + run.time
+        shares = time_shares(self.setup, [final.genome for final in finals])
+        results = []
+        for place, final in enumerate(finals):
+            begun, deadline = time.monotonic(), None
+            if end is not None:
+                deadline = begun + (end - begun) * shares[place] / sum(shares[place:])
+            result = self._train_one(final, deadline)
+            results.append(result)
+            if end is not None and not self.more_time:  # what an earlier session has spent on it
+                end -= max(0.0, result.seconds - (time.monotonic() - begun))
+        return results[0]
+
+    def _train_one(self, final: _Final, deadline: float | None) -> FinalResult:
         run = self.setup.config.run
         return train(
-            read_genome(self.folder.best_genome),
-            self.folder.final,
+            final.genome,
+            final.folder,
             self.setup,
             epochs=run.final_epochs if run.time is None else None,
-            deadline=None if run.time is None else self.start + run.time,
+            deadline=deadline,
             again=self.more_time,
-            label="training the winner",
+            label=f"training {final.name}",
             listener=self.listener,
-            opened=lambda: self.store.event(TEST_SET_OPENED, {"for": "the winner"}),
+            opened=lambda: self.store.event(TEST_SET_OPENED, {"for": final.purpose}),
         )
+
+    def _final_trainings(self, best: Candidate) -> list[_Final]:
+        """What is trained at the end, the best first."""
+        folder, setup = self.folder, self.setup
+        finals = [_Final(read_genome(folder.best_genome), folder.final, "the winner", "the winner")]
+        if setup.final_networks == 1:
+            return finals
+        images, classes = len(setup.split.valid), setup.space.classes
+        wanted = (best.number, setup.final_networks, images, classes)
+        members = chosen(self.store.told(), setup.objectives, *wanted)
+        say(_chosen_in_words([member.number for member in members], setup.final_networks))
+        for number in [member.number for member in members[1:]]:
+            genome = read_genome(folder.front / f"{number}.json")
+            name, purpose = f"#{number} of the front", f"front, #{number}"
+            finals.append(_Final(genome, folder.final_of(number), name, purpose))
+        return finals
+
+
+@dataclass(frozen=True)
+class _Final:
+    """A final training."""
+
+    genome: GenomeFile
+    folder: Path
+    name: str  # of its network, in words
+    purpose: str  # that the test set is opened for, as the run records it
+
+
+def _chosen_in_words(numbers: Sequence[int], wanted: int) -> str:
+    """Which networks of a front are trained."""
+    others = ", ".join(f"#{number}" for number in numbers[1:])
+    words = f"the winner, #{numbers[0]}"
+    words += f", and of the front {others}" if others else ", alone"
+    if len(numbers) < wanted:
+        there = number_of(len(numbers), "network")
+        are = by_number(len(numbers), "is", "are")
+        words += f": there {are} no more than {there} of the {wanted} that --front asks for"
+    return f"final training of {words}"
 
 
 @contextlib.contextmanager

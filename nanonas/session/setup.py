@@ -228,6 +228,11 @@ class Setup:
         number = self.config.search.fidelity.finalists
         return FINALISTS if number is None else number
 
+    @property
+    def final_networks(self) -> int:
+        """How many networks have a final training, where the front has so many."""
+        return self.config.run.front or 1
+
     @cached_property
     def finals_budget(self) -> Budget:
         """What each finalist trains, from scratch."""

@@ -219,7 +219,7 @@ class Verdict:
 
         A run that was given a time has its plan in its configuration; another time needs another
         plan. A run that was not is given the time that it took, and its winner the share that it
-        had.
+        had. One that trained several networks of its front trains the winner alone.
         """
         from nanonas.training.final import read_result
 
@@ -242,6 +242,7 @@ class Verdict:
             run = replace(run, final_share=None, evaluations=evaluations)
         if run.time != self.seconds:
             run = replace(run, time=Duration(f"{self.seconds:.3f}s"))
+        run = replace(run, front=None)  # each contender is one network
         return Config(replace(search, training=training, fidelity=fidelity), run)
 
     def _notes(self) -> list[str]:
@@ -260,6 +261,11 @@ class Verdict:
                     f"the run itself took {duration(took)}, more than the "
                     f"{duration(self.seconds)} of the others; --time gives all of them the same"
                 )
+        if self.counts and (self.config.run.front or 1) > 1:
+            notes.append(
+                f"the run had --front {self.config.run.front}, so other networks of its front took "
+                "a part of its time; --time has all of them train one"
+            )
         notes += [
             f"{name} takes no part: it {why}" for name, why in self.contenders.left_out.items()
         ]

@@ -82,6 +82,18 @@ def say_front(console: Console, folder: RunFolder, record: Record) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    trained = tables.trained_front_table(Findings(record))
+    if trained.row_count:
+        console.print(
+            "\n[bold]trained networks of the front[/bold]: each was tested once", highlight=False
+        )
+        console.print(trained)
+        export = command("nanonas export", folder.front / "NUMBER", "--to …")
+        console.print(
+            f"  the winner lies in {escape(str(folder.final))}; the others: {escape(export)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def say_mistakes(console: Console, findings: Findings, most: int | None = None) -> None:

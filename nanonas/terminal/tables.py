@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -21,6 +21,7 @@ from nanonas.networks.layout import drawing
 from nanonas.networks.network import Network
 from nanonas.report.charts.progress import by_minute
 from nanonas.report.rows.sheet import MISSING
+from nanonas.report.rows.tables import trained_front
 from nanonas.spaces.base import Space
 from nanonas.text import (
     by_number,
@@ -77,6 +78,18 @@ def front_table(record: Record) -> Table:
     told = [entry.told for entry in record.ranked if entry.told is not None]
     front = front_of(told, record.objectives)
     return _table([record.entries[member.number] for member in front], record.measure)
+
+
+def trained_front_table(findings: Findings) -> Table:
+    """The networks of the front that were finally trained, each with its test accuracy and the ends
+    of its 95 % interval; without rows where it was none but the winner.
+    """
+    sheet = trained_front(findings)
+    columns = [Column(name, justify="right") for name in sheet.names]
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in sheet.said():
+        table.add_row(*row)
+    return table
 
 
 def audit_table(findings: Findings) -> Table:

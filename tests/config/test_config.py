@@ -130,6 +130,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "evaluations": 40,
     "generations": 4,
     "final_share": 0.1,
+    "front": 1,
     "final_epochs": 0,
     "workers": 3,
     "device": "cpu",
@@ -219,6 +220,21 @@ def test_all_flags_at_once() -> None:
 def test_epochs_or_seconds_bind_a_training_and_not_both() -> None:
     with pytest.raises(ConfigError, match="only one of them can bind"):
         parsed("--epochs", "3", "--candidate-seconds", "2")
+
+
+def test_several_networks_are_trained_where_there_is_a_front() -> None:
+    both = ("--strategy", "nsga2", "--objectives", "accuracy", "params")
+    assert parsed(*both, "--front", "3").run.front == 3
+    assert parsed("--strategy", "nsga2", "--front", "3").run.front == 3  # it has two of its own
+    message = (
+        r"run\.front is 3 \(--front\), which needs two objectives or more; add --strategy nsga2 "
+        "--objectives accuracy params"
+    )
+    with pytest.raises(ConfigError, match=message):
+        parsed("--front", "3")
+    for off in (("--final-epochs", "0"), ("--time", "1h", "--final-share", "0")):
+        with pytest.raises(ConfigError, match="but nothing is trained at the end"):
+            parsed(*both, "--front", "3", *off)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanonas.core import (
@@ -25,7 +25,8 @@ from nanonas.core import (
     losses_of,
 )
 from nanonas.engine.ranking import front_of
-from nanonas.maths.pareto import crowding, front, hypervolume, ranks
+from nanonas.maths import pareto
+from nanonas.maths.pareto import crowding, front, hypervolume, hypervolume_subset, ranks
 
 SOME = st.sampled_from(
     [-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 3.5, math.inf]
@@ -147,6 +148,42 @@ def test_the_hypervolume_is_what_is_dominated(losses: Floats) -> None:
     assert hypervolume(losses, reference) == pytest.approx(
         volume_by_hand(losses, reference), abs=1e-9
     )
+
+
+def added_up(losses: Floats, rows: tuple[int, ...], reference: list[float]) -> float:
+    return volume_by_hand(losses[list(rows)], reference)
+
+
+@given(tables(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]) | st.floats(0, 4)), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_subset_dominates_as_much_as_any_of_its_size(losses: Floats, data: st.DataObject) -> None:
+    reference = [3.0, 2.5, 4.0, 3.0][: losses.shape[1]]
+    losses = losses[:6]
+    places = st.sets(st.integers(0, len(losses) - 1), max_size=1) if len(losses) else st.just(set())
+    first = sorted(data.draw(places))
+    number = data.draw(st.integers(len(first), 4))
+    rows = hypervolume_subset(losses, number, reference, first)
+    assert rows == sorted(set(rows))
+    assert len(rows) == min(number, len(losses))
+    assert set(first) <= set(rows)
+    subsets = itertools.combinations(range(len(losses)), len(rows))
+    best = max(added_up(losses, one, reference) for one in subsets if {*first} <= {*one})
+    assert added_up(losses, tuple(rows), reference) == pytest.approx(best, abs=1e-9)
+
+
+def test_of_a_large_front_the_subset_is_chosen_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each adds the most: what the first adds is what it dominates, and so on."""
+    losses = np.column_stack([x := np.linspace(0, 1, 12), (1 - x) ** 2])
+    best = hypervolume_subset(losses, 4, [1.2, 1.2], [11])
+    monkeypatch.setattr(pareto, "_SUBSETS", 0)
+    rows, expected = hypervolume_subset(losses, 4, [1.2, 1.2], [11]), [11]
+    while len(expected) < 4:
+        left = [row for row in range(12) if row not in expected]
+        volumes = [hypervolume(losses[[*expected, row]], [1.2, 1.2]) for row in left]
+        expected.append(left[int(np.argmax(volumes))])
+    assert rows == sorted(expected)
+    greedy, whole = (hypervolume(losses[one], [1.2, 1.2]) for one in (rows, best))
+    assert (1 - 1 / math.e) * whole <= greedy <= whole
 
 
 def test_what_is_infinitely_good_dominates_without_bounds() -> None:

@@ -363,6 +363,25 @@ def test_finalists_come_on_top_where_no_time_ends_the_search(machine: Machine) -
     ).forecast().finalists_seconds == pytest.approx(each)
 
 
+def test_the_networks_of_a_front_share_the_time_or_have_their_epochs(machine: Machine) -> None:
+    both: dict[str, Any] = {"strategy": "nsga2", "objectives": ["accuracy", "params"]}
+    one, three = (
+        planner(config(**both, evaluations=8, final_epochs=7, front=front)).forecast()
+        for front in (None, 3)
+    )
+    assert three.final_epochs == one.final_epochs == 7
+    assert three.final_seconds == pytest.approx(3 * one.final_seconds)
+    console = Console(width=200, file=io.StringIO())
+    console.print(in_words(three))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "3 of the front  7 epochs each, the larger the longer, in about" in said
+    one, three = (
+        planner(config(**both, time="1h", epochs=1, front=front)).forecast() for front in (None, 3)
+    )
+    assert three.final_seconds == one.final_seconds
+    assert three.final_epochs == pytest.approx(one.final_epochs / 3, abs=1)
+
+
 def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> None:
     def disk(**more: object) -> tuple[int, float]:
         made = planner(config(**{"evaluations": 200, "epochs": 4, **more})).forecast()

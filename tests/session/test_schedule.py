@@ -151,6 +151,22 @@ def test_the_sentence_says_what_becomes_of_the_time() -> None:
     assert len(str(replace(plan, finalists=0)).splitlines()) == 3
 
 
+def test_the_networks_of_a_front_share_the_winners_time() -> None:
+    one, three = (spent(1800, 2, **CIFAR, front=front) for front in (1, 3))
+    assert three.final_share == one.final_share
+    assert three.final_epochs == pytest.approx(one.final_epochs / 3)
+    assert str(three).splitlines()[-1] == (
+        "  21m 36s for 3 networks of the front, the larger the longer: about "
+        f"{three.final_epochs:.3g} epochs of one of middling size"
+    )
+    day = spent(86_400, 2, **CIFAR, front=3)
+    assert day.final_epochs == pytest.approx(200)  # of each
+    assert day.final_share == pytest.approx(3 * spent(86_400, 2, **CIFAR).final_share)
+    alone = three.at_most(1)
+    assert (alone.front, alone.final_epochs) == (1, pytest.approx(1800 / 1296 * one.final_epochs))
+    assert spent(20, 2, **CIFAR, front=3).front == 1  # without a search there is one network
+
+
 # --- the configuration ----------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ CHARTS: Mapping[str, Callable[[Findings], Chart | None]] = {
     "fitness-minute": progress.fitness_by_minute,
     "curves": progress.learning_curves,
     **{f"pareto-{metric}": partial(progress.pareto, other=metric) for metric in NAMES},
+    "hypervolume": progress.front_growth,
     "tree": evolution.evolution_tree,
     "credit": evolution.edit_credit,
     "mattered": evolution.what_mattered,

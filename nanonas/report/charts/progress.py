@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from nanonas.analysis.findings import Findings
+from nanonas.analysis.front import growth
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Floats, Objective
 from nanonas.engine.ranking import front_of
@@ -34,7 +38,7 @@ from nanonas.report.charts.series import (
     spread,
 )
 from nanonas.report.rows.sheet import Column, Sheet
-from nanonas.text import by_number, in_unit
+from nanonas.text import by_number, in_unit, percent
 
 BEST = 10  # networks whose learning curves are drawn
 MOMENTS = 4  # of a search that its fronts are drawn at
@@ -42,6 +46,9 @@ _QUARTILES = (0.25, 0.5, 0.75)
 _STEADY = 5  # accuracies from which on there is a median
 _FRONT_COLOURS = tuple(PALETTE[place] for place in (3, 1, 4, 0))  # the earliest first
 _MINUTE = Column("minute", "hundredths")
+_DOMINATED = Column("hypervolume", "percent")
+_NEARLY = 0.95  # of the hypervolume at the end, that are said to be there
+_VALID = 1000  # images that accuracies were measured on, where that was not noted
 
 # --- how the search went --------------------------------------------------------------------------
 
@@ -218,6 +225,11 @@ def pareto(findings: Findings, other: str) -> Chart | None:
         later = len(moments) - 1 - place
         dash, colour, dots = DASHES[later], _FRONT_COLOURS[place % MOMENTS], 5 if later else 8
         marks.append(Line(x, y, moment, colour, dash=dash, steps=True, dots=dots))
+    finals = [_final_dot(*one, other) for one in record.trained_front if one[0] in shown]
+    if finals:
+        at, reached, said = zip(*finals, strict=True)
+        x, y = np.array(at, dtype=np.float64), 100 * np.array(reached, dtype=np.float64)
+        marks.append(Points(x, y, said, "finally trained", VERMILLION, size=12))
     words = f"The best trade-offs of {record.measure} and {name} at each quarter of the search."
     if other in ("params", "macs"):
         words = (
@@ -225,11 +237,61 @@ def pareto(findings: Findings, other: str) -> Chart | None:
             f"{name}: the lines are the best trade-offs at each quarter of the search. Where the "
             "last lines lie on each other, going on has brought nothing."
         )
+    if finals:
+        words += " The large dots are the networks that were finally trained."
     log = bool(costs) and min(costs) > 0 and max(costs) > 20 * min(costs)
     axis = Axis(f"{name} (less is better)", log=log)
     y_axis = series.accuracy(record, readable(accuracies))
     title = f"{series.title(record)} against {name}"
     return Chart(f"pareto-{other}", title, words, axis, y_axis, tuple(marks), sheet, "the fronts")
+
+
+def _final_dot(
+    entry: Entry, result: Mapping[str, Any], other: str
+) -> tuple[float, float | None, str]:
+    """Where a network that was finally trained is drawn, and what is said of it."""
+    tested = percent(float(result["test_accuracy"]))
+    return entry.metrics[other], entry.accuracy, f"{label(entry)}; tested: {tested}"
+
+
+def front_growth(findings: Findings) -> Chart | None:
+    """How much the front dominates, by the minute; None where there is one objective, or too little
+    to draw.
+    """
+    record = findings.record
+    if len(record.objectives) < 2 or len(sheet := dominated(findings)) < 2:
+        return None
+    minutes, shares = floats(sheet, "minute"), floats(sheet, _DOMINATED.name)
+    nearly = float(minutes[np.argmax(shares >= _NEARLY)])
+    words = (
+        f"How much the best trade-offs of {' and '.join(record.weighed)} dominate together: their "
+        "hypervolume, in logs of the errors and of the costs, as a share of what it is at the end. "
+        f"After {nearly:.2g} of {minutes[-1]:.2g} minutes, {_NEARLY:.0%} of it were there; a line "
+        "that is flat at its end says that more time would have brought little."
+    )
+    line = Line(minutes, 100 * shares, "the front", BLUE, width=3, steps=True)
+    y_axis = Axis("hypervolume (% of that at the end)", (0.0, 101.0))
+    title = "What the front dominates by minute"
+    return Chart("hypervolume", title, words, Axis("minute"), y_axis, (line,), sheet)
+
+
+def dominated(findings: Findings) -> Sheet:
+    """The hypervolume that the front dominates until each moment, as a share of that at the end."""
+    record = findings.record
+    arrived = sorted(
+        (entry.elapsed, entry.number)
+        for entry in judged(record)
+        if entry.elapsed is not None and entry.told is not None
+    )
+    told = [one for _, number in arrived if (one := record.entries[number].told) is not None]
+    places = spread(len(told), POINTS)
+    images = int(record.images.get("valid") or _VALID)
+    shares = growth(told, record.objectives, images, record.space.classes, places)
+    rows = [
+        (arrived[place][0] / 60, place + 1, share)
+        for place, share in zip(places, shares, strict=True)
+    ]
+    return Sheet((_MINUTE, "networks", _DOMINATED), rows)
 
 
 def fronts(findings: Findings, other: str) -> Sheet:

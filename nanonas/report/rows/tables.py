@@ -16,8 +16,10 @@ from nanonas.config.files import validated
 from nanonas.config.parts import make_strategy, most_kept
 from nanonas.engine.storage.events import RESUMED
 from nanonas.errors import NanonasError
+from nanonas.maths.intervals import wilson
 from nanonas.maths.ranks import kendall
 from nanonas.networks.edits import in_words
+from nanonas.report.charts.series import NAMES, UNITS
 from nanonas.report.rows.mistakes import unsure
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.text import costs, mebibytes, number_of
@@ -47,6 +49,32 @@ def best(findings: Findings, number: int = BEST) -> Sheet:
     ]
     accuracies = (Column(record.measure, "percent"), Column("from scratch", "percent"))
     return Sheet(("#", *accuracies, "costs", "generation"), rows)
+
+
+def trained_front(findings: Findings) -> Sheet:
+    """The networks of the front that were finally trained: the winner first, then the most accurate
+    of the search. The ends of the interval hold the test accuracy with 95 % confidence.
+    """
+    record = findings.record
+    others = [one for one in findings.trade_offs if one in NAMES]
+    rows = []
+    for entry, result in record.trained_front:
+        tested = float(result["test_accuracy"])
+        low, high = wilson(tested, int(result["test_images"]))
+        costs = [entry.metric(name) for name in others]
+        lengths = (float(result["epochs"]), float(result["seconds"]))
+        rows.append((entry.number, entry.accuracy, *costs, tested, low, high, *lengths))
+    columns: Sequence[Column | str] = (
+        "#",
+        Column(f"validation {record.measure}", "percent"),
+        *(Column(NAMES[name], UNITS[name]) for name in others),
+        Column("test accuracy", "percent"),
+        Column("at least", "percent"),
+        Column("at most", "percent"),
+        Column("epochs", "digits"),
+        Column("training", "seconds"),
+    )
+    return Sheet(columns, rows)
 
 
 def edits(findings: Findings) -> Sheet:
@@ -207,6 +235,10 @@ def times(findings: Findings) -> Sheet:
     ]
     if record.final is not None:
         rows.append(("the winner's training", float(record.final["seconds"])))
+    others = [result for n, result in record.front_finals.items() if n != _winner(findings)]
+    if others:
+        seconds = sum(float(result["seconds"]) for result in others)
+        rows.append(("the trainings of others of the front", seconds))
     trainings = [training for row in record.comparison for training in row.get("trainings") or ()]
     if trainings:
         compared = sum(float(training["seconds"]) for training in trainings)
@@ -261,6 +293,11 @@ def _weights(record: Record) -> str | None:
     return f"of {number_of(kept, 'network')} at most, {size} (--keep {config.run.keep})"
 
 
+def _winner(findings: Findings) -> int | None:
+    winner = findings.record.winner
+    return None if winner is None else winner.number
+
+
 def _numbers(entries: Sequence[Entry]) -> str:
     """Candidates by number; of many the rest is counted."""
     shown = " ".join(f"#{entry.number}" for entry in entries[:_NUMBERS])
@@ -270,6 +307,7 @@ def _numbers(entries: Sequence[Entry]) -> str:
 
 TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "best": best,
+    "trained-front": trained_front,
     "comparison": comparison,
     "equal-time": equal_time,
     "rungs": rungs,

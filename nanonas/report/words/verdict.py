@@ -139,6 +139,7 @@ def headline(findings: Findings) -> list[str]:
         f"that nothing was chosen by; with so many images, that is {figures.between} with 95 % "
         "confidence.",
         *_balanced(findings, figures),
+        *_others_of_the_front(record),
     ]
 
 
@@ -152,6 +153,19 @@ def _balanced(findings: Findings, figures: _Figures) -> Iterator[str]:
         low, high = judged.balanced_interval
         known = f", which is {percent(low)} to {percent(high)} with 95 % confidence"
     yield f"With each class counting the same, that is {figures.balanced}{known}."
+
+
+def _others_of_the_front(record: Record) -> Iterator[str]:
+    """What else of the front was finally trained."""
+    others = [one for one in record.trained_front if one[0] != record.winner]
+    if others:
+        each = [
+            f"#{entry.number} with {count(entry.metrics['params'])} parameters is right on "
+            f"{percent(float(result['test_accuracy']))} of them"
+            for entry, result in others
+        ]
+        was = by_number(len(others), "one other network was", f"{len(others)} others were")
+        yield f"Of the front, {was} finally trained, and tested once, too: {', '.join(each)}."
 
 
 def _searched(record: Record, figures: _Figures) -> str:
@@ -217,7 +231,8 @@ def _tested(record: Record) -> Argument:
     purposes = [str(event.details.get("for", "")) for event in opened]
     compared = sum(purpose.startswith("compare") for purpose in purposes)
     exported = sum(purpose.startswith("export") for purpose in purposes)
-    winners = len(purposes) - compared - exported
+    others = [purpose for purpose in purposes if purpose.startswith("front")]
+    winners = len(purposes) - compared - exported - len(others)
     besides = f", and {_times(compared)} to compare it with others" if compared else ""
     besides += f", and {_times(exported)} to check what was exported" if exported else ""
     honest = "nothing was chosen by it, so its figures are honest."
@@ -226,6 +241,15 @@ def _tested(record: Record) -> Argument:
             "open",
             "No test image was looked at yet; validation accuracies choose, so they flatter.",
         )
+    if others and winners == 1 and len(set(others)) == len(others):
+        each = len(others) + 1
+        return Argument(
+            "for",
+            f"The test set was opened once for each of {each} networks of the front, the winner "
+            f"among them, after the search{besides}: these are {each} tests of {each} networks, "
+            f"and {honest}",
+        )
+    winners += len(others)
     if winners == 0:
         why = ["to compare the found network with others"] if compared else []
         why += ["to check what was exported"] if exported else []
