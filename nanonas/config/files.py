@@ -232,14 +232,13 @@ def _wrong_objectives(options: StrategyOptions) -> str | None:
     if names and "accuracy" not in names:
         return f"{given}, but accuracy must be among them"
     if len(names) > 1 and not several:
-        others = [name for name, entry in STRATEGIES.items() if entry.several]
-        if screens is None:
-            others += [name for name, entry in STRATEGIES.items() if entry.screens]
         flag = "--strategy" if screens is None else "--screens"
-        return (
-            f"{given}, but the strategy {strategy!r} has one; for several take {flag} "
-            f"{' or '.join(others)}"
+        others = " or ".join(
+            name
+            for name, entry in STRATEGIES.items()
+            if entry.several or (entry.screens and screens is None)
         )
+        return f"{given}, but the strategy {strategy!r} has one; for several take {flag} {others}"
     if len(names) == 1 and several:
         return (
             f"{given}, but the strategy {strategy!r} needs two or more; give for instance accuracy "
