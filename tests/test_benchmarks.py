@@ -252,6 +252,19 @@ def test_acquisition_runs_from_end_to_end(tmp_path: Path) -> None:
     assert spent["improvement a second"] < spent["improvement"]  # it prefers what is quick
 
 
+def test_hypervolume_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "hypervolume.json"
+    tiny = ["--costs", "params", "--seeds", "2", "--queries", "50", "--screened-queries", "25"]
+    said = benchmark("hypervolume.py", "--table", str(SHIPPED), *tiny, "--out", str(out))
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for name in ("screened", "screened, unlisted", "nsga2", "random"):
+        assert name in said
+        entry = figures[f"{name}, params"]
+        for corner in ("from the median", "from the worst"):
+            assert 0 < entry[corner]["25"]["mean"] <= 100
+    assert len(figures["nsga2, params"]["runs"]) == 2
+
+
 def test_store_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "results" / "store.json"
     tiny = ["--seconds", "0.02", "--repetitions", "1", "--folder", str(tmp_path)]

@@ -18,7 +18,14 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nanonas.config.parts import OBJECTIVES, PREDICTORS, SPACES, STRATEGIES
+from nanonas.config.parts import (
+    OBJECTIVES,
+    PREDICTORS,
+    SPACES,
+    STRATEGIES,
+    make_objectives,
+    make_screens,
+)
 from nanonas.config.schema import Config, RunConfig, SearchConfig, StrategyOptions
 from nanonas.errors import ConfigError
 from nanonas.files import contents, in_full
@@ -197,11 +204,11 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
         raise ConfigError(_sentence(error, where)) from None
     made = replace(made, run=replace(made.run, out=in_full(made.run.out)))
     strategy, fidelity = made.search.strategy, made.search.fidelity
-    screenable = [name for name, entry in STRATEGIES.items() if entry.screenable]
+    screenable = [name for name, entry in STRATEGIES.items() if not entry.screens]
     for key, value, known in (
         ("space", made.search.space.space, list(SPACES)),
         ("strategy", strategy.strategy, list(STRATEGIES)),
-        ("screens", strategy.screens, screenable),
+        ("screens", strategy.screens or screenable[0], screenable),
         ("predictor", strategy.predictor, list(PREDICTORS)),
     ):
         if value not in known:
@@ -234,7 +241,7 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
 
 def _wrong_objectives(options: StrategyOptions) -> str | None:
     """What is wrong with the objectives, as the end of a sentence."""
-    names, strategy = options.objectives, options.strategy
+    names = options.objectives
     for name in names:
         if name not in OBJECTIVES:
             known = nearest(name, OBJECTIVES)
@@ -242,14 +249,19 @@ def _wrong_objectives(options: StrategyOptions) -> str | None:
         if names.count(name) > 1:
             return f"search.objectives has {name!r:.80} twice (--objectives); name it once"
     given = f"search.objectives is {', '.join(names):.200} (--objectives)"
+    screens = make_screens(options)
+    strategy = screens or options.strategy
     several = STRATEGIES[strategy].several
     if names and "accuracy" not in names:
         return f"{given}, but accuracy must be among them"
     if len(names) > 1 and not several:
-        others = " or ".join(name for name, entry in STRATEGIES.items() if entry.several)
-        return (
-            f"{given}, but the strategy {strategy!r} has one; for several take --strategy {others}"
+        flag = "--strategy" if screens is None else "--screens"
+        others = " or ".join(
+            name
+            for name, entry in STRATEGIES.items()
+            if entry.several or (entry.screens and screens is None)
         )
+        return f"{given}, but the strategy {strategy!r} has one; for several take {flag} {others}"
     if len(names) == 1 and several:
         return (
             f"{given}, but the strategy {strategy!r} needs two or more; give for instance accuracy "
@@ -264,9 +276,9 @@ def _wrong_front(config: Config) -> str | None:
     if run.front is None or run.front == 1:
         return None
     given = f"run.front is {run.front} (--front)"
-    if len(strategy.objectives or STRATEGIES[strategy.strategy].objectives) < 2:
-        several = [name for name, entry in STRATEGIES.items() if entry.several]
-        other = "" if strategy.strategy in several else f" --strategy {several[0]}"
+    if len(make_objectives(strategy)) < 2:
+        takes = [name for name, entry in STRATEGIES.items() if entry.several or entry.screens]
+        other = "" if strategy.strategy in takes else f" --strategy {takes[0]}"
         return (
             f"{given}, which needs two objectives or more; add{other} --objectives accuracy params"
         )

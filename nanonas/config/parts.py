@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -100,14 +101,14 @@ class ObjectiveEntry:
     """An objective's line in the table."""
 
     objective: Objective
-    # counts it on a network; None: its metric is counted, measured or learned in any case
+    # counts it on a network; None: it is measured or learned
     count: Callable[[Network], float] | None = None
 
 
 OBJECTIVES: dict[str, ObjectiveEntry] = {
     "accuracy": ObjectiveEntry(Objective("accuracy")),
-    "params": ObjectiveEntry(Objective("params", maximize=False)),
-    "macs": ObjectiveEntry(Objective("macs", maximize=False)),
+    "params": ObjectiveEntry(Objective("params", maximize=False), attrgetter("params")),
+    "macs": ObjectiveEntry(Objective("macs", maximize=False), attrgetter("macs")),
     "latency": ObjectiveEntry(Objective("latency", maximize=False)),  # ms an image
     "memory": ObjectiveEntry(Objective("memory", maximize=False)),  # MiB
     "flash": ObjectiveEntry(Objective("flash", maximize=False), flash),  # bytes
@@ -117,7 +118,8 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
 
 def make_objectives(options: StrategyOptions) -> tuple[Objective, ...]:
     """The configured objectives, or the strategy's own where none are."""
-    names = options.objectives or STRATEGIES[options.strategy].objectives
+    proposes = STRATEGIES[make_screens(options) or options.strategy]
+    names = options.objectives or proposes.objectives
     return tuple(OBJECTIVES[name].objective for name in names)
 
 
@@ -213,7 +215,8 @@ class StrategyEntry:
     make: Callable[[SearchConfig, Space], Strategy]
     title: str  # in a sentence
     choice: str = ""  # how parents are chosen, in a sentence or two for people who learn
-    several: bool = False  # takes several objectives, and only several
+    # takes several objectives, and only several; one that `screens` takes what the other one does
+    several: bool = False
     breeds: bool = True  # its candidates can have parents
     screens: bool = False  # chooses among the proposals of the strategy that `screens` names
 
@@ -221,11 +224,6 @@ class StrategyEntry:
     def objectives(self) -> tuple[str, ...]:
         """What it gets the best of where nothing else is configured."""
         return ("accuracy", "params") if self.several else ("accuracy",)
-
-    @property
-    def screenable(self) -> bool:
-        """Whether its proposals can be screened."""
-        return not self.several and not self.screens
 
 
 def _random(search: SearchConfig, space: Space) -> Strategy:
@@ -276,7 +274,11 @@ def _nsga2(search: SearchConfig, space: Space) -> Strategy:
 def _screened(search: SearchConfig, space: Space) -> Strategy:
     from nanonas.strategies.around.screened import Screened
 
+    screens = make_screens(search.strategy)
+    assert screens is not None
     limits, entry = make_limits(search), PREDICTORS[search.strategy.predictor]
+    # accuracy, which predictions are of, comes first
+    objectives = sorted(make_objectives(search.strategy), key=lambda each: each.name != "accuracy")
     predictor = entry.make(search, space)
     predictor()  # what it lacks is said before anything is trained
 
@@ -285,8 +287,10 @@ def _screened(search: SearchConfig, space: Space) -> Strategy:
 
     return Screened(
         space,
-        STRATEGIES[search.strategy.screens].make(search, space),
+        STRATEGIES[screens].make(search, space),
         predictor,
+        objectives=objectives,
+        counts=make_counts(search),
         reads=entry.reads,
         allowed=allowed if limits.on_counts or limits.deployable else None,
     )
@@ -323,6 +327,15 @@ STRATEGIES: dict[str, StrategyEntry] = {
     ),
     "screened": StrategyEntry(_screened, "a screened search", screens=True),
 }
+
+
+def make_screens(options: StrategyOptions) -> str | None:
+    """The name of the strategy that is screened: the configured one, or else one that suits the
+    objectives; None where none is.
+    """
+    if not STRATEGIES[options.strategy].screens:
+        return None
+    return options.screens or ("nsga2" if len(options.objectives) > 1 else "aging")
 
 
 def proposer(strategy: str, screens: str = "") -> StrategyEntry | None:

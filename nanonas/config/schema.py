@@ -129,11 +129,11 @@ class StrategyOptions:
     strategy: str = "screened"
     """What to try next: screened (another one, with a predictor that chooses among its proposals),
     aging (regularized evolution), evolution (generational), local (local search), nsga2 (several
-    objectives) or random."""
+    objectives, without a predictor) or random."""
     objectives: tuple[str, ...] = ()
-    """What to get the best of: accuracy alone, or (nsga2 only) with params, macs, latency, memory,
-    flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency and memory are as
-    for their limits; flash and ram are in bytes, of a microcontroller."""
+    """What to get the best of: accuracy alone, or (screened and nsga2 only) with params, macs,
+    latency, memory, flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency
+    and memory are as for their limits; flash and ram are in bytes, of a microcontroller."""
     metric: Literal["accuracy", "balanced_accuracy"] = "accuracy"
     """What accuracy is, wherever candidates are compared: the share of all validation images that
     are right, or, balanced, the mean of the classes' shares: a rare class counts as much as a
@@ -144,12 +144,13 @@ class StrategyOptions:
     """Best part of a generation that may become parents (evolution only)."""
     crossover_rate: Share = 0.5
     """Share of children with two parents (evolution and nsga2 only)."""
-    screens: str = "aging"
-    """The strategy whose proposals are screened: aging, evolution, local or random (screened only).
-    """
+    screens: str | None = None
+    """The strategy whose proposals are screened: aging, evolution, local, random or, for several
+    objectives, nsga2; by default aging, or nsga2 (screened only)."""
     predictor: str = "gaussian"
-    """What guesses the accuracies of untrained networks: gaussian (process), ensemble (of trees,
-    needs scikit-learn) or lstm (screened only)."""
+    """What guesses the accuracies of untrained networks, and their latency and memory where these
+    are objectives: gaussian (process), ensemble (of trees, needs scikit-learn) or lstm (screened
+    only)."""
     lag: Count | None = None
     """How many candidates may be in flight before a steady-state strategy waits; by default twice
     the workers at the first start, and four times the slots of a cluster. Part of the identity: the

@@ -2,6 +2,7 @@ from .intervals import bootstrap as bootstrap
 from .intervals import median_interval as median_interval
 from .intervals import wilson as wilson
 from .pareto import crowding as crowding
+from .pareto import expected_improvement as expected_improvement
 from .pareto import front as front
 from .pareto import hypervolume as hypervolume
 from .pareto import hypervolume_subset as hypervolume_subset
@@ -13,6 +14,7 @@ __all__ = [
     "Correlation",
     "bootstrap",
     "crowding",
+    "expected_improvement",
     "front",
     "hypervolume",
     "hypervolume_subset",

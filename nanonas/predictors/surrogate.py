@@ -45,9 +45,13 @@ class Model:
         """Mean and deviation of the scores of m networks, shape (m,) each."""
         return self.predictor.predict(features)
 
+    def expected_losses(self, features: Floats) -> tuple[Floats, Floats]:
+        """Mean and deviation of the losses themselves, shape (m,) each."""
+        return self.unit.expected(*self.expected(features))
+
     def prediction(self, features: Floats, chosen: bool) -> Prediction:
         """Of one network, shape (1, …), in the unit of the losses."""
-        mean, std = self.unit.expected(*self.expected(features))
+        mean, std = self.expected_losses(features)
         return Prediction(float(mean[0]), float(std[0]), self.predictor.name, chosen)
 
 
@@ -70,12 +74,15 @@ class Surrogate:
         predictor: makes a new one.
         read: what it reads of a genome, `space.encode` or, for a sequence model, `space.tokens`.
         told: every evaluation so far, in number order.
+        in_proposals: whether the predictions that proposals carry are of this objective; else what
+            is pending counts as this surrogate expects it.
     """
 
     predictor: Callable[[], Predictor]
     read: Read
     objective: Objective
     told: list[Told] = field(default_factory=list, repr=False)
+    in_proposals: bool = True
     _cache: _Cache = field(default_factory=lambda: _Cache(), init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,7 +91,7 @@ class Surrogate:
     @property
     def known(self) -> int:
         """Of how many candidates the loss is known."""
-        return int(np.isfinite(self._all_losses).sum())
+        return int(np.isfinite(self.losses).sum())
 
     def fitted(self, pending: Sequence[Candidate]) -> Model:
         """The predictor, fitted to all that was told and to what is pending.
@@ -97,9 +104,9 @@ class Surrogate:
         return self._cache.model[1]
 
     def _fit(self, pending: Sequence[Candidate]) -> Model:
-        losses = _finite(self._all_losses)  # (told,)
+        losses = _finite(self.losses)  # (told,)
         unit = NormalScores.of(losses)
-        believed = [_believed(candidate, losses) for candidate in pending]
+        believed = self._believed(pending, losses)
         fitted_to, predictor = self._begun()
         if fitted_to < len(self.told) + len(pending):
             chosen = _chosen(losses, MOST)
@@ -107,6 +114,14 @@ class Surrogate:
             scores = unit.score(np.append(losses[chosen], believed))
             predictor.update(stacked([*self._rows(chosen), *rows]), scores)
         return Model(predictor, unit)
+
+    def _believed(self, pending: Sequence[Candidate], losses: Floats) -> list[float]:
+        """The losses that pending candidates count with."""
+        if self.in_proposals or not pending:
+            return [_believed(candidate, losses) for candidate in pending]
+        rows = [self.read(candidate.proposal.genome) for candidate in pending]
+        expected, _ = self._fit(()).expected_losses(stacked(rows))
+        return [float(loss) for loss in expected]
 
     def _rows(self, chosen: Integers) -> list[NDArray[Any]]:
         """What was read of some that were told, by number."""
@@ -126,7 +141,7 @@ class Surrogate:
         if self._cache.begun is None or self._cache.begun[0] != n:
             losses = self._losses(self.told[:n])
             if np.isfinite(losses).sum() < LEAST:  # what came since is all there is to learn from
-                n, losses = len(self.told), self._all_losses
+                n, losses = len(self.told), self.losses
             losses, predictor = _finite(losses), self.predictor()
             chosen = _chosen(losses, MOST)
             scores = NormalScores.of(losses).score(losses[chosen])
@@ -136,7 +151,8 @@ class Surrogate:
         return n, copy.copy(begun)
 
     @property
-    def _all_losses(self) -> Floats:
+    def losses(self) -> Floats:
+        """Of every candidate, shape (told,); infinite where nothing was measured."""
         if self._cache.losses is None or len(self._cache.losses) != len(self.told):
             self._cache.losses = self._losses(self.told)
         return self._cache.losses

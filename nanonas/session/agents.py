@@ -33,7 +33,7 @@ def met(url: str | None, wanted: Collection[str]) -> Agent | None:
     if "latency" not in wanted:
         raise ConfigError(
             f"--latency-from is {url}, but nothing asks for a latency; give --max-latency-ms, or "
-            "--strategy nsga2 with --objectives accuracy latency"
+            "--objectives accuracy latency"
         )
     require_extra()
     return agent.Agent(url, patience=agent.PATIENCE).met()

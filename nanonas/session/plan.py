@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanonas.config.parts import make_heirs_budget, proposer
+from nanonas.config.parts import make_heirs_budget, make_screens, proposer
 from nanonas.config.schema import Config
 from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.cost import allowance
@@ -114,7 +114,8 @@ class _Planner:
         self.setup, self.search, self.run = setup, setup.config.search, setup.config.run
         self.schedule = schedule
         self.space, self.strategy, self.limits = setup.space, setup.strategy, setup.limits
-        self.entry = proposer(self.search.strategy.strategy, self.search.strategy.screens)
+        options = self.search.strategy
+        self.entry = proposer(options.strategy, make_screens(options) or "")
         self.drawn = self._drawn()
         within = [genome for genome, network in self.drawn if self.limits.excess(network) <= 1]
         self.genomes = within or [genome for genome, _ in self.drawn[:NETWORKS]]

@@ -20,6 +20,7 @@ from nanonas.config.parts import (
     make_limits,
     make_objectives,
     make_rungs,
+    make_screens,
     make_search_space,
     make_strategy,
     most_kept,
@@ -400,6 +401,7 @@ def resolved(config: Config, slots: int | None = None) -> Config:
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
+            screens=make_screens(search.strategy) or search.strategy.screens,
             lag=search.strategy.lag or (_LAG if slots is None else _CLUSTER_LAG) * workers,
         ),
         training=replace(with_schedule(search.training), precision=precision),

@@ -349,10 +349,14 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             ),
         ),
         (
-            "search: {objectives: [accuracy, params]}",
+            "search: {objectives: [accuracy, params], screens: aging}",
             "{path}: search.objectives is accuracy, params (--objectives), but the strategy "
-            "'screened' has one; for "
-            "several take --strategy nsga2",
+            "'aging' has one; for several take --screens nsga2",
+        ),
+        (
+            "search: {objectives: [accuracy, params], strategy: aging}",
+            "{path}: search.objectives is accuracy, params (--objectives), but the strategy "
+            "'aging' has one; for several take --strategy nsga2 or screened",
         ),
         (
             "search: {objectives: [accuracy], strategy: nsga2}",
@@ -373,16 +377,15 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "{path}: search.screens is 'agin', which is unknown (--screens); did you mean 'aging'?",
         ),
         (
-            "search: {screens: nsga2}",
-            "{path}: search.screens is 'nsga2', which cannot be screened (--screens); known are "
-            "random, evolution, "
-            "aging, local",
-        ),
-        (
             "search: {screens: screened}",
             "{path}: search.screens is 'screened', which cannot be screened (--screens); known "
             "are random, evolution, "
-            "aging, local",
+            "aging, local, nsga2",
+        ),
+        (
+            "search: {screens: nsga2, objectives: [accuracy]}",
+            "{path}: search.objectives is accuracy (--objectives), but the strategy 'nsga2' needs "
+            "two or more; give for instance accuracy params",
         ),
         (
             "search: {halving: 1}",
@@ -716,6 +719,8 @@ def test_halving_is_around_inheriting_is_around_the_strategy() -> None:
     [
         ("evolution", (), ["accuracy"]),
         ("evolution", ("accuracy",), ["accuracy"]),
+        ("screened", (), ["accuracy"]),
+        ("screened", ("macs", "accuracy"), ["macs", "accuracy"]),
         ("nsga2", (), ["accuracy", "params"]),
         ("nsga2", ("accuracy", "macs"), ["accuracy", "macs"]),
     ],

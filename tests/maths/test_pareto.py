@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from nanonas.core import (
     Budget,
@@ -26,7 +27,14 @@ from nanonas.core import (
 )
 from nanonas.engine.ranking import front_of
 from nanonas.maths import pareto
-from nanonas.maths.pareto import crowding, front, hypervolume, hypervolume_subset, ranks
+from nanonas.maths.pareto import (
+    crowding,
+    expected_improvement,
+    front,
+    hypervolume,
+    hypervolume_subset,
+    ranks,
+)
 
 SOME = st.sampled_from(
     [-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 3.5, math.inf]
@@ -189,6 +197,58 @@ def test_of_a_large_front_the_subset_is_chosen_one_by_one(monkeypatch: pytest.Mo
 def test_what_is_infinitely_good_dominates_without_bounds() -> None:
     assert hypervolume(np.array([[-math.inf, 1, 1], [-math.inf, 1, 1]]), [2, 2, 2]) == math.inf
     assert hypervolume(np.array([[-math.inf, 3, 1]]), [2, 2, 2]) == 0
+
+
+@st.composite
+def doubted(draw: st.DrawFn) -> tuple[Floats, Floats, Floats, list[float]]:
+    """Losses of some networks, those expected of another one, (1, objectives), their deviations,
+    one or two of them above 0, and a reference.
+    """
+    losses = draw(tables(st.sampled_from([0.0, 0.5, 1.0, 2.0]) | st.floats(0, 4)))
+    width = losses.shape[1]
+    mean = np.array([draw(st.lists(st.floats(0, 4), min_size=width, max_size=width))])
+    std = np.zeros((1, width))
+    for column in draw(st.sets(st.integers(0, width - 1), min_size=1, max_size=2)):
+        std[0, column] = draw(st.floats(0.01, 2))
+    return losses, mean, std, [3.0, 2.5, 4.0, 3.0][:width]
+
+
+@settings(deadline=None)
+@given(doubted())
+def test_what_is_known_is_expected_to_add_what_it_adds(
+    given: tuple[Floats, Floats, Floats, list[float]],
+) -> None:
+    losses, known, std, reference = given
+    (added,) = expected_improvement(known, np.zeros_like(std), losses, reference)
+    gained = hypervolume(np.vstack([losses, known]), reference) - hypervolume(losses, reference)
+    assert added == pytest.approx(gained, abs=1e-9)
+    if any((row <= known[0]).all() for row in losses):
+        assert added == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(doubted())
+def test_the_expected_improvement_is_the_mean_over_what_may_come(
+    given: tuple[Floats, Floats, Floats, list[float]],
+) -> None:
+    losses, mean, std, reference = given
+    doubtful = np.flatnonzero(std[0])
+    steps = 4000 if len(doubtful) == 1 else 150
+    quantiles = ndtri((np.arange(steps) + 0.5) / steps)  # equally likely draws
+    grids = np.meshgrid(*[quantiles] * len(doubtful))
+    draws = np.repeat(mean, grids[0].size, axis=0)  # (draws, objectives)
+    for column, grid in zip(doubtful, grids, strict=True):
+        draws[:, column] += std[0, column] * grid.ravel()
+    gains = expected_improvement(draws, np.zeros_like(draws), losses, reference)
+    (expected,) = expected_improvement(mean, std, losses, reference)
+    assert expected == pytest.approx(gains.mean(), rel=0.01, abs=0.01)
+
+
+def test_what_is_infinitely_bad_is_expected_to_add_nothing() -> None:
+    mean, std = np.array([[0.0, np.inf], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    first, second = expected_improvement(mean, std, np.array([[1.0, 1.0]]), [2.0, 2.0])
+    assert first == 0 < second
+    assert expected_improvement(mean[1:], std[1:], np.empty((0, 2)), [2.0, 2.0]) > second
 
 
 # --- of evaluations -------------------------------------------------------------------------------

@@ -196,6 +196,19 @@ def test_from_python_nsga2_has_objectives_of_its_own(tmp_path: Path) -> None:
     )
 
 
+def test_by_default_a_predictor_chooses_among_proposals_of_nsga2(tmp_path: Path) -> None:
+    words = TINY.replace("--strategy nsga2", "--workers 1 --evaluations 9").split()
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main(["search", *words, "--out", str(tmp_path), "--name", "run"]) == 0
+    run = tmp_path / "run"
+    options = read_yaml(run / "config.yaml").search.strategy
+    assert (options.strategy, options.screens) == ("screened", "nsga2")
+    assert numbers(run / "front") == {str(e.number) for e in front(run)}
+    with RunStore.read(run / "study.db") as store:
+        predicted = [candidate.proposal.predicted for candidate in store.candidates()]
+    assert any(one is not None and one.chosen for one in predicted)
+
+
 def test_several_objectives_are_not_for_every_strategy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +217,6 @@ def test_several_objectives_are_not_for_every_strategy(
     assert capsys.readouterr().err == (
         "nanonas: the command line: search.objectives is accuracy, params (--objectives), but the "
         "strategy 'aging' has "
-        "one; for several take --strategy nsga2\n"
+        "one; for several take --strategy nsga2 or screened\n"
     )
     assert list(tmp_path.iterdir()) == []

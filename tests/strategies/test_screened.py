@@ -4,6 +4,7 @@ steps aside.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import sys
@@ -108,6 +109,17 @@ def test_what_it_keeps_for_speed_is_no_state(make: Callable[[], Any]) -> None:
             again = replace(one.ask(number, rng_for(0, number), pending), budget=BUDGET)
             assert again == candidate.proposal
         assert fresh.ask(number, rng_for(0, number), []) == without
+
+
+@pytest.mark.parametrize(
+    ("make", "digest"), [(Nearest, "baa92d7393695390"), (Knowing, "5301bbaa5b73ef2b")]
+)
+def test_a_search_of_one_objective_proposes_what_it_always_has(
+    make: Callable[[], Any], digest: str
+) -> None:
+    """Runs of earlier versions go on, and are replayed: these genomes were theirs."""
+    genomes = [candidate.proposal.genome for candidate, _ in driven(screened(make, lag=3), 30)]
+    assert hashlib.sha256(repr(genomes).encode()).hexdigest().startswith(digest)
 
 
 # --- the opening ----------------------------------------------------------------------------------

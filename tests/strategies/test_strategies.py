@@ -6,6 +6,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from math import comb, sqrt
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ NANO = NanoSpace((1, 8, 8), 3, channels=2, length=8)
 LAYERS = LayersSpace((1, 8, 8), 3)
 BOTH = (Objective(), Objective("params", maximize=False))
 
+
+def screened_both(space: Space, lag: int = 1) -> Screened:
+    """A screened search of accuracy and parameters."""
+    wrapped = NSGA2(space, BOTH, population_size=6, lag=lag)
+    counts = {"params": attrgetter("params")}
+    return screened(strategy=wrapped, space=space, objectives=BOTH, counts=counts)
+
+
 STRATEGIES: dict[str, Callable[[Space], Strategy]] = {
     "random": lambda space: RandomSearch(space, 6),
     "evolution": lambda space: Evolution(space, population_size=6),
@@ -70,6 +79,8 @@ STRATEGIES |= {
     "screened": lambda space: screened(space=space),
     "screened, lag 4": lambda space: screened(space=space, lag=4),
     "screened, gaussian": lambda space: screened(GaussianProcess, space=space, lag=2),
+    "screened, two objectives": lambda space: screened_both(space),
+    "screened, two objectives, lag 4": lambda space: screened_both(space, lag=4),
     "screened over evolution": lambda space: screened(
         strategy=Evolution(space, population_size=6), space=space, reads="tokens"
     ),
@@ -90,6 +101,9 @@ STRATEGIES |= {
     ),
     "inheriting local": lambda space: Inheriting(
         LocalSearch(space, population_size=6, lag=4), None, 1.0
+    ),
+    "halving inheriting screened, two objectives": lambda space: Halving(
+        Inheriting(screened_both(space, lag=2), Budget(4), 0.5), RUNGS, objectives=BOTH, lag=3
     ),
     "halving inheriting screened": lambda space: Halving(
         Inheriting(screened(space=space, lag=2), Budget(4), 0.5), RUNGS, lag=3

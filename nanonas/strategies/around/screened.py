@@ -5,7 +5,7 @@ is trained.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
@@ -26,7 +26,10 @@ from nanonas.core import (
 )
 from nanonas.errors import ConfigError
 from nanonas.maths.ranks import Correlation
+from nanonas.networks.network import Network
 from nanonas.predictors.audit import audited
+from nanonas.predictors.costs import Costs
+from nanonas.predictors.front import Front
 from nanonas.predictors.surrogate import LEAST, Model, Surrogate, stacked
 from nanonas.spaces.base import Space
 
@@ -39,7 +42,7 @@ _AT_ONCE = 1_000_000
 @dataclass
 class Screened:
     """Trains only what a predictor finds promising: among many proposals of `strategy`, and among
-    the neighbours of the best networks.
+    the neighbours of the best networks, or of those on the front of several objectives.
 
     The first `opening` candidates are the largest of a few random networks each: parameters and
     MACs are the best scores that cost nothing (White et al. 2022,
@@ -49,6 +52,10 @@ class Screened:
     where it is small enough to enumerate. The one with the lowest confidence bound, mean -
     `explore` × deviation of its loss, is trained (Srinivas et al. 2010,
     https://arxiv.org/abs/0912.3995).
+
+    With several objectives it is the one from which the front's hypervolume is expected to gain
+    most (Emmerich et al. 2006, https://doi.org/10.1109/TEVC.2005.859463), with the accuracy by rank
+    and costs by their logarithm: see `Front`.
 
     Every prediction is written into its proposal before the training. While those predictions order
     the networks no better than chance, the predictor steps aside: the wrapped strategy is asked,
@@ -61,7 +68,11 @@ class Screened:
         predictor: makes a new one; what it has learnt is never a part of the state.
         reads: what the predictor reads of a genome: `space.encode` or, a sequence model,
             `space.tokens`.
-        explore: the weight of the deviation in the confidence bound, 0 or more.
+        objectives: what to get the best of. The first is predicted, and is what predictions are
+            judged by; others are costs to minimise.
+        counts: counts those costs on a network that can be counted, by name; others are measured,
+            and predicted.
+        explore: the weight of the deviation in the confidence bound, 0 or more; one objective.
         opening: how many candidates are trained before the predictor chooses; 4 or more.
         tournament: random networks of which the largest opens, 1 or more; 1 is a random opening.
         proposals: how many are asked of the wrapped strategy for one candidate.
@@ -79,7 +90,8 @@ class Screened:
     space: Space
     strategy: Strategy
     predictor: Callable[[], Predictor]
-    objective: Objective = field(default_factory=Objective)
+    objectives: Sequence[Objective] = (Objective(),)
+    counts: Mapping[str, Callable[[Network], float]] = field(default_factory=dict)
     reads: Literal["features", "tokens"] = "features"
     explore: float = 1.0
     opening: int = 5
@@ -92,6 +104,7 @@ class Screened:
     allowed: Callable[[Genome], bool] | None = None
     banned: Callable[[Genome], bool] | None = None
     _surrogate: Surrogate = field(init=False, repr=False)
+    _front: Front | None = field(default=None, init=False, repr=False)  # of several objectives
     _cache: _Cache = field(default_factory=lambda: _Cache(), init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,9 +125,17 @@ class Screened:
 
         read = self.space.tokens if self.reads == "tokens" else self.space.encode
         self._surrogate = Surrogate(self.predictor, read, self.objective)
+        if len(self.objectives) > 1:
+            costs = Costs(self.objectives[1:], self.counts, self.space.decode, self._surrogate)
+            self._front = Front(self._surrogate, costs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": _Cache()}
+
+    @property
+    def objective(self) -> Objective:
+        """The one that predictions are judged by: the accuracy."""
+        return self.objectives[0]
 
     def needs(self, number: int) -> int:
         return self.strategy.needs(number)
@@ -132,6 +153,8 @@ class Screened:
         self.strategy.tell(told)
 
     def may_need(self) -> frozenset[int] | None:
+        if self._front is not None:  # what has left its elite may come back: room decides, too
+            return None
         # A network leaves the elite when better ones come, and none goes that stood before it.
         parents = self.strategy.may_need()
         return None if parents is None else parents.union(best.number for best in self._elite())
@@ -139,11 +162,11 @@ class Screened:
     @property
     def most_needed(self) -> int | None:
         parents = self.strategy.most_needed
-        return None if parents is None else parents + self.elite
+        return None if parents is None or self._front is not None else parents + self.elite
 
     def ask(self, number: int, rng: np.random.Generator, pending: Sequence[Candidate]) -> Proposal:
         proposal = self.strategy.ask(number, rng, pending)
-        told, known = self._surrogate.told, self._surrogate.known
+        told, known = self._surrogate.told, (self._front or self._surrogate).known
         opens = number < self.opening
         if opens and (known or not told):  # when all fail, the wrapped strategy knows what to do
             proposal = self._largest(proposal, rng)
@@ -154,13 +177,17 @@ class Screened:
             return self._predicted(proposal, pending)
         options, features = self._options(number, rng, pending, known)
         model = self._surrogate.fitted(pending)
-        bounds = self._acquisition(model, options, features)
+        if self._front is None:
+            promises = self._acquisition(model, options, features)
+        else:
+            genomes = [option.genome for option in options]
+            promises = -self._front.improvements(genomes, features, pending)
         candidates = [*(each.candidate for each in told), *pending]
-        genomes = {candidate.proposal.genome for candidate in candidates}
+        tried = {candidate.proposal.genome for candidate in candidates}
         networks = {candidate.key for candidate in candidates}
-        for place in np.argsort(bounds, kind="stable"):
+        for place in np.argsort(promises, kind="stable"):
             option: Proposal = options[place]
-            taken = option.genome in genomes or self._network(option.genome) in networks
+            taken = option.genome in tried or self._network(option.genome) in networks
             if not taken and self._may(option.genome):
                 predicted = model.prediction(features[[place]], chosen=True)
                 return replace(option, predicted=predicted)
@@ -249,16 +276,22 @@ class Screened:
 
     def _elite(self) -> list[Candidate]:
         """The best networks so far, each once, best first."""
+        best: dict[str, Candidate] = {}
+        for candidate in self._ordered():
+            best.setdefault(candidate.key, candidate)
+        return list(best.values())[: self.elite]
+
+    def _ordered(self) -> list[Candidate]:
+        """Those that were trained to their end, some of the best at least, the best first."""
+        if self._front is not None:
+            return self._front.ordered()
         told = self._surrogate.told
         ordered = heapq.nsmallest(
             3 * self.elite,
             [each for each in told if each.evaluation.state is State.COMPLETE],
             key=lambda each: (self.objective.loss(each.evaluation), each.number),
         )
-        best: dict[str, Candidate] = {}
-        for each in ordered:
-            best.setdefault(each.candidate.key, each.candidate)
-        return list(best.values())[: self.elite]
+        return [each.candidate for each in ordered]
 
     def _children(self, parent: Candidate) -> tuple[list[Proposal], list[NDArray[Any]]]:
         """Mutants of one network, mostly one edit away, and what is read of each: the same whenever
