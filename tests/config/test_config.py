@@ -227,11 +227,13 @@ def test_several_networks_are_trained_where_there_is_a_front() -> None:
     assert parsed(*both, "--front", "3").run.front == 3
     assert parsed("--strategy", "nsga2", "--front", "3").run.front == 3  # it has two of its own
     message = (
-        r"run\.front is 3 \(--front\), which needs two objectives or more; add --strategy nsga2 "
-        "--objectives accuracy params"
+        r"run\.front is 3 \(--front\), which needs two objectives or more; add "
+        "{}--objectives accuracy params"
     )
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message.format("")):
         parsed("--front", "3")
+    with pytest.raises(ConfigError, match=message.format("--strategy nsga2 ")):
+        parsed("--front", "3", "--strategy", "aging")
     for off in (("--final-epochs", "0"), ("--time", "1h", "--final-share", "0")):
         with pytest.raises(ConfigError, match="but nothing is trained at the end"):
             parsed(*both, "--front", "3", *off)

@@ -48,8 +48,8 @@ def header(model: IntegerNetwork) -> str:
 #define MODEL_RAM_BYTES {model.plan.ram}
 #define MODEL_FLASH_BYTES {model.plan.flash}
 
-/* Compiled with -DMODEL_CMSIS_NN, convolutions are left to Arm's CMSIS-NN, which needs so many bytes of
- * RAM besides. */
+/* Compiled with -DMODEL_CMSIS_NN, convolutions are left to Arm's CMSIS-NN, which needs so many bytes
+ * of RAM besides. */
 #define MODEL_CMSIS_NN_FILTERS {besides.filters}
 #define MODEL_CMSIS_NN_ROWS {besides.rows}
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
@@ -57,7 +57,8 @@ def header(model: IntegerNetwork) -> str:
 #else
 #define MODEL_CMSIS_NN_BUFFER {besides.buffer}
 #endif
-#define MODEL_CMSIS_NN_BYTES (4 * MODEL_CMSIS_NN_FILTERS + MODEL_CMSIS_NN_BUFFER + MODEL_CMSIS_NN_ROWS)
+#define MODEL_CMSIS_NN_BYTES \\
+    (4 * MODEL_CMSIS_NN_FILTERS + MODEL_CMSIS_NN_BUFFER + MODEL_CMSIS_NN_ROWS)
 
 /* Where an image is to be written before each model_run, which overwrites it: rows of pixels of
  * channels, 0 to 255 (of colour images red, green, blue), upright, and of this height and width. */
