@@ -172,6 +172,11 @@ class Study:
         """The best so far, as `ranking` has it; None when no accuracy was measured."""
         return self._best
 
+    @property
+    def told(self) -> list[Told]:
+        """As `RunStore.told`, of the objects that the study has: a long run fills memory once."""
+        return [self._as_told(number) for number in sorted(self._latest)]
+
     def _as_told(self, number: int) -> Told:
         candidate = self._candidates[number]
         return Told(candidate, self._latest[number], candidate.asked_after)

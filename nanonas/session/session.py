@@ -124,17 +124,18 @@ class Session:
 
     def _search(self) -> tuple[Candidate, Evaluation, End]:
         setup, folder, run = self.setup, self.folder, self.setup.config.run
-        deadline, told = self._search_deadline(), self.store.told()
+        deadline = self._search_deadline()
         folder.weights.mkdir(exist_ok=True)
         self._mend_weights()
-        keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
-
-        def observe(progress: Progress) -> None:
-            keeper.hear(progress.told)
-            self.listener.evaluated(progress, keeper.front)
-
         with self._evaluator(setup.trials(folder.weights)) as evaluator:
             study = setup.study(self.store, evaluator, RequestFiles(folder.requests))
+            told = study.told
+            keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
+
+            def observe(progress: Progress) -> None:
+                keeper.hear(progress.told)
+                self.listener.evaluated(progress, keeper.front)
+
             wanted = (setup.evaluations, setup.generations, deadline)
             end: End | None = None
             try:
@@ -206,6 +207,7 @@ class Session:
             weights=trials[0].weights,
             most=run.workers,
             hang_seconds=run.hang_seconds,
+            memory_mb=run.worker_memory_mb,
             notice=self.store.event,
         )
 
