@@ -3,6 +3,7 @@ to report one of 100, 10,000 and 100,000 stored evaluations, and how much memory
 
     python benchmarks/growth.py                       # some minutes of one core
     python benchmarks/growth.py --evaluations 100 10000 --strategies screened
+    python benchmarks/growth.py --evaluations --leak 5000   # a minute of two cores
 
 The candidates are bred in the space `stages` (10 classes of 32×32 pixels), but nothing is trained:
 an accuracy follows from the network's size, with noise. Only the first thousands of them are
@@ -13,18 +14,26 @@ in a process of its own; memory is the most that was resident by the end of each
 - resume: a new process of the run has looked for damage, read the store, and told the strategy all.
 - ask, first and again: a candidate is bred; what a predictor learns is learnt the first time.
 - a candidate: one is asked, committed, measured in no time, committed and kept, as a session does.
+- panel: the line that a terminal shows of the search, four times a second.
 - show, page: `nanonas show`, with the imports that it needs, and the report's page.
 
 The last columns are exponents: 1 is linear, 2 quadratic, from one size to the next.
+
+A leak is what a process holds that has evaluated so many candidates itself, beyond one that has
+just resumed the same run: what is kept of each candidate both have. Two workers measure, and a
+session's listeners hear of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import io
 import json
 import math
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
@@ -38,30 +47,49 @@ from typing import Any
 
 import numpy as np
 import tyro
+from rich.console import Console
 
 from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.config.files import configure, to_values, to_yaml
-from nanonas.config.parts import make_budget, make_space, make_strategy
+from nanonas.config.parts import make_budget, make_objectives, make_space, make_strategy
 from nanonas.config.schema import Config
-from nanonas.core import Candidate, Epoch, Evaluation, Genome, Proposal, Pulse, State
+from nanonas.core import (
+    Candidate,
+    Epoch,
+    Evaluation,
+    Evaluator,
+    Genome,
+    Prediction,
+    Proposal,
+    Pulse,
+    State,
+)
 from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.storage.events import ENDED, IMAGES, STARTED, Event
 from nanonas.engine.storage.rows import Row, candidate_row, evaluation_row, event_row, run_row
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study
 from nanonas.files import read_json
 from nanonas.machine import described
+from nanonas.processes import memory_of
 from nanonas.report.page import render
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import GenomeFile
 from nanonas.runs.reading import read_record
 from nanonas.session.keeper import Keeper
+from nanonas.session.listener import Begun, Listeners
+from nanonas.session.log import Log, logged
+from nanonas.session.setup import Setup
 from nanonas.spaces.base import Space
+from nanonas.terminal.progress import SearchProgress
 
 SHAPE, CLASSES = (3, 32, 32), 10
 DIFFERENT = 2000  # networks
 MORE = 10  # candidates that are asked and told besides
+FIRST = 10  # candidate that was predicted
+WARM = 1000  # evaluations before a leak is looked for
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,8 @@ class Options:
     """That are resumed."""
     page: int = 10_000
     """Evaluations that a run has at most that is reported, too: each takes some milliseconds."""
+    leak: int = 0
+    """Evaluations, after a thousand, over which a leak is looked for; 0: none is."""
     out: Path = Path(__file__).parent / "results" / "growth.json"
     """The file of the figures; those of other sizes and strategies stay in it."""
 
@@ -90,23 +120,29 @@ def main(options: Options) -> None:
             rows[strategy, size] = {"strategy": strategy, "evaluations": size, "steps": steps}
             said = "  ".join(f"{name} {one['cpu_seconds']:.3g} s" for name, one in steps.items())
             print(f"{strategy}, {size:,}: {said}", file=sys.stderr, flush=True)
-            keep(options.out, rows)
+            keep(options.out, {"runs": [rows[pair] for pair in sorted(rows)]})
     print(table([rows[pair] for pair in sorted(rows)]))
+    if options.leak:
+        found = leak(options.leak)
+        keep(options.out, {"leak": found})
+        print(json.dumps(found, indent=1))
 
 
 def kept(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """What earlier measurements have found, by strategy and size."""
     values = read_json(path)
-    runs = values["runs"] if isinstance(values, dict) else []
+    runs = values.get("runs", []) if isinstance(values, dict) else []
     return {(row["strategy"], row["evaluations"]): row for row in runs}
 
 
-def keep(path: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
-    """Writes what is known by now."""
+def keep(path: Path, found: dict[str, Any]) -> None:
+    """Writes what is known by now; what else is in the file stays."""
+    values = read_json(path)
     result = {
+        **(values if isinstance(values, dict) else {}),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": described(),
-        "runs": [rows[pair] for pair in sorted(rows)],
+        **found,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -174,16 +210,18 @@ def grown(
     step: Callable[..., contextlib.AbstractContextManager[None]],
 ) -> None:
     """Resumes a run, and lets it go on for a few candidates."""
-    budget = make_budget(config.search.training, CLASSES)
-    strategy = make_strategy(config.search, space)
     evaluator = SerialEvaluator(Pretended(space))
     with contextlib.ExitStack() as stack:
         with step("resume"):
             store = stack.enter_context(RunStore.resume(folder.store))
-            told = store.told()
-            keeper = Keeper(folder, described_as(space), 20, told)
-            study = Study(space, strategy, evaluator, store, budget)
+            study = coordinator(config, space, store, evaluator)
+            told, strategy = study.told, study.strategy
+            objectives = make_objectives(config.search.strategy)
+            keeper = Keeper(folder, described_as(space), 20, told, objectives)
+            panel = SearchProgress(Console(file=io.StringIO()))
+            panel.begun(Begun(Setup(config), folder, store, study, told, size + MORE, None, None))
             assert study._tell(strategy.needs(size))
+            gc.collect()  # soon, in any case, and not to be counted for a candidate
         pending = study._candidates[study._told :]
         for name in ("ask, first", "ask, again"):
             with step(name):
@@ -192,9 +230,12 @@ def grown(
         def observe(progress: Progress) -> None:
             keeper.hear(progress.told)
             keeper.prune()
+            panel.evaluated(progress, keeper.front)
 
         with step("a candidate", MORE):
             study.run(evaluations=size + MORE, observe=observe)
+        with step("panel"):
+            panel._line()
 
 
 def described_as(space: Space) -> Callable[[Candidate, Any], GenomeFile]:
@@ -233,6 +274,12 @@ def evaluation(number: int, params: int, macs: int) -> Evaluation:
     return Evaluation(number, state, metrics, curve, float(rng.uniform(3, 9)))
 
 
+def predicted(result: Evaluation) -> Prediction:
+    """What a predictor might have expected of that."""
+    rng = np.random.default_rng([2, result.number])
+    return Prediction(float(rng.normal(-(result.accuracy or 0.0), 0.05)), 0.05, "gaussian")
+
+
 def fill(folder: RunFolder, config: Config, space: Space, size: int) -> None:
     """Makes a run of so many candidates, all of them evaluated."""
     networks = bred(space, min(size, DIFFERENT))
@@ -249,17 +296,18 @@ def fill(folder: RunFolder, config: Config, space: Space, size: int) -> None:
         rows["event"].append(event_row(number + 1, Event(begun, kind, details, 0.0)))
     for number in range(size):
         genome, key, params, macs = networks[number % len(networks)]
+        result = evaluation(number, params, macs)
+        screened = config.search.strategy.strategy == "screened" and number >= FIRST
         parents = (number - number % 7 - 1,) if number > 100 else ()
         candidate = Candidate(
             number,
-            Proposal(genome, parents, budget),
+            Proposal(genome, parents, budget, predicted(result) if screened else None),
             key if number < len(networks) else f"{key[:50]}-{number}",
             asked_after=min(number, strategy.needs(number)),
             generation=strategy.generation(number),
         )
         clock = 5.0 * number
         rows["candidate"].append(candidate_row(candidate, begun + clock))
-        result = evaluation(number, params, macs)
         rows["evaluation"].append(evaluation_row(number + 1, result, begun + clock, clock + 5.0))
     ended = Event(begun, ENDED, {"why": "evaluations", "message": "all"}, 5.0 * size)
     rows["event"].append(event_row(3, ended))
@@ -277,6 +325,80 @@ def bred(space: Space, number: int) -> list[tuple[Genome, str, int, int]]:
         network = space.decode(genome)
         genomes[genome] = (genome, network.key, network.params, network.macs)
     return list(genomes.values())
+
+
+# --- leaks ----------------------------------------------------------------------------------------
+
+
+def leak(evaluations: int) -> dict[str, Any]:
+    """MiB of a coordinator after `WARM` and `evaluations` more, and of one that has resumed."""
+    sizes = (WARM, WARM + evaluations)
+    with tempfile.TemporaryDirectory() as place:
+        spawn = multiprocessing.get_context("spawn")
+        with spawn.Pool(1) as pool:
+            worked = pool.apply(coordinated, (Path(place) / "run", sizes))
+        resumed: dict[int, float] = {}
+        for size in sizes:
+            with spawn.Pool(1) as pool:
+                resumed |= pool.apply(coordinated, (Path(place) / str(size), (size,)))
+    grown, stored = (one[sizes[1]] - one[sizes[0]] for one in (worked, resumed))
+    return {
+        "worked": worked,
+        "resumed": resumed,
+        "kept_bytes_an_evaluation": round(stored * 2**20 / evaluations),
+        "leak_share": (grown - stored) / worked[WARM],
+    }
+
+
+def coordinated(path: Path, sizes: Sequence[int]) -> dict[int, float]:
+    """MiB of this process once a run has so many evaluations, each of the sizes; the run goes on
+    until it has. Copies of it, as it is then, are left beside it.
+    """
+    config = made("aging", sizes[-1])
+    space, folder = make_space(config.search.space, SHAPE, CLASSES), RunFolder(path)
+    # not of this module as a program, which workers do not find
+    measure = importlib.import_module("growth").Pretended(space)
+    held: dict[int, float] = {}
+    with contextlib.ExitStack() as stack:
+        if folder.store.exists():
+            store = stack.enter_context(RunStore.resume(folder.store))
+        else:
+            store = stack.enter_context(RunStore.begin(folder.store, to_values(config)))
+        folder.weights.mkdir(exist_ok=True)
+        stack.enter_context(logged(folder))
+        quiet = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        listener = Listeners(Log(), SearchProgress(Console(file=quiet)))
+        pool = stack.enter_context(WorkerPool([measure] * 2))
+        study = coordinator(config, space, store, pool)
+        told = study.told
+        objectives = make_objectives(config.search.strategy)
+        keeper = Keeper(folder, described_as(space), 20, told, objectives)
+        listener.begun(Begun(Setup(config), folder, store, study, told, sizes[-1], None, None))
+
+        def weigh(evaluated: int) -> None:
+            if evaluated in sizes:
+                gc.collect()
+                held[evaluated] = memory_of(os.getpid()) or math.nan
+                beside = RunFolder(path.with_name(str(evaluated)))
+                if not beside.path.exists():
+                    beside.path.mkdir()
+                    store.copy_to(beside.store)
+
+        def observe(progress: Progress) -> None:
+            keeper.hear(progress.told)
+            listener.evaluated(progress, keeper.front)
+            weigh(progress.evaluated)
+
+        study._tell(len(told) - 10)  # there may be some in flight before the last one
+        weigh(len(told))
+        study.run(evaluations=sizes[-1], observe=observe)
+    return held
+
+
+def coordinator(config: Config, space: Space, store: RunStore, evaluator: Evaluator) -> Study:
+    """What runs a search."""
+    budget = make_budget(config.search.training, CLASSES)
+    return Study(space, make_strategy(config.search, space), evaluator, store, budget)
 
 
 if __name__ == "__main__":

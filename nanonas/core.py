@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -179,7 +180,7 @@ class Told:
     def judged(self) -> bool:
         """Whether it can be ranked by its accuracy: there is a finite one, and it is not lost."""
         accuracy = self.evaluation.accuracy
-        return not self.lost and accuracy is not None and bool(np.isfinite(accuracy))
+        return not self.lost and accuracy is not None and isfinite(accuracy)
 
     @property
     def comparable(self) -> bool:
@@ -202,7 +203,7 @@ class Objective:
     def loss(self, evaluation: Evaluation) -> float:
         """The metric as something to minimise; infinite where it was not measured."""
         value = evaluation.metrics.get(self.name)
-        if value is None or not np.isfinite(value):
+        if value is None or not isfinite(value):
             return float("inf")
         return -value if self.maximize else value
 

@@ -331,6 +331,10 @@ def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
         assert {"open", "resume", "ask, first", "a candidate", "show"} < set(run["steps"])
         assert all(one["seconds"] > 0 < one["mebibytes"] for one in run["steps"].values())
     assert "exponents" in said
+    benchmark("growth.py", "--evaluations", "--leak", "100", "--out", str(out))
+    values = json.loads(out.read_text(encoding="utf-8"))
+    assert values["runs"] == runs
+    assert set(values["leak"]["worked"]) == set(values["leak"]["resumed"]) == {"1000", "1100"}
 
 
 @pytest.mark.slow

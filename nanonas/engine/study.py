@@ -179,6 +179,11 @@ class Study:
         """The numbers of the candidates whose weights may be needed to go on; None: of any."""
         return needed(self.strategy, self._candidates[self._told :], self._evaluated)
 
+    @property
+    def told(self) -> list[Told]:
+        """As `RunStore.told`, of the objects that the study has: a long run fills memory once."""
+        return [self._as_told(number) for number in sorted(self._latest)]
+
     def _as_told(self, number: int) -> Told:
         candidate = self._candidates[number]
         return Told(candidate, self._latest[number], candidate.asked_after)

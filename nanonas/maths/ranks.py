@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nanonas.core import Floats
+from nanonas.core import Floats, Integers
 from nanonas.maths.intervals import Z
 
 
@@ -41,9 +42,10 @@ def kendall(predicted: Floats, measured: Floats) -> Correlation:
         measured: shape (n,), likewise.
     """
     n = len(predicted)
-    predicted_signs, measured_signs = _signs(predicted), _signs(measured)  # (n, n) each
-    concordance = (predicted_signs * measured_signs).sum(axis=1)  # (n,): of each with all others
-    untied = np.sqrt((predicted_signs**2).sum() * (measured_signs**2).sum())
+    predicted_places, measured_places = _places(predicted), _places(measured)  # (n,) each
+    # (n,): of each with all others, how many more pairs are in the same order than in the reverse
+    concordance = _concordance(predicted_places, measured_places)
+    untied = np.sqrt(_untied(predicted_places) * _untied(measured_places))
     if untied == 0:
         return Correlation(0.0, -1.0, 1.0, n)
     tau = float(concordance.sum() / untied)
@@ -56,10 +58,34 @@ def kendall(predicted: Floats, measured: Floats) -> Correlation:
     return Correlation(tau, max(-1.0, tau - half), min(1.0, tau + half), n)
 
 
-def _signs(values: Floats) -> Floats:
-    """1 where row i is above column j, -1 below, 0 equal: (n,) -> (n, n)."""
-    signs: Floats = 1.0 * np.greater.outer(values, values) - np.less.outer(values, values)
-    return signs
+def _places(values: Floats) -> Integers:
+    """The place of each value among the distinct ones: (n,)."""
+    places: Integers = np.unique(values, return_inverse=True)[1]
+    return places
+
+
+def _untied(places: Integers) -> float:
+    """How many ordered pairs have different places."""
+    return float(len(places) ** 2 - (np.bincount(places) ** 2).sum())
+
+
+def _concordance(a: Integers, b: Integers) -> Floats:
+    """For each of n, from how many others it differs in the same direction by both, less those from
+    which it differs in opposite directions: (n,). A long run has ten thousand pairs: too many to
+    compare each with each.
+    """
+    same, opposite = _lower(a, b) + _lower(-a, -b), _lower(a, -b) + _lower(-a, b)
+    return (same - opposite).astype(np.float64)
+
+
+def _lower(a: Integers, b: Integers) -> Integers:
+    """How many others are lower than each by both a and b: (n,)."""
+    order = np.lexsort((-b, a))  # of equals by a the highest by b first: they do not count
+    lower, before = np.zeros(len(a), dtype=np.int64), list[int]()
+    for place, value in zip(order, b[order].tolist(), strict=True):
+        lower[place] = bisect_left(before, value)
+        insort(before, value)
+    return lower
 
 
 def spearman(a: Floats, b: Floats) -> float:

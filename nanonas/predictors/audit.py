@@ -4,7 +4,9 @@ afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,40 +16,67 @@ from nanonas.maths.ranks import Correlation, kendall
 WINDOW = 100  # of the last candidates that were predicted and then trained
 FREE = ("params", "macs")  # scores that cost nothing: every network has them
 
-
-def predictions(
-    told: Sequence[Told], objective: Objective
-) -> dict[str, list[tuple[int, float, float]]]:
-    """For each predictor, by name: (number of the candidate, predicted loss, measured loss) each.
-
-    What failed or was pruned has an infinite loss. Left out are candidates that a deadline cut, and
-    those that went on with an earlier training: earlier versions predicted their accuracy by their
-    learning curve.
-    """
-    rows: dict[str, list[tuple[int, float, float]]] = {}
-    for each in told:
-        predicted, resumes = each.candidate.proposal.predicted, each.candidate.proposal.resumes
-        if predicted is None or resumes is not None or each.evaluation.state is State.CUT:
-            continue
-        row = each.number, predicted.mean, _outcome(each.evaluation, objective)
-        rows.setdefault(predicted.by, []).append(row)
-    return rows
+Row = tuple[int, float, float]
+"""Number of the candidate, predicted loss, measured loss."""
 
 
-def audited(
-    told: Sequence[Told], objective: Objective, window: int = WINDOW
-) -> dict[str, Correlation]:
-    """For each predictor, by name, how well it ordered the last `window` candidates that it
-    predicted; from 3 candidates on.
+@dataclass
+class Audit:
+    """How well each predictor ordered the last `window` candidates, by number, that it predicted;
+    kept up to date as they are evaluated, in any order.
 
     A prediction was made before its candidate was trained, so nothing that is counted here was
     learnt from. Failed and pruned candidates count as worse than all others: to expect much of them
     was wrong.
     """
-    pairs: dict[str, list[tuple[float, float]]] = {}
-    for name, rows in predictions(told, objective).items():
-        pairs[name] = [(predicted, measured) for _, predicted, measured in rows[-window:]]
-    return _correlations(pairs)
+
+    objective: Objective = field(default_factory=Objective)
+    window: int = WINDOW
+    _rows: dict[str, list[Row]] = field(default_factory=dict, repr=False)  # by predictor
+
+    def tell(self, told: Told) -> None:
+        """Takes in an evaluation, if it is one of a prediction."""
+        for name, row in _predicted(told, self.objective):
+            rows = self._rows.setdefault(name, [])
+            insort(rows, row)
+            del rows[: -self.window]
+
+    def correlations(self) -> dict[str, Correlation]:
+        """By predictor, from 3 candidates on."""
+        told_by_now = list(self._rows.items())  # a panel asks in a thread of its own
+        return _correlations({name: [row[1:] for row in rows] for name, rows in told_by_now})
+
+
+def audited(
+    told: Iterable[Told], objective: Objective, window: int = WINDOW
+) -> dict[str, Correlation]:
+    """The correlations of an `Audit` that was told all of these."""
+    audit = Audit(objective, window)
+    for each in told:
+        audit.tell(each)
+    return audit.correlations()
+
+
+def predictions(told: Iterable[Told], objective: Objective) -> dict[str, list[Row]]:
+    """For each predictor, by name, what became of its predictions.
+
+    What failed or was pruned has an infinite loss. Left out are candidates that a deadline cut, and
+    those that went on with an earlier training: earlier versions predicted their accuracy by their
+    learning curve.
+    """
+    rows: dict[str, list[Row]] = {}
+    for each in told:
+        for name, row in _predicted(each, objective):
+            rows.setdefault(name, []).append(row)
+    return rows
+
+
+def _predicted(told: Told, objective: Objective) -> Iterator[tuple[str, Row]]:
+    """The predictor's name and the row of a candidate that counts; nothing of any other."""
+    predicted, resumes = told.candidate.proposal.predicted, told.candidate.proposal.resumes
+    if predicted is None or resumes is not None or told.evaluation.state is State.CUT:
+        return
+    yield predicted.by, (told.number, predicted.mean, _outcome(told.evaluation, objective))
 
 
 def audited_scores(told: Sequence[Told], objective: Objective) -> dict[str, Correlation]:
@@ -75,6 +104,6 @@ def _outcome(evaluation: Evaluation, objective: Objective) -> float:
     return objective.loss(evaluation) if evaluation.state is State.COMPLETE else np.inf
 
 
-def _correlations(pairs: dict[str, list[tuple[float, float]]]) -> dict[str, Correlation]:
+def _correlations(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Correlation]:
     """Of (prediction, loss), where there are 3 or more."""
     return {name: kendall(*np.array(rows).T) for name, rows in pairs.items() if len(rows) >= 3}

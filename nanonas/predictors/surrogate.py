@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from nanonas.core import (
     State,
     Told,
 )
-from nanonas.predictors.curves import CurveModel
+from nanonas.predictors.curves import Curve, CurveModel
 from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 
@@ -153,32 +154,57 @@ class Surrogate:
     @property
     def losses(self) -> Floats:
         """Of every candidate, shape (told,); infinite where nothing was measured."""
-        if self._cache.losses is None or len(self._cache.losses) != len(self.told):
-            self._cache.losses = self._losses(self.told)
-        return self._cache.losses
+        cache = self._cache
+        if cache.losses is None or len(cache.losses) != len(self.told):
+            for told in self.told[len(cache.outcomes.measured) :]:
+                cache.outcomes.take(told, self.objective)
+            cache.losses = cache.outcomes.losses(self.objective)
+        return cache.losses
 
     def _losses(self, told: Sequence[Told]) -> Floats:
         """Of n candidates, shape (n,); infinite where nothing was measured."""
-        losses = np.empty(len(told))
-        for n, candidate_told in enumerate(told):
-            lost = candidate_told.lost
-            losses[n] = np.inf if lost else self.objective.loss(candidate_told.evaluation)
-        for n in reversed(range(len(told))):
-            resumes = told[n].candidate.proposal.resumes
-            if resumes is not None and np.isfinite(losses[n]):
-                losses[resumes] = losses[n]  # a strategy is told every number
-        pruned = [n for n in range(len(told)) if told[n].evaluation.state is State.PRUNED]
-        if not pruned or self.objective.name != "accuracy":
+        outcomes = _Outcomes()
+        for each in told:
+            outcomes.take(each, self.objective)
+        return outcomes.losses(self.objective)
+
+
+@dataclass
+class _Outcomes:
+    """What decides the losses of the candidates so far, in number order from the first on."""
+
+    measured: list[float] = field(default_factory=list)  # losses; infinite where there is none
+    # the numbers of a candidate and of that whose training it went on with
+    resumed: list[tuple[int, int]] = field(default_factory=list)
+    pruned: list[tuple[int, Told]] = field(default_factory=list)  # each with its number
+    # the latest of those that were trained to the end
+    curves: deque[Curve] = field(default_factory=lambda: deque(maxlen=MOST))
+
+    def take(self, told: Told, objective: Objective) -> None:
+        """Takes in the next evaluation."""
+        number, evaluation = len(self.measured), told.evaluation
+        if (resumes := told.candidate.proposal.resumes) is not None:
+            self.resumed.append((number, resumes))
+        if evaluation.state is State.PRUNED:
+            self.pruned.append((number, told))
+        elif evaluation.state is State.COMPLETE:
+            self.curves.append(evaluation.curve)
+        self.measured.append(np.inf if told.lost else objective.loss(evaluation))
+
+    def losses(self, objective: Objective) -> Floats:
+        """Of n candidates, shape (n,); infinite where nothing was measured."""
+        losses = np.array(self.measured)
+        for number, resumes in reversed(self.resumed):
+            if np.isfinite(losses[number]):
+                losses[resumes] = losses[number]  # a strategy is told every number
+        if not self.pruned or objective.name != "accuracy":
             return losses
-        complete = [t.evaluation.curve for t in told if t.evaluation.state is State.COMPLETE][
-            -MOST:
-        ]
-        curves = CurveModel()
-        curves.fit([curve for curve in complete if curve])
-        for n in pruned:
-            curve, budget = told[n].evaluation.curve, told[n].candidate.proposal.budget
+        model = CurveModel()
+        model.fit([curve for curve in self.curves if curve])
+        for number, told in self.pruned:
+            curve, budget = told.evaluation.curve, told.candidate.proposal.budget
             if curve and budget is not None:
-                losses[n] = -curves.predict(curve, budget.epochs)[0]
+                losses[number] = -model.predict(curve, budget.epochs)[0]
         return losses
 
 
@@ -186,7 +212,8 @@ class Surrogate:
 class _Cache:
     """What follows from what was told, so that it is not computed for every candidate anew."""
 
-    losses: Floats | None = None  # of those told
+    outcomes: _Outcomes = field(default_factory=_Outcomes)  # of those told
+    losses: Floats | None = None  # likewise
     rows: dict[int, NDArray[Any]] = field(default_factory=dict)  # what was read of those told
     begun: tuple[int, Predictor] | None = None  # fitted to so many of those told
     model: tuple[tuple[int, tuple[Candidate, ...]], Model] | None = None  # of (told, pending)

@@ -27,10 +27,14 @@ from nanonas.runs.reading import read_final, read_record
 from nanonas.serving.view import Asked, Goal, View
 from nanonas.session.setup import Setup
 
+_LONG = 0.2  # seconds of the processor for a look at what is new
+_IDLE = 8.0  # after one that took longer, so many times as long until the next
+
 
 class Watch:
     """A run as it is now. Every look reads only what is new since the last one; many threads may
-    look.
+    look. What is new in a run of a hundred thousand candidates takes a second to sort in, so that
+    it is seen some seconds later: the search needs the processor, too.
 
     Raises:
         RunError: as `nanonas.runs.reading.read_record`, for the first look.
@@ -40,6 +44,7 @@ class Watch:
         self.run = run
         self._lock = threading.Lock()
         self._seen: object = None
+        self._rests = 0.0  # until then, as of `time.monotonic()`
         self._begun, self._reads = time.time_ns(), 0
         self._begin()
         self.look()
@@ -48,11 +53,15 @@ class Watch:
         """The run now. What cannot be read this time is read the next time."""
         with self._lock:
             seen = self._signs()
-            if seen != self._seen:
+            if seen != self._seen and time.monotonic() >= self._rests:
+                begin = time.thread_time()
                 with contextlib.suppress(RunError):
                     self._read()
                     self._seen = seen
                     self._view = self._made()
+                seconds = time.thread_time() - begin
+                if seconds > _LONG:
+                    self._rests = time.monotonic() + _IDLE * seconds
             return replace(self._view, now=time.time())
 
     def ask(self, what: str, word: str | None = None) -> str:

@@ -4,7 +4,7 @@ weights.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -44,17 +44,21 @@ class Keeper:
         there = {path.stem for path in folder.weights.glob("*.safetensors")}
         self._there = {n for n in self._judged if str(n) in there}
         self._written: Told | None = None  # what best_genome.json says
-        self._update()
+        self._update(self._ranks)
 
     def hear(self, told: Told) -> None:
         """Takes in an evaluation. A later one of the same candidate replaces the earlier."""
-        if told.number in self._judged:
-            self._ranks.remove(self._judged.pop(told.number))
-        if told.judged:
+        earlier = self._judged.pop(told.number, None)
+        if earlier is not None:
+            del self._ranks[bisect_left(self._ranks, place(earlier), key=place)]
+        new = [told] if told.judged else []
+        if new:
             insort(self._ranks, told, key=place)
             self._judged[told.number] = told
             self._there.add(told.number)
-        self._update()
+        # what was dominated still is, unless by the one that is replaced
+        contenders = self._ranks if earlier in self.front else [*self.front, *new]
+        self._update(sorted(contenders, key=place))
 
     def restored(self, numbers: Iterable[int]) -> None:
         """Weights that were gone are there again."""
@@ -85,10 +89,11 @@ class Keeper:
         ranks = list(lasting)
         return [*ranks[:number], *front_of(ranks, self.objectives)]
 
-    def _update(self) -> None:
+    def _update(self, contenders: Sequence[Told]) -> None:
+        """Brings the folder up to date; the front is among `contenders`, the best first."""
         ranks = self._ranks
         if self.objectives:
-            self._update_front(front_of(ranks, self.objectives))
+            self._update_front(front_of(contenders, self.objectives))
         if ranks and ranks[0] != self._written:
             self._written = ranks[0]
             write_best(self.folder, self._file(ranks[0]))
@@ -99,8 +104,9 @@ class Keeper:
         for path in self.folder.front.glob("*.json"):
             if path.stem.isdigit() and path.name not in names:
                 path.unlink()
+        written = {member.number: member for member in self.front}
         for member in members:
-            if member not in self.front:
+            if written.get(member.number) != member:
                 self._file(member).write(self.folder.front / f"{member.number}.json")
         self.front = members
 

@@ -134,27 +134,28 @@ class Session:
 
     def _search(self) -> tuple[Candidate, Evaluation, End]:
         setup, folder, run = self.setup, self.folder, self.setup.config.run
-        deadline, told = self._search_deadline(), self.store.told()
+        deadline = self._search_deadline()
         folder.weights.mkdir(exist_ok=True)
-        self._train_again(damaged_weights(folder, told))
-        keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
-
-        def prune() -> None:
-            keeper.prune(study.needed() if setup.needs_weights else ())
-
-        def prepare(candidate: Candidate) -> None:
-            if gone := lacking(folder, candidate):
-                self._train_again([one for one in self.store.told() if one.number in gone])
-                keeper.restored(gone)
-
-        def observe(progress: Progress) -> None:
-            keeper.hear(progress.told)
-            prune()
-            self.listener.evaluated(progress, keeper.front)
-
+        self._train_again(damaged_weights(folder, self.store.told()))
         with self._evaluator(setup.trials(folder.weights)) as evaluator:
+
+            def prune() -> None:
+                keeper.prune(study.needed() if setup.needs_weights else ())
+
+            def prepare(candidate: Candidate) -> None:
+                if gone := lacking(folder, candidate):
+                    self._train_again([one for one in study.told if one.number in gone])
+                    keeper.restored(gone)
+
+            def observe(progress: Progress) -> None:
+                keeper.hear(progress.told)
+                prune()
+                self.listener.evaluated(progress, keeper.front)
+
             inbox = RequestFiles(folder.requests)
             study = setup.study(self.store, Prepared(evaluator, prepare), inbox)
+            told = study.told
+            keeper = Keeper(folder, setup.genome_file, setup.kept_weights, told, setup.objectives)
             wanted = (setup.evaluations, setup.generations, deadline)
             end: End | None = None
             try:
@@ -234,6 +235,7 @@ class Session:
             most=run.workers,
             hang_seconds=run.hang_seconds,
             timeout=timeouts,
+            memory_mb=run.worker_memory_mb,
             notice=self.store.event,
         )
 

@@ -17,9 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nanonas.core import Budget, Candidate, Evaluation, Objective, State, Told
+from nanonas.core import Budget, Candidate, Evaluation, State, Told
 from nanonas.engine.study import End, Progress
-from nanonas.predictors.audit import audited
+from nanonas.predictors.audit import Audit
 from nanonas.session.listener import Begun, Listener
 from nanonas.text import by_number, costs, duration
 
@@ -85,24 +85,21 @@ class SearchProgress(_Panel, Listener):
         self.states: Counter[State] = Counter()  # of this session
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
-        self._predicted: dict[int, Told] = {}
+        self._audit = Audit()
 
     def begun(self, search: Begun) -> None:
         """Shows the panel."""
         self.search, self.start = search, time.monotonic()
-        self._predicted = {
-            told.number: told
-            for told in search.told
-            if told.candidate.proposal.predicted is not None
-        }
+        self._audit = Audit()
+        for told in search.told:
+            self._audit.tell(told)
         self._open()
 
     def evaluated(self, progress: Progress, front: Sequence[Told]) -> None:
         """Prints a line for a new best; where there is no panel, also one a generation."""
         earlier, self.progress, self.front = self.progress, progress, len(front)
         candidate, evaluation = progress.told.candidate, progress.told.evaluation
-        if candidate.proposal.predicted is not None:
-            self._predicted[candidate.number] = progress.told
+        self._audit.tell(progress.told)
         self.states[evaluation.state] += 1
         if self.terse:
             return
@@ -162,10 +159,9 @@ class SearchProgress(_Panel, Listener):
 
     def _trust(self) -> list[str]:
         """How the predictions come out, by predictor."""
-        told = [self._predicted[number] for number in sorted(self._predicted)]
         return [
             f"{name} {correlation}{' (aside)' if correlation.worthless else ''}"
-            for name, correlation in audited(told, Objective()).items()
+            for name, correlation in self._audit.correlations().items()
         ]
 
     def _share(self) -> float:

@@ -24,6 +24,23 @@ def test_tau_is_scipys_with_ties_too(pairs: list[tuple[int, int]]) -> None:
     assert correlation.n == len(pairs)
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=40))
+def test_the_interval_is_that_of_comparing_each_with_each(pairs: list[tuple[int, int]]) -> None:
+    predicted, measured = np.array(pairs, dtype=np.float64).T
+    n, correlation = len(pairs), kendall(predicted, measured)
+    signs = [np.sign(np.subtract.outer(values, values)) for values in (predicted, measured)]
+    untied = np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum())
+    if untied == 0:
+        assert correlation == Correlation(0, -1, 1, n)
+        return
+    concordance = (signs[0] * signs[1]).sum(axis=1)
+    tau = concordance.sum() / untied
+    spread = ((concordance - concordance.mean()) ** 2).sum()
+    variance = 2 / (n * (n - 1)) * (2 * (n - 2) / (n * (n - 1) ** 2) * spread + max(0, 1 - tau**2))
+    half = 1.96 * max(np.sqrt(variance), 1 / n)
+    assert correlation == Correlation(tau, max(-1, tau - half), min(1, tau + half), n)
+
+
 def test_infinities_are_ties_and_worse_than_all_others() -> None:
     predicted = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     finite = np.array([1.0, 3.0, 2.0, 9.0, 9.0])

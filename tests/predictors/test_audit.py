@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from nanonas.core import (
@@ -17,7 +21,9 @@ from nanonas.core import (
     State,
     Told,
 )
-from nanonas.predictors.audit import audited, audited_scores
+from nanonas.maths.ranks import kendall
+from nanonas.predictors.audit import Audit, audited, audited_scores
+from nanonas.predictors.audit import predictions as rows_of
 
 TRAINED, SCORED = Budget(3), Budget(0)
 
@@ -82,6 +88,26 @@ def test_only_the_last_count() -> None:
         "stub"
     ].tau == pytest.approx(1)
     assert audited(predictions(means, accuracies), Objective(), window=60)["stub"].tau < 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from(State)), max_size=30),
+    st.randoms(use_true_random=False),
+    st.integers(1, 12),
+)
+def test_told_in_any_order_it_is_the_audit_of_the_last_by_number(
+    evaluated: list[tuple[int, int, State]], order: Random, window: int
+) -> None:
+    every = [
+        told(n, measured / 10, Prediction(mean / 10, 0.1, "stub"), state)
+        for n, (mean, measured, state) in enumerate(evaluated)
+    ]
+    audit = Audit(window=window)
+    for one in order.sample(every, len(every)):
+        audit.tell(one)
+    last = [row[1:] for row in rows_of(every, Objective()).get("stub", [])[-window:]]
+    expected = {"stub": kendall(*np.array(last).T)} if len(last) >= 3 else {}
+    assert audit.correlations() == audited(every, Objective(), window) == expected
 
 
 # --- scores that cost nothing ---------------------------------------------------------------------

@@ -7,8 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanonas.core import Candidate, Evaluation, Floats, Genome, Objective, Proposal, State, Told
+from nanonas.core import (
+    Budget,
+    Candidate,
+    Epoch,
+    Evaluation,
+    Floats,
+    Genome,
+    Objective,
+    Proposal,
+    State,
+    Told,
+)
 from nanonas.predictors import surrogate
+from nanonas.predictors.curves import CurveModel
 from nanonas.predictors.surrogate import Surrogate, _chosen
 
 
@@ -25,6 +37,44 @@ def test_the_best_half_and_every_so_many_th_of_all(losses: list[float], most: in
     assert set(best) <= set(chosen)
     strides = [2**power for power in range(9)]
     assert any(set(chosen) == {*best, *range(0, n, stride)} for stride in strides)
+
+
+TOLD = st.tuples(
+    st.sampled_from(State), st.integers(0, 9), st.integers(1, 3), st.none() | st.integers(0, 29)
+)
+
+
+def losses_by_definition(told: list[Told]) -> list[float]:
+    """Those of a surrogate, from the beginning."""
+    losses = [np.inf if one.lost else -(one.evaluation.accuracy or 0.0) for one in told]
+    for number in reversed(range(len(told))):
+        resumes = told[number].candidate.proposal.resumes
+        if resumes is not None and np.isfinite(losses[number]):
+            losses[resumes] = losses[number]
+    model = CurveModel()
+    model.fit([t.evaluation.curve for t in told if t.evaluation.state is State.COMPLETE][-5:])
+    for number, one in enumerate(told):
+        if one.evaluation.state is State.PRUNED:
+            losses[number] = -model.predict(one.evaluation.curve, 3)[0]
+    return losses
+
+
+@given(st.lists(TOLD, max_size=30), st.sets(st.integers(0, 30)))
+def test_losses_are_those_of_all_that_was_told_however_often_they_were_asked_for(
+    evaluated: list[tuple[State, int, int, int | None]], asked: set[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surrogate, "MOST", 5)
+        one = Surrogate(Counting, lambda genome: np.array(genome), Objective())
+        for number, (state, accuracy, epochs, before) in enumerate(evaluated):
+            resumes = None if before is None or before >= number else before
+            curve = tuple(Epoch(1.0, accuracy / 10) for _ in range(epochs))
+            proposal = Proposal((number,), budget=Budget(3), resumes=resumes)
+            evaluation = Evaluation(number, state, {"accuracy": accuracy / 10}, curve)
+            one.told.append(Told(Candidate(number, proposal, str(number)), evaluation))
+            if number in asked:
+                assert list(one._all_losses) == losses_by_definition(one.told)
+        assert list(one._all_losses) == losses_by_definition(one.told)
 
 
 class Counting:

@@ -149,6 +149,20 @@ def test_it_reads_only_what_is_new(run: Run, watch: Watch, monkeypatch: pytest.M
     assert asked == [20]
 
 
+def test_a_run_that_is_long_to_read_is_looked_at_rarely(
+    run: Run, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanonas.serving.watch._LONG", 0.0)
+    monkeypatch.setattr("nanonas.serving.watch._IDLE", 1e9)
+    seen = []
+    for evaluations in (21, 22):
+        run.go(evaluations)
+        seen.append(len(watch.look().record.trained))
+    assert seen == [21, 21]
+    monkeypatch.setattr(watch, "_rests", 0.0)
+    assert len(watch.look().record.trained) == 22
+
+
 def test_a_run_that_takes_the_place_of_another(run: Run, watch: Watch) -> None:
     for path in run.path.iterdir():
         path.unlink()

@@ -8,18 +8,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toys.halving import BOTH, RUNGS, SPACE, driven, measured, wrapped
 
 from nanonas.core import (
     Budget,
     Candidate,
+    Epoch,
     Evaluation,
     Proposal,
     State,
     Told,
+    losses_of,
 )
 from nanonas.errors import ConfigError
-from nanonas.strategies.around.halving import Halving, ladder
+from nanonas.maths.pareto import crowding, ranks
+from nanonas.strategies.around.halving import Halving, _Rung, ladder
 from nanonas.strategies.evolution import Evolution
 from nanonas.strategies.random import RandomSearch
 
@@ -74,6 +79,33 @@ def test_with_several_objectives_the_front_of_a_rung_is_promoted() -> None:
         key=lambda c: evaluations[c.number].accuracy or 0.0,
     )
     assert any(asked[number].key == accurate.key for number in promoted)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(State), st.integers(0, 4), st.integers(0, 4)), max_size=20),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_the_order_on_a_rung_is_that_of_all_who_may_be_promoted(
+    evaluated: list[tuple[State, int, int]], several: bool
+) -> None:
+    objectives, rung = BOTH if several else BOTH[:1], _Rung()
+    told: list[Told] = []
+    for number, (state, accuracy, params) in enumerate(evaluated):
+        metrics = {"accuracy": accuracy / 4, "params": float(params)}
+        curve = (Epoch(1.0, accuracy / 4),)
+        evaluation = Evaluation(number, state, metrics, curve)
+        told.append(Told(Candidate(number, Proposal((number,)), str(number)), evaluation))
+        rung.take(told[-1], objectives)
+        complete = [one for one in told if one.evaluation.state is State.COMPLETE]
+        losses = losses_of([one.evaluation for one in complete], objectives)
+        numbers, rank = np.arange(len(complete)), ranks(losses)
+        order = np.lexsort((numbers, losses[:, 0]))
+        if several:
+            order = np.lexsort((numbers, -crowding(losses, rank), rank))
+        expected = [complete[place].number for place in order]
+        assert [one.number for one in rung.best(len(told), objectives)] == expected
+        assert rung.size == len(told)
 
 
 def test_what_failed_or_was_pruned_takes_a_place_and_is_not_promoted() -> None:

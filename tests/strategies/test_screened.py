@@ -122,6 +122,32 @@ def test_a_search_of_one_objective_proposes_what_it_always_has(
     assert hashlib.sha256(repr(genomes).encode()).hexdigest().startswith(digest)
 
 
+def test_what_it_counts_as_it_is_told_is_what_all_that_was_told_comes_to() -> None:
+    space = NanoSpace((1, 8, 8), 3, channels=2, length=3)  # many genomes, few networks
+    strategy = screened(space=space, elite=3, lag=3)
+    for _ in driven(strategy, 60, trained_in(space)):
+        told = strategy._surrogate.told
+        complete = [one for one in told if one.evaluation.state is State.COMPLETE]
+        complete.sort(key=lambda one: (-(one.evaluation.accuracy or 0.0), one.number))
+        best = {one.candidate.key: one.candidate for one in reversed(complete[:9])}
+        elite = sorted(best.values(), key=[one.candidate for one in complete].index)[:3]
+        assert strategy._elite() == elite
+        parents = Counter(parent for one in told for parent in one.candidate.proposal.parents)
+        assert strategy._bred == parents
+        assert strategy._genomes == {one.candidate.proposal.genome for one in told}
+        assert strategy._networks == {one.candidate.key for one in told}
+        assert strategy.trust == audited(told, Objective()).get("nearest")
+
+
+def trained_in(space: NanoSpace) -> Callable[[Candidate], Evaluation]:
+    """As `train`, in a smaller space."""
+
+    def measure(candidate: Candidate) -> Evaluation:
+        return train(replace(candidate, proposal=Proposal(candidate.proposal.genome * 2)))
+
+    return measure
+
+
 # --- the opening ----------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from nanonas.core import Candidate, Evaluation, Measure
 from nanonas.data.images import Images
 from nanonas.engine.evaluators.joining import Cluster, Need
-from nanonas.engine.evaluators.slot import Answer, Broken, Ready, Slot
+from nanonas.engine.evaluators.slot import Answer, Broken, Overfull, Ready, Slot
 from nanonas.engine.evaluators.workers import ATTEMPTS, Notice, Task, Timeout, pickled
 from nanonas.engine.storage.events import MACHINE, WORKER_LOST
 from nanonas.errors import RunError, reason_for
@@ -56,6 +56,7 @@ class ClusterPool:
             the measure keeps; None: it keeps none.
         most: candidates at once; None: as many as there is room for.
         hang_seconds, timeout: as of `WorkerPool`.
+        memory_mb: as of `WorkerPool`, but looked at between batches.
         notice: as of `WorkerPool`; is also told `MACHINE`, where a node is of another kind than
             this machine.
 
@@ -75,6 +76,7 @@ class ClusterPool:
         most: int | None = None,
         hang_seconds: float = 120.0,
         timeout: Timeout | None = None,
+        memory_mb: float | None = None,
         notice: Notice | None = None,
     ) -> None:
         self.cluster, self.need = cluster, need or Need()
@@ -86,6 +88,7 @@ class ClusterPool:
             self._ray.put(measured),
             weights is not None,
             None if shown is None else self._ray.put(shown),
+            memory_mb,
         )
         self._actor = self._ray.remote(
             num_cpus=self.need.cpus,
@@ -239,6 +242,9 @@ class ClusterPool:
                 self._not_started(said.reason, said.traceback)
             elif isinstance(said, Answer):
                 self._finish(slot, said)
+            elif isinstance(said, Overfull):
+                self._remove(slot)
+                self._try_again(slot, said.reason)
             else:
                 self._judge(slot, *said)
 
@@ -293,14 +299,21 @@ class ClusterPool:
     def _lose(self, slot: _Slot, error: Exception) -> None:
         """A process or its node is gone. Its candidate is tried once more elsewhere."""
         self._remove(slot)
-        task, reason = slot.task, cause(error)
-        if task is None:
-            if not slot.ready:
-                self._not_started(last_line(str(error)) if _raised(error) else reason, str(error))
-            return
+        reason = cause(error)
+        if slot.task is not None:
+            self._try_again(slot, reason, str(error))
+        elif not slot.ready:
+            self._not_started(last_line(str(error)) if _raised(error) else reason, str(error))
+
+    def _try_again(self, slot: _Slot, reason: str, trace: str = "") -> None:
+        """The candidate of a slot that is gone waits for another one; or it has failed, where it
+        has lost two.
+        """
+        task = slot.task
+        assert task is not None  # it was at work
         task.attempts, task.spent = task.attempts + 1, 0.0
         if task.attempts >= ATTEMPTS:
-            self._done.append(task.failed(f"its worker died twice: {reason}", str(error)))
+            self._done.append(task.failed(f"its worker died twice: {reason}", trace))
             return
         if self._notice is not None:
             self._notice(WORKER_LOST, {"number": task.candidate.number, "reason": reason})

@@ -18,9 +18,13 @@ from typing import Any
 from nanonas.core import Candidate, Evaluation, Measure, Pulse
 from nanonas.data.images import Images, hold
 from nanonas.engine.evaluators.attempt import attempt
+from nanonas.engine.evaluators.workers import overfull
 from nanonas.errors import reason_for
 from nanonas.files import weights_in
 from nanonas.machine import described, version_of
+from nanonas.processes import memory_of
+
+_EACH = 0.5  # seconds, in which an actor's memory is looked at
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,17 @@ class Answer:
     weights: bytes | None = None  # that its measure has kept
 
 
+@dataclass(frozen=True)
+class Overfull:
+    """An actor's process holds more memory than it may; its candidate did not come to an end."""
+
+    reason: str
+
+
+class _Ended(Exception):
+    """Leads out of a measurement that does not go on."""
+
+
 class Slot:
     """A place for one candidate at a time, in a process of its own.
 
@@ -58,10 +73,21 @@ class Slot:
             reads.
         keeps: whether they are.
         images: to hold for the life of the process, where the measure needs some.
+        memory_mb: MiB of its own that the process may hold, as of `WorkerPool`; looked at between
+            batches.
     """
 
-    def __init__(self, version: str, pickled: bytes, keeps: bool, images: Images | None) -> None:
+    def __init__(
+        self,
+        version: str,
+        pickled: bytes,
+        keeps: bool,
+        images: Images | None,
+        memory_mb: float | None = None,
+    ) -> None:
         self._version, self._pickled, self._keeps = version, pickled, keeps
+        self._memory_mb = memory_mb
+        self._weighed = 0.0  # when, as of `time.monotonic()`
         self._measure: Measure | None = None
         self._beat: float | None = None  # when the measure has last called its pulse
         self._thread = 0  # that measures
@@ -84,7 +110,7 @@ class Slot:
 
     def measure(
         self, candidate: Candidate, seconds: float | None, numbers: Sequence[int], *weights: bytes
-    ) -> Answer:
+    ) -> Answer | Overfull:
         """Measures a candidate.
 
         Args:
@@ -111,13 +137,26 @@ class Slot:
                     kept.append(own.read_bytes())
                 return evaluation
 
+        breaches: list[Overfull] = []
+
         def pulse() -> bool:
             self._beat = time.monotonic()
+            if breach := self._breach(self._beat):
+                breaches.append(breach)
+                raise _Ended
             return deadline is None or self._beat < deadline
 
         evaluation = attempt(measured, candidate, pulse)
         self._beat = None
-        return Answer(evaluation, kept[0] if kept else None)
+        return breaches[0] if breaches else Answer(evaluation, kept[0] if kept else None)
+
+    def _breach(self, now: float) -> Overfull | None:
+        """Whether the process holds too much, looked at from time to time."""
+        if self._memory_mb is None or now < self._weighed + _EACH:
+            return None
+        self._weighed = now
+        held = memory_of(os.getpid()) or 0.0
+        return Overfull(overfull(held, self._memory_mb)) if held > self._memory_mb else None
 
     def silence(self, patience: float) -> tuple[float, str]:
         """For how many seconds the measure has not called its pulse, 0 where nothing is measured;

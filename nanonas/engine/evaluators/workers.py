@@ -233,8 +233,7 @@ class WorkerPool:
                 held = memory_of(process.pid) or 0.0
                 if held > self._memory_mb:
                     process.kill()
-                    most = f"may hold {self._memory_mb:g} (--worker-memory-mb)"
-                    self._lose(slot, f"it held {held:.0f} MiB of memory, but {most}")
+                    self._lose(slot, overfull(held, self._memory_mb))
 
     def _lose(self, slot: _Slot, why: str | None = None) -> None:
         """A worker has died. Its candidate is tried once more on a new one."""
@@ -322,6 +321,11 @@ class _Slot:
     measure: bytes  # pickled
     worker: _Worker | None = None
     task: Task | None = None
+
+
+def overfull(held: float, most: float) -> str:
+    """Why a worker was killed that held more MiB of memory than it may."""
+    return f"it held {held:.0f} MiB of memory, but may hold {most:g} (--worker-memory-mb)"
 
 
 def pickled(measure: Measure) -> bytes:

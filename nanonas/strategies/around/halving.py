@@ -4,6 +4,7 @@ those for all.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,11 +18,41 @@ from nanonas.core import (
     State,
     Strategy,
     Told,
-    losses_of,
     steady,
 )
 from nanonas.errors import ConfigError
 from nanonas.maths.pareto import crowding, ranks
+
+
+@dataclass
+class _Rung:
+    """What was told of the candidates under one budget."""
+
+    size: int = 0  # all of them
+    # those that may be promoted, and their losses: of one objective the best first, else by number
+    candidates: list[Candidate] = field(default_factory=list)
+    losses: list[tuple[float, ...]] = field(default_factory=list)
+
+    def take(self, told: Told, objectives: Sequence[Objective]) -> None:
+        """Takes in the next evaluation."""
+        self.size += 1
+        evaluation = told.evaluation
+        if evaluation.state is State.COMPLETE and evaluation.curve:
+            losses = tuple(objective.loss(evaluation) for objective in objectives)
+            place = len(self.losses)
+            if len(objectives) == 1:
+                place = bisect_right(self.losses, losses)
+            self.losses.insert(place, losses)
+            self.candidates.insert(place, told.candidate)
+
+    def best(self, number: int, objectives: Sequence[Objective]) -> list[Candidate]:
+        """So many of those that may be promoted, the best first."""
+        if len(objectives) == 1:
+            return self.candidates[:number]
+        losses = np.array(self.losses).reshape(-1, len(objectives))
+        rank = ranks(losses)
+        order = np.lexsort((np.arange(len(losses)), -crowding(losses, rank), rank))
+        return [self.candidates[place] for place in order[:number]]
 
 
 @dataclass
@@ -63,7 +94,7 @@ class Halving:
     _next: int = 0  # the candidate that will be asked for after what was told
     # what the wrapped strategy is not told yet
     _held: list[Told] = field(default_factory=list, repr=False)
-    _told: list[list[Told]] = field(default_factory=list, repr=False)  # rung by rung
+    _rungs: list[_Rung] = field(default_factory=list, repr=False)
     # from which rung, and the network's key
     _promoted: set[tuple[int, str]] = field(default_factory=set, repr=False)
 
@@ -82,7 +113,7 @@ class Halving:
             raise ConfigError(
                 f"halving must be 2 or more, one of so many is promoted, but is {self.eta}"
             )
-        self._told = [[] for _ in self.rungs]
+        self._rungs = [_Rung() for _ in self.rungs]
 
     def needs(self, number: int) -> int:
         return max(self.strategy.needs(number), steady(number, self.lag))
@@ -101,7 +132,7 @@ class Halving:
         candidate, budget = told.candidate, told.candidate.proposal.budget
         if budget in self.rungs:
             rung = self.rungs.index(budget)
-            self._told[rung].append(told)
+            self._rungs[rung].take(told, self.objectives)
             if rung:
                 self._promoted.add((rung - 1, candidate.key))
         self._held.append(told)
@@ -118,12 +149,11 @@ class Halving:
         """The promotion that is due, from the highest rung that has one."""
         taken = {(candidate.proposal.budget, candidate.key) for candidate in pending}
         for rung in reversed(range(len(self.rungs) - 1)):
-            told, above = self._told[rung], self.rungs[rung + 1]
-            places = len(told) // self.eta
+            here, above = self._rungs[rung], self.rungs[rung + 1]
+            places = here.size // self.eta
             if places == 0:
                 continue
-            for best in self._ordered(rung)[:places]:
-                candidate = best.candidate
+            for candidate in here.best(places, self.objectives):
                 if (rung, candidate.key) in self._promoted or (above, candidate.key) in taken:
                     continue
                 return Proposal(
@@ -139,10 +169,10 @@ class Halving:
         if parents is None:
             return None
         promotable = (
-            told.number
-            for rung in range(len(self.rungs) - 1)
-            for told in self._promotable(rung)
-            if (rung, told.candidate.key) not in self._promoted
+            candidate.number
+            for place, rung in enumerate(self._rungs[:-1])
+            for candidate in rung.candidates
+            if (place, candidate.key) not in self._promoted
         )
         # what the wrapped strategy is not told yet can become a parent
         return parents.union(promotable, (held.number for held in self._held))
@@ -150,25 +180,6 @@ class Halving:
     @property
     def most_needed(self) -> None:
         return None
-
-    def _promotable(self, rung: int) -> list[Told]:
-        """Those on a rung that may be promoted, or were, in the order in which they were told."""
-        return [
-            each
-            for each in self._told[rung]
-            if each.evaluation.state is State.COMPLETE and each.evaluation.curve
-        ]
-
-    def _ordered(self, rung: int) -> list[Told]:
-        """Those on a rung that may be promoted, best first."""
-        told = self._promotable(rung)
-        losses = losses_of([each.evaluation for each in told], self.objectives)
-        if len(self.objectives) == 1:
-            order = np.lexsort((np.arange(len(told)), losses[:, 0]))
-        else:
-            rank = ranks(losses)
-            order = np.lexsort((np.arange(len(told)), -crowding(losses, rank), rank))
-        return [told[place] for place in order]
 
 
 def ladder(

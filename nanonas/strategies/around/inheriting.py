@@ -63,10 +63,10 @@ class Inheriting:
         for heir in self._twinless:
             if heir.key not in from_scratch:
                 return Proposal(heir.proposal.genome, (heir.number,))
-        tried = self._trained | {candidate.proposal.genome for candidate in pending}
+        waiting = {candidate.proposal.genome for candidate in pending}
         proposal = self.strategy.ask(number, rng, pending)
         for _ in range(_REDRAWS):
-            if proposal.genome not in tried:
+            if proposal.genome not in self._trained and proposal.genome not in waiting:
                 break
             proposal = self.strategy.ask(number, rng, pending)
         inherits = tuple(dict.fromkeys(n for n in proposal.parents if n in self._weights))

@@ -4,7 +4,8 @@ is trained.
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -27,7 +28,7 @@ from nanonas.core import (
 from nanonas.errors import ConfigError
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.network import Network
-from nanonas.predictors.audit import audited
+from nanonas.predictors.audit import Audit
 from nanonas.predictors.costs import Costs
 from nanonas.predictors.front import Front
 from nanonas.predictors.surrogate import LEAST, Model, Surrogate, stacked
@@ -105,6 +106,13 @@ class Screened:
     banned: Callable[[Genome], bool] | None = None
     _surrogate: Surrogate = field(init=False, repr=False)
     _front: Front | None = field(default=None, init=False, repr=False)  # of several objectives
+    # of what was told, so that no candidate waits until all of that has been looked through
+    _audit: Audit = field(init=False, repr=False)
+    _genomes: set[Genome] = field(default_factory=set, init=False, repr=False)
+    _networks: set[str] = field(default_factory=set, init=False, repr=False)  # their keys
+    _bred: Counter[int] = field(default_factory=Counter, init=False, repr=False)  # by the parent
+    # loss, number and candidate of the best that were trained to the end, the best first
+    _best: list[tuple[float, int, Candidate]] = field(default_factory=list, init=False, repr=False)
     _cache: _Cache = field(default_factory=lambda: _Cache(), init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +133,7 @@ class Screened:
 
         read = self.space.tokens if self.reads == "tokens" else self.space.encode
         self._surrogate = Surrogate(self.predictor, read, self.objective)
+        self._audit = Audit(self.objective)
         if len(self.objectives) > 1:
             costs = Costs(self.objectives[1:], self.counts, self.space.decode, self._surrogate)
             self._front = Front(self._surrogate, costs)
@@ -144,13 +153,25 @@ class Screened:
         return self.strategy.generation(number)
 
     def tell(self, told: Told) -> None:
-        self._surrogate.told.append(told)
+        self._take(told)
         predicted, resumes = told.candidate.proposal.predicted, told.candidate.proposal.resumes
         # Where a training goes on, a prediction is not ours: earlier versions made it by the curve.
         chosen = predicted is not None and predicted.chosen and resumes is None
         if told.number < self.opening or chosen:  # the wrapped strategy did not propose it
             told = replace(told, informed_by=0)
         self.strategy.tell(told)
+
+    def _take(self, told: Told) -> None:
+        """Takes in what its own choices follow from."""
+        candidate, evaluation = told.candidate, told.evaluation
+        self._surrogate.told.append(told)
+        self._audit.tell(told)
+        self._genomes.add(candidate.proposal.genome)
+        self._networks.add(candidate.key)
+        self._bred.update(set(candidate.proposal.parents))
+        if evaluation.state is State.COMPLETE:
+            insort(self._best, (self.objective.loss(evaluation), candidate.number, candidate))
+            del self._best[3 * self.elite :]  # some are one network, tried more than once
 
     def may_need(self) -> frozenset[int] | None:
         if self._front is not None:  # what has left its elite may come back: room decides, too
@@ -180,14 +201,15 @@ class Screened:
         if self._front is None:
             promises = self._acquisition(model, options, features)
         else:
-            genomes = [option.genome for option in options]
-            promises = -self._front.improvements(genomes, features, pending)
-        candidates = [*(each.candidate for each in told), *pending]
-        tried = {candidate.proposal.genome for candidate in candidates}
-        networks = {candidate.key for candidate in candidates}
+            wanted = [option.genome for option in options]
+            promises = -self._front.improvements(wanted, features, pending)
+        genomes = self._genomes, {candidate.proposal.genome for candidate in pending}
+        networks = self._networks, {candidate.key for candidate in pending}
         for place in np.argsort(promises, kind="stable"):
             option: Proposal = options[place]
-            taken = option.genome in tried or self._network(option.genome) in networks
+            taken = any(option.genome in some for some in genomes) or any(
+                self._network(option.genome) in some for some in networks
+            )
             if not taken and self._may(option.genome):
                 predicted = model.prediction(features[[place]], chosen=True)
                 return replace(option, predicted=predicted)
@@ -211,7 +233,7 @@ class Screened:
     @property
     def trust(self) -> Correlation | None:
         """How the predictions so far came out; None while there are fewer than 3."""
-        return next(iter(audited(self._surrogate.told, self.objective).values()), None)
+        return next(iter(self._audit.correlations().values()), None)
 
     @property
     def aside(self) -> bool:
@@ -285,13 +307,7 @@ class Screened:
         """Those that were trained to their end, some of the best at least, the best first."""
         if self._front is not None:
             return self._front.ordered()
-        told = self._surrogate.told
-        ordered = heapq.nsmallest(
-            3 * self.elite,
-            [each for each in told if each.evaluation.state is State.COMPLETE],
-            key=lambda each: (self.objective.loss(each.evaluation), each.number),
-        )
-        return [each.candidate for each in ordered]
+        return [candidate for _, _, candidate in self._best]
 
     def _children(self, parent: Candidate) -> tuple[list[Proposal], list[NDArray[Any]]]:
         """Mutants of one network, mostly one edit away, and what is read of each: the same whenever
@@ -300,10 +316,7 @@ class Screened:
         There are more of them with every child of it that has been trained, so that they never run
         out.
         """
-        trained = sum(
-            parent.number in told.candidate.proposal.parents for told in self._surrogate.told
-        )
-        wanted = self.mutants + 2 * trained
+        wanted = self.mutants + 2 * self._bred[parent.number]
         children, rows = self._cache.children.setdefault(parent.number, ([], []))
         while len(children) < wanted:
             rng = np.random.default_rng([parent.number, len(children), _MUTANTS])
