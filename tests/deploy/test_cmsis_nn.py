@@ -1,5 +1,5 @@
-"""C that leaves its convolutions to Arm's CMSIS-NN. It is compiled for this machine and for emulated
-boards where CMSIS_NN names a folder with a checkout of it (https://github.com/ARM-software/CMSIS-NN).
+"""C that leaves its convolutions to Arm's CMSIS-NN (https://github.com/ARM-software/CMSIS-NN). With
+it, it is compiled for this machine and for emulated boards, where CMSIS_NN names a checkout of it.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ static inline arm_cmsis_nn_status cannot(const void *a, const void *b, const voi
     (void)a, (void)b, (void)c, (void)d;
     return ARM_CMSIS_NN_NO_IMPL_ERROR;
 }
-#define arm_convolve_s8(a, b, c, d, e, f, g, h, i, j, k, l) (cannot(a, b, c, d), cannot(f, h, k, l))
-#define arm_convolve_wrapper_s8(a, b, c, d, e, f, g, h, i, j, k) (cannot(a, b, c, d), cannot(f, h, j, k))
+#define arm_convolve_s8(a, b, c, d, e, f, g, h, i, j, k, l) \\
+    (cannot(a, b, c, d), cannot(f, h, k, l))
+#define arm_convolve_wrapper_s8(a, b, c, d, e, f, g, h, i, j, k) \\
+    (cannot(a, b, c, d), cannot(f, h, j, k))
 #define arm_depthwise_conv_wrapper_s8 arm_convolve_wrapper_s8
 """
 

@@ -48,8 +48,8 @@ def header(model: IntegerNetwork) -> str:
 #define MODEL_RAM_BYTES {model.plan.ram}
 #define MODEL_FLASH_BYTES {model.plan.flash}
 
-/* Compiled with -DMODEL_CMSIS_NN, convolutions are left to Arm's CMSIS-NN, which needs so many bytes
- * of RAM besides. */
+/* Compiled with -DMODEL_CMSIS_NN, convolutions are left to Arm's CMSIS-NN, which needs so many
+ * bytes of RAM besides. */
 #define MODEL_CMSIS_NN_FILTERS {besides.filters}
 #define MODEL_CMSIS_NN_ROWS {besides.rows}
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
