@@ -135,7 +135,7 @@ def test_whose_weights_are_needed_is_what_it_was_when_a_run_is_resumed(tmp_path:
     assert 1 <= len(needed) <= 5  # three that live, and two that were not told
     whole.store.close()
     resumed = made()
-    assert resumed.needed() == {*range(12)}  # it was told nothing yet
+    assert resumed.needed() == frozenset(range(12))  # it was told nothing yet
     resumed.run(12)
     assert resumed.needed() == needed
     resumed.store.close()

@@ -383,17 +383,20 @@ def test_the_networks_of_a_front_share_the_time_or_have_their_epochs(machine: Ma
 
 
 def test_weights_on_the_disk_are_those_that_a_search_keeps(machine: Machine) -> None:
-    def disk(**more: object) -> tuple[int, float]:
-        made = planner(config(**{"evaluations": 200, "epochs": 4, **more})).forecast()
-        return made.weights, made.disk - 200 * plan._ROW / 2**20
+    def disk(**more: object) -> list[float]:
+        """How many weights, and MiB of them, those of the winner included."""
+        made = planner(config(**({"epochs": 4, "evaluations": 200} | more))).forecast()
+        return [made.weights, made.disk - made.candidates * plan._ROW / 2**20]
 
-    one = disk(keep="front")[1] / 4  # with three of the winner
-    assert disk() == (20, pytest.approx(23 * one))
-    assert disk(keep="all") == disk(halving=2) == (200, pytest.approx(203 * one))
+    [_, four] = disk(keep="front")  # with three of the winner
+    one = four / 4
+    assert disk() == pytest.approx([20, 23 * one])
+    assert disk(keep="all") == pytest.approx([200, 203 * one])
+    assert disk(halving=2) == pytest.approx([200, 203 * one])
     population, lag = 6, 4  # of two workers
-    inherited = 20 + population + 3 * lag
-    assert disk(inherit=True, strategy="aging") == (inherited, pytest.approx((inherited + 3) * one))
-    assert disk(inherit=True, evaluations=30)[0] == 30
+    kept = 20 + population + 3 * lag
+    assert disk(inherit=True, strategy="aging") == pytest.approx([kept, (kept + 3) * one])
+    assert disk(inherit=True, evaluations=30) == pytest.approx([30, 33 * one])
 
 
 # --- what can hardly work -------------------------------------------------------------------------
