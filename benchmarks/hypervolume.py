@@ -127,8 +127,9 @@ def corner_of(path: Path, cost: str, corner: str) -> tuple[tuple[float, ...], fl
     table's hypervolume.
     """
     losses = losses_of(path, cost)[np.array(table_of(path).rows)]
-    accuracy = {"median": np.median, "worst": np.max}[corner](losses[:, 0])
-    reference = (float(accuracy), float(losses[:, 1].max()))
+    errors = losses[:, 0]
+    accuracy = float(np.median(errors) if corner == "median" else errors.max())
+    reference = (accuracy, float(losses[:, 1].max()))
     return reference, hypervolume(losses, reference)
 
 

@@ -21,7 +21,7 @@ from nanonas.engine.evaluators import joining
 from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.cluster import cause
 from nanonas.engine.evaluators.joining import Cluster, Need, joined
-from nanonas.engine.evaluators.slot import Broken, Slot
+from nanonas.engine.evaluators.slot import Answer, Broken, Slot
 from nanonas.errors import ConfigError, RunError
 from nanonas.session.setup import resolved
 
@@ -120,6 +120,7 @@ def test_a_slot_reads_and_keeps_weights_in_a_folder_of_its_own(tmp_path: Path) -
     slot = Slot(version_of("nanonas"), pickle.dumps(Heir(Path("/nowhere"))), True, None)
     slot.begin()
     answer = slot.measure(candidate(7, inherits=(3, 4)), None, [3, 4], b"three", b"four")
+    assert isinstance(answer, Answer)
     (tmp_path / "3.safetensors").write_bytes(b"three")
     (tmp_path / "4.safetensors").write_bytes(b"four")
     expected = attempt(Heir(tmp_path), candidate(7, inherits=(3, 4)), lambda: True)

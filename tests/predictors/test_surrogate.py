@@ -73,8 +73,8 @@ def test_losses_are_those_of_all_that_was_told_however_often_they_were_asked_for
             evaluation = Evaluation(number, state, {"accuracy": accuracy / 10}, curve)
             one.told.append(Told(Candidate(number, proposal, str(number)), evaluation))
             if number in asked:
-                assert list(one._all_losses) == losses_by_definition(one.told)
-        assert list(one._all_losses) == losses_by_definition(one.told)
+                assert list(one.losses) == losses_by_definition(one.told)
+        assert list(one.losses) == losses_by_definition(one.told)
 
 
 class Counting:
