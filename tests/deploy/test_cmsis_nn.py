@@ -40,7 +40,7 @@ needs_cmsis_nn = pytest.mark.skipif(
     not (CMSIS_NN / "Include" / "arm_nnfunctions.h").is_file(),
     reason="CMSIS_NN names no checkout of CMSIS-NN",
 )
-# What CMSIS-NN 7 declares, as far as the source uses it, and cannot do.
+# What CMSIS-NN declares, as far as the source uses it, and cannot do.
 CANNOT = """
 #include <stdint.h>
 typedef enum { ARM_CMSIS_NN_SUCCESS = 0, ARM_CMSIS_NN_NO_IMPL_ERROR = -2 } arm_cmsis_nn_status;

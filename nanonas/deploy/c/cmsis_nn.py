@@ -2,7 +2,7 @@
 Suda & Chandra 2018, https://arxiv.org/abs/1801.06601.
 
 The C code asks CMSIS-NN itself before each convolution, and computes one on its own for which there
-is too little. So these are the sizes of version 7 (`arm_…_get_buffer_size`): where a later version
+is too little. So these are the sizes of July 2026 (`arm_…_get_buffer_size`): where a later version
 needs more, it is slower, not wrong.
 """
 
