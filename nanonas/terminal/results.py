@@ -82,18 +82,19 @@ def say_front(console: Console, folder: RunFolder, record: Record) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    trained = tables.trained_front_table(Findings(record))
-    if trained.row_count:
-        console.print(
-            "\n[bold]trained networks of the front[/bold]: each was tested once", highlight=False
-        )
-        console.print(trained)
-        export = command("nanonas export", folder.front / "NUMBER", "--to …")
-        console.print(
-            f"  the winner lies in {escape(str(folder.final))}; the others: {escape(export)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if record.trained_front:
+        _say_trained_front(console, folder, record)
+
+
+def _say_trained_front(console: Console, folder: RunFolder, record: Record) -> None:
+    """Prints the networks of the front that were finally trained, and where they lie."""
+    console.print(
+        "\n[bold]trained networks of the front[/bold]: each was tested once", highlight=False
+    )
+    console.print(tables.trained_front_table(Findings(record)))
+    export = command("nanonas export", folder.front / "NUMBER", "--to …")
+    winner = f"the winner lies in {folder.final}; the others: " if record.final else ""
+    console.print(f"  {escape(winner + export)}", highlight=False, soft_wrap=True)
 
 
 def say_mistakes(console: Console, findings: Findings, most: int | None = None) -> None:

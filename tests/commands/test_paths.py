@@ -43,14 +43,17 @@ def test_a_printed_path_is_no_markup(name: str) -> None:
     record = SimpleNamespace(
         objectives=[SimpleNamespace(name="accuracy"), SimpleNamespace(name="params")],
         weighed=["accuracy", "params"],
-        front=[],
+        trained_front=["some"],
+        final={},
     )
     folder = RunFolder(Path(name))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nanonas.terminal.tables.front_table", lambda _: "")
+        for table in ("front_table", "trained_front_table"):
+            patch.setattr(f"nanonas.terminal.tables.{table}", lambda _: "")
         say_front(console, folder, cast(Any, record))
     said = cast(io.StringIO, console.file).getvalue()
     assert command("nanonas train", Path(name, "front", "NUMBER.json")) in said
+    assert command("nanonas export", Path(name, "front", "NUMBER")) in said
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

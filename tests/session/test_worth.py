@@ -277,6 +277,7 @@ def test_the_time_of_a_run_is_from_its_begin_to_its_test_without_pauses(tmp_path
         store.event("request", {"id": "b", "what": "resume", "first": 1})
         store.event("test set opened", {"for": "compare: found-seed0"})
         store.event("test set opened", {"for": "export"})
+        store.event("test set opened", {"for": "front, #3"})
     with sqlite3.connect(run.store) as db:
         kinds = db.execute("SELECT seq FROM event WHERE kind = 'request' ORDER BY seq").fetchall()
         for (seq,), clock in zip(kinds, (5, 8), strict=True):
