@@ -283,6 +283,7 @@ def test_the_best_genome_is_another_when_the_best_was_cut_and_turns_out_worse(
     ):
         candidate = Candidate(number, Proposal((number, 0, 0, 0)), "key")
         keeper.hear(Told(candidate, Evaluation(number, state, {"accuracy": accuracy})))
+        keeper.prune()
     assert read_genome(folder.best_genome).known == {"candidate": 2, "accuracy": 0.8}
 
 

@@ -167,6 +167,7 @@ def test_who_leaves_the_front_loses_its_file_and_its_weights(tmp_path: Path) -> 
         candidate = Candidate(number, Proposal((number, 0, 0, 0)), "key")
         metrics = {"accuracy": accuracy, "params": params}
         keeper.hear(Told(candidate, Evaluation(number, State.COMPLETE, metrics)))
+        keeper.prune()
         assert numbers(folder.front) == numbers(folder.weights) == {str(n) for n in expected}
         assert {e.number for e in keeper.front} == expected
 
