@@ -40,7 +40,7 @@ DEVICE_LOST = "device_lost"
 """The metric, 1.0, of a candidate that is CUT because the device that measures was lost."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Budget:
     """How long one candidate may train, and the rule that stops it early."""
 
@@ -76,7 +76,7 @@ class Prediction:
     chosen: bool = True  # whether the candidate was chosen because of it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """What a strategy asks for."""
 
@@ -104,7 +104,7 @@ class Proposal:
         return not self.begins_with
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A proposal that was taken, and when."""
 
@@ -123,7 +123,7 @@ class Candidate:
         return self.key, self.proposal.budget, bool(self.proposal.inherits)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """One point of a learning curve."""
 
@@ -131,7 +131,7 @@ class Epoch:
     accuracy: float  # on the validation images, in [0, 1]; as `Evaluation.accuracy`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What became of a candidate.
 
@@ -156,7 +156,7 @@ class Evaluation:
         return self.metrics.get("accuracy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Told:
     """A candidate and what became of it: what a strategy is told."""
 
