@@ -141,7 +141,7 @@ def test_a_front_of_many_objectives_is_cut_into_so_many_boxes_at_most() -> None:
     costs = [Objective(f"cost {number}", maximize=False) for number in range(5)]
     rng = np.random.default_rng(0)
     known = [
-        told(number, **{cost.name: float(rng.uniform(1, 9)) for cost in costs})
+        told(number, State.COMPLETE, **{cost.name: float(rng.uniform(1, 9)) for cost in costs})
         for number in range(40)
     ]
     accuracies = Surrogate(Nearest, NANO.encode, Objective(), known)
