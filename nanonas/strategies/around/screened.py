@@ -37,6 +37,8 @@ _MUTANTS = 5  # their streams are apart from every candidate's
 _ENUMERABLE = 20_000  # genomes of a space that are all scored
 # pairs of a scored and a trained network: what the predictor compares for one candidate
 _AT_ONCE = 1_000_000
+# Each so-many-th candidate may be less accurate than most, where a front has several objectives.
+_WHOLE_EVERY = 5
 
 
 @dataclass
@@ -55,7 +57,8 @@ class Screened:
 
     With several objectives it is the one from which the front's hypervolume is expected to gain
     most (Emmerich et al. 2006, https://doi.org/10.1109/TEVC.2005.859463), with the accuracy by rank
-    and costs by their logarithm: see `Front`.
+    and costs by their logarithm. Accuracies below the median count for every fifth candidate alone:
+    see `Front`.
 
     Every prediction is written into its proposal before the training. While those predictions order
     the networks no better than chance, the predictor steps aside: the wrapped strategy is asked,
@@ -169,7 +172,8 @@ class Screened:
             promises = self._acquisition(model, options, features)
         else:
             genomes = [option.genome for option in options]
-            promises = -self._front.improvements(genomes, features, pending)
+            whole = number % _WHOLE_EVERY == 0
+            promises = -self._front.improvements(genomes, features, pending, whole)
         candidates = [*(each.candidate for each in told), *pending]
         tried = {candidate.proposal.genome for candidate in candidates}
         networks = {candidate.key for candidate in candidates}
