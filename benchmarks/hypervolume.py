@@ -1,7 +1,7 @@
 """How good is a front after so many trainings? On NAS-Bench-201, accuracy against parameters, and
 accuracy against the latency on a Raspberry Pi 4.
 
-    python benchmarks/hypervolume.py --table cifar10.parquet    # some minutes of one core
+    python benchmarks/hypervolume.py --table cifar10.parquet    # a quarter of an hour of one core
 
 Each strategy searches with the same seeds; a query answers with the mean validation accuracy after
 200 epochs, and with the latency that the table has; parameters are counted. What is compared is the

@@ -27,10 +27,9 @@ class Front:
 
     The worst corner of the hypervolume follows what was trained, and lies beyond it by a tenth of
     its range, so that the ends of the front are worth something, too (Ishibuchi et al. 2018,
-    https://doi.org/10.1162/evco_a_00226). Its accuracy is the median: tiny networks that guess are
-    on every front, and half of the candidates would go into their like. Or, for some candidates, it
-    is that of the worst member, or the small end of the front would be given up as the median
-    rises (benchmarks/hypervolume.py).
+    https://doi.org/10.1162/evco_a_00226). Its accuracy is the median, for tiny networks that guess
+    are on every front, and many candidates would be their like. For some candidates it is that of
+    the worst member instead: else the small end of the front would be given up as the median rises.
 
     Args:
         accuracy: predicts it; it is told every evaluation.
