@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,27 +150,32 @@ def expected_improvement(
     """
     worst = np.asarray(reference, dtype=np.float64)
     inside = losses[(losses < worst).all(axis=1)]
-    return _added(mean, std, inside[front(inside)], worst)
+    members = inside[front(inside)]
+    below: list[Floats] = []  # of each objective, (edges, m): the first edge is below everything
+    places = np.empty(members.shape, dtype=np.int64)  # of members, among the edges
+    for objective, column in enumerate(members.T):
+        edges, places[:, objective] = np.unique(column, return_inverse=True)
+        edges = np.append(edges, worst[objective])
+        lengths = _length_below(edges, mean[:, objective], std[:, objective])
+        below.append(np.vstack([np.zeros(len(mean)), lengths]))
+    return np.maximum(_added(below, places + 1), 0.0)
 
 
-def _added(mean: Floats, std: Floats, rows: Floats, reference: Floats) -> Floats:
-    """As `expected_improvement`, over rows that all lie below the reference.
+def _added(below: Sequence[Floats], places: Integers) -> Floats:
+    """The expected improvement over members at some places, from how far each of m candidates is
+    expected to lie below each edge: shape (m,).
 
-    Slab by slab of the last objective: within one, a row dominates either as if that objective were
-    not there, or nothing.
+    Slab by slab of the last objective: those that begin below a slab dominate in it as if that
+    objective were not there, and the others do not.
     """
-    if len(reference) == 1:
-        edges = np.array([rows[:, 0].min(initial=reference[0])])
-        added: Floats = _length_below(edges, mean[:, 0], std[:, 0])[0]
-        return added
-    edges = np.append(np.unique(rows[:, -1]), reference[-1])  # (slabs,): the end of each
-    below = _length_below(edges, mean[:, -1], std[:, -1])  # (slabs, m)
-    lengths = np.maximum(np.diff(below, axis=0, prepend=0.0), 0.0)
-    total, start = np.zeros(len(mean)), -np.inf
-    for length, end in zip(lengths, edges, strict=True):
-        dominating = rows[rows[:, -1] <= start]
-        total += length * _added(mean[:, :-1], std[:, :-1], dominating[:, :-1], reference[:-1])
-        start = end
+    *others, last = below
+    if not others:
+        nearest: Floats = last[places.min(initial=len(last) - 1)]
+        return nearest
+    total = np.zeros(last.shape[1])
+    for start, end in pairwise([0, *np.unique(places[:, -1]), len(last) - 1]):
+        dominating = places[places[:, -1] <= start, :-1]
+        total += (last[end] - last[start]) * _added(others, dominating)
     return total
 
 

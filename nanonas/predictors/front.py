@@ -13,7 +13,7 @@ from nanonas.maths.pareto import crowding, expected_improvement, front, ranks
 from nanonas.predictors.costs import Costs
 from nanonas.predictors.surrogate import Surrogate, stacked
 
-_MARGIN = 0.1  # of the losses' range: so far beyond the front nothing is gained any more
+_MARGIN = 0.1  # of the losses' range: so far beyond them nothing is gained any more
 _BOXES = 10_000  # that what a front leaves is cut into, at most
 
 
@@ -25,9 +25,11 @@ class Front:
     neither depends on a unit. By rank, costs would stretch where many networks were trained, and
     so draw more there.
 
-    The worst corner of the hypervolume follows the front: in each objective it lies beyond it by a
-    tenth of the range of all that was trained, so that the ends of the front are worth something,
-    too (Ishibuchi et al. 2018, https://doi.org/10.1162/evco_a_00226).
+    The worst corner of the hypervolume follows what was trained, and lies beyond it by a tenth of
+    its range, so that the ends of the front are worth something, too (Ishibuchi et al. 2018,
+    https://doi.org/10.1162/evco_a_00226). Its accuracy is the median, for tiny networks that guess
+    are on every front, and many candidates would be their like. For some candidates it is that of
+    the worst member instead: else the small end of the front would be given up as the median rises.
 
     Args:
         accuracy: predicts it; it is told every evaluation.
@@ -56,7 +58,11 @@ class Front:
         return [candidates[place] for place in np.lexsort((-crowding(losses, rank), rank))]
 
     def improvements(
-        self, genomes: Sequence[Genome], features: Floats, pending: Sequence[Candidate]
+        self,
+        genomes: Sequence[Genome],
+        features: Floats,
+        pending: Sequence[Candidate],
+        whole: bool,
     ) -> Floats:
         """What each of m networks is expected to add to the front's hypervolume: shape (m,).
 
@@ -66,6 +72,7 @@ class Front:
             features: what the surrogate reads of each, shape (m, …).
             pending: the candidates that were asked and not told yet; they count as they are
                 expected to come out.
+            whole: whether accuracies below the median count, too.
         """
         _, known = self._trained()
         score = self.accuracy.fitted(pending).unit.score
@@ -75,7 +82,8 @@ class Front:
             read = stacked([self.accuracy.read(genome) for genome in waiting])
             losses = np.concatenate([losses, self._expected(waiting, read, pending)[0]])
         members = _roomiest(losses[front(losses)])
-        worst = members.max(axis=0) + _MARGIN * np.ptp(losses, axis=0)
+        worst = losses.max(axis=0) + _MARGIN * np.ptp(losses, axis=0)
+        worst[0] = members[:, 0].max() + _MARGIN * np.ptp(losses[:, 0]) if whole else 0.0
         mean, std = self._expected(genomes, features, pending)
         return expected_improvement(mean, std, members, worst)
 

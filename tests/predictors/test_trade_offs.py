@@ -101,7 +101,8 @@ def test_the_best_come_first_and_what_was_pruned_or_lost_is_not_among_them() -> 
     assert len(alone.ordered()) == alone.known == 6
 
 
-def test_a_network_promises_the_hypervolume_that_it_would_add() -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_network_promises_the_hypervolume_that_it_would_add(whole: bool) -> None:
     """With a predictor that has no doubt; the worst corner by hand."""
 
     class Sure(Nearest):
@@ -114,10 +115,13 @@ def test_a_network_promises_the_hypervolume_that_it_would_add() -> None:
     counts = {"params": attrgetter("params")}
     weighed = Front(accuracies, Costs([PARAMS], counts, NANO.decode, accuracies))
     features = stacked([NANO.encode(genome) for genome in GENOMES])
-    promised = weighed.improvements(GENOMES, features, [])
+    promised = weighed.improvements(GENOMES, features, [], whole)
     losses = losses_by_hand(known, weighed)
     members = losses[front(losses)]
-    worst = members.max(axis=0) + 0.1 * np.ptp(losses, axis=0)
+    beyond = 0.1 * np.ptp(losses, axis=0)
+    worst = [0.0, losses[:, 1].max() + beyond[1]]  # the score of the median is 0
+    if whole:
+        worst[0] = members[:, 0].max() + beyond[0]
     mean, _ = accuracies.fitted([]).expected(features)
     for place, genome in enumerate(GENOMES):
         row = [mean[place], np.log(NANO.decode(genome).params)]
@@ -130,10 +134,10 @@ def test_what_is_pending_leaves_less_to_gain_for_its_like() -> None:
     known = [told(number) for number in range(12)]
     weighed = trade_offs([PARAMS], known)
     features = stacked([NANO.encode(genome) for genome in GENOMES])
-    alone = weighed.improvements(GENOMES, features, [])
+    alone = weighed.improvements(GENOMES, features, [], True)
     best = int(alone.argmax())
     pending = [Candidate(12, Proposal(GENOMES[best]), NANO.decode(GENOMES[best]).key)]
-    assert weighed.improvements(GENOMES, features, pending)[best] < 0.5 * alone[best]
+    assert weighed.improvements(GENOMES, features, pending, True)[best] < 0.5 * alone[best]
 
 
 def test_a_front_of_many_objectives_is_cut_into_so_many_boxes_at_most() -> None:
@@ -148,7 +152,7 @@ def test_a_front_of_many_objectives_is_cut_into_so_many_boxes_at_most() -> None:
     counted = {cost.name: partial(_any_count, 3.0) for cost in costs}
     weighed = Front(accuracies, Costs(costs, counted, NANO.decode, accuracies))
     features = stacked([NANO.encode(genome) for genome in GENOMES])
-    assert np.isfinite(weighed.improvements(GENOMES, features, [])).all()
+    assert np.isfinite(weighed.improvements(GENOMES, features, [], True)).all()
 
 
 def _any_count(count: float, network: object) -> float:

@@ -116,7 +116,7 @@ def test_it_chooses_what_promises_most_of_what_was_not_tried_and_is_allowed() ->
     options, features = strategy._options(20, rng, [], 20)
     genomes = [option.genome for option in options]
     assert strategy._front is not None
-    promises = strategy._front.improvements(genomes, features, [])
+    promises = strategy._front.improvements(genomes, features, [], True)
     tried = {each.candidate.key for each in told}
     left = [
         promise

@@ -51,7 +51,7 @@ LAYERS = LayersSpace((1, 8, 8), 3)
 BOTH = (Objective(), Objective("params", maximize=False))
 
 
-def screened_both(space: Space, lag: int = 1) -> Screened:
+def screened_both(space: Space, lag: int) -> Screened:
     """A screened search of accuracy and parameters."""
     wrapped = NSGA2(space, BOTH, population_size=6, lag=lag)
     counts = {"params": attrgetter("params")}
@@ -79,7 +79,6 @@ STRATEGIES |= {
     "screened": lambda space: screened(space=space),
     "screened, lag 4": lambda space: screened(space=space, lag=4),
     "screened, gaussian": lambda space: screened(GaussianProcess, space=space, lag=2),
-    "screened, two objectives": lambda space: screened_both(space),
     "screened, two objectives, lag 4": lambda space: screened_both(space, lag=4),
     "screened over evolution": lambda space: screened(
         strategy=Evolution(space, population_size=6), space=space, reads="tokens"

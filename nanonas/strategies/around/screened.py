@@ -38,6 +38,8 @@ _MUTANTS = 5  # their streams are apart from every candidate's
 _ENUMERABLE = 20_000  # genomes of a space that are all scored
 # pairs of a scored and a trained network: what the predictor compares for one candidate
 _AT_ONCE = 1_000_000
+# Each so-many-th candidate may be less accurate than most, where a front has several objectives.
+_WHOLE_EVERY = 5
 
 
 @dataclass
@@ -56,7 +58,8 @@ class Screened:
 
     With several objectives it is the one from which the front's hypervolume is expected to gain
     most (Emmerich et al. 2006, https://doi.org/10.1109/TEVC.2005.859463), with the accuracy by rank
-    and costs by their logarithm: see `Front`.
+    and costs by their logarithm. Accuracies below the median count for every fifth candidate alone:
+    see `Front`.
 
     Every prediction is written into its proposal before the training. While those predictions order
     the networks no better than chance, the predictor steps aside: the wrapped strategy is asked,
@@ -201,8 +204,8 @@ class Screened:
         if self._front is None:
             promises = self._acquisition(model, options, features)
         else:
-            wanted = [option.genome for option in options]
-            promises = -self._front.improvements(wanted, features, pending)
+            wanted, whole = [option.genome for option in options], number % _WHOLE_EVERY == 0
+            promises = -self._front.improvements(wanted, features, pending, whole)
         genomes = self._genomes, {candidate.proposal.genome for candidate in pending}
         networks = self._networks, {candidate.key for candidate in pending}
         for place in np.argsort(promises, kind="stable"):
