@@ -129,11 +129,11 @@ class StrategyOptions:
     strategy: str = "screened"
     """What to try next: screened (another one, with a predictor that chooses among its proposals),
     aging (regularized evolution), evolution (generational), local (local search), nsga2 (several
-    objectives, without a predictor) or random."""
+    objectives) or random."""
     objectives: tuple[str, ...] = ()
-    """What to get the best of: accuracy alone, or (screened and nsga2 only) with params, macs,
-    latency, memory, flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency
-    and memory are as for their limits; flash and ram are in bytes, of a microcontroller."""
+    """What to get the best of: accuracy alone, or (screened, nsga2) with params, macs, latency,
+    memory, flash or ram; by default accuracy, and for nsga2 accuracy and params. Latency and memory
+    are as for their limits; flash and ram are in bytes, of a microcontroller."""
     metric: Literal["accuracy", "balanced_accuracy"] = "accuracy"
     """What accuracy is, wherever candidates are compared: the share of all validation images that
     are right, or, balanced, the mean of the classes' shares: a rare class counts as much as a

@@ -58,7 +58,7 @@ def outcome(path: Path) -> dict[str, Any]:
         "finalists": _weights(folder.finalists),
         "front": {path.name: read_json(path) for path in sorted(folder.front.glob("*"))},
         "best": read_json(folder.best_genome),
-        "final": {_trained_by(folder.final): _weights(folder.final)},
+        "final": {_trained_by(folder.final): _weights(folder.final, "model")},
     }
 
 
@@ -92,12 +92,12 @@ def _trained_by(final: Path) -> tuple[Any, ...]:
     return result.get("threads"), result.get("processes")
 
 
-def _weights(folder: Path) -> dict[str, Any]:
+def _weights(folder: Path, named: str = "*") -> dict[str, Any]:
     """What each file of a folder holds: metadata, and tensors as digests. Not its bytes, for the
     order of metadata is by chance.
     """
     found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob(f"{named}.safetensors")):
         with safe_open(path, framework="numpy") as file:
             digests = {
                 name: hashlib.sha256(file.get_tensor(name).tobytes()).hexdigest()

@@ -370,7 +370,8 @@ def test_finalists_that_the_search_trained_from_scratch_keep_their_weights(
     run = search(
         tmp_path,
         "run",
-        f"--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9 --seed {seed}",
+        f"--strategy aging --inherit --epochs 2 --evaluations 8 --finalists 9 "
+        f"--keep all --seed {seed}",
     )
     with RunStore.read(run / "study.db") as store:
         told = store.told()

@@ -248,8 +248,9 @@ def test_what_is_asked_for_begins_with_weights_that_were_kept(
         untold, evaluated = asked[told:], range(number - 2)
         named, most = strategy.may_need(), strategy.most_needed
         wanted = needed(strategy, untold, evaluated.__contains__)
-        assert named is not None
-        assert wanted is not None
+        if named is None or wanted is None:  # those of all stay
+            assert (named, wanted, most) == (None, None, None)
+            return
         assert most is None or len(named) <= most
         kept &= wanted
         for candidate in untold:

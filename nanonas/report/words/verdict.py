@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
-from nanonas.config.parts import STRATEGIES
+from nanonas.config.parts import STRATEGIES, proposer
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
@@ -199,8 +199,8 @@ def _strategy(search: Mapping[str, Any]) -> str:
         return name
     if not strategy.screens:
         return strategy.title
-    screened = STRATEGIES[str(search.get("screens"))].title
-    return f"{screened}, screened by a predictor ({search.get('predictor')}),"
+    proposes = proposer(name, str(search.get("screens"))) or strategy
+    return f"{proposes.title}, screened by a predictor ({search.get('predictor')}),"
 
 
 def _data(search: Mapping[str, Any]) -> str:
