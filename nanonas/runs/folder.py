@@ -131,6 +131,13 @@ def find(source: Path) -> RunFolder:
                 f"{str(source)!r} is a file; name a run's folder, a folder of runs or a genome's "
                 ".json"
             )
+        run = RunFolder(source.parent.parent)
+        if source.parent == run.front and source.name.isdigit() and run.store.exists():
+            export = command("nanonas export", run.path, "--candidate", source.name, "--to …")
+            raise RunError(
+                f"{str(source)!r} is no network of the front that had a final training of its own; "
+                f"the winner is {str(run.path)!r} itself, and `{export}` exports any other"
+            )
         what = "holds no run" if source.exists() else "does not exist"
         raise RunError(
             f"{str(source)!r} {what}; begin a run with `{command('nanonas search --out', source)}`"

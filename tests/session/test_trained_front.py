@@ -24,7 +24,7 @@ from nanonas.config.schema import Config
 from nanonas.deploy.subject import subject_at
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import NanonasError
+from nanonas.errors import NanonasError, RunError
 from nanonas.runs.checking import Stored, differences
 from nanonas.runs.folder import RunFolder, find, search_seconds, total_seconds
 from nanonas.runs.genome import read_genome
@@ -276,6 +276,19 @@ def test_what_has_left_the_front_is_not_of_the_trained_front(run: RunFolder) -> 
     (run.front / f"{number}.json").unlink()
     for record in (read_record(run), watch.look().record):
         assert [entry.number for entry, _ in record.trained_front] == [winner, other]
+
+
+def test_what_had_no_final_training_of_its_own_is_said(run: RunFolder) -> None:
+    """The winner lies in final/, others were not trained, or are no candidates."""
+    for number in (best_number(run), 999):
+        with pytest.raises(
+            RunError, match=rf"{number}' is no network .* --candidate {number} --to"
+        ):
+            load(run.front / str(number))
+
+
+def best_number(run: RunFolder) -> int:
+    return int(read_genome(run.best_genome).known["candidate"])
 
 
 def test_damage_to_one_of_them_is_found(run: RunFolder) -> None:
