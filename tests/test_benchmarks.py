@@ -252,6 +252,7 @@ def test_acquisition_runs_from_end_to_end(tmp_path: Path) -> None:
     assert spent["improvement a second"] < spent["improvement"]  # it prefers what is quick
 
 
+@pytest.mark.slow
 def test_hypervolume_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "hypervolume.json"
     tiny = ["--costs", "params", "--seeds", "2", "--queries", "25", "--screened-queries", "25"]
