@@ -13,7 +13,17 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from toys.c_source import (
+    ARM,
+    BOARD,
+    CHECKED,
+    QEMU,
+    STRICT,
+    answers,
+    needs_board,
+    needs_gcc,
+    written,
+)
 from toys.integers import (
     SPACES,
     drawn,
@@ -31,20 +41,13 @@ from nanonas.data.preprocessing import Preprocessing
 from nanonas.deploy.c.fixed import fixed, fixed_together, rescaled, scale_of
 from nanonas.deploy.c.folded import FloatNetwork
 from nanonas.deploy.c.quantised import quantised
-from nanonas.deploy.c.writing import Written, write_c
+from nanonas.deploy.c.writing import write_c
 from nanonas.errors import InvalidInput
 from nanonas.networks.arena import plan
 from nanonas.networks.network import Draft, Network, classifier, conv_norm
 from nanonas.training.modules import build_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
-
-
-def written(network: Network, folder: Path, seed: int = 0) -> Written:
-    tensors = tensors_of(module_of(network, seed))
-    pixels = pixels_of(network, 8)
-    return write_c(network, tensors, preprocessing_of(network), pixels, folder)
 
 
 # --- floating point -------------------------------------------------------------------------------
@@ -132,22 +135,12 @@ def test_a_trained_network_loses_less_than_a_point() -> None:
 
 # --- C --------------------------------------------------------------------------------------------
 
-STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
-CHECKED = ["-O1", "-g0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-
 
 def compiled(folder: Path, *options: str) -> Path:
     program = folder / "model"
     command = ["gcc", *STRICT, *options, "model.c", "main.c", "-o", str(program)]
     subprocess.run(command, cwd=folder, check=True)
     return program
-
-
-def answers(program: Path, pixels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """The logits that the program prints for images from standard input."""
-    done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
-    _, *lines = done.stdout.decode().splitlines()
-    return np.array([[int(word) for word in line.split()[:classes]] for line in lines])
 
 
 @needs_gcc
@@ -203,13 +196,7 @@ def test_constants_are_as_large_as_planned_where_addresses_have_32_bits(tmp_path
     assert "the constants are as large as planned" in failed.stderr
 
 
-ARM, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
-BOARD = Path(__file__).parents[2] / "examples" / "board"
-
-
-@pytest.mark.skipif(
-    None in (shutil.which(ARM), shutil.which(QEMU)), reason=f"there is no {ARM}, or no {QEMU}"
-)
+@needs_board
 def test_a_cortex_m_computes_the_integers_of_the_reference(tmp_path: Path) -> None:
     made = written(everything(), tmp_path)
     command = [ARM, *STRICT, "-Os", "-mcpu=cortex-m3", "-mthumb", "--specs=rdimon.specs"]

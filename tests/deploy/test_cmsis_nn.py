@@ -5,37 +5,29 @@ it, it is compiled for this machine and for emulated boards, where CMSIS_NN name
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from toys.integers import (
-    SPACES,
-    drawn,
-    everything,
-    module_of,
-    pixels_of,
-    preprocessing_of,
-    tensors_of,
+from toys.c_source import (
+    ARM,
+    BOARD,
+    CHECKED,
+    QEMU,
+    STRICT,
+    answers,
+    needs_board,
+    needs_gcc,
+    written,
 )
-
-from nanonas.deploy.c.writing import Written, write_c
-from nanonas.networks.network import Network
+from toys.integers import SPACES, drawn, everything, pixels_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-GCC, ARM, QEMU = "gcc", "arm-none-eabi-gcc", "qemu-system-arm"
 CMSIS_NN = Path(os.environ.get("CMSIS_NN", ""))
-BOARD = Path(__file__).parents[2] / "examples" / "board"
 BOARDS = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386"}
-STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
-CHECKED = ["-O1", "-g0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 WITH = ["-DMODEL_CMSIS_NN", "-DCMSIS_NN_USE_SINGLE_ROUNDING"]
 SOURCES = ("Convolution", "NNSupport", "Transpose")
 
-needs_gcc = pytest.mark.skipif(shutil.which(GCC) is None, reason="there is no gcc here")
 needs_cmsis_nn = pytest.mark.skipif(
     not (CMSIS_NN / "Include" / "arm_nnfunctions.h").is_file(),
     reason="CMSIS_NN names no checkout of CMSIS-NN",
@@ -75,23 +67,12 @@ static inline arm_cmsis_nn_status cannot(const void *a, const void *b, const voi
 """
 
 
-def written(network: Network, folder: Path, seed: int = 0) -> Written:
-    tensors = tensors_of(module_of(network, seed))
-    return write_c(network, tensors, preprocessing_of(network), pixels_of(network, 8), folder)
-
-
-def answers(program: Path, pixels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
-    _, *lines = done.stdout.decode().splitlines()
-    return np.array([[int(word) for word in line.split()[:classes]] for line in lines])
-
-
 @needs_gcc
 def test_what_cmsis_nn_cannot_is_computed_all_the_same(tmp_path: Path) -> None:
     network = everything()
     made = written(network, tmp_path)
     (tmp_path / "arm_nnfunctions.h").write_text(CANNOT)
-    command = [GCC, *STRICT, "-isystem", ".", *CHECKED, *WITH, "-DMODEL_STDIN"]
+    command = ["gcc", *STRICT, "-isystem", ".", *CHECKED, *WITH, "-DMODEL_STDIN"]
     subprocess.run([*command, "model.c", "main.c", "-o", "model"], cwd=tmp_path, check=True)
     pixels = pixels_of(network, 4, seed=1)
     got = answers(tmp_path / "model", pixels, network.classes)
@@ -102,7 +83,7 @@ def test_what_cmsis_nn_cannot_is_computed_all_the_same(tmp_path: Path) -> None:
 def test_another_rounding_is_refused_by_the_compiler(tmp_path: Path) -> None:
     written(everything(), tmp_path)
     (tmp_path / "arm_nnfunctions.h").write_text(CANNOT)
-    command = [GCC, *STRICT, "-isystem", ".", WITH[0], "-fsyntax-only", "model.c"]
+    command = ["gcc", *STRICT, "-isystem", ".", WITH[0], "-fsyntax-only", "model.c"]
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "with -DCMSIS_NN_USE_SINGLE_ROUNDING, or it rounds in another way" in failed.stderr
 
@@ -120,7 +101,7 @@ def sources() -> list[str]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CMSIS-NN, compiled for this machine."""
     folder = tmp_path_factory.mktemp("cmsis-nn")
-    command = [GCC, "-w", *CHECKED, WITH[1], f"-I{CMSIS_NN.resolve() / 'Include'}", "-c"]
+    command = ["gcc", "-w", *CHECKED, WITH[1], f"-I{CMSIS_NN.resolve() / 'Include'}", "-c"]
     subprocess.run([*command, *sources()], cwd=folder, check=True)
     made = folder / "cmsis-nn.a"
     subprocess.run(["ar", "rcs", made, *folder.glob("*.o")], check=True)
@@ -146,7 +127,7 @@ def test_with_cmsis_nn_every_integer_is_that_of_the_reference(
     made = written(network, tmp_path)
     without_fallback(tmp_path)
     includes = ["-isystem", str(CMSIS_NN.resolve() / "Include")]
-    command = [GCC, *STRICT, *includes, *CHECKED, *WITH, "-DMODEL_STDIN", "model.c", "main.c"]
+    command = ["gcc", *STRICT, *includes, *CHECKED, *WITH, "-DMODEL_STDIN", "model.c", "main.c"]
     subprocess.run([*command, str(library), "-o", "model"], cwd=tmp_path, check=True)
     pixels = pixels_of(network, 4, seed=1)
     got = answers(tmp_path / "model", pixels, network.classes)
@@ -155,9 +136,7 @@ def test_with_cmsis_nn_every_integer_is_that_of_the_reference(
 
 @needs_cmsis_nn
 @pytest.mark.parametrize("core", BOARDS)
-@pytest.mark.skipif(
-    None in (shutil.which(ARM), shutil.which(QEMU)), reason=f"there is no {ARM}, or no {QEMU}"
-)
+@needs_board
 def test_a_cortex_m_with_cmsis_nn_computes_the_integers_of_the_reference(
     core: str, tmp_path: Path
 ) -> None:

@@ -303,7 +303,7 @@ def _fill(w: _Writing, number: int, step: Step) -> str:
 
 
 _NEEDS = {  # what kernels need before them
-    "conv": ("convolution", "cmsis_nn"),
+    "conv": ("convolution", "maxpool", "cmsis_nn"),  # it pools what CMSIS-NN computes
     "add": ("summand",),
     "concat": ("summand",),
 }

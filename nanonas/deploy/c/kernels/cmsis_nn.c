@@ -75,18 +75,9 @@ static int32_t convolved_by_cmsis_nn(const struct convolution *c, const int8_t *
             return 0;
         for (int32_t i = 0; c->table && i < size; i++)
             rows[i] = c->table[rows[i] + 128];
-        for (int32_t column = 0; pooled && column < c->out_width; column++)
-            for (int32_t filter = 0; filter < c->filters; filter++) {
-                const int32_t sign = c->signs ? c->signs[filter] : 1;
-                int32_t best = -256;
-                for (int32_t i = 0; i < c->pool; i++)
-                    for (int32_t j = 0; j < c->pool; j++) {
-                        const int32_t place = i * columns + column * c->pool + j;
-                        const int32_t value = sign * rows[place * c->filters + filter];
-                        best = value > best ? value : best;
-                    }
-                *out++ = (int8_t)(sign * best);
-            }
+        if (pooled)
+            max_pool(rows, count, columns, c->filters, out + row * c->out_width * c->filters, 1,
+                     c->out_width, c->pool, c->pool, c->signs);
     }
     return 1;
 }

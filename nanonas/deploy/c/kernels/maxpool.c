@@ -1,7 +1,7 @@
 /* The largest of each window, or the smallest in channels whose sign is -1. */
-static void max_pool(const int8_t *in, int32_t height, int32_t width, int32_t channels,
-                     int8_t *out, int32_t out_height, int32_t out_width, int32_t kernel,
-                     int32_t stride, const int8_t *signs)
+static inline void max_pool(const int8_t *in, int32_t height, int32_t width, int32_t channels,
+                            int8_t *out, int32_t out_height, int32_t out_width, int32_t kernel,
+                            int32_t stride, const int8_t *signs)
 {
     for (int32_t row = 0; row < out_height; row++)
         for (int32_t column = 0; column < out_width; column++)
