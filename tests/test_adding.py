@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from toys.engine import BUDGET, CONFIG, score
 
-from nanonas.analysis.findings import of_networks
+from nanonas.analysis.remembered import of_networks
 from nanonas.core import Genome
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.requests import Request

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanonas.analysis.front import chosen
+from nanonas.analysis.hypervolume import chosen
 from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
 from nanonas.data.found import say
 from nanonas.engine.evaluators.cluster import ClusterPool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from toys.report import SPACE, entry, record
 
-from nanonas.analysis.findings import Effect, Findings
+from nanonas.analysis.effects import Effect
+from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
 
 

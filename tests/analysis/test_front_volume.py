@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from nanonas.analysis.front import BEYOND, chosen, corner, growth, in_logs
+from nanonas.analysis.hypervolume import BEYOND, chosen, corner, growth, in_logs
 from nanonas.core import Candidate, Evaluation, Objective, Proposal, State, Told
 from nanonas.engine.ranking import front_of
 from nanonas.maths.pareto import hypervolume

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys.report import SPACE, entries, entry, record
 
-from nanonas.analysis.findings import CROSSED, RANDOM, RESUMED, TWIN, Findings, ancestors
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.lineage import CROSSED, RANDOM, RESUMED, TWIN, ancestors
 from nanonas.analysis.record import Entry
 from nanonas.core import Budget
 

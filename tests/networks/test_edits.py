@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanonas.analysis.findings import of_networks
+from nanonas.analysis.remembered import of_networks
 from nanonas.core import Genome
 from nanonas.networks.edits import REWIRED, difference, in_words
 from nanonas.networks.network import Draft, Network

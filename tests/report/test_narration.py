@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from toys.report import BUDGET, HALF, SPACE, entries, entry, evaluated, record
 
-from nanonas.analysis.findings import of_networks
 from nanonas.analysis.record import Entry, Record
+from nanonas.analysis.remembered import of_networks
 from nanonas.core import Budget, Objective, Prediction, State
 from nanonas.engine.storage.events import Event
 from nanonas.networks.edits import difference, in_words

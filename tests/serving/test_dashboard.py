@@ -28,7 +28,8 @@ pytest.importorskip("starlette", reason="needs starlette: pip install 'nanonas[s
 pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'nanonas[serve]'")
 
 from nanonas import cli
-from nanonas.analysis.findings import Findings, ancestors, step
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.lineage import ancestors, step
 from nanonas.analysis.record import Record
 from nanonas.core import Evaluation, State
 from nanonas.engine.requests import Request, RequestFiles

@@ -17,7 +17,7 @@ import pytest
 from toys.session import InProcess
 
 from nanonas import cli, load
-from nanonas.analysis.front import chosen
+from nanonas.analysis.hypervolume import chosen
 from nanonas.api import Result
 from nanonas.config.files import configure
 from nanonas.config.schema import Config

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from toys.halving import RUNGS, SPACE, driven, measured, wrapped
 
-from nanonas.analysis import findings
-from nanonas.analysis.findings import HeadStart
+from nanonas.analysis.twins import HeadStart, head_start, twins
 from nanonas.core import Budget, Candidate, Evaluation, Genome, Shape, State, Strategy, Told
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore
@@ -40,8 +39,8 @@ def scored(candidate: Candidate) -> Evaluation:
     return evaluation
 
 
-def head_start(told: list[Told]) -> HeadStart | None:
-    return findings.head_start(findings.twins(told))
+def found(told: list[Told]) -> HeadStart | None:
+    return head_start(twins(told))
 
 
 @pytest.mark.parametrize("name", ["aging", "evolution", "nsga2"])
@@ -81,7 +80,7 @@ def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
     assert early == [heir.number for heir in heirs[3::4]][: len(early)]
     assert len(early) >= len(heirs) // 4 - 1
     assert all(not c.proposal.inherits and c.proposal.budget is None for c in twins)
-    bias = head_start(list(map(Told, asked, evaluations)))
+    bias = found(list(map(Told, asked, evaluations)))
     assert bias is not None
     assert bias.correlation.n == sum(evaluations[c.number].state is State.COMPLETE for c in twins)
     gains = [
@@ -97,7 +96,7 @@ def test_every_so_many_th_heir_has_one_twin_from_scratch() -> None:
 def test_no_share_has_no_twins_and_no_bias_to_report() -> None:
     asked, evaluations, _ = driven(Inheriting(wrapped()["aging"], HALF, 0.0), 60, scored)
     assert len({c.key for c in asked}) == len(asked)
-    assert head_start(list(map(Told, asked, evaluations))) is None
+    assert found(list(map(Told, asked, evaluations))) is None
 
 
 def test_on_the_rungs_of_halving_heirs_and_twins_begin_alike() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nanonas.analysis.findings import Effect, Findings, Tree
+from nanonas.analysis.effects import Effect
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.lineage import Tree
 from nanonas.analysis.record import Record
 from nanonas.core import Floats
 from nanonas.report.charts import series

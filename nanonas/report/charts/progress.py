@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanonas.analysis.findings import Findings
-from nanonas.analysis.front import growth
+from nanonas.analysis.hypervolume import growth
 from nanonas.analysis.record import Entry, Record
 from nanonas.core import Floats, Objective
 from nanonas.engine.ranking import front_of

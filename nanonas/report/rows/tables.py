@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 
 from nanonas.analysis.findings import Findings
+from nanonas.analysis.kept import kept_weights
 from nanonas.analysis.record import Entry, Record
-from nanonas.config.files import validated
-from nanonas.config.parts import make_strategy, most_kept
-from nanonas.engine.storage.events import RESUMED
-from nanonas.errors import NanonasError
 from nanonas.maths.intervals import wilson
 from nanonas.maths.ranks import kendall
 from nanonas.networks.edits import in_words
@@ -272,25 +269,12 @@ def repeat(findings: Findings) -> Sheet:
 
 
 def _weights(record: Record) -> str | None:
-    """How many weights lie on the disk at most, but for those of a front; None where the
-    configuration does not say.
-    """
-    halves = [event.details.get("run") for event in record.events if event.kind == RESUMED]
-    run = next((half for half in reversed(halves) if half), record.config.get("run"))
-    try:
-        config = validated({**record.config, "run": run or {}})
-        strategy = make_strategy(config.search, record.space)
-    except NanonasError:  # a part of it is not installed here, for instance
+    """How many weights lie on the disk at most, but for those of a front."""
+    kept = kept_weights(record)
+    if kept is None:
         return None
-    counted = [
-        int(entry.metrics["params"]) for entry in record.trained if "params" in entry.metrics
-    ]
-    if not (record.config and counted):
-        return None
-    largest = config.search.limits.max_params or max(counted)
-    kept = most_kept(config, strategy, len(record.entries))
-    size = mebibytes(kept * 4 * largest / 2**20)
-    return f"of {number_of(kept, 'network')} at most, {size} (--keep {config.run.keep})"
+    networks, size = number_of(kept.networks, "network"), mebibytes(kept.mebibytes)
+    return f"of {networks} at most, {size} (--keep {kept.keep})"
 
 
 def _winner(findings: Findings) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nanonas.analysis.findings import Findings, Step
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.lineage import Step
 from nanonas.analysis.record import Entry
 from nanonas.networks.edits import in_words
 from nanonas.text import costs, duration, number_of, percent, points

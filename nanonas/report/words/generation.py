@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from nanonas.analysis.findings import TWIN, Findings, Step, step
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.lineage import TWIN, Step, step
 from nanonas.analysis.record import Entry, Record
 from nanonas.config.parts import StrategyEntry, proposer
 from nanonas.core import State

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from nanonas.analysis.findings import Findings, ancestors, step
+from nanonas.analysis.findings import Findings
+from nanonas.analysis.lineage import ancestors, step
 from nanonas.analysis.record import Entry, Record
 from nanonas.config.schema import FINALISTS
 from nanonas.networks.edits import in_words
