@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanonas.config.parts import make_heirs_budget, make_screens, proposer
+from nanonas.config.parts import make_heirs_budget, make_screens, most_kept, proposer
 from nanonas.config.schema import Config
 from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.cost import allowance
@@ -180,7 +180,7 @@ class _Planner:
             read_from_disk=(
                 (decoded, total) if total is not None and decoded > RESIDENT * total else None
             ),
-            weights=self.setup.most_kept(candidates),
+            weights=most_kept(self.setup.config, self.strategy, candidates),
             weights_each=self._weights_each(),
             disk=self._disk(candidates),
             free_disk=_free(self.run.out),
@@ -334,7 +334,8 @@ class _Planner:
 
     def _disk(self, candidates: int) -> float:
         """MiB of weights, the winner's and its checkpoint among them, and of the store."""
-        weights = (self.setup.most_kept(candidates) + 3) * self._weights_each()
+        kept = most_kept(self.setup.config, self.strategy, candidates)
+        weights = (kept + 3) * self._weights_each()
         return weights + candidates * _ROW / 2**20
 
     def _weights_each(self) -> float:

@@ -89,7 +89,7 @@ class Replay:
     def needed(self) -> Collection[int] | None:
         """The candidates whose weights the search needs to go on, when it is resumed; None: all."""
         setup, candidates = self._without_images(), self.stored.candidates
-        if not setup.needs_weights:
+        if not setup.config.search.fidelity.needs_weights:
             return ()
         strategy = setup.strategy
         told = {

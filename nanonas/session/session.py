@@ -140,7 +140,7 @@ class Session:
         with self._evaluator(setup.trials(folder.weights)) as evaluator:
 
             def prune() -> None:
-                keeper.prune(study.needed() if setup.needs_weights else ())
+                keeper.prune(study.needed() if setup.config.search.fidelity.needs_weights else ())
 
             def prepare(candidate: Candidate) -> None:
                 if gone := lacking(folder, candidate):

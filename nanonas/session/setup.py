@@ -23,7 +23,6 @@ from nanonas.config.parts import (
     make_screens,
     make_search_space,
     make_strategy,
-    most_kept,
     with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
@@ -205,15 +204,6 @@ class Setup:
         that are needed; None: of all.
         """
         return kept_number(self.config.run.keep)
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether candidates begin with the weights of others."""
-        return self.config.search.fidelity.needs_weights
-
-    def most_kept(self, candidates: int) -> int:
-        """The weights of how many of so many candidates stay at most; see `parts.most_kept`."""
-        return most_kept(self.config, self.strategy, candidates)
 
     @property
     def has_finals(self) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from nanonas.analysis.findings import Findings
-from nanonas.analysis.kept import kept_weights
 from nanonas.analysis.record import Entry, Record
 from nanonas.maths.intervals import wilson
 from nanonas.maths.ranks import kendall
@@ -19,6 +18,7 @@ from nanonas.networks.edits import in_words
 from nanonas.report.charts.series import NAMES, UNITS
 from nanonas.report.rows.mistakes import unsure
 from nanonas.report.rows.sheet import Column, Sheet
+from nanonas.runs.kept import kept_weights
 from nanonas.text import costs, mebibytes, number_of
 
 STATES = ("complete", "pruned", "cut", "infeasible", "failed", "running")
