@@ -11,7 +11,7 @@ equal size. What remains is an association, not a proof.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar, cast
@@ -38,6 +38,11 @@ MEASURED = 3  # twins: fewer say nothing of a head start
 RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
 HAND_MADE = "hand-made"
 TWIN, RESUMED = "the same, from scratch", "trained on"
+
+# Candidates that a report looks at one by one, which takes milliseconds for each; of more, evenly
+# chosen ones, and the best
+MOST = 10_000
+BEST = 500
 
 T = TypeVar("T")
 
@@ -66,6 +71,26 @@ class Findings:
         return [self.step(entry.number) for entry in self.record.entries]
 
     @cached_property
+    def sample(self) -> list[int]:
+        """The candidates that questions are asked of: all, or `MOST` evenly chosen by number, which
+        says nothing of how good they are.
+        """
+        number = len(self.record.entries)
+        return evenly(number, MOST)
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """The candidates that are shown one by one: the sample, the best, those that were trained
+        again, and the way to the winner.
+        """
+        record = self.record
+        if len(self.sample) == len(record.entries):
+            return self.sample
+        best = [entry.number for entry in record.distinct[:BEST]]
+        again = [*record.finalists, *(entry.number for entry, _ in record.trained_front)]
+        return sorted({*self.sample, *best, *again, *self.tree.way})
+
+    @cached_property
     def tree(self) -> Tree:
         """Who came from whom."""
         return tree(self.record)
@@ -73,12 +98,17 @@ class Findings:
     @cached_property
     def credit(self) -> list[Effect]:
         """What each kind of edit earned over the average child, the largest gain first."""
-        return credit(self.record, self.steps)
+        return credit(self.record, self.sampled)
+
+    @property
+    def sampled(self) -> list[Step]:
+        """How each candidate of the sample came about."""
+        return [self.step(number) for number in self.sample]
 
     @cached_property
     def effects(self) -> list[Effect]:
         """How accuracy goes with each decision, the largest effect first."""
-        return effects(self.record, self.tree.families)
+        return effects(self.record, self.tree.families, self.sample)
 
     @cached_property
     def predictors(self) -> dict[str, Correlation]:
@@ -111,6 +141,11 @@ class Findings:
         """The metrics that are weighed against accuracy: the other objectives, or parameters."""
         names = [objective.name for objective in self.record.objectives]
         return [name for name in names if name != "accuracy"] or ["params"]
+
+
+def evenly(number: int, most: int) -> list[int]:
+    """At most so many of the numbers below `number`, evenly, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, number - 1, min(number, most))]
 
 
 # --- lineage --------------------------------------------------------------------------------------
@@ -303,8 +338,8 @@ def credit(record: Record, steps: Sequence[Step]) -> list[Effect]:
     return sorted(earned, key=lambda effect: -effect.mean) if len(earned) > 1 else []
 
 
-def effects(record: Record, families: Sequence[int]) -> list[Effect]:
-    """How accuracy goes with each decision, in all that were trained to the end; the largest
+def effects(record: Record, families: Sequence[int], sample: Iterable[int]) -> list[Effect]:
+    """How accuracy goes with each decision, in those that were trained to the end; the largest
     effects first.
 
     A word against all the others, a number as its slope. Families are the clusters. Only of
@@ -312,8 +347,9 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
 
     Args:
         families: of each candidate, the random or hand-made one that it goes back to.
+        sample: the candidates to look at, by number.
     """
-    entries = [entry for entry in record.trained if _completed(entry)]
+    entries = [record.entries[number] for number in sample if _completed(record.entries[number])]
     if len(entries) < 2 * LEAST:
         return []
     family = np.array([families[entry.number] for entry in entries])

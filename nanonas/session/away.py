@@ -252,6 +252,8 @@ class Away:
                 self._end(found)
                 raise
             self._end(found)
+            if self.cluster.largest(self.gpus) != largest:  # nodes have joined, or were lost
+                return self._found(deadline)
             if cpus == 1:
                 logger.warning("no node has room for the final training: this machine trains")
                 return None
