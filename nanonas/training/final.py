@@ -373,7 +373,8 @@ class FinalTraining:
         """
         done = checkpoint if checkpoint is not None and _finished(checkpoint) else {}
         module, device = training.result, str(self.train.device)
-        prepare(min(how.threads * how.processes, cores()))
+        used = how.threads * how.processes
+        prepare(min(used, cores()) if done else used)  # it may have been another machine
         test = examine(module, self.train, self.test(), self.recipe)
         result = FinalResult(
             test_accuracy=test.accuracy,

@@ -197,43 +197,51 @@ def test_images_are_read_where_they_lie(cluster: Cluster) -> None:
 
 @pytest.mark.slow
 def test_a_final_training_on_a_node_is_that_of_this_machine(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process is lost once, and the other one goes on."""
+    """Two processes of a node train together, from images that were sent. The first one is lost,
+    and another one goes on.
+    """
     from nanonas.training.final import FinalTraining
 
-    monkeypatch.setattr(Cluster, "largest", lambda self, gpus: (1, 0))
-    images, heard, results = load("digits"), list[str](), []
+    cluster: Cluster = nodes.joined
+    monkeypatch.setattr(Cluster, "largest", lambda self, gpus: (2, 0))
+    images, heard, results, processes = load("digits"), list[str](), [], list[int]()
     spec = DataSpec("digits").pinned_to(images)
     elsewhere = Away(cluster, images, False, lambda kind, details: heard.append(kind))
-    begun, processes = elsewhere._begun, list[int]()
+    begun = elsewhere._begun
 
     def noted(cpus: int, gpus: int) -> Any:
         actor = begun(cpus, gpus)
         processes.append(cluster.ray.get(actor.process.remote(), timeout=60))
         return actor
 
-    monkeypatch.setattr(elsewhere, "_begun", noted)
-
     def on_epoch(done: int, of: int, loss: float) -> None:
         if done == 1:
             os.kill(processes[0], signal.SIGKILL)
 
-    for name, there in (("here", None), ("there", elsewhere)):
+    monkeypatch.setattr(elsewhere, "_begun", noted)
+    third = nodes.add_node(num_cpus=2)
+    train = final_pictures(spec, "cpu")
+    gone = replace(train, spec=replace(spec, source="gone", pinned=Path("/nowhere")))
+    for name, shown, there in (("here", train, None), ("there", gone, elsewhere)):
         training = FinalTraining(
             NETWORK,
-            final_pictures(spec, "cpu"),
+            shown,
             lambda: held_out_pictures(spec, "cpu"),
             Recipe(batch_size=64, lr=0.2),
             0,
             tmp_path / name,
             {},
             threads=1,
+            processes=2,
             elsewhere=there,
         )
         result = training.run(12, on_epoch=on_epoch if there else lambda done, of, loss: None)
         results.append(replace(result, seconds=0.0, latency_ms=0.0))
+    nodes.remove_node(third)
     assert results[0] == results[1]
+    assert results[1].processes == 2
     assert heard == [WORKER_LOST]
     assert len(processes) == 2
     ours, _ = read_weights(tmp_path / "here" / "model.safetensors")
