@@ -15,7 +15,8 @@ in a process of its own; memory is the most that was resident by the end of each
 - ask, first and again: a candidate is bred; what a predictor learns is learnt the first time.
 - a candidate: one is asked, committed, measured in no time, committed and kept, as a session does.
 - panel: the line that a terminal shows of the search, four times a second.
-- show, page: `nanonas show`, with the imports that it needs, and the report's page.
+- show, page: `nanonas show`, with the imports that it needs, and the report's page, whose megabytes
+  are kept, too.
 
 The last columns are exponents: 1 is linear, 2 quadratic, from one size to the next.
 
@@ -100,8 +101,8 @@ class Options:
     """That are stored."""
     strategies: tuple[str, ...] = ("screened", "evolution")
     """That are resumed."""
-    page: int = 10_000
-    """Evaluations that a run has at most that is reported, too: each takes some milliseconds."""
+    page: int = 100_000
+    """Evaluations that a run has at most that is reported, too."""
     leak: int = 0
     """Evaluations, after a thousand, over which a leak is looked for; 0: none is."""
     out: Path = Path(__file__).parent / "results" / "growth.json"
@@ -119,6 +120,8 @@ def main(options: Options) -> None:
                 steps = pool.apply(measured, (strategy, size, page))
             rows[strategy, size] = {"strategy": strategy, "evaluations": size, "steps": steps}
             said = "  ".join(f"{name} {one['cpu_seconds']:.3g} s" for name, one in steps.items())
+            if page:
+                said += f", {steps['page']['megabytes']:.1f} MB"
             print(f"{strategy}, {size:,}: {said}", file=sys.stderr, flush=True)
             keep(options.out, {"runs": [rows[pair] for pair in sorted(rows)]})
     print(table([rows[pair] for pair in sorted(rows)]))
@@ -191,7 +194,8 @@ def measured(strategy: str, size: int, page: bool) -> dict[str, dict[str, float]
             assert not cli.main(["show", str(folder.path)])
         if page:
             with step("page"):
-                render(Findings(read_record(folder)))
+                text = render(Findings(read_record(folder)))
+            steps["page"]["megabytes"] = len(text.encode()) / 1e6
     return steps
 
 

@@ -325,13 +325,15 @@ def test_microcontroller_compares_at_equal_time_and_goes_on(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "growth.json"
-    said = benchmark("growth.py", "--evaluations", "30", "60", "--page", "0", "--out", str(out))
+    said = benchmark("growth.py", "--evaluations", "30", "60", "--page", "30", "--out", str(out))
     runs = json.loads(out.read_text(encoding="utf-8"))["runs"]
     names = {(run["strategy"], run["evaluations"]) for run in runs}
     assert names == {(name, size) for name in ("screened", "evolution") for size in (30, 60)}
     for run in runs:
         assert {"open", "resume", "ask, first", "a candidate", "show"} < set(run["steps"])
         assert all(one["seconds"] > 0 < one["mebibytes"] for one in run["steps"].values())
+        paged = (run["strategy"], run["evaluations"]) == ("screened", 30)
+        assert ("page" in run["steps"]) == paged
     assert "exponents" in said
     benchmark("growth.py", "--evaluations", "--leak", "100", "--out", str(out))
     values = json.loads(out.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ equal size. What remains is an association, not a proof.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +86,8 @@ def credit(record: Record, steps: Sequence[Step]) -> list[Effect]:
     return sorted(earned, key=lambda effect: -effect.mean) if len(earned) > 1 else []
 
 
-def effects(record: Record, families: Sequence[int]) -> list[Effect]:
-    """How accuracy goes with each decision, in all that were trained to the end; the largest
+def effects(record: Record, families: Sequence[int], sample: Iterable[int]) -> list[Effect]:
+    """How accuracy goes with each decision, in those that were trained to the end; the largest
     effects first.
 
     A word against all the others, a number as its slope. Families are the clusters. Only of
@@ -95,8 +95,9 @@ def effects(record: Record, families: Sequence[int]) -> list[Effect]:
 
     Args:
         families: of each candidate, the random or hand-made one that it goes back to.
+        sample: the candidates to look at, by number.
     """
-    entries = [entry for entry in record.trained if _completed(entry)]
+    entries = [record.entries[number] for number in sample if _completed(record.entries[number])]
     if len(entries) < 2 * LEAST:
         return []
     family = np.array([families[entry.number] for entry in entries])

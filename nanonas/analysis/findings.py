@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from nanonas.analysis.answers import Judgement
 from nanonas.analysis.effects import Effect, credit, effects
 from nanonas.analysis.lineage import Step, Tree, step, tree
@@ -17,6 +19,11 @@ from nanonas.core import Objective, Told
 from nanonas.maths.ranks import Correlation
 from nanonas.networks.decisions import decisions
 from nanonas.predictors.audit import audited, audited_scores
+
+# Candidates that a report looks at one by one, which takes milliseconds for each; of more, evenly
+# chosen ones, and the best
+MOST = 10_000
+BEST = 500
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,26 @@ class Findings:
         return [self.step(entry.number) for entry in self.record.entries]
 
     @cached_property
+    def sample(self) -> list[int]:
+        """The candidates that questions are asked of: all, or `MOST` evenly chosen by number, which
+        says nothing of how good they are.
+        """
+        number = len(self.record.entries)
+        return evenly(number, MOST)
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """The candidates that are shown one by one: the sample, the best, those that were trained
+        again, and the way to the winner.
+        """
+        record = self.record
+        if len(self.sample) == len(record.entries):
+            return self.sample
+        best = [entry.number for entry in record.distinct[:BEST]]
+        again = [*record.finalists, *(entry.number for entry, _ in record.trained_front)]
+        return sorted({*self.sample, *best, *again, *self.tree.way})
+
+    @cached_property
     def tree(self) -> Tree:
         """Who came from whom."""
         return tree(self.record)
@@ -50,12 +77,17 @@ class Findings:
     @cached_property
     def credit(self) -> list[Effect]:
         """What each kind of edit earned over the average child, the largest gain first."""
-        return credit(self.record, self.steps)
+        return credit(self.record, self.sampled)
+
+    @property
+    def sampled(self) -> list[Step]:
+        """How each candidate of the sample came about."""
+        return [self.step(number) for number in self.sample]
 
     @cached_property
     def effects(self) -> list[Effect]:
         """How accuracy goes with each decision, the largest effect first."""
-        return effects(self.record, self.tree.families)
+        return effects(self.record, self.tree.families, self.sample)
 
     @cached_property
     def predictors(self) -> dict[str, Correlation]:
@@ -88,3 +120,8 @@ class Findings:
         """The metrics that are weighed against accuracy: the other objectives, or parameters."""
         names = [objective.name for objective in self.record.objectives]
         return [name for name in names if name != "accuracy"] or ["params"]
+
+
+def evenly(number: int, most: int) -> list[int]:
+    """At most so many of the numbers below `number`, evenly, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, number - 1, min(number, most))]

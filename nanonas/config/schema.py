@@ -330,7 +330,7 @@ class RunConfig:
     """Where latency, of --objectives or --max-latency-ms, is measured: the address of a `nanonas
     agent`, http://HOST:PORT, whose token is in $NANONAS_AGENT_TOKEN; by default on the workers."""
     cluster: Annotated[str | None, BeforeValidator(cluster_address)] = None
-    """Train candidates on a Ray cluster: auto (the one that runs here, or RAY_ADDRESS), HOST:PORT
+    """Train candidates and winner on a Ray cluster: auto (the one here, or RAY_ADDRESS), HOST:PORT
     (one that this machine is a node of), ray://HOST:PORT (one that it isn't) or local:N (N cores of
     this machine); by default, and with none, in worker processes here."""
     cluster_gpus: Annotated[float, Field(gt=0, le=1)] | None = None

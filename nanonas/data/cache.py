@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -65,12 +65,7 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
         DataError: the source cannot be read, or has too few images for a test set; or
             $NANONAS_CACHE_GB is no number.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    bound = _bound()
-    _sweep_leftovers(folder.parent)
-    part = folder.parent / f".{uuid.uuid4().hex}.part"
-    part.mkdir()
-    try:
+    with _filling(folder) as part:
         about = {
             "name": name,
             "source": source,
@@ -81,7 +76,39 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "broken": decoded.broken,
             **_write(part, decoded, source),
         }
-        (part / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        _write_about(part, about)
+
+
+def keep(folder: Path, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes images that are decoded already into a folder of the cache, as `fill` does.
+
+    Args:
+        about: what is known of them, as JSON has it.
+        arrays: the four of them, by name.
+
+    Raises:
+        OSError, DataError: as `fill`.
+    """
+    with _filling(folder) as part:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array)
+        _write_about(part, about)
+
+
+def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end; see `fill`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bound = _bound()
+    _sweep_leftovers(folder.parent)
+    part = folder.parent / f".{uuid.uuid4().hex}.part"
+    part.mkdir()
+    try:
+        yield part
         try:
             part.rename(folder)
         except OSError:  # there is one already

@@ -12,7 +12,7 @@ import json
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.core import Shape
-from nanonas.data.cache import DAMAGED, fill, read_folder, read_rows, reading
+from nanonas.data.cache import DAMAGED, fill, keep, read_folder, read_rows, reading
 from nanonas.data.kept import cache_folder
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.sources import Decoded, Depth, Labels, Reader, find_reader, title
@@ -279,6 +279,38 @@ def _key(
     options = [image_size, skip_broken, groups]
     about = json.dumps([_CACHE_VERSION, kind, repr(reader), *options, files])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+
+def laid_out(images: Images) -> Images:
+    """Images of another machine, in this one's cache, where other processes find them by their
+    path. They stay there as others do: until they are unused for long.
+
+    Args:
+        images: as `Images.for_training` has them; their groups are left out.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    root = in_full(cache_folder()).absolute()
+    folder = root / "decoded" / f"sent-{images.fingerprint}"
+    with suppress(DataError):
+        return open_cached(folder, images.flip)
+    arrays = {name: getattr(images, name) for name in ("x_train", "y_train", "x_test", "y_test")}
+    about = {
+        "name": images.name,
+        "class_names": images.class_names,
+        "mean": images.mean,
+        "std": images.std,
+        "fingerprint": images.fingerprint,
+        "own_valid": images.own_valid,
+        "own_test": images.own_test,
+        "sizes": images.sizes,
+        "remarks": images.remarks,
+        "depth": asdict(images.depth),
+        "broken": images.broken,
+    }
+    keep(folder, about, arrays)
+    return open_cached(folder, images.flip)
 
 
 _held: dict[str, Images] = {}  # by fingerprint

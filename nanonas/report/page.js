@@ -86,7 +86,8 @@
     return new Response(stream).json();
   }
 
-  const chunks = page.live ? [] : read("candidates").chunks;
+  // `numbers`: whose panels the chunks hold, in rising order; null: everyone's
+  const { chunks, numbers } = page.live ? { chunks: [], numbers: null } : read("candidates");
   const opened = new Map(); // chunks that are unpacked, by place
 
   async function frozen(wanted) {
@@ -94,10 +95,23 @@
       const way = "open the page in one of 2023 or later";
       return `<p>This browser cannot unpack the candidates: ${way}.</p>`;
     }
-    const place = Math.floor(wanted / page.chunk);
+    const index = numbers ? numbers.indexOf(wanted) : wanted;
+    if (index < 0) {
+      const some = `${numbers.length.toLocaleString("en")} of ${candidates.toLocaleString("en")}`;
+      const way = "<code>nanonas dashboard</code> shows each";
+      return `<p>#${wanted} is not in this file, which has ${some} candidates: ${way}.</p>`;
+    }
+    const place = Math.floor(index / page.chunk);
     if (!opened.has(place)) opened.set(place, await unpacked(chunks[place]));
-    const { lines, candidates } = opened.get(place);
-    return candidates[wanted % page.chunk].map((line) => lines[line]).join("\n");
+    const { lines, candidates: panels } = opened.get(place);
+    return panels[index % page.chunk].map((line) => lines[line]).join("\n");
+  }
+
+  function beside(step) { // the number of the candidate before or after the one that is shown
+    if (!numbers || number === null) return (number ?? 0) + step;
+    const later = numbers.findIndex((one) => one > number);
+    if (step > 0) return later < 0 ? number : numbers[later];
+    return numbers.findLast((one) => one < number) ?? number;
   }
 
   async function served(wanted) {
@@ -119,7 +133,7 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button?.dataset.open) open(Number(button.dataset.open));
-    if (button?.dataset.step) open((number ?? 0) + Number(button.dataset.step));
+    if (button?.dataset.step) open(beside(Number(button.dataset.step)));
   });
 
   // --- a piece of the page is drawn again -------------------------------------------------------

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nanonas.analysis.findings import Findings
+from nanonas.analysis.findings import MOST, Findings
 from nanonas.analysis.record import Entry, Record
 from nanonas.report import thumbnails
 from nanonas.report.charts import architecture
@@ -41,7 +41,7 @@ _DRAWN = 3  # of the best networks, with their architectures
 # graphics card is no way out, for WebGL needs eval
 _DOTS = 1500
 CHUNK = 1000  # candidates that are packed together
-_ROWS = 200  # of a table below such a figure
+_ROWS = 200  # of a table below such a figure; of a file's, `MOST`, as of its dots
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class _Source:
 
     def charts(self, *keys: str) -> list[Chart]:
         charts = all_charts(self.findings, *keys).values()
-        return [thinned(chart, _DOTS) if self.live else chart for chart in charts]
+        most = _DOTS if self.live else MOST
+        return [thinned(chart, most) for chart in charts]
 
 
 def render(findings: Findings, config: str = "") -> str:
@@ -97,11 +98,11 @@ def render(findings: Findings, config: str = "") -> str:
     record = findings.record
     children = _children(findings)
     # first, while each network is at hand: what else is found by networks is kept
-    panels = [_panel(findings, *numbers) for numbers in enumerate(children)]
+    panels = [_panel(findings, number, children[number]) for number in findings.shown]
     parts = {key: draw(key, findings, config) for key in PARTS}
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     subtitle = f"a report by nanonas, made {made} · {number_of(len(record.entries), 'candidate')}"
-    return whole(record, subtitle, parts, panels)
+    return whole(record, subtitle, parts, panels, numbers=findings.shown)
 
 
 def draw(key: str, findings: Findings, config: str = "", live: bool = False) -> Part:
@@ -116,7 +117,7 @@ def draw(key: str, findings: Findings, config: str = "", live: bool = False) -> 
     charts: list[Chart] = contents.get("figures", [])
     plots = {chart.key: figure(chart) for chart in charts}
     if "figures" in contents:
-        contents["figures"] = [_Figure(chart, _ROWS if live else None) for chart in charts]
+        contents["figures"] = [_Figure(chart, _ROWS if live else MOST) for chart in charts]
     return Part(fill(f"part_{key}", **contents), plots)
 
 
@@ -133,17 +134,21 @@ def whole(
     parts: Mapping[str, Part],
     panels: Sequence[str],
     served: Served | None = None,
+    numbers: Sequence[int] = (),
 ) -> str:
     """The page with all its parts.
 
     Args:
         panels: what a click on each candidate shows; of a live page, of the winner alone.
         served: None: it is a file.
+        numbers: of a file, those of the candidates that the panels are of, in their order.
     """
     from markupsafe import Markup
 
     winner = record.winner.number if record.winner is not None else None
-    shown = None if winner is None or not panels else panels[0 if served else winner]
+    shown = None
+    if winner is not None and panels:
+        shown = panels[0 if served else numbers.index(winner)]
     plots = {key: plot for part in parts.values() for key, plot in part.plots.items()}
     data = {
         "winner": winner,
@@ -169,7 +174,7 @@ def whole(
         parts={key: Markup(part.html) for key, part in parts.items()},
         plots=Markup(_json(plots)),
         data=Markup(_json(data)),
-        packed=Markup(_json({"chunks": packed(panels)} if served is None else {})),
+        packed=Markup(_json({} if served else _candidates(record, panels, numbers))),
     )
 
 
@@ -325,12 +330,10 @@ PARTS: Mapping[str, Callable[[_Source], dict[str, Any]]] = {
 class _Figure:
     """A chart as the template has it: its words, and its table, cut to the last `most` rows."""
 
-    def __init__(self, chart: Chart, most: int | None) -> None:
+    def __init__(self, chart: Chart, most: int) -> None:
         self.key, self.title, self.words = chart.key, chart.title, chart.words
         self.what, self.height, self.rows = chart.what, chart.height, len(chart.sheet)
-        self.sheet = chart.sheet
-        if most is not None:
-            self.sheet = Sheet(chart.sheet.columns, chart.sheet.rows[-most:])
+        self.sheet = Sheet(chart.sheet.columns, chart.sheet.rows[-most:])
 
 
 def _filled(sheet: Sheet) -> Sheet:
@@ -394,6 +397,14 @@ def _children(findings: Findings) -> list[list[int]]:
             if parent < entry.number:
                 children[parent].append(entry.number)
     return children
+
+
+def _candidates(record: Record, panels: Sequence[str], numbers: Sequence[int]) -> dict[str, Any]:
+    """What the script of a file shows at a click: the panels, and whose they are, where it has not
+    those of all.
+    """
+    everyone = len(numbers) == len(record.entries)
+    return {"chunks": packed(panels), "numbers": None if everyone else list(numbers)}
 
 
 def packed(panels: Sequence[str]) -> list[str]:

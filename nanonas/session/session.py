@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from nanonas.machine import described
 from nanonas.networks.limits import Limits
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import GenomeFile, read_genome
+from nanonas.session.away import Away
 from nanonas.session.finalists import FINALS_GRACE, finalists, from_scratch, train_finalists
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
@@ -332,7 +333,16 @@ class Session:
             label=f"training {final.name}",
             listener=self.listener,
             opened=lambda: self.store.event(TEST_SET_OPENED, {"for": final.purpose}),
+            elsewhere=self._away,
         )
+
+    @cached_property
+    def _away(self) -> Away | None:
+        """What trains on the cluster, if one was joined."""
+        if self.cluster is None:
+            return None
+        gpus = cluster_need(self.setup.config).gpus > 0
+        return Away(self.cluster, self.setup.images, gpus, self.store.event)
 
     def _final_trainings(self, best: Candidate) -> list[_Final]:
         """What is trained at the end, the best first."""

@@ -20,17 +20,22 @@ from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
-    from nanonas.training.final import FinalResult, FinalTraining
+    from nanonas.training.final import Elsewhere, FinalResult, FinalTraining
 
 
 def final_training(
-    network: Network, setup: Setup, folder: Path, opened: Callable[[], None]
+    network: Network,
+    setup: Setup,
+    folder: Path,
+    opened: Callable[[], None],
+    elsewhere: Elsewhere | None = None,
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
     seed.
 
     Args:
         opened: called when the test set is opened.
+        elsewhere: as of `FinalTraining`.
     """
     from nanonas.training.final import FinalTraining
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
@@ -49,6 +54,7 @@ def final_training(
         {"data": setup.images.fingerprint},
         device=setup.device,
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
+        elsewhere=elsewhere,
     )
 
 
@@ -63,11 +69,12 @@ def train(
     label: str = "training",
     listener: Listener,
     opened: Callable[[], None],
+    elsewhere: Elsewhere | None = None,
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
     genome.json, too.
 
-    See `training.final.FinalTraining` for `folder`, `epochs`, `deadline` and `again`.
+    See `training.final.FinalTraining` for `folder`, `epochs`, `deadline`, `again` and `elsewhere`.
 
     Args:
         opened: called when the test set is opened.
@@ -75,7 +82,7 @@ def train(
     Raises:
         RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
-    training = final_training(genome.network(), setup, folder, opened)
+    training = final_training(genome.network(), setup, folder, opened, elsewhere)
     with alone_in(folder):
         result = run_training(training, label, listener, epochs, deadline, again)
         known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}

@@ -17,7 +17,7 @@ from torch import Tensor
 from nanonas.errors import RunError, reason_for
 from nanonas.files import parsed_json
 from nanonas.training.weights import read_weights, save_tensors
-from nanonas.typed import Check, finite, fitting, mapping, maybe, whole
+from nanonas.typed import Check, finite, fitting, mapping, maybe, text, whole
 
 CHECKPOINT = "checkpoint.safetensors"
 EARLIER = "checkpoint.pt"  # of earlier versions: a pickle, which is not read any more
@@ -48,7 +48,7 @@ def read_checkpoint(
     try:
         tensors, about = read_weights(folder / CHECKPOINT)
         made = _put_together(parsed_json(about.get(_REST, "")), tensors, device)
-        checkpoint = fitting(made, "a checkpoint", _CHECKS, _CHECKS)
+        checkpoint = fitting(made, "a checkpoint", _CHECKS | _SINCE, _CHECKS)
     except (RunError, ValueError, LookupError, TypeError):
         return None  # missing or damaged; a damaged one is moved aside, not lost
     return checkpoint if checkpoint["identity"] == _plain(identity) else None
@@ -85,6 +85,11 @@ _CHECKS: dict[str, Check] = {
     "threads": _one_or_more,
     "processes": _one_or_more,
     "asked": maybe(whole),
+}
+_SINCE: dict[str, Check] = {  # what a checkpoint of an earlier version lacks
+    "device": maybe(text),
+    "hardware": maybe(text),
+    "latency_ms": maybe(finite),
 }
 
 

@@ -43,6 +43,9 @@ RESULT = "result.json"
 FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
+# what is called after each epoch, and who trains in place of this process: see `FinalTraining`
+OnEpoch = Callable[[int, int, float], None]
+Elsewhere = Callable[["FinalTraining", int | None, float | None, OnEpoch], tuple[int, float]]
 # Seconds of training after which a choice that leaves cores idle is made again: they may have been
 # busy for a moment.
 ONCE_MORE = (60.0, 300.0)
@@ -99,6 +102,9 @@ class FinalTraining:
         retries: how often a training that diverges is restarted, each time with a third of the
             learning rates.
         about: metadata to store with the weights.
+        elsewhere: trains in place of this process, on another machine: called with this training,
+            `epochs`, `deadline` and `on_epoch` of `run`; it leaves the last checkpoint in the
+            folder, and returns what `train` does. The test is made here.
     """
 
     network: Network
@@ -113,12 +119,13 @@ class FinalTraining:
     device: str | None = None
     retries: int = 2
     about: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Elsewhere | None = None
 
     def run(
         self,
         epochs: int | None = None,
         deadline: float | None = None,
-        on_epoch: Callable[[int, int, float], None] = lambda done, of, loss: None,
+        on_epoch: OnEpoch = lambda done, of, loss: None,
         again: bool = False,
     ) -> FinalResult:
         """Trains, saves and tests the network.
@@ -140,31 +147,58 @@ class FinalTraining:
         Raises:
             RunError: the folder cannot be written, or training diverged each time.
         """
-        checkpoint = read_checkpoint(self.folder, self._identity(), self.train.device)
+        checkpoint = self._checkpoint()
         if checkpoint is not None:
-            kept = checkpoint["training"]
-            finished = kept["epoch"] >= kept["epochs"]
-            if epochs not in (None, checkpoint["asked"], kept["epochs"]):
+            if epochs not in (None, checkpoint["asked"], checkpoint["training"]["epochs"]):
                 checkpoint = None
-            elif finished and not again and (result := read_result(self.folder)):
+            elif _finished(checkpoint) and not again and (result := read_result(self.folder)):
                 return result
-            elif finished and again:
+            elif _finished(checkpoint) and again:
                 checkpoint = None
         if checkpoint is None:
             make_room(self.folder, FILES)
-        try:
-            with ExitStack() as stack:
-                training, loss, spent, how = self._train(
-                    stack, checkpoint, epochs, deadline, on_epoch
-                )
-        except ProcessLost as lost:
-            logger.warning("{}; one process goes on from the last checkpoint", lost)
-            return replace(self, processes=1).run(epochs, deadline, on_epoch)
+        if self.elsewhere is not None and not (checkpoint and _finished(checkpoint)):
+            epoch, loss = self.elsewhere(self, epochs, deadline, on_epoch)
+            if not math.isfinite(loss):
+                return self._with_lower_lr(epoch, loss).run(epochs, deadline, on_epoch)
+            return replace(self, elsewhere=None).run(epochs, deadline, on_epoch)
+        training, loss, spent, how = self._trained(checkpoint, epochs, deadline, on_epoch)
         if not math.isfinite(loss):
             lower = self._with_lower_lr(training.epoch, loss)
             same = replace(lower, threads=how.threads, processes=how.processes)
             return same.run(epochs, deadline, on_epoch)
-        return self._finish(training, spent, how)
+        return self._finish(training, spent, how, checkpoint)
+
+    def train_only(
+        self, epochs: int | None, deadline: float | None, on_epoch: OnEpoch
+    ) -> tuple[int, float]:
+        """As `run`, but neither tests nor begins again: its last checkpoint, with the latency, is
+        for another process, which does.
+
+        Returns:
+            the epochs that are done, and the last training loss, which is not finite where training
+            diverged.
+        """
+        training, loss, spent, how = self._trained(self._checkpoint(), epochs, deadline, on_epoch)
+        if math.isfinite(loss):
+            self._save_checkpoint(training, epochs, spent, how, self._latency_ms(training))
+        return training.epoch, loss
+
+    def _trained(
+        self,
+        checkpoint: dict[str, Any] | None,
+        epochs: int | None,
+        deadline: float | None,
+        on_epoch: OnEpoch,
+    ) -> tuple[Training, float, float, Parallelism]:
+        """As `_train`; where a process of several is lost, by one."""
+        try:
+            with ExitStack() as stack:
+                return self._train(stack, checkpoint, epochs, deadline, on_epoch)
+        except ProcessLost as lost:
+            logger.warning("{}; one process goes on from the last checkpoint", lost)
+        alone = replace(self, processes=1)
+        return alone._trained(self._checkpoint(), epochs, deadline, on_epoch)
 
     def _train(
         self,
@@ -172,7 +206,7 @@ class FinalTraining:
         checkpoint: dict[str, Any] | None,
         epochs: int | None,
         deadline: float | None,
-        on_epoch: Callable[[int, int, float], None],
+        on_epoch: OnEpoch,
     ) -> tuple[Training, float, float, Parallelism]:
         """Trains to the end, or until the loss is not finite any more.
 
@@ -269,6 +303,8 @@ class FinalTraining:
         Args:
             stack: ends the processes.
         """
+        if checkpoint is not None and _finished(checkpoint):  # it is only tested
+            return Crew(Parallelism(checkpoint["threads"], checkpoint["processes"]))
         left = math.inf if deadline is None else deadline - time.monotonic()
         crews, how, patience = self.crews, self._known(checkpoint), _patience(deadline)
         if how is None:
@@ -323,10 +359,22 @@ class FinalTraining:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def _finish(self, training: Training, spent: float, how: Parallelism) -> FinalResult:
-        """Tests and saves the trained network."""
+    def _finish(
+        self,
+        training: Training,
+        spent: float,
+        how: Parallelism,
+        checkpoint: dict[str, Any] | None,
+    ) -> FinalResult:
+        """Tests and saves the trained network.
+
+        Args:
+            checkpoint: that this began with; one of a finished training knows where that was.
+        """
+        done = checkpoint if checkpoint is not None and _finished(checkpoint) else {}
         module, device = training.result, str(self.train.device)
-        prepare(how.threads * how.processes)
+        used = how.threads * how.processes
+        prepare(min(used, cores()) if done else used)  # it may have been another machine
         test = examine(module, self.train, self.test(), self.recipe)
         result = FinalResult(
             test_accuracy=test.accuracy,
@@ -335,12 +383,12 @@ class FinalTraining:
             test_images=len(test.answers),
             params=self.network.params,
             macs=self.network.macs,
-            latency_ms=latency_ms(module, self.network.input_shape, device),
+            latency_ms=done.get("latency_ms") or self._latency_ms(training),
             seconds=spent,
             seed=self.seed,
             lr=self.recipe.lr,
-            device=device,
-            hardware=hardware(device),
+            device=done.get("device") or device,
+            hardware=done.get("hardware") or hardware(device),
             torch=torch.__version__,
             threads=how.threads,
             processes=how.processes,
@@ -352,7 +400,14 @@ class FinalTraining:
         write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
         return result
 
+    def _latency_ms(self, training: Training) -> float:
+        return latency_ms(training.result, self.network.input_shape, str(self.train.device))
+
     # --- the folder -------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        """That of this training, if there is one."""
+        return read_checkpoint(self.folder, self._identity(), self.train.device)
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with this training to be continued."""
@@ -364,7 +419,12 @@ class FinalTraining:
         }
 
     def _save_checkpoint(
-        self, training: Training, asked: int | None, spent: float, how: Parallelism
+        self,
+        training: Training,
+        asked: int | None,
+        spent: float,
+        how: Parallelism,
+        latency_ms: float | None = None,
     ) -> None:
         """Replaces the folder's checkpoint.
 
@@ -374,7 +434,9 @@ class FinalTraining:
                 even when a deadline shortened it.
             spent: seconds of training so far.
             how: the machine was used.
+            latency_ms: where it was measured.
         """
+        device = str(self.train.device)
         checkpoint = {
             "identity": self._identity(),
             "asked": asked,
@@ -383,6 +445,9 @@ class FinalTraining:
             "on": self._on,
             "threads": how.threads,
             "processes": how.processes,
+            "device": device,
+            "hardware": hardware(device),
+            "latency_ms": latency_ms,
         }
         save_checkpoint(self.folder, checkpoint)
 
@@ -393,6 +458,11 @@ def read_result(folder: Path) -> FinalResult | None:
         return FinalResult(**(read_json(folder / RESULT) or {}))
     except TypeError:
         return None
+
+
+def _finished(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether all epochs are done."""
+    return bool(checkpoint["training"]["epoch"] >= checkpoint["training"]["epochs"])
 
 
 def hardware(device: str) -> str:

@@ -50,6 +50,8 @@ WARM_LR = 0.5
 # Steps before which the rule that prunes is not looked at. Batch norms judge by running averages,
 # which have forgotten how they began after some 50 steps; before, good networks look like chance.
 SETTLED_STEPS = 100
+# of a batch, one after the other where memory runs out: the fewest that fit
+_PIECES = (1, 2, 4, 8)
 _MINIBATCH = 32  # images that show how much a parent's feature maps vary
 
 
@@ -99,22 +101,22 @@ class Trial:
             )
         torch.set_num_threads(self.threads)  # a measurement of latency leaves it at 1
         train = part(train, budget.share, self.seed)
-        for pieces in (1, 2):
+        for pieces in _PIECES:
             try:
                 begun, state, curve, reason, seen = self._train(
                     candidate, network, train, valid, pulse, seed, pieces
                 )
                 break
             except (MemoryError, RuntimeError) as error:  # PyTorch raises RuntimeErrors
-                if pieces == 2 or not reason_for(error).startswith("out of memory"):
+                if pieces == _PIECES[-1] or not reason_for(error).startswith("out of memory"):
                     raise
             if torch.cuda.is_available():
                 # Other processes on this GPU cannot have what this one keeps. Not within `except`:
                 # the error refers to the tensors.
                 torch.cuda.empty_cache()
         metrics = measured | begun.metrics
-        if pieces == 2:
-            metrics["pieces"] = 2.0
+        if pieces > 1:
+            metrics["pieces"] = float(pieces)
         if curve and state is not State.FAILED:
             metrics["accuracy"] = curve[-1].accuracy
             if self.metric != "accuracy" and seen is not None:

@@ -39,13 +39,19 @@ from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.engine.evaluators.joining import Cluster, joined
 from nanonas.engine.evaluators.serial import SerialEvaluator
+from nanonas.engine.storage.events import WORKER_LOST
 from nanonas.engine.study import Why
 from nanonas.errors import RunError
 from nanonas.runs.folder import RunFolder, read_config
+from nanonas.session.away import Away
 from nanonas.session.start import begin, resume
+from nanonas.spaces.nano import NanoSpace
+from nanonas.training.pictures import final_pictures, held_out_pictures
+from nanonas.training.recipe import Recipe
 from nanonas.training.weights import read_weights
 
 TOTAL = 20
+NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
 TESTS = Path(__file__).parents[1]
 pytestmark = [
     pytest.mark.skipif(
@@ -187,6 +193,60 @@ def test_images_are_read_where_they_lie(cluster: Cluster) -> None:
         "test": 0.0,
         "copied": 0.0,
     }
+
+
+@pytest.mark.slow
+def test_a_final_training_on_a_node_is_that_of_this_machine(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of a node train together, from images that were sent. The first one is lost,
+    and another one goes on.
+    """
+    from nanonas.training.final import FinalTraining
+
+    cluster: Cluster = nodes.joined
+    monkeypatch.setattr(Cluster, "largest", lambda self, gpus: (2, 0))
+    images, heard, results, processes = load("digits"), list[str](), [], list[int]()
+    spec = DataSpec("digits").pinned_to(images)
+    elsewhere = Away(cluster, images, False, lambda kind, details: heard.append(kind))
+    begun = elsewhere._begun
+
+    def noted(cpus: int, gpus: int) -> Any:
+        actor = begun(cpus, gpus)
+        processes.append(cluster.ray.get(actor.process.remote(), timeout=60))
+        return actor
+
+    def on_epoch(done: int, of: int, loss: float) -> None:
+        if done == 1:
+            os.kill(processes[0], signal.SIGKILL)
+
+    monkeypatch.setattr(elsewhere, "_begun", noted)
+    third = nodes.add_node(num_cpus=2)
+    train = final_pictures(spec, "cpu")
+    gone = replace(train, spec=replace(spec, source="gone", pinned=Path("/nowhere")))
+    for name, shown, there in (("here", train, None), ("there", gone, elsewhere)):
+        training = FinalTraining(
+            NETWORK,
+            shown,
+            lambda: held_out_pictures(spec, "cpu"),
+            Recipe(batch_size=64, lr=0.2),
+            0,
+            tmp_path / name,
+            {},
+            threads=1,
+            processes=2,
+            elsewhere=there,
+        )
+        result = training.run(12, on_epoch=on_epoch if there else lambda done, of, loss: None)
+        results.append(replace(result, seconds=0.0, latency_ms=0.0))
+    nodes.remove_node(third)
+    assert results[0] == results[1]
+    assert results[1].processes == 2
+    assert heard == [WORKER_LOST]
+    assert len(processes) == 2
+    ours, _ = read_weights(tmp_path / "here" / "model.safetensors")
+    theirs, _ = read_weights(tmp_path / "there" / "model.safetensors")
+    assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
 
 
 @pytest.mark.slow

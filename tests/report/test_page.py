@@ -18,6 +18,7 @@ import pytest
 from toys.page import EVIL, Reader
 from toys.report import entries, record
 
+from nanonas.analysis import findings as findings_module
 from nanonas.analysis.equal_time import EqualTime, Trained
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
@@ -199,6 +200,35 @@ def test_a_click_shows_what_the_drawing_would() -> None:
     heir = next(e for e in run.entries if e.candidate.proposal.inherits)
     assert "inherited 75% of its parameters (12 tensors)" in shown[heir.number]
     assert "edges in the drawing: solid green is new" in shown[heir.number]
+
+
+def test_of_a_long_run_some_are_shown_and_the_page_says_so(monkeypatch: Any) -> None:
+    for module in (findings_module, page):
+        monkeypatch.setattr(module, "MOST", 60)
+    monkeypatch.setattr(findings_module, "BEST", 5)
+    run = record(entries(90))
+    found = Findings(run)
+    text = page.render(found)
+    numbers, shown = embedded("candidates", text)["numbers"], unpacked(text)
+    assert 60 < len(numbers) == len(shown) < 90
+    assert {*found.sample, *found.tree.way, *(one.number for one in run.distinct[:5])} == {*numbers}
+    assert all(f"<h3>#{number}</h3>" in html for number, html in zip(numbers, shown, strict=True))
+    assert run.winner is not None
+    assert shown[numbers.index(run.winner.number)] in text
+    plots, words = embedded("plots", text), Reader(text).text
+    assert plots["tree"]["data"][-1]["customdata"] == numbers
+    assert len(plots["fitness-generation"]["data"][0]["text"]) == 60
+    assert f"Drawn are {len(numbers)} of 90: evenly chosen ones, the best, and those on" in words
+    assert "dots, 60 evenly chosen ones are drawn." in words
+    assert "every candidate (90 rows, the last 60 shown)" in words
+    assert "Of 90 candidates, 60 evenly chosen ones were looked at." in words
+
+
+def test_of_a_run_of_ten_thousand_nothing_is_left_out() -> None:
+    assert findings_module.evenly(10_000, findings_module.MOST) == list(range(10_000))
+    chosen = findings_module.evenly(100_000, findings_module.MOST)
+    assert (len(set(chosen)), chosen[0], chosen[-1]) == (10_000, 0, 99_999)
+    assert embedded("candidates")["numbers"] is None
 
 
 def test_the_winner_is_there_without_a_click_or_a_script() -> None:

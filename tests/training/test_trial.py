@@ -444,13 +444,22 @@ def test_what_does_not_fit_is_begun_again_in_two_pieces(
     assert accuracy(module, pictures(DIGITS, "cpu")[1]) == evaluation.accuracy
 
 
+def test_the_fewest_pieces_that_fit_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    pieces = short_of_memory(monkeypatch, error, "step", times=3)
+    evaluation = attempt(trial(), candidate(5, CHILD, Budget(1)), go_on)
+    assert (evaluation.state, evaluation.metrics["pieces"]) == (State.COMPLETE, 8)
+    assert pieces[:10] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 8]
+    assert set(pieces[9:]) == {8}
+
+
 @pytest.mark.parametrize("kind", EXHAUSTED)
 @pytest.mark.parametrize("where", ["step", "inherit"])
-def test_what_does_not_fit_in_two_pieces_either_has_failed(
+def test_what_does_not_fit_in_eight_pieces_either_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str
 ) -> None:
     trained(tmp_path, 3)
-    short_of_memory(monkeypatch, EXHAUSTED[kind], where, times=2)
+    short_of_memory(monkeypatch, EXHAUSTED[kind], where, times=4)
     evaluation = attempt(trial(tmp_path), candidate(5, CHILD, Budget(2), inherits=(3,)), go_on)
     assert (evaluation.state, evaluation.accuracy) == (State.FAILED, None)
     assert evaluation.reason is not None

@@ -80,7 +80,7 @@ class Cluster:
             self._asked = now
             if self.answers():
                 self._silent = None
-                self._nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+                self._nodes = [node for node in self.ray.nodes() if node["Alive"]]
                 return self._room(need)
             self._silent = self._silent or now
             if now - self._silent > _LOST_SECONDS:
@@ -90,8 +90,31 @@ class Cluster:
                 )
         return self._room(need)
 
+    def largest(self, gpus: bool) -> tuple[int, int] | None:
+        """The cores and the GPUs of the node that has most of them; None where this machine is a
+        node that has no less, or no node has any.
+
+        Args:
+            gpus: whether GPUs are wanted; else none are counted.
+
+        Raises:
+            RunError: as `capacity`.
+        """
+        self.capacity(Need())
+        sizes = [_size(node["Resources"], gpus) for node in self._nodes]
+        name = socket.gethostname()
+        here = [
+            size
+            for size, node in zip(sizes, self._nodes, strict=True)
+            if node.get("NodeManagerHostname") == name
+        ]
+        most = max(sizes, default=(0, 0))
+        if most[1] < 1 or (gpus and most[0] < 1) or most <= max(here, default=(0, 0)):
+            return None
+        return most[1], most[0]
+
     def _room(self, need: Need) -> int:
-        return sum(need.within(resources) for resources in self._nodes)
+        return sum(need.within(node["Resources"]) for node in self._nodes)
 
     def answers(self) -> bool:
         """Whether its head takes connections. Ray itself waits for a lost one until it ends the
@@ -104,6 +127,11 @@ class Cluster:
         except OSError:
             return False
         return True
+
+
+def _size(resources: dict[str, float], gpus: bool) -> tuple[int, int]:
+    """GPUs, and cores, of a node."""
+    return int(resources.get("GPU", 0)) if gpus else 0, int(resources.get("CPU", 0))
 
 
 @contextlib.contextmanager

@@ -219,14 +219,20 @@ class Chart:
 
 
 def thinned(chart: Chart, most: int) -> Chart:
-    """A chart that a browser draws in a moment: of more than `most` dots every so-many-th."""
+    """A chart that a browser draws in a moment: of more than `most` dots every so-many-th, and its
+    words say so.
+    """
     marks = tuple(
         selected(mark, [int(place) for place in np.linspace(0, len(mark.x) - 1, most)])
         if isinstance(mark, Points) and len(mark.x) > most
         else mark
         for mark in chart.marks
     )
-    return replace(chart, marks=marks)
+    dots = max((len(mark.x) for mark in chart.marks if isinstance(mark, Points)), default=0)
+    if dots <= most:
+        return chart
+    words = f"{chart.words} Of {dots:,} dots, {most:,} evenly chosen ones are drawn."
+    return replace(chart, marks=marks, words=words)
 
 
 def selected(points: Points, places: Sequence[int]) -> Points:

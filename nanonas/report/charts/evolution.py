@@ -40,7 +40,7 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
 
     Args:
         last: of a run with more candidates, draw the last so many and those on the way to the
-            winner; by default all.
+            winner; by default all, or `Findings.shown` of many.
     """
     record, tree = findings.record, findings.tree
     entries, number = record.entries, len(record.entries)
@@ -48,9 +48,10 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
     heights = [0.0 if entry.accuracy is None else 100 * entry.accuracy for entry in entries]
     places = np.array(tree.places if bred else heights, dtype=np.float64)
     first = 0 if last is None else max(0, number - last)
-    shown = sorted({*tree.way, *range(first, number)})
+    recent = findings.shown if last is None else range(first, number)
+    shown = sorted({*tree.way, *recent})
     at = np.column_stack([np.arange(number, dtype=np.float64), places])  # (candidates, 2)
-    marks: tuple[Mark, ...] = (*_descent(record, tree.way, at, first), _nodes(record, at, shown))
+    marks: tuple[Mark, ...] = (*_descent(record, tree.way, at, recent), _nodes(record, at, shown))
     sheet, x = candidates(findings), "candidate, in the order in which they were bred"
     if not bred:
         made = any(entry.proposal.ancestor for entry in entries)
@@ -75,6 +76,11 @@ def evolution_tree(findings: Findings, last: int | None = None) -> Chart:
             f"to see its beginning. {words}"
         )
         x_axis, y = _recent(x_axis, y, places[first:], number, last)
+    elif len(shown) < number:
+        words = (
+            f"Drawn are {len(shown):,} of {number:,}: evenly chosen ones, the best, and those on "
+            f"the way to the winner. {words}"
+        )
     return Chart("tree", title, words, x_axis, y, marks, sheet, "every candidate", height, pan=True)
 
 
@@ -86,11 +92,11 @@ def _begun_by(record: Record, tree: Tree) -> str:
     return f"{made:,} hand-made and {drawn}" if made else drawn
 
 
-def _descent(record: Record, way: Sequence[int], at: Floats, first: int) -> list[Edges]:
-    """Lines to parents, those of candidates from `first` on, and the way to the winner."""
-    parents = {
-        entry.number: entry.proposal.parents for entry in record.entries if entry.number >= first
-    }
+def _descent(
+    record: Record, way: Sequence[int], at: Floats, children: Sequence[int]
+) -> list[Edges]:
+    """The lines of these children to their parents, and the way to the winner."""
+    parents = {number: record.entries[number].proposal.parents for number in children}
     one = [(numbers[0], child) for child, numbers in parents.items() if numbers]
     two = [(numbers[1], child) for child, numbers in parents.items() if len(numbers) > 1]
 
@@ -164,7 +170,7 @@ def edit_credit(findings: Findings) -> Chart | None:
     effects = findings.credit
     if not effects:
         return None
-    gains = [step.gain for step in findings.steps if step.bred and step.gain is not None]
+    gains = [step.gain for step in findings.sampled if step.bred and step.gain is not None]
     clear = sum(effect.clear for effect in effects)
     stand_out = "none of the kinds stands out from the others"
     if clear:
@@ -176,6 +182,7 @@ def edit_credit(findings: Findings) -> Chart | None:
         f"{stand_out}. The average child came out {points(float(np.mean(gains)))} points from its "
         "parent: parents are chosen for being good, partly by luck, and who inherits has trained "
         "for longer. So zero is the average edit here, and not no change."
+        f"{_of_sample(findings)}"
     )
     axis = Axis("points over the average child")
     return _intervals("credit", "What the edits earned", words, axis, effects, earned(findings))
@@ -192,13 +199,21 @@ def what_mattered(findings: Findings) -> Chart | None:
         f"{max(effect.n for effect in asked):,} networks, and {len(clear)} "
         f"{by_number(len(clear), 'has', 'have')} an answer: its interval, which allows for all the "
         "questions asked and for relatives being alike, leaves out zero. They are associations in "
-        "what this search chose to train, not laws."
+        f"what this search chose to train, not laws.{_of_sample(findings)}"
     )
     shown = sorted(clear, key=lambda effect: -effect.mean)
     axis = Axis(f"points of {findings.record.measure}")
     sheet = mattered(findings)
     what = "all questions, answered or not"
     return _intervals("mattered", "What stands out", words, axis, shown, sheet, what)
+
+
+def _of_sample(findings: Findings) -> str:
+    """A sentence, where not all candidates were looked at."""
+    looked, number = len(findings.sample), len(findings.record.entries)
+    if looked == number:
+        return ""
+    return f" Of {number:,} candidates, {looked:,} evenly chosen ones were looked at."
 
 
 def mattered(findings: Findings) -> Sheet:
