@@ -21,7 +21,7 @@ from nanonas.engine.ranking import ranking
 from nanonas.maths.ranks import kendall
 from nanonas.predictors.gaussian import GaussianProcess
 
-LEAST = 16  # networks trained alike; fewer say little of each other, and the highest figure decides
+LEAST = 30  # networks trained alike; fewer say too little of each other, so that figures decide
 _FOLDS = 4  # of a cross-validation
 _BEST = _REST = 500  # of more networks than both, that many of the best and of the others are read
 
