@@ -14,6 +14,7 @@ from nanonas.data.thumbnails import Thumbnails
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import PAUSE, RESUME
 from nanonas.engine.storage.events import (
+    CHOSEN,
     FINALIST,
     IMAGES,
     MACHINE,
@@ -90,6 +91,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What a search has chosen by what it expects, as `engine.choosing.expected` does.
+
+    Attributes:
+        number: of the candidate.
+        accuracy: that is expected of it, in [0, 1].
+        of_highest: that is expected of the candidate with the highest figure; None where that was
+            not trained to the end, so that nothing is expected of it.
+    """
+
+    number: int
+    accuracy: float
+    of_highest: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """A run. `nanonas.runs.reading.read_record` reads one from a run's folder.
 
@@ -112,8 +129,9 @@ class Record:
         ranked: those with an accuracy, the best first, as `engine.ranking.ranking` has them.
         distinct: as `ranked`, each network once.
         finalists: the accuracy from scratch of each finalist, by number.
-        winner: what the search chose: the best finalist where there are some, else the first of
-            the ranking.
+        chosen: what the search, which has ended, chose by what it expects; None where it has not.
+        winner: what the search chose: the best finalist where there are some, else `chosen`, else
+            the first of the ranking.
     """
 
     name: str
@@ -138,6 +156,7 @@ class Record:
     ranked: list[Entry] = field(init=False, repr=False, compare=False)
     distinct: list[Entry] = field(init=False, repr=False, compare=False)
     finalists: dict[int, float] = field(init=False, repr=False, compare=False)
+    chosen: Chosen | None = field(init=False, repr=False, compare=False)
     winner: Entry | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -148,7 +167,12 @@ class Record:
             best.setdefault(entry.candidate.key, entry)
         known = len(self.entries)
         finalists = {n: own for n, own in finalists_of(self.events).items() if n < known}
+        chosen = chosen_of(self.events)
+        if chosen is not None and all(entry.number != chosen.number for entry in ranked):
+            chosen = None
         winner = ranked[0] if ranked else None
+        if chosen is not None:
+            winner = self.entries[chosen.number]
         if finalists:
             winner = self.entries[min(finalists, key=lambda number: (-finalists[number], number))]
         vars(self).update(
@@ -157,6 +181,7 @@ class Record:
             ranked=ranked,
             distinct=list(best.values()),
             finalists=finalists,
+            chosen=chosen,
             winner=winner,
         )
 
@@ -232,7 +257,11 @@ class Record:
 
     def first(self, number: int) -> Record:
         """The run as it was with its first so many candidates."""
-        return replace(self, entries=self.entries[:number])
+        if number >= len(self.entries):
+            return self
+        # which did not know yet what would be chosen
+        events = tuple(event for event in self.events if event.kind != CHOSEN)
+        return replace(self, entries=self.entries[:number], events=events)
 
     def network(self, number: int) -> Network:
         """The network of a candidate, for images as they are."""
@@ -306,6 +335,18 @@ def finalists_of(events: Iterable[Event]) -> dict[int, float]:
     """
     trained = [event.details for event in events if event.kind == FINALIST]
     return {int(details["number"]): float(details["accuracy"]) for details in trained}
+
+
+def chosen_of(events: Iterable[Event]) -> Chosen | None:
+    """What a run's search has chosen by what it expects; None where it has not, or goes on."""
+    chosen = None
+    for event in events:
+        if event.kind == STARTED:
+            chosen = None
+        elif event.kind == CHOSEN:
+            details = event.details
+            chosen = Chosen(details["number"], details["accuracy"], details.get("of_highest"))
+    return chosen
 
 
 def searching(events: Sequence[Event], arrivals: Sequence[float]) -> tuple[list[float], float]:

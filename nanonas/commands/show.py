@@ -32,7 +32,7 @@ def show(arguments: Sequence[str]) -> None:
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.terminal import tables
-    from nanonas.terminal.results import say_final, say_front, say_mistakes
+    from nanonas.terminal.results import say_choice, say_final, say_front, say_mistakes
     from nanonas.training.final import read_result
 
     console = Console()
@@ -57,6 +57,8 @@ def show(arguments: Sequence[str]) -> None:
             console.print(words, highlight=False, soft_wrap=True)
         say_front(console, source.run, record)
     console.print("\n[bold]the best network[/bold]")
+    if source.run is not None:
+        say_choice(console, record)
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     if source.run is not None and (result := read_result(source.run.final)):

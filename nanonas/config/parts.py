@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
     from nanonas.networks.limits import Limits
     from nanonas.networks.network import Network
+    from nanonas.predictors.gaussian import GaussianProcess
     from nanonas.spaces.base import Space
 
 # --- spaces ---------------------------------------------------------------------------------------
@@ -181,10 +182,15 @@ class _Reference:
         return self._features
 
 
-def _gaussian(search: SearchConfig, space: Space) -> Callable[[], Predictor]:
+def make_process(space: Space) -> Callable[[], GaussianProcess]:
+    """What makes a new Gaussian process over the features of a space's networks."""
     from nanonas.predictors.gaussian import GaussianProcess
 
     return partial(GaussianProcess, space.groups, _Reference(space))
+
+
+def _gaussian(search: SearchConfig, space: Space) -> Callable[[], Predictor]:
+    return make_process(space)
 
 
 def _ensemble(search: SearchConfig, space: Space) -> Callable[[], Predictor]:

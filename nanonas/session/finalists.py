@@ -5,7 +5,7 @@ with, or when they train for longer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from nanonas.analysis.record import finalists_of
@@ -23,13 +23,20 @@ OVERHEAD = 1.15  # of a candidate's seconds: validation, building, what is predi
 _COSTS = ("params", "macs", "latency", "latency_low", "latency_high", "memory", "flash", "ram")
 
 
-def finalists(told: Sequence[Told], number: int) -> list[Told]:
-    """The best networks of a search, each once, the best first.
+def finalists(told: Sequence[Told], number: int, expected: Iterable[Told] = ()) -> list[Told]:
+    """The best networks of a search, each once, the best first: those of which something is
+    expected, then the others by their figures.
 
     The best hand-made one is the last of them where none is among the best: what was bred from it
     has to be better after a longer training, too.
+
+    Args:
+        expected: one candidate for each network of which something is expected, the most first.
     """
-    ranked = best_networks(told)
+    networks = {one.candidate.key: one for one in expected}
+    for one in best_networks(told):
+        networks.setdefault(one.candidate.key, one)
+    ranked = list(networks.values())
     chosen, others = ranked[:number], ranked[number:]
     if any(one.candidate.proposal.ancestor for one in chosen):
         return chosen

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from nanonas.analysis.hypervolume import chosen
 from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
 from nanonas.data.found import say
+from nanonas.engine.choosing import Expected
 from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.engine.evaluators.joining import Cluster
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.requests import RequestFiles
-from nanonas.engine.storage.events import ENDED, MACHINE, TEST_SET_OPENED
+from nanonas.engine.storage.events import CHOSEN, ENDED, MACHINE, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Why
 from nanonas.errors import RunError
@@ -89,6 +90,7 @@ class Session:
         self.listener = Listeners(Log(), listener)
         self.start, self.more_time = start, more_time
         self.trains_winner = final and setup.config.run.trains_winner
+        self._expected: list[Expected] = []  # of the networks of the search, when it has ended
 
     def run(self) -> Outcome:
         """The search, then the final training of the winner, and of others of the front where they
@@ -101,8 +103,10 @@ class Session:
         with logged(self.folder), _resumable(self.folder), _swept(self.folder):
             self.store.event(MACHINE, described())
             best, evaluation, end = self._search()
-            if self.setup.has_finals:
-                best, evaluation = self._finals() or (best, evaluation)
+            finalist = self._finals() if self.setup.has_finals else None
+            best, evaluation = finalist or (best, evaluation)
+            if self._expected and finalist is None and not self.trains_winner:
+                self._keep_weights(Told(best, evaluation))
             result = self._train(best) if self.trains_winner else None
             return Outcome(self.folder, best, evaluation, self.setup.space, end, result)
 
@@ -171,7 +175,31 @@ class Session:
         best = study.best()
         if best is None:
             raise RunError(self._nothing_found(end))
+        best = self._choose(best)
         return best.candidate, best.evaluation, end
+
+    def _choose(self, highest: Told) -> Told:
+        """The best network of the search: that of which most is expected, where enough was trained
+        to expect anything, else that with the highest figure. It is noted, so that readers of the
+        run need not fit a process.
+        """
+        self._expected = self.setup.expected(self.store.told())
+        if not self._expected:
+            return highest
+        best, of = self._expected[0], {one.number: one.accuracy for one in self._expected}
+        details = {"number": best.number, "accuracy": best.accuracy}
+        self.store.event(CHOSEN, {**details, "of_highest": of.get(highest.number)})
+        if best.number != highest.number:
+            known = dict(best.told.evaluation.metrics)
+            write_best(self.folder, self.setup.genome_file(best.told.candidate, known))
+        return best.told
+
+    def _keep_weights(self, best: Told) -> None:
+        """Trains the best network again where its weights are gone: while the search went on, those
+        with the highest figures were kept.
+        """
+        if not weights_in(self.folder.weights, best.number).exists():
+            self._train_again([best])
 
     def _train_again(self, wanted: list[Told]) -> None:
         """Trains candidates again for their weights, with which others begin."""
@@ -267,7 +295,8 @@ class Session:
         before.
         """
         setup, folder = self.setup, self.folder
-        best_few = finalists(self.store.told(), setup.finalists)
+        most = [one.told for one in self._expected]
+        best_few = finalists(self.store.told(), setup.finalists, most)
         self.listener.finals_begun(len(best_few), setup.finals_budget)
         folder.finalists.mkdir(exist_ok=True)
         # they have met the limits, and what they cost is known

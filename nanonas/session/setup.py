@@ -19,6 +19,7 @@ from nanonas.config.parts import (
     make_data,
     make_limits,
     make_objectives,
+    make_process,
     make_rungs,
     make_screens,
     make_search_space,
@@ -26,7 +27,8 @@ from nanonas.config.parts import (
     with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
-from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy
+from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy, Told
+from nanonas.engine.choosing import Expected, expected
 from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
@@ -204,6 +206,14 @@ class Setup:
         that are needed; None: of all.
         """
         return kept_number(self.config.run.keep)
+
+    def expected(self, told: Sequence[Told]) -> list[Expected]:
+        """What is expected of the networks of a search, the best first, as `choosing.expected` has
+        it; of nothing where several objectives are weighed, whose front is of figures.
+        """
+        if len(self.objectives) > 1:
+            return []
+        return expected(told, make_process(self.space), self.space.encode)
 
     @property
     def has_finals(self) -> bool:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.report.words.mistakes import UNEVEN, mistakes
+from nanonas.report.words.verdict import choice
 from nanonas.report.writing import write_at_end
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.reading import read_record
@@ -35,6 +36,7 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
     console.print(
         f"  {best_line(outcome.best, outcome.evaluation)}", highlight=False, soft_wrap=True
     )
+    say_choice(console, record)
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
     findings = Findings(record)
     inheritance = tables.inheritance(findings)
@@ -67,6 +69,12 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
 def _quoted(code: str) -> str:
     """Code as a shell reads it, within double quotes where these are enough."""
     return shlex.quote(code) if any(mark in code for mark in '"$`\\!') else f'"{code}"'
+
+
+def say_choice(console: Console, record: Record) -> None:
+    """Prints why the best network is not that with the highest figure, where it is not."""
+    for sentence in choice(record):
+        console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 def say_front(console: Console, folder: RunFolder, record: Record) -> None:

@@ -177,3 +177,23 @@ def test_one_random_network_has_no_mean() -> None:
     two = (*comparison, row("random 2", 0.7))
     (said,) = arguments("Against 2 random networks", entries(60), comparison=two)
     assert "+15.00 points over their mean, +10.00 points over the best of them" in said.words
+
+
+def test_the_headline_says_why_the_winner_has_not_the_highest_figure() -> None:
+    some = entries(60)
+    highest, *_, other = record(some).ranked
+    assert highest.accuracy is not None
+
+    def said(number: int, **more: float) -> str:
+        details = {"number": number, "accuracy": 0.612, **more}
+        chosen = (Event(0.0, "chosen", details),)
+        return " ".join(headline(found(some, final=FINAL, events=chosen)))
+
+    words = said(other.number, of_highest=0.598)
+    assert f"The winner, #{other.number}, has" in words
+    assert f"#{other.number} was chosen by the accuracy that is expected of it" in words
+    assert "61.20 %: the highest of many figures is the luckiest" in words
+    figure = f"{100 * highest.accuracy:.2f} %"
+    assert f"That is {figure}, of #{highest.number}, of which 59.80 % is expected." in words
+    assert f"#{highest.number}." in said(other.number)
+    assert "was chosen by the" not in said(highest.number)

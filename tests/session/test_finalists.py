@@ -15,6 +15,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.session.finalists import accuracies, finalists, train_finalists
 
 HALF, WHOLE = Budget(2), Budget(4)
+SOME = (0.5, 0.6, 0.4, 0.8, 0.7)
 
 
 def told(
@@ -101,6 +102,16 @@ def test_the_best_networks_each_once_and_each_by_the_best_that_it_came_to(
             best[key] = one
     expected = sorted(best.values(), key=lambda one: (-points_of(one), one.number))
     assert finalists(search, number) == expected[:number]
+
+
+def test_those_of_which_most_is_expected_come_first_and_each_network_once() -> None:
+    search = [
+        told(n, key, accuracy) for n, (key, accuracy) in enumerate(zip("abcab", SOME, strict=True))
+    ]
+    expected = [search[2], search[0]]
+    assert finalists(search, 3, expected) == [search[2], search[0], search[4]]
+    assert finalists(search, 1, expected) == [search[2]]
+    assert finalists(search, 3) == [search[3], search[4], search[2]]
 
 
 def test_each_is_trained_from_scratch_under_the_whole_budget_and_ranked_by_that(

@@ -15,6 +15,7 @@ from nanonas.typed import (
     mapping,
     maybe,
     number,
+    share,
     text,
     whole,
 )
@@ -32,6 +33,7 @@ GIVEN_UP = "given up"  # its deadline is long over; the "numbers" that did not s
 WORKER_LOST = "worker lost"  # the "number" that it had, which is tried again, and the "reason"
 REQUEST_TAKEN = "request"  # "id", "first", and what `Request.to_values` says
 REQUEST_REFUSED = "request refused"  # "id", "reason", and what was asked, where it could be read
+CHOSEN = "chosen"  # the "number" of which most is expected, that "accuracy", and "of_highest"
 FINALIST = "finalists"  # "number", and the "accuracy" that one of the best came to from scratch
 TEST_SET_OPENED = "test set opened"  # "for" what
 
@@ -43,12 +45,14 @@ _CHECKS: dict[str, dict[str, Check]] = {
     ENDED: {"message": text, "why": maybe(text)},
     REQUEST_TAKEN: {"id": text, "first": whole, **_ASKED},
     REQUEST_REFUSED: {"id": text, "reason": text},
+    CHOSEN: {"number": whole, "accuracy": share, "of_highest": maybe(share)},
     FINALIST: {"number": whole, "accuracy": number},
     TEST_SET_OPENED: {"for": text},
 }
 _NEEDED: dict[str, tuple[str, ...]] = {
     REQUEST_TAKEN: ("id", "first", "what"),
     REQUEST_REFUSED: ("id", "reason"),
+    CHOSEN: ("number", "accuracy"),
     FINALIST: ("number", "accuracy"),
 }
 

@@ -126,6 +126,7 @@ def headline(findings: Findings) -> list[str]:
             searched,
             f"The best of them, #{winner.number}, has {size}. It {judged} without its final "
             "training yet: `nanonas train` does that, and tests it.",
+            *choice(record),
         ]
     takes = f"takes {figures.latency} an image on {final.get('hardware', 'its machine')}"
     if record.measured_on is not None and "latency" in winner.metrics:
@@ -138,9 +139,25 @@ def headline(findings: Findings) -> list[str]:
         f"is right on {figures.tested} of {number_of(int(final['test_images']), 'test image')} "
         f"that nothing was chosen by; with so many images, that is {figures.between} with 95 % "
         "confidence.",
+        *choice(record),
         *_balanced(findings, figures),
         *_others_of_the_front(record),
     ]
+
+
+def choice(record: Record) -> Iterator[str]:
+    """Why the winner of the search is not the network with the highest figure, where it is not."""
+    chosen, highest = record.chosen, next(iter(record.ranked), None)
+    if chosen is None or highest is None or record.finalists or chosen.number == highest.number:
+        return
+    words = (
+        f"#{chosen.number} was chosen by the {record.measure} that is expected of it after all "
+        f"that was measured, {percent(chosen.accuracy)}: the highest of many figures is the "
+        f"luckiest. That is {percent(highest.metrics['accuracy'])}, of #{highest.number}"
+    )
+    if chosen.of_highest is not None:
+        words += f", of which {percent(chosen.of_highest)} is expected"
+    yield f"{words}."
 
 
 def _balanced(findings: Findings, figures: _Figures) -> Iterator[str]:
