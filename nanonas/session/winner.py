@@ -21,16 +21,24 @@ from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult, FinalTraining
+    from nanonas.training.pretrained import Pretrained
 
 
 def final_training(
-    network: Network, setup: Setup, folder: Path, opened: Callable[[], None]
+    network: Network,
+    setup: Setup,
+    folder: Path,
+    opened: Callable[[], None],
+    pretrained: Pretrained | None = None,
+    body_lr: float = 1.0,
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
     seed.
 
     Args:
         opened: called when the test set is opened.
+        pretrained: whose weights it begins with; None: it begins from scratch.
+        body_lr: of these weights, as of `Recipe`.
     """
     from nanonas.training.final import FinalTraining
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
@@ -43,12 +51,13 @@ def final_training(
         network,
         final_pictures(setup.data, setup.device),
         test,
-        setup.recipe,
+        replace(setup.recipe, body_lr=body_lr),
         setup.config.search.seed,
         folder,
         {"data": setup.images.fingerprint},
         device=setup.device,
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
+        pretrained=pretrained,
     )
 
 
@@ -63,6 +72,8 @@ def train(
     label: str = "training",
     listener: Listener,
     opened: Callable[[], None],
+    pretrained: Pretrained | None = None,
+    body_lr: float = 1.0,
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
     genome.json, too.
@@ -71,11 +82,12 @@ def train(
 
     Args:
         opened: called when the test set is opened.
+        pretrained, body_lr: as of `final_training`.
 
     Raises:
         RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
-    training = final_training(genome.network(), setup, folder, opened)
+    training = final_training(genome.network(), setup, folder, opened, pretrained, body_lr)
     with alone_in(folder):
         result = run_training(training, label, listener, epochs, deadline, again)
         known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
