@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -105,6 +106,18 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
 def percent(share: float) -> str:
     """A share for people: 98.61 %."""
     return f"{100 * share:.2f} %"
+
+
+def began_with(beginning: Mapping[str, Any]) -> str:
+    """Whose weights a training began with, as its result has it: "began with the weights of cars,
+    97.2 % of its parameters, which learnt 0.3 times as fast".
+    """
+    factor = beginning["body_lr"]
+    how = "stayed as they were" if factor == 0 else f"learnt {factor:g} times as fast"
+    if factor == 1:
+        how = "learnt as fast as the others"
+    share = f"{100 * beginning['share']:.1f} % of its parameters"
+    return f"began with the weights of {beginning['name']}, {share}, which {how}"
 
 
 def points(difference: float) -> str:

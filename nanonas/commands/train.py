@@ -14,6 +14,8 @@ from nanonas.errors import ConfigError
 from nanonas.files import in_full
 from nanonas.text import number_of
 
+BODY_LR = 0.3  # where nobody says another factor
+
 
 @dataclass(frozen=True)
 class Train:
@@ -22,8 +24,9 @@ class Train:
     Interrupted, it continues.
     """
 
-    source: Positional[Path] = Path("outputs")
-    """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file."""
+    source: Positional[Path | None] = None
+    """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file; by
+    default the newest in outputs, or what --init-from names."""
     epochs: int = 100
     """Passes over the images."""
     seed: int = 0
@@ -38,6 +41,17 @@ class Train:
     """auto, cpu, cuda, cuda:N or mps."""
     out: Path | None = None
     """The folder for the trained network; by default RUN/final, or beside the genome's file."""
+    init_from: Path | None = None
+    """Begin with the weights of a trained network, of any images: a run, the folder that a training
+    wrote, or a bundle. The classifier is made anew for other classes."""
+    body_lr: float | None = None
+    """With --init-from: the factor of the learning rates of what begins with its weights, above 0
+    and at most 1."""
+    freeze_body: bool = False
+    """With --init-from: what begins with its weights keeps them, and only the rest is trained."""
+    image_size: int | None = None
+    """With --init-from: height and width that images are scaled to; by default those that the
+    network was made for."""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -48,6 +62,8 @@ def train(arguments: Sequence[str]) -> None:
     if given.lr is not None and not 0 < given.lr <= 100:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
+    _check_beginning(given)
+
     from nanonas.config.schema import Config, RunConfig
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
@@ -55,7 +71,20 @@ def train(arguments: Sequence[str]) -> None:
     from nanonas.terminal.progress import TrainingProgress
     from nanonas.terminal.results import say_final
 
-    source = fitting(open_source(given.source, given.data, given.skip_broken))
+    pretrained, body_lr, named = None, 1.0, given.source or Path("outputs")
+    if given.init_from is None:
+        source = fitting(open_source(named, given.data, given.skip_broken))
+    else:
+        from nanonas.deploy.origin import origin_at, remade
+
+        origin = origin_at(given.init_from)
+        if given.source is None:
+            source = origin.source(given.data, given.skip_broken)
+        else:
+            source = open_source(given.source, given.data, given.skip_broken)
+        source = remade(source, given.image_size)
+        pretrained = origin.pretrained(source.genome)
+        body_lr = 0.0 if given.freeze_body else given.body_lr or BODY_LR
     search = replace(source.config, seed=given.seed)
     if given.lr is not None:
         search = replace(search, training=replace(search.training, lr=given.lr))
@@ -68,8 +97,43 @@ def train(arguments: Sequence[str]) -> None:
         epochs=given.epochs,
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
+        pretrained=pretrained,
+        body_lr=body_lr,
     )
     say_final(console, result, folder, search.strategy.metric)
+
+
+def _check_beginning(given: Train) -> None:
+    """Raises `ConfigError` for flags that make no sense together."""
+    asked = {
+        "--body-lr": given.body_lr is not None,
+        "--freeze-body": given.freeze_body,
+        "--image-size": given.image_size is not None,
+    }
+    if given.init_from is None:
+        if alone := [flag for flag, is_given in asked.items() if is_given]:
+            raise ConfigError(
+                f"{alone[0]} is of a training that begins with the weights of another network, but "
+                "none is named; name it with --init-from"
+            )
+        return
+    if given.source is None and given.out is None:
+        raise ConfigError(
+            "--init-from without a network of its own to train needs a folder for the result; name "
+            "it with --out"
+        )
+    if given.body_lr is not None and not 0 < given.body_lr <= 1:
+        raise ConfigError(
+            f"--body-lr must be above 0 and at most 1, but is {given.body_lr}; --freeze-body keeps "
+            "the weights as they are"
+        )
+    if given.body_lr is not None and given.freeze_body:
+        raise ConfigError(
+            "--body-lr says how fast the body learns, but --freeze-body that it does not; take one "
+            "of them"
+        )
+    if given.image_size is not None and not 8 <= given.image_size <= 224:
+        raise ConfigError(f"--image-size must be from 8 to 224, but is {given.image_size}")
 
 
 VERB = Verb(Train, train)

@@ -7,6 +7,7 @@ when each of its files was run again.
     model.pt2                         the same graph, for torch.export.load
     model.h  model.c  main.c  …       C11 source in int8, for microcontrollers
     labels.json  preprocessing.json   classes in the order of the logits; how images are prepared
+    genome.json                       the network as a search has it, to begin another training with
     calibration.json                  the temperature of its probabilities, where one is worth it
     card.md                           what it is, how good, what for: a model card
     search.yaml                       the configuration that repeats the search
@@ -24,7 +25,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from nanonas.files import read_json, write_text
 from nanonas.machine import described
 
 FORMAT = "nanonas-bundle-1"
-VERIFICATION, CARD = "verification.json", "card.md"
+VERIFICATION, CARD, GENOME = "verification.json", "card.md", "genome.json"
 FINETUNE = 60.0  # seconds that a fine-tuning may take, where nobody says another number
 FAILED = ".failed"  # behind the name of a file that does not do what the network does
 
@@ -176,6 +177,9 @@ def exported(subject: Subject, to: Path) -> Path:
 def _describe(subject: Subject, bundle: Bundle, folder: Path) -> None:
     """Writes what is not a model."""
     write_rule(subject, folder)
+    genome = subject.source.genome
+    data = Path(genome.data).name if Path(genome.data).is_absolute() else genome.data
+    replace(genome, data=data, known={}, preprocessing=subject.rule).write(folder / GENOME)
     write_text(folder / CARD, model_card(subject, bundle.own, bundle.verdicts, bundle.images))
     if subject.source.run is not None:
         write_text(folder / SEARCH, search_yaml(subject.source.run))
@@ -192,7 +196,7 @@ def _set_aside(folder: Path, files: Sequence[str]) -> None:
 def _known_files() -> list[str]:
     """What a bundle may hold."""
     models = [name for one in FORMATS.values() for name in one.files]
-    others = [VERIFICATION, PROGRAM, LABELS, PREPROCESSING, CALIBRATION, CARD, SEARCH]
+    others = [VERIFICATION, GENOME, PROGRAM, LABELS, PREPROCESSING, CALIBRATION, CARD, SEARCH]
     return [*others, *models, *(f"{name}{FAILED}" for name in [*models, PROGRAM])]
 
 

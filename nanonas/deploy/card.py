@@ -18,7 +18,7 @@ from nanonas.engine.controls import lasting
 from nanonas.engine.storage.store import RunStore
 from nanonas.machine import described
 from nanonas.runs.folder import RunFolder, read_config, search_seconds
-from nanonas.text import by_number, count, duration, milliseconds, number_of, percent
+from nanonas.text import began_with, by_number, count, duration, milliseconds, number_of, percent
 
 _LICENSE = "# license: yours to choose, such as apache-2.0; it depends on the images, too\n"
 SEARCH = "search.yaml"
@@ -220,6 +220,8 @@ def _found(subject: Subject) -> str:
             f"{number_of(result.train_images, 'image')} in {duration(result.seconds)} on "
             f"{result.where}, seed {result.seed}, with PyTorch {result.torch}."
         )
+        if result.began_with is not None:
+            lines.append(f"It {began_with(result.began_with)}.")
     else:
         lines.append("It had no final training: its weights are those of its evaluation.")
     words = " ".join(lines)

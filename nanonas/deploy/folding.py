@@ -42,6 +42,31 @@ def folded(module: NetworkModule) -> NetworkModule:
     return merged.eval()
 
 
+def unfolded(
+    network: Network, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], frozenset[str]]:
+    """The tensors of a network from those of its `folded` module, or from its own; and the norms
+    that had been folded. These compute in eval mode what they did, but their statistics are gone:
+    they are those of inputs of mean 0 and variance 1.
+    """
+    made, found = dict(tensors), set()
+    for norm, layer in _foldable(network).items():
+        if f"{norm}.weight" in made or f"{layer}.bias" not in made:
+            continue
+        found.add(norm)
+        bias = made.pop(f"{layer}.bias")
+        if "bias" in network.named[layer].tensors:
+            made[f"{layer}.bias"] = torch.zeros_like(bias)
+        made |= {
+            f"{norm}.weight": torch.ones_like(bias),
+            f"{norm}.bias": bias,
+            f"{norm}.running_mean": torch.zeros_like(bias),
+            f"{norm}.running_var": torch.full_like(bias, 1 - NORM_EPS),
+            f"{norm}.num_batches_tracked": torch.zeros((), dtype=torch.int64),
+        }
+    return made, frozenset(found)
+
+
 def _foldable(network: Network) -> dict[str, str]:
     """The norms that can be folded, each with the layer before it."""
     into = {}

@@ -131,7 +131,7 @@ def subject_at(
     """
     from nanonas.training.final import read_result
 
-    source = _source(place, data, skip_broken)
+    source = source_at(place, data, skip_broken)
     found = trained(place) if candidate is None else _candidate(source, candidate)
     module = found.module()
     source, why = _with_images(replace(source, genome=found.genome), named=data is not None)
@@ -145,8 +145,11 @@ def subject_at(
     return Subject(module, rule, source, found.weights, result, why, found.temperature)
 
 
-def _source(place: Path, data: str | None, skip_broken: bool) -> Source:
-    """Where a trained network comes from: its run, also for the folder of a training in it."""
+def source_at(place: Path, data: str | None, skip_broken: bool) -> Source:
+    """Where a trained network comes from: its run, also for the folder of a training in it.
+
+    Raises as `open_source`.
+    """
     final = final_at(place)
     if final is None or RunFolder(place).store.exists():
         return open_source(place, data, skip_broken)

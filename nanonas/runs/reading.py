@@ -45,6 +45,7 @@ T = TypeVar("T")
 # Above that, how often each class is taken for each other one would take gigabytes.
 _CLASSES = 4096
 # What is read of result.json, and of the rows of compare/table.json: they may be a stranger's.
+_BEGAN: dict[str, Check] = {"name": text, "digest": text, "share": share, "body_lr": share}
 _FINAL: dict[str, Check] = {
     "test_accuracy": share,
     "test_images": lambda value, what: whole(value, what, 1),
@@ -55,6 +56,7 @@ _FINAL: dict[str, Check] = {
     "torch": text,
     "temperature": maybe(finite),
     "balanced_accuracy": maybe(share),
+    "began_with": maybe(lambda value, what: fitting(value, what, _BEGAN, _BEGAN)),
 }
 _NEEDED = ("test_accuracy", "test_images", "latency_ms", "seconds", "epochs")
 _TRAINING: dict[str, Check] = {"seconds": finite}

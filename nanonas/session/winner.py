@@ -21,6 +21,7 @@ from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
     from nanonas.training.final import Elsewhere, FinalResult, FinalTraining
+    from nanonas.training.pretrained import Pretrained
 
 
 def final_training(
@@ -29,6 +30,8 @@ def final_training(
     folder: Path,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
+    pretrained: Pretrained | None = None,
+    body_lr: float = 1.0,
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
     seed.
@@ -36,6 +39,8 @@ def final_training(
     Args:
         opened: called when the test set is opened.
         elsewhere: as of `FinalTraining`.
+        pretrained: whose weights it begins with; None: it begins from scratch.
+        body_lr: of these weights, as of `Recipe`.
     """
     from nanonas.training.final import FinalTraining
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
@@ -48,13 +53,14 @@ def final_training(
         network,
         final_pictures(setup.data, setup.device),
         test,
-        setup.recipe,
+        replace(setup.recipe, body_lr=body_lr),
         setup.config.search.seed,
         folder,
         {"data": setup.images.fingerprint},
         device=setup.device,
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
         elsewhere=elsewhere,
+        pretrained=pretrained,
     )
 
 
@@ -70,6 +76,8 @@ def train(
     listener: Listener,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
+    pretrained: Pretrained | None = None,
+    body_lr: float = 1.0,
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
     genome.json, too.
@@ -78,11 +86,14 @@ def train(
 
     Args:
         opened: called when the test set is opened.
+        pretrained, body_lr: as of `final_training`.
 
     Raises:
         RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
-    training = final_training(genome.network(), setup, folder, opened, elsewhere)
+    training = final_training(
+        genome.network(), setup, folder, opened, elsewhere, pretrained, body_lr
+    )
     with alone_in(folder):
         result = run_training(training, label, listener, epochs, deadline, again)
         known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}

@@ -19,7 +19,7 @@ from nanonas.runs.reading import read_record
 from nanonas.session.session import Outcome
 from nanonas.terminal import tables
 from nanonas.terminal.progress import best_line
-from nanonas.text import command, count, duration, number_of
+from nanonas.text import began_with, command, count, duration, number_of
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -120,6 +120,7 @@ def say_final(
     accuracy where that is the metric, or another figure.
     """
     balanced, words = result.balanced_accuracy, ""
+    began = "" if result.began_with is None else f"; {began_with(result.began_with)}"
     if balanced is not None and (
         metric != "accuracy" or abs(balanced - result.test_accuracy) > UNEVEN
     ):
@@ -131,7 +132,8 @@ def say_final(
         f"{result.latency_ms:.2f} ms an image; "
         f"trained for {number_of(result.epochs, 'epoch', form='.4g')} in "
         f"{duration(result.seconds)} on "
-        f"{result.where}, seed {result.seed}\n  {escape(str(folder / 'model.safetensors'))}",
+        f"{result.where}, seed {result.seed}{escape(began)}\n"
+        f"  {escape(str(folder / 'model.safetensors'))}",
         highlight=False,
         soft_wrap=True,
     )

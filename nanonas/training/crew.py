@@ -13,7 +13,9 @@ from nanonas.networks.network import Network
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import default_workers, prepare, slots
 from nanonas.training.measuring.pace import Pace, pace_of
-from nanonas.training.pictures import Pictures
+from nanonas.training.modules import NetworkModule
+from nanonas.training.pictures import Pictures, minibatch
+from nanonas.training.pretrained import NOTHING, Begun, Pretrained
 from nanonas.training.recipe import Recipe
 from nanonas.training.team import START_SECONDS, Parallelism, ProcessLost, Team, teams
 from nanonas.training.train import Training
@@ -49,6 +51,7 @@ class Crews:
         threads: of PyTorch in each process; None: whatever is measured to be fastest.
         processes: that train together; None: one where `threads` are given, else whatever is
             measured to be fastest.
+        pretrained: whose weights it begins with; None: nobody's.
     """
 
     network: Network
@@ -58,6 +61,7 @@ class Crews:
     device: str | None = None
     threads: int | None = None
     processes: int | None = None
+    pretrained: Pretrained | None = None
 
     @property
     def asked(self) -> Parallelism | None:
@@ -69,9 +73,16 @@ class Crews:
 
     def begun(self, epochs: float, team: Team | None = None) -> Training:
         """A training of so many epochs, by this process or as the leader of a team."""
+        module, begun = self.beginning()
+        group, body = None if team is None else team.group, begun.body
+        return Training(module, self.train, self.recipe, epochs, self.seed, group=group, body=body)
+
+    def beginning(self) -> tuple[NetworkModule, Begun]:
+        """The module as a training begins, on the CPU, and what it has of a pretrained network."""
         module = fresh_module(self.network, self.seed, self.train, self.recipe)
-        group = None if team is None else team.group
-        return Training(module, self.train, self.recipe, epochs, self.seed, group=group)
+        if self.pretrained is None:
+            return module, NOTHING
+        return module, self.pretrained.begin(module, minibatch(self.train, seed=0).cpu())
 
     def gathered(self, stack: ExitStack, how: Parallelism) -> Crew:
         """One that is known. Raises `ProcessLost`.
@@ -139,7 +150,8 @@ class Crews:
 
     def _team(self, how: Parallelism, patience: float = START_SECONDS) -> Team:
         devices = slots(self.device or str(self.train.device), how.processes)
-        return Team(self.network, self.train, self.recipe, self.seed, how, devices, patience)
+        what = (self.network, self.train, self.recipe, self.seed, how, devices, patience)
+        return Team(*what, self.beginning()[1].body)
 
     def _pace(self, team: Team | None, patience: float) -> Pace:
         training = self.begun(1, team)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from loguru import logger
@@ -34,6 +34,7 @@ from nanonas.training.examination import EXAMINED, examine
 from nanonas.training.measuring.latency import latency_ms
 from nanonas.training.measuring.pace import Timetable
 from nanonas.training.pictures import Pictures
+from nanonas.training.pretrained import Pretrained
 from nanonas.training.recipe import Recipe, slower
 from nanonas.training.team import Parallelism, ProcessLost
 from nanonas.training.train import Training
@@ -49,6 +50,15 @@ Elsewhere = Callable[["FinalTraining", int | None, float | None, OnEpoch], tuple
 # Seconds of training after which a choice that leaves cores idle is made again: they may have been
 # busy for a moment.
 ONCE_MORE = (60.0, 300.0)
+
+
+class BeganWith(TypedDict):
+    """Whose weights a training began with."""
+
+    name: str  # of the run or the folder that they were in
+    digest: str  # of the network and its weights
+    share: float  # of the parameters, in [0, 1], that began with them
+    body_lr: float  # the factor of their learning rates; 0: they stayed as they were
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class FinalResult:
     processes: int = 1  # that trained together
     temperature: float | None = None  # to divide logits by; None: there is no need, or not known
     balanced_accuracy: float | None = None  # the mean of the classes' own; None: not known
+    began_with: BeganWith | None = None  # None: it was trained from scratch
 
     @property
     def where(self) -> str:
@@ -105,6 +116,7 @@ class FinalTraining:
         elsewhere: trains in place of this process, on another machine: called with this training,
             `epochs`, `deadline` and `on_epoch` of `run`; it leaves the last checkpoint in the
             folder, and returns what `train` does. The test is made here.
+        pretrained: whose weights it begins with; None: it begins from scratch.
     """
 
     network: Network
@@ -120,6 +132,7 @@ class FinalTraining:
     retries: int = 2
     about: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
+    pretrained: Pretrained | None = None
 
     def run(
         self,
@@ -287,7 +300,7 @@ class FinalTraining:
     def crews(self) -> Crews:
         """Who may train."""
         what = (self.network, self.train, self.recipe, self.seed)
-        return Crews(*what, self.device, self.threads, self.processes)
+        return Crews(*what, self.device, self.threads, self.processes, self.pretrained)
 
     def _crew(
         self,
@@ -394,6 +407,7 @@ class FinalTraining:
             processes=how.processes,
             temperature=test.temperature,
             balanced_accuracy=test.balanced_accuracy,
+            began_with=self._began_with(),
         )
         save_weights(module, self.folder / "model.safetensors", self.about)
         test.write(self.folder)
@@ -409,10 +423,24 @@ class FinalTraining:
         """That of this training, if there is one."""
         return read_checkpoint(self.folder, self._identity(), self.train.device)
 
+    def _began_with(self) -> BeganWith | None:
+        """What the result says of the weights that it began with."""
+        if self.pretrained is None:
+            return None
+        _, begun = self.crews.beginning()
+        return {
+            "name": self.pretrained.name,
+            "digest": self.pretrained.digest,
+            "share": begun.share,
+            "body_lr": self.recipe.body_lr,
+        }
+
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with this training to be continued."""
+        began = {} if self.pretrained is None else {"began_with": self.pretrained.digest}
         return {
             **self.identity,
+            **began,
             "key": self.network.key,
             "seed": self.seed,
             "recipe": self.recipe.identity,

@@ -35,7 +35,8 @@ class Muon(torch.optim.Optimizer):
     decay: the sphere has taken its place.
 
     Args:
-        params: weights of convolutions without groups, (o, i, k, k); a matrix is a 1×1 convolution.
+        params: weights of convolutions without groups, (o, i, k, k); a matrix is a 1×1 convolution;
+            or groups of them, as of any optimizer of PyTorch, each with a learning rate.
         lr: above 0.
         momentum: in [0, 1).
         group: the processes that train these weights together, each with all of them and equal
@@ -47,7 +48,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         momentum: float = 0.9,
         group: Group | None = None,

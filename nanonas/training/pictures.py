@@ -22,10 +22,11 @@ from nanonas.data.sources import Labels
 from nanonas.data.split import split
 from nanonas.files import replacing
 from nanonas.machine import cores
-from nanonas.training.augment import to_device
+from nanonas.training.augment import normalise, to_device
 from nanonas.training.device import memory_of
 
 RESIDENT = 0.5  # share of a device's memory that all copies of images on it may take together
+_MINIBATCH = 32  # images that show how much a parent's feature maps vary
 _CHUNK_PIXELS = 1000 * 32 * 32  # of images that are shrunk at once: as floats they take four bytes
 
 
@@ -92,6 +93,17 @@ def part(pictures: Pictures, share: float, seed: int) -> Pictures:
     shuffled = torch.randperm(len(pictures), generator=generator)
     chosen = shuffled[:number].sort().values.to(pictures.device)
     return replace(pictures, rows=chosen if pictures.rows is None else pictures.rows[chosen])
+
+
+def minibatch(train: Pictures, seed: int) -> Tensor:
+    """A few training images, normalised, (B, C, H, W) on the device, that inherited weights are
+    fitted on: the same for equal seeds.
+    """
+    chosen = part(train, min(1.0, _MINIBATCH / len(train)), seed)
+    rows = chosen.rows
+    if rows is None:
+        rows = torch.arange(len(chosen), device=chosen.device)
+    return normalise(chosen.pixels(rows), chosen.mean, chosen.std)
 
 
 def fits(size: int, device: str, copies: int = 1) -> bool:

@@ -47,6 +47,9 @@ class Recipe:
     dirac: bool = False  # later convolutions begin as the identity, as far as they have channels
     # or "weights": an image's loss counts by its class's share, so that all classes count alike
     balance: str = "none"
+    # factor of the learning rates of what begins with the weights of a pretrained network, in
+    # [0, 1]; 0: these stay as they are, statistics of norms included
+    body_lr: float = 1.0
 
     @property
     def identity(self) -> str:

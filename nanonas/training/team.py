@@ -86,6 +86,7 @@ class Job:
     numbers: int  # that are added up at once
     cores: set[int] | None  # to stay on; None: any
     port: int  # by which NCCL's processes find each other; 0 without it
+    body: frozenset[str]  # as of `Training`
 
     def training(self, connection: Connection, memory: int) -> Training:
         """This process's part of the training."""
@@ -97,7 +98,8 @@ class Job:
         size = self.how.processes
         module = build_module(self.network, self.seed)
         group = Group(self.rank, size, [connection], device, memory, self.numbers, self.port)
-        return Training(module, pictures, self.recipe, 1, self.seed, group=group)
+        what = (module, pictures, self.recipe, 1, self.seed)
+        return Training(*what, group=group, body=self.body)
 
 
 class Team:
@@ -112,6 +114,7 @@ class Team:
         how: with two processes or more.
         devices: one for each process, the first that of `pictures`.
         patience: seconds that the others may take to start.
+        body: as of `Training`.
 
     Raises:
         ProcessLost: one did not start.
@@ -127,6 +130,7 @@ class Team:
         how: Parallelism,
         devices: list[str],
         patience: float = START_SECONDS,
+        body: frozenset[str] = frozenset(),
     ) -> None:
         spec = pictures.spec
         if spec is None:
@@ -150,7 +154,7 @@ class Team:
                 self._children.append(started(f"{__name__}:serve", how.threads, handles))
             self._hear(HELLO, time.monotonic() + patience)
             for rank in range(1, size):
-                place = (rank, how, devices[rank], numbers, cores[rank], port)
+                place = (rank, how, devices[rank], numbers, cores[rank], port, body)
                 self._send(rank, Job(network, spec, rows, recipe, seed, *place))
             self._hear(READY, time.monotonic() + patience)
             links = [child.connection for child in self._children]

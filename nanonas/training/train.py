@@ -8,7 +8,7 @@ back once per epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Training:
             arguments, which takes its part of every batch. Their gradients add up to those of the
             whole batch, and batches are what they are for one process; but batch norms see the
             parts.
+        body: the submodules that begin with a pretrained network's weights, which learn at
+            `recipe.body_lr` times the learning rates.
     """
 
     def __init__(
@@ -59,10 +61,15 @@ class Training:
         seed: int,
         pieces: int = 1,
         group: Group | None = None,
+        body: Collection[str] = (),
     ) -> None:
         self.device = pictures.device
         self.pieces, self.group = pieces, group
         self.module = module.to(self.device)
+        self._body = frozenset(body if recipe.body_lr != 1 else ())
+        self._still = [] if recipe.body_lr else [module.get_submodule(name) for name in body]
+        for part in self._still:
+            part.requires_grad_(False)
         self.pictures, self.recipe, self.epochs, self.seed = pictures, recipe, epochs, seed
         self.epoch = 0  # how many are done
         fix_order(recipe.deterministic)
@@ -84,37 +91,28 @@ class Training:
         """Of the convolutions that the recipe leaves to it, if any."""
         recipe = self.recipe
         weights = muon_weights(self.module) if recipe.optimizer == "muon" else []
-        return Muon(weights, recipe.muon_lr, recipe.momentum, self.group) if weights else None
+        if not weights:
+            return None
+        groups = self._by_rate({id(p) for p in weights}, recipe.muon_lr)
+        return Muon(groups, recipe.muon_lr, recipe.momentum, self.group)
 
     def _sgd(self) -> torch.optim.SGD:
         """Of all other parameters."""
         recipe = self.recipe
-        muons = self.muon.param_groups[0]["params"] if self.muon else []
-        taken = {id(p) for p in muons}
-        named = [(name, p) for name, p in self.module.named_parameters() if id(p) not in taken]
+        muons = {id(p) for p in muon_weights(self.module)} if recipe.optimizer == "muon" else set()
+        named = [(name, p) for name, p in self.module.named_parameters() if id(p) not in muons]
         apart = {
-            name
+            id(p)
             for name, p in named
             if recipe.bias_lr != 1 and p.ndim == 1 and name.endswith("bias")
         }
-        groups: list[dict[str, Any]] = [
-            {
-                "params": [p for _, p in named if p.ndim > 1],
-                "weight_decay": recipe.weight_decay,
-            },
-            {  # batch norms and biases
-                "params": [p for name, p in named if p.ndim <= 1 and name not in apart],
-                "weight_decay": 0.0,
-            },
+        weights = {id(p) for _, p in named if p.ndim > 1}
+        small = {id(p) for _, p in named if p.ndim <= 1} - apart  # batch norms and biases
+        groups = [
+            *self._by_rate(weights, recipe.lr, weight_decay=recipe.weight_decay),
+            *self._by_rate(small, recipe.lr, weight_decay=0.0),
+            *self._by_rate(apart, recipe.bias_lr * recipe.lr, weight_decay=0.0),
         ]
-        if apart:
-            groups.append(
-                {
-                    "params": [p for name, p in named if name in apart],
-                    "weight_decay": 0.0,
-                    "lr": recipe.bias_lr * recipe.lr,
-                }
-            )
         return torch.optim.SGD(
             groups,
             lr=recipe.lr,
@@ -122,6 +120,25 @@ class Training:
             nesterov=recipe.momentum > 0,
             fused=self.device.type == "cuda" or None,  # one kernel per step; no faster on CPUs
         )
+
+    def _by_rate(
+        self, wanted: Collection[int], lr: float, **settings: float
+    ) -> list[dict[str, Any]]:
+        """The parameters with these ids that learn, in the module's order, as groups of an
+        optimizer: those that learn at `lr`, then those of the body, which may learn more slowly.
+        """
+        groups: list[dict[str, Any]] = []
+        for factor, in_body in ((1.0, False), (self.recipe.body_lr, True)):
+            params = [
+                p
+                for name, p in self.module.named_parameters()
+                if id(p) in wanted
+                and p.requires_grad
+                and (name.split(".")[0] in self._body) is in_body
+            ]
+            if params or not in_body:
+                groups.append({"params": params, "lr": factor * lr, **settings})
+        return groups
 
     def _groups(self) -> list[dict[str, Any]]:
         """The groups of parameters of all optimizers."""
@@ -153,6 +170,8 @@ class Training:
         order = torch.randperm(len(self.pictures), generator=generator)
         total, seen = torch.zeros((), device=self.device), 0
         self.module.train()
+        for still in self._still:
+            still.eval()
         left = max(1, round((self.epochs - self.epoch) * self.steps))  # steps
         for step, batch in enumerate(torch.tensor_split(order, self.steps)[:left]):
             if not pulse():

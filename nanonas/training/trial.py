@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nanonas.core import (
     DEVICE_LOST,
@@ -32,7 +32,6 @@ from nanonas.networks.cost import CostModel, allowance
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
 from nanonas.spaces.base import Space
-from nanonas.training.augment import normalise
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import prepare
 from nanonas.training.inheritance.inherit import inherit
@@ -40,7 +39,7 @@ from nanonas.training.inheritance.parents import Parent
 from nanonas.training.judging import Judged, judged, noise_images
 from nanonas.training.measuring.agent import Agent, TimeUp
 from nanonas.training.measuring.costs import measure
-from nanonas.training.pictures import Pictures, both_shrunk, part, pictures
+from nanonas.training.pictures import Pictures, both_shrunk, minibatch, part, pictures
 from nanonas.training.recipe import Recipe, recipe_at, slower
 from nanonas.training.train import Training
 from nanonas.training.weights import read_weights, save_weights
@@ -52,7 +51,6 @@ WARM_LR = 0.5
 SETTLED_STEPS = 100
 # of a batch, one after the other where memory runs out: the fewest that fit
 _PIECES = (1, 2, 4, 8)
-_MINIBATCH = 32  # images that show how much a parent's feature maps vary
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class Trial:
         wanted = proposal.begins_with
         if not wanted:
             return _Begun(module)
-        images = _minibatch(train, self.seed)
+        images = minibatch(train, self.seed)
         try:
             inherited = inherit(module, [self._parent(number) for number in wanted], images)
         except RunError as error:  # before anything is written into the module
@@ -292,15 +290,3 @@ def _on_device(data: DataSpec, image_size: int | None, device: str) -> tuple[Pic
         return pictures(data, device)
     train, valid = _on_device(data, None, device)
     return both_shrunk(train, valid, image_size, data.load().folder)
-
-
-def _minibatch(train: Pictures, seed: int) -> Tensor:
-    """The training images, normalised, that inherited weights are fitted on: the same in a run.
-
-    Shape (B, C, H, W).
-    """
-    chosen = part(train, min(1.0, _MINIBATCH / len(train)), seed)
-    rows = chosen.rows
-    if rows is None:
-        rows = torch.arange(len(chosen), device=chosen.device)
-    return normalise(chosen.pixels(rows), chosen.mean, chosen.std)

@@ -15,6 +15,7 @@ from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
 from nanonas.text import (
+    began_with,
     by_number,
     count,
     duration,
@@ -140,6 +141,7 @@ def headline(findings: Findings) -> list[str]:
         f"that nothing was chosen by; with so many images, that is {figures.between} with 95 % "
         "confidence.",
         *choice(record),
+        *([f"It {began_with(began)}."] if (began := final.get("began_with")) else []),
         *_balanced(findings, figures),
         *_others_of_the_front(record),
     ]

@@ -54,6 +54,8 @@ class Inherited:
     share: float  # of its parameters, in [0, 1], that are a parent's
     # the child provably computes what its first parent computes, in eval mode, up to rounding
     preserved: bool
+    # the nodes whose tensors are a parent's, all of them
+    nodes: frozenset[str] = frozenset()
 
 
 def inherit(
@@ -82,16 +84,20 @@ def inherit(
     plan = best_plan(module.network, parents)
     generator = torch.Generator().manual_seed(0)
     taken = elements = 0
+    whole: set[str] = set()
     with torch.no_grad():
         for name, transfer in plan.transfers.items():
             node = module.network.named[name]
             tensors, parameters = _write(module.get_submodule(name), node, transfer, generator)
             if transfer.source is not None and transfer.source.inherited:
                 taken, elements = taken + tensors, elements + parameters
+                if tensors == len(node.tensors) and transfer.complete:
+                    whole.add(name)
         if images is not None:
             _calibrate(module, plan.identity_norms, images)
     total = sum(parameter.numel() for parameter in module.parameters())
-    return Inherited(taken, len(module.state_dict()), elements / total, plan.preserved)
+    share, of = elements / total, len(module.state_dict())
+    return Inherited(taken, of, share, plan.preserved, frozenset(whole))
 
 
 def _write(

@@ -27,6 +27,7 @@ class Parent:
 
     network: Network
     tensors: Tensors
+    fresh: frozenset[str] = frozenset()  # nodes whose tensors were drawn, not trained
 
 
 def check_parent(parent: Parent, who: str) -> None:
@@ -94,6 +95,7 @@ class AlignedParent:
             node.kernel,
             node.stride,
             "bias" in node.tensors,
+            inherited=name not in self.parent.fresh,
         )
         before, behind = network.named.get(node.inputs[0]), network.readers[name]
         if before is not None and self._composes(before, node, young):

@@ -55,6 +55,12 @@ class Transfer:
         """Whether the source is no parent's."""
         return self.source is not None and not self.source.inherited
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of it stays as initialised, or becomes zero."""
+        taken = [axis for axis in (self.rows, self.columns) if axis is not None]
+        return self.source is not None and all(bool((axis >= 0).all()) for axis in taken)
+
 
 ZEROS = Transfer(None, None)
 
