@@ -92,6 +92,8 @@ class Proposal:
     planted: bool = False
     # the name of the hand-made network that it is, in the place of a random one; "": it is none
     ancestor: str = ""
+    # found by another run, in the place of a random one
+    recalled: bool = False
 
     @property
     def begins_with(self) -> tuple[int, ...]:

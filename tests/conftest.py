@@ -21,6 +21,14 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_experience() -> Iterator[None]:
+    """Searches begin with nothing, and leave nothing in the user's home, unless a test asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANONAS_EXPERIENCE", "off")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def a_disk_that_nobody_waits_for() -> Iterator[None]:
     """Stores and files are written as ever, but not waited for: power cuts are not tested."""
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ from nanonas.networks.ops import Node
 
 # how a candidate came about, but for edits
 RANDOM, PLANTED, CROSSED = "random", "planted by a person", "crossover"
-HAND_MADE = "hand-made"
+HAND_MADE, RECALLED = "hand-made", "found by another run"
 TWIN, RESUMED = "the same, from scratch", "trained on"
 
 
@@ -48,7 +48,7 @@ def step(record: Record, number: int) -> Step:
     proposal = entry.proposal
     parent = next((ancestor for ancestor in proposal.parents if ancestor < number), None)
     if parent is None:
-        kind = HAND_MADE if proposal.ancestor else RANDOM
+        kind = HAND_MADE if proposal.ancestor else RECALLED if proposal.recalled else RANDOM
         return Step(number, PLANTED if proposal.planted else kind)
     before = record.entries[parent]
     gain = None

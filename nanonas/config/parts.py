@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
     from nanonas.networks.limits import Limits
     from nanonas.networks.network import Network
+    from nanonas.predictors.experience import PastRun, Prior, Task
     from nanonas.predictors.gaussian import GaussianProcess
     from nanonas.spaces.base import Space
 
@@ -153,6 +154,20 @@ def make_limits(search: SearchConfig) -> Limits:
     )
 
 
+# --- experience -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run begins with: what other runs have learnt, and for what it needs it."""
+
+    runs: tuple[PastRun, ...]
+    task: Task
+
+
+RECALLED = 4  # networks of other runs, at most, in the places of hand-made ones
+
+
 # --- predictors -----------------------------------------------------------------------------------
 
 
@@ -162,6 +177,24 @@ class PredictorEntry:
 
     make: Callable[[SearchConfig, Space], Callable[[], Predictor]]  # what makes a new one
     reads: Literal["features", "tokens"] = "features"  # what it reads of a genome
+
+
+def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior | None:
+    """What the runs of the past have learnt for this search; None where that is nothing: they
+    searched other spaces, there are several objectives, or the strategy has no use for it.
+    """
+    from nanonas.predictors.experience import Prior
+
+    if past is None or not search.past.experience:
+        return None
+    if not STRATEGIES[search.strategy.strategy].breeds or len(make_objectives(search.strategy)) > 1:
+        return None
+    options = {name: getattr(search.space, name) for name in SPACES[search.space.space].options}
+    runs = [run for run in past.runs if run.space == search.space.space and run.options == options]
+    if not runs:
+        return None
+    reference = _Reference(space)
+    return Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
 
 
 @dataclass
@@ -218,7 +251,8 @@ PREDICTORS: dict[str, PredictorEntry] = {
 class StrategyEntry:
     """A strategy's line in the table: how it is made, and what others have to know of it."""
 
-    make: Callable[[SearchConfig, Space], Strategy]
+    # takes what experience expects, which some have no use for
+    make: Callable[[SearchConfig, Space, Prior | None], Strategy]
     title: str  # in a sentence
     choice: str = ""  # how parents are chosen, in a sentence or two for people who learn
     # takes several objectives, and only several; one that `screens` takes what the other one does
@@ -232,13 +266,13 @@ class StrategyEntry:
         return ("accuracy", "params") if self.several else ("accuracy",)
 
 
-def _random(search: SearchConfig, space: Space) -> Strategy:
+def _random(search: SearchConfig, space: Space, prior: Prior | None) -> Strategy:
     from nanonas.strategies.random import RandomSearch
 
     return RandomSearch(space, search.strategy.population)
 
 
-def _evolution(search: SearchConfig, space: Space) -> Strategy:
+def _evolution(search: SearchConfig, space: Space, prior: Prior | None) -> Strategy:
     from nanonas.strategies.evolution import Evolution
 
     options = search.strategy
@@ -250,21 +284,21 @@ def _evolution(search: SearchConfig, space: Space) -> Strategy:
     )
 
 
-def _aging(search: SearchConfig, space: Space) -> Strategy:
+def _aging(search: SearchConfig, space: Space, prior: Prior | None) -> Strategy:
     from nanonas.strategies.aging import AgingEvolution
 
     options = search.strategy
     return AgingEvolution(space, population_size=options.population, lag=options.lag or 1)
 
 
-def _local(search: SearchConfig, space: Space) -> Strategy:
+def _local(search: SearchConfig, space: Space, prior: Prior | None) -> Strategy:
     from nanonas.strategies.local import LocalSearch
 
     options = search.strategy
     return LocalSearch(space, population_size=options.population, lag=options.lag or 1)
 
 
-def _nsga2(search: SearchConfig, space: Space) -> Strategy:
+def _nsga2(search: SearchConfig, space: Space, prior: Prior | None) -> Strategy:
     from nanonas.strategies.nsga2 import NSGA2
 
     options = search.strategy
@@ -277,7 +311,7 @@ def _nsga2(search: SearchConfig, space: Space) -> Strategy:
     )
 
 
-def _screened(search: SearchConfig, space: Space) -> Strategy:
+def _screened(search: SearchConfig, space: Space, prior: Prior | None) -> Strategy:
     from nanonas.strategies.around.screened import Screened
 
     screens = make_screens(search.strategy)
@@ -293,12 +327,13 @@ def _screened(search: SearchConfig, space: Space) -> Strategy:
 
     return Screened(
         space,
-        STRATEGIES[screens].make(search, space),
+        STRATEGIES[screens].make(search, space, None),
         predictor,
         objectives=objectives,
         counts=make_counts(search),
         reads=entry.reads,
         allowed=allowed if limits.on_counts or limits.deployable else None,
+        prior=prior if entry.reads == "features" else None,
     )
 
 
@@ -354,20 +389,27 @@ def proposer(strategy: str, screens: str = "") -> StrategyEntry | None:
 
 
 def make_strategy(
-    search: SearchConfig, space: Space, banned: Callable[[Genome], bool] | None = None
+    search: SearchConfig,
+    space: Space,
+    banned: Callable[[Genome], bool] | None = None,
+    past: Past | None = None,
 ) -> Strategy:
     """The configured strategy over `space`, with inheritance and successive halving around it.
 
-    `banned` is handed to a strategy that searches for the best of many.
+    `banned` is handed to a strategy that searches for the best of many; `past` is what it begins
+    with.
     """
-    strategy = STRATEGIES[search.strategy.strategy].make(search, space)
+    prior = make_prior(search, space, past)
+    strategy = STRATEGIES[search.strategy.strategy].make(search, space, prior)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
-    ancestors = make_ancestors(search, space)
+    ancestors, recalled = make_ancestors(search, space), dict[str, Genome]()
+    if prior is not None:
+        ancestors, recalled = _with_experience(search, space, ancestors, prior)
     if ancestors:
         from nanonas.strategies.around.ancestral import Ancestral
 
-        strategy = Ancestral(strategy, ancestors, banned)
+        strategy = Ancestral(strategy, ancestors, banned, frozenset(recalled))
     fidelity = search.fidelity
     if fidelity.inherit:
         from nanonas.strategies.around.inheriting import Inheriting
@@ -395,6 +437,31 @@ def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
         if limits.excess(network) <= 1:
             chosen.setdefault(network.key, (name, genome))
     return dict(list(chosen.values())[: search.strategy.population - 1])
+
+
+def _with_experience(
+    search: SearchConfig, space: Space, ancestors: Mapping[str, Genome], prior: Prior
+) -> tuple[dict[str, Genome], dict[str, Genome]]:
+    """What the first generation begins with: the best of hand-made networks and of those that other
+    runs have found, in the order of what experience expects of them; and which are the latter.
+
+    There are as many as hand-made ones alone, or `RECALLED` where there are none.
+    """
+    limits = make_limits(search)
+    keys = {space.key(genome) for genome in ancestors.values()}
+    recalled: dict[str, Genome] = {}
+    for genome in prior.best(10 * RECALLED):
+        network = space.decode(genome)
+        if len(recalled) < RECALLED and network.key not in keys and limits.excess(network) <= 1:
+            keys.add(network.key)
+            recalled[f"recalled {len(recalled) + 1}"] = genome
+    wanted = {**ancestors, **recalled}
+    if not wanted:
+        return {}, {}
+    scores = prior.scores(np.array([space.encode(genome) for genome in wanted.values()]))
+    order = [list(wanted)[place] for place in np.argsort(scores, kind="stable")]
+    number = min(len(ancestors) or RECALLED, search.strategy.population - 1)
+    return {name: wanted[name] for name in order[:number]}, recalled
 
 
 def most_kept(config: Config, strategy: Strategy, candidates: int) -> int:

@@ -15,7 +15,16 @@ from nanonas.errors import NanonasError
 
 # Predictions differ in their last digits from one kind of CPU to another.
 _ROUNDING = 1e-6
-_OF_PROPOSALS = ("genome", "parents", "budget", "resumes", "inherits", "planted", "ancestor")
+_OF_PROPOSALS = (
+    "genome",
+    "parents",
+    "budget",
+    "resumes",
+    "inherits",
+    "planted",
+    "ancestor",
+    "recalled",
+)
 _OF_CANDIDATES = ("key", "asked_after", "generation")
 
 

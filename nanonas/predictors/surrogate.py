@@ -22,7 +22,10 @@ from nanonas.core import (
     State,
     Told,
 )
+from nanonas.maths.ranks import Correlation, kendall
+from nanonas.predictors.audit import WINDOW
 from nanonas.predictors.curves import Curve, CurveModel
+from nanonas.predictors.experience import Lean, Prior, useless
 from nanonas.predictors.lstm import padded
 from nanonas.predictors.normal_scores import NormalScores
 
@@ -41,10 +44,12 @@ class Model:
 
     predictor: Predictor
     unit: NormalScores
+    lean: Lean | None = None  # on experience, to whose rest the predictor is fitted
 
     def expected(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and deviation of the scores of m networks, shape (m,) each."""
-        return self.predictor.predict(features)
+        mean, std = self.predictor.predict(features)
+        return (mean if self.lean is None else mean + self.lean(features)), std
 
     def expected_losses(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and deviation of the losses themselves, shape (m,) each."""
@@ -69,6 +74,10 @@ class Surrogate:
     Of more than `MOST` networks it learns from the best, for half of `MOST`, and from each
     so-many-th of all.
 
+    Where there is experience of other runs, the predictor learns what it does not explain, and it
+    is heeded as far as what was told bears it out (`Lean`); not at all while its order of the
+    networks is `useless`.
+
     The state is what was told; what was learnt from it can be learnt again, and is not pickled.
 
     Args:
@@ -77,6 +86,7 @@ class Surrogate:
         told: every evaluation so far, in number order.
         in_proposals: whether the predictions that proposals carry are of this objective; else what
             is pending counts as this surrogate expects it.
+        prior: the experience of other runs; None: there is none. Takes features.
     """
 
     predictor: Callable[[], Predictor]
@@ -84,6 +94,7 @@ class Surrogate:
     objective: Objective
     told: list[Told] = field(default_factory=list, repr=False)
     in_proposals: bool = True
+    prior: Prior | None = None
     _cache: _Cache = field(default_factory=lambda: _Cache(), init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,12 +120,14 @@ class Surrogate:
         unit = NormalScores.of(losses)
         believed = self._believed(pending, losses)
         fitted_to, predictor = self._begun()
+        lean = self._lean(self.losses)
         if fitted_to < len(self.told) + len(pending):
             chosen = _chosen(losses, MOST)
             rows = [self.read(candidate.proposal.genome) for candidate in pending]
             scores = unit.score(np.append(losses[chosen], believed))
-            predictor.update(stacked([*self._rows(chosen), *rows]), scores)
-        return Model(predictor, unit)
+            features = stacked([*self._rows(chosen), *rows])
+            predictor.update(features, scores if lean is None else scores - lean(features))
+        return Model(predictor, unit, lean)
 
     def _believed(self, pending: Sequence[Candidate], losses: Floats) -> list[float]:
         """The losses that pending candidates count with."""
@@ -143,13 +156,45 @@ class Surrogate:
             losses = self._losses(self.told[:n])
             if np.isfinite(losses).sum() < LEAST:  # what came since is all there is to learn from
                 n, losses = len(self.told), self.losses
+            lean = self._lean(losses)
             losses, predictor = _finite(losses), self.predictor()
             chosen = _chosen(losses, MOST)
             scores = NormalScores.of(losses).score(losses[chosen])
-            predictor.fit(stacked(self._rows(chosen)), scores)
+            features = stacked(self._rows(chosen))
+            predictor.fit(features, scores if lean is None else scores - lean(features))
             self._cache.begun = n, predictor
         n, begun = self._cache.begun
         return n, copy.copy(begun)
+
+    @property
+    def worth(self) -> Correlation | None:
+        """How the experience orders the first `WINDOW` networks whose loss is known; None without
+        experience, or while there are fewer than 3. Later ones were chosen by what it says.
+        """
+        return self._worth(self.losses)
+
+    def _worth(self, losses: Floats) -> Correlation | None:
+        places = np.flatnonzero(np.isfinite(losses))[:WINDOW]
+        if self.prior is None or len(places) < 3:
+            return None
+        return kendall(self._experienced(places), losses[places])
+
+    def _lean(self, losses: Floats) -> Lean | None:
+        """How far scores follow the experience, by the first n losses, (n,)."""
+        if self.prior is None or useless(self._worth(losses)):
+            return None
+        places = np.flatnonzero(np.isfinite(losses))[:WINDOW]
+        scores = NormalScores.of(losses[places]).score(losses[places])
+        return Lean.of(self.prior.scores, self._experienced(places), scores)
+
+    def _experienced(self, places: Integers) -> Floats:
+        """What experience says of some that were told, by number: (places,)."""
+        assert self.prior is not None
+        known = self._cache.experienced
+        if new := [number for number in places if number not in known]:
+            scores = self.prior.scores(stacked(self._rows(np.array(new))))
+            known.update(zip(new, scores.tolist(), strict=True))
+        return np.array([known[number] for number in places])
 
     @property
     def losses(self) -> Floats:
@@ -215,6 +260,7 @@ class _Cache:
     outcomes: _Outcomes = field(default_factory=_Outcomes)  # of those told
     losses: Floats | None = None  # likewise
     rows: dict[int, NDArray[Any]] = field(default_factory=dict)  # what was read of those told
+    experienced: dict[int, float] = field(default_factory=dict)  # what experience says of them
     begun: tuple[int, Predictor] | None = None  # fitted to so many of those told
     model: tuple[tuple[int, tuple[Candidate, ...]], Model] | None = None  # of (told, pending)
 

@@ -11,6 +11,7 @@ outputs/NAME/
     finalists/NUMBER.safetensors  the best few, trained once more, from scratch
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json, predictions.npz, pictures.npz
+    experience.jsonl            what other runs had learnt, and this one began with
     requests/*.json             what a user has asked for and the search has not heard of yet
     broken_images.txt           with --skip-broken: the images that were passed over, and why
     log.txt
@@ -85,6 +86,10 @@ class RunFolder:
         return self.path / "requests"
 
     @property
+    def experience(self) -> Path:
+        return self.path / "experience.jsonl"
+
+    @property
     def broken(self) -> Path:
         return self.path / "broken_images.txt"
 
@@ -107,6 +112,7 @@ class RunFolder:
             self.path / ".study.db.lock",
             self.config,
             self.broken,
+            self.experience,
             self.log,
         ):
             path.unlink(missing_ok=True)

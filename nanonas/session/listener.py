@@ -47,7 +47,7 @@ class Listener:
         """
 
     def answered(self, sentence: str) -> None:
-        """A request of the user was answered."""
+        """A request of the user was answered, or the search has decided something that it says."""
 
     def ended(self, end: End | None) -> None:
         """The search is over; None: an exception ends it, which is on its way to the caller."""

@@ -27,6 +27,7 @@ from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
 from nanonas.runs.checking import Stored, differences, without_weights
+from nanonas.runs.experience import begun_with
 from nanonas.runs.folder import RunFolder, fingerprint_of, read_config
 from nanonas.runs.reading import noted_images
 from nanonas.session.setup import Setup
@@ -69,6 +70,7 @@ class Replay:
             self.stored = Stored.of(store)
             self.fingerprint = fingerprint_of(store)
             self.config = validated(store.config, str(folder.store))
+            self.past = begun_with(folder, store, self.config.search)
 
     @property
     def goes_on(self) -> bool:
@@ -103,7 +105,7 @@ class Replay:
 
     def _without_images(self) -> Setup:
         shape, names = noted_images(self.folder, self.stored.events)
-        return Setup(self.config, noted=(shape, len(names)))
+        return Setup(self.config, noted=(shape, len(names)), past=self.past)
 
     def not_compared(self) -> list[str]:
         """The names of the folders that `files` passes over, because all their weights are gone."""

@@ -11,8 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
 from nanonas.analysis.hypervolume import chosen
-from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
+from nanonas.core import Candidate, Evaluation, Evaluator, State, Strategy, Told
 from nanonas.data.found import say
 from nanonas.engine.choosing import Expected
 from nanonas.engine.evaluators.cluster import ClusterPool
@@ -23,10 +25,12 @@ from nanonas.engine.requests import RequestFiles
 from nanonas.engine.storage.events import CHOSEN, ENDED, MACHINE, TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import End, Progress, Why
-from nanonas.errors import RunError
+from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
+from nanonas.predictors.experience import useless
+from nanonas.runs.experience import leave_for
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.session.away import Away
@@ -38,6 +42,7 @@ from nanonas.session.mending import Prepared, damaged_weights, lacking, mend
 from nanonas.session.setup import Setup, cluster_need
 from nanonas.session.winner import time_shares, train
 from nanonas.spaces.base import Space
+from nanonas.strategies.around.screened import screened_in
 from nanonas.text import by_number, command, number_of
 
 if TYPE_CHECKING:
@@ -156,7 +161,10 @@ class Session:
                 keeper.hear(progress.told)
                 prune()
                 self.listener.evaluated(progress, keeper.front)
+                if sentence := judge.heard():
+                    self.listener.answered(sentence)
 
+            judge = _Judge(setup.strategy)
             inbox = RequestFiles(folder.requests)
             study = setup.study(self.store, Prepared(evaluator, prepare), inbox)
             told = study.told
@@ -176,6 +184,10 @@ class Session:
         if best is None:
             raise RunError(self._nothing_found(end))
         best = self._choose(best)
+        try:
+            leave_for(setup.config.search, self.store)
+        except NanonasError as error:  # nothing of this run depends on it
+            logger.warning("what was learnt is not left to later runs: {}", error)
         return best.candidate, best.evaluation, end
 
     def _choose(self, highest: Told) -> Told:
@@ -388,6 +400,26 @@ class Session:
             name, purpose = f"#{number} of the front", f"front, #{number}"
             finals.append(_Final(genome, folder.final_of(number), name, purpose))
         return finals
+
+
+class _Judge:
+    """Says when the experience that a search began with turns out to be worth nothing, or something
+    after all.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._screened = screened_in(strategy)
+        self._useless = False
+
+    def heard(self) -> str | None:
+        """A sentence where this has changed with what the strategy was told last."""
+        worth = None if self._screened is None else self._screened.worth
+        if useless(worth) == self._useless:
+            return None
+        self._useless = not self._useless
+        if self._useless:
+            return f"what other runs have shown does not order these networks ({worth}): left out"
+        return f"what other runs have shown orders these networks after all ({worth}): heeded"
 
 
 @dataclass(frozen=True)

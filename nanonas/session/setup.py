@@ -13,6 +13,7 @@ import numpy as np
 
 from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
+    Past,
     load_images,
     make_budget,
     make_counts,
@@ -67,6 +68,7 @@ class Setup:
         noted: their shape (C, H, W) and number of classes, where a search is only looked at: then
             its space and its strategy need no images.
         slots: candidates at once on the cluster that was joined; None: they are trained here.
+        past: what the search begins with; None: nothing.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
@@ -78,10 +80,11 @@ class Setup:
         images: Images | None = None,
         noted: tuple[Shape, int] | None = None,
         slots: int | None = None,
+        past: Past | None = None,
     ) -> None:
         self.config = config
         self._images, self._noted = images, noted
-        self.slots = slots
+        self.slots, self.past = slots, past
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -157,7 +160,7 @@ class Setup:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, which was told nothing yet."""
-        return make_strategy(self.config.search, self.space, self.bans)
+        return make_strategy(self.config.search, self.space, self.bans, self.past)
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:

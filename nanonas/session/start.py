@@ -5,22 +5,34 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from nanonas.config.files import BEFORE, GONE, to_values, to_yaml
+from nanonas.config.parts import Past
 from nanonas.config.schema import Config, RunConfig
 from nanonas.data.found import say
 from nanonas.data.images import changed_message
 from nanonas.data.sources import path_of
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.evaluators.joining import Cluster, joined
-from nanonas.engine.storage.events import IMAGES, MEASURES
+from nanonas.engine.storage.events import EXPERIENCE, IMAGES, MEASURES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError, Exhausted, RunError
 from nanonas.files import write_text
+from nanonas.predictors.experience import PastRun
+from nanonas.runs.experience import (
+    begun_with,
+    experience_file,
+    experience_for,
+    keep_copy,
+    task_of,
+)
 from nanonas.runs.folder import RunFolder, find, fingerprint_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
 from nanonas.session.agents import device_notes, require_same_device
@@ -29,6 +41,7 @@ from nanonas.session.listener import Listener
 from nanonas.session.schedule import scheduled
 from nanonas.session.session import Outcome, Session
 from nanonas.session.setup import Setup, cluster_slots, located, resolved
+from nanonas.text import number_of
 
 
 def begin(config: Config, listener: Listener | None = None, *, final: bool = True) -> Outcome:
@@ -63,12 +76,18 @@ def _begin(
     config, schedule = scheduled(setup)
     if schedule is not None:
         say(str(schedule))
-    setup, run = Setup(config, setup.images, slots=slots), config.run
+    notes, runs = setup.image_notes(), _experience(config)
+    run = config.run
     folder = RunFolder(run.out / run.name if run.name else _new(run.out, config.search.data.data))
+    config = _beginning_with(config, folder, runs)
+    past = None if runs is None else Past(runs, task_of(config.search, notes))
+    setup = Setup(config, setup.images, slots=slots, past=past)
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
-            store.event(IMAGES, setup.image_notes())
+            if runs is not None:
+                store.event(EXPERIENCE, keep_copy(folder, runs))
+            store.event(IMAGES, notes)
             if setup.agent is not None:
                 store.event(MEASURES, device_notes(setup.agent))
             if setup.images.broken:
@@ -130,7 +149,8 @@ def resume(
             folder.store, to_values(config), defaults=counted(), ignored=ignored
         ) as store,
     ):
-        setup = Setup(moved, slots=cluster_slots(moved, cluster))
+        past = begun_with(folder, store, config.search)
+        setup = Setup(moved, slots=cluster_slots(moved, cluster), past=past)
         _require_same_images(setup, store, folder)
         require_same_device(setup.agent, store, folder)
         if not folder.config.exists() or moved != config:
@@ -146,6 +166,35 @@ def resume(
             cluster=cluster,
         )
         return session.run()
+
+
+def _experience(config: Config) -> tuple[PastRun, ...] | None:
+    """What other runs have learnt, for this one to begin with; None where it begins with nothing.
+
+    Raises `RunError` where a file that the configuration names cannot be read; the user's own is no
+    reason not to search.
+    """
+    past = config.search.past
+    if not past.experience or (past.experience_from is None and experience_file() is None):
+        return None
+    try:
+        runs = experience_for(config.search)
+    except RunError as error:
+        if past.experience_from is not None:
+            raise
+        logger.warning("{}", error)
+        return None
+    if runs:
+        networks = number_of(sum(len(one.networks) for one in runs), "network")
+        say(f"begins with what {networks} of {number_of(len(runs), 'other run')} have shown")
+    return runs
+
+
+def _beginning_with(config: Config, folder: RunFolder, runs: Sequence[PastRun] | None) -> Config:
+    """The configuration that names the run's own copy, so that it can be repeated."""
+    place = None if runs is None else str(folder.experience.absolute())
+    past = replace(config.search.past, experience=runs is not None, experience_from=place)
+    return replace(config, search=replace(config.search, past=past))
 
 
 def counted() -> dict[str, Any]:

@@ -103,6 +103,16 @@ class Space(ABC):
         """Hand-made networks by name, with which a first generation may begin; none by default."""
         return {}
 
+    def adopted(self, genome: Sequence[int], drawn_for: Shape) -> Genome:
+        """A genome of this space for other images, of the shape `drawn_for`, as one for these, with
+        what it may cost here. By default as it is.
+
+        Raises `GenomeError` for what is no genome of this space.
+        """
+        adopted = integers(genome)
+        self.decode(adopted)
+        return adopted
+
     def options(self) -> Mapping[str, tuple[Attribute, ...]]:
         """The decisions of a genome, and the options of each in the order of their numbers."""
         return {}

@@ -248,7 +248,8 @@ class TrainingProgress(_Panel, Listener):
 def best_line(candidate: Candidate, evaluation: Evaluation) -> str:
     """One line about a new best."""
     parents, ancestor = candidate.proposal.parents, candidate.proposal.ancestor
-    begun = f"hand-made: {ancestor}" if ancestor else "random"
+    begun = "found by another run" if candidate.proposal.recalled else "random"
+    begun = f"hand-made: {ancestor}" if ancestor else begun
     bred = f"from {' and '.join(f'#{p}' for p in parents)}" if parents else begun
     accuracy = f"[bold]{evaluation.accuracy:.1%}[/bold]"
     return f"{accuracy}  #{candidate.number}  {costs(evaluation.metrics)}  [dim]({bred})[/dim]"

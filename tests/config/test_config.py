@@ -93,6 +93,8 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "rung_epochs": 1,
     "rung_share": 0.5,
     "rung_image_size": 12,
+    "experience": False,
+    "experience_from": "elsewhere.jsonl",
     "inherit": True,
     "inherit_epochs": 1,
     "inherit_audit": 0.2,

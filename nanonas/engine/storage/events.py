@@ -25,6 +25,7 @@ from nanonas.typed import (
 IMAGES = "images"  # what the run was begun with, so that it can be read without them
 MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
+EXPERIENCE = "experience"  # that the run began with: the "digest" of its copy, "runs", "networks"
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"
@@ -41,6 +42,7 @@ TEST_SET_OPENED = "test set opened"  # "for" what
 _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
 _CHECKS: dict[str, dict[str, Check]] = {
     IMAGES: {"fingerprint": text, "input_shape": many(whole), "class_names": many(text)},
+    EXPERIENCE: {"digest": text, "runs": whole, "networks": whole},
     RESUMED: {"run": maybe(mapping)},
     ENDED: {"message": text, "why": maybe(text)},
     REQUEST_TAKEN: {"id": text, "first": whole, **_ASKED},
@@ -50,6 +52,7 @@ _CHECKS: dict[str, dict[str, Check]] = {
     TEST_SET_OPENED: {"for": text},
 }
 _NEEDED: dict[str, tuple[str, ...]] = {
+    EXPERIENCE: ("digest",),
     REQUEST_TAKEN: ("id", "first", "what"),
     REQUEST_REFUSED: ("id", "reason"),
     CHOSEN: ("number", "accuracy"),

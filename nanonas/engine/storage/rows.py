@@ -283,6 +283,7 @@ def _candidate_from(row: Row, search: object) -> Candidate:
         inherits=stored.get("inherits", ()),
         planted=stored.get("planted", False),
         ancestor=stored.get("ancestor", ""),
+        recalled=stored.get("recalled", False),
     )
     generation = generations[0] if generations else first_format_generation(search, place)
     return Candidate(
@@ -321,6 +322,7 @@ _PROPOSAL: dict[str, Check] = {
     "inherits": many(whole),
     "planted": flag,
     "ancestor": text,
+    "recalled": flag,
 }
 
 

@@ -88,8 +88,12 @@ def _begun_by(record: Record, tree: Tree) -> str:
     """Those that were bred from nothing, counted."""
     first = [record.entries[number] for number in sorted(set(tree.families))]
     made = sum(bool(entry.proposal.ancestor) for entry in first)
-    drawn = number_of(len(first) - made, "random one")
-    return f"{made:,} hand-made and {drawn}" if made else drawn
+    recalled = sum(entry.proposal.recalled for entry in first)
+    drawn = number_of(len(first) - made - recalled, "random one")
+    others = f"{recalled:,} of other runs and {drawn}" if recalled else drawn
+    if not made:
+        return others
+    return f"{made:,} hand-made{',' if recalled else ' and'} {others}"
 
 
 def _descent(

@@ -52,6 +52,8 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
         facts.append(f"as a finalist, from scratch: {percent(again)}")
     if proposal.ancestor:
         facts.append(f"the hand-made network {proposal.ancestor!r}, scaled to the limits")
+    if proposal.recalled:
+        facts.append("found by another run, scaled to the limits")
     if "params" in metrics and "macs" in metrics:
         facts.append(costs(metrics))
     if evaluation.curve:

@@ -41,7 +41,7 @@ class Generation:
 
     def paragraphs(self) -> Iterator[str]:
         """An answer to each question; empty where there is nothing to say to it."""
-        yield from (self._begun(), self._drawn(), self._bred(), self._edited())
+        yield from (self._begun(), self._recalled(), self._drawn(), self._bred(), self._edited())
         yield from (self._improved(), self._level(), self._best(), self._lost(), self._planted())
         yield from (self._predicted(), self._inherited(), self._promoted())
 
@@ -81,7 +81,12 @@ class Generation:
 
     @cached_property
     def random(self) -> list[Entry]:
-        return [entry for entry in self.first if not entry.proposal.ancestor]
+        first = [entry for entry in self.first if not entry.proposal.ancestor]
+        return [entry for entry in first if not entry.proposal.recalled]
+
+    @cached_property
+    def recalled(self) -> list[Entry]:
+        return [entry for entry in self.first if entry.proposal.recalled]
 
     @cached_property
     def hand_made(self) -> list[Entry]:
@@ -131,6 +136,16 @@ class Generation:
             f"the limits, so that the search begins with what people know.{results}"
         )
 
+    def _recalled(self) -> str:
+        """Of those that other runs have found."""
+        if not self.recalled:
+            return ""
+        number = len(self.recalled)
+        return (
+            f"{number_of(number, 'network')} {_were(number)} found by other runs, on whatever "
+            "images, and scaled to the limits."
+        )
+
     def _drawn(self) -> str:
         if not self.random:
             return ""
@@ -156,7 +171,7 @@ class Generation:
                 "in."
             )
         why = " Whatever comes later is bred from the best of these." if breeds else ""
-        known_little = "" if self.hand_made else ", for nothing is known yet"
+        known_little = "" if self.hand_made or self.recalled else ", for nothing is known yet"
         return f"{begin} {were} drawn at random{known_little}.{spread}{why}"
 
     def _bred(self) -> str:

@@ -65,7 +65,8 @@ def _way(record: Record, best: Entry) -> str:
     first = record.entries[way[0]]
     name = first.proposal.ancestor
     if len(way) == 1:
-        begun = f"is the hand-made network {name!r}" if name else "was drawn at random"
+        found = "was found by another run" if first.proposal.recalled else "was drawn at random"
+        begun = f"is the hand-made network {name!r}" if name else found
         return f"{which}, #{best.number}, {begun}: nothing that was bred is better."
     made = f"hand-made: {name}; " if name else ""
     stations = [f"#{way[0]} ({made}{_accuracy(first)})"]

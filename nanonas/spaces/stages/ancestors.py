@@ -122,11 +122,12 @@ ANCESTORS: dict[str, Genes] = {
 }
 
 
-def suited(genes: Genes, input_shape: Shape) -> Genes:
-    """The genes for images of a shape: of smaller ones than 32×32 the first halvings fall away, for
-    larger ones stages that keep their map halve it; at most one stage is put in front.
+def suited(genes: Genes, input_shape: Shape, drawn_for: Shape = DRAWN_FOR) -> Genes:
+    """The genes for images of a shape: of smaller ones than they were drawn for the first halvings
+    fall away, for larger ones stages that keep their map halve it; at most one stage is put in
+    front.
     """
-    surplus = halvings(DRAWN_FOR) - halvings(input_shape)
+    surplus = halvings(drawn_for) - halvings(input_shape)
     while surplus > 0 and _halved(genes):
         genes, surplus = _with_first_halving_gone(genes), surplus - 1
     while surplus < 0 and (more := _with_one_halving_more(genes)) != genes:

@@ -28,7 +28,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nanonas.core import Floats, Genome, Integers
+from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.networks.features import GROUPS, features
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Draft, Network
@@ -93,13 +93,26 @@ class StagesSpace(Space):
 
     def ancestors(self) -> dict[str, Genome]:
         """Hand-made networks by name, with halvings for these images and widths to the limits."""
-        limits = self.limits
-        if not limits.on_counts:
-            limits = replace(limits, max_params=250_000)
         return {
-            name: self._filled(suited(genes, self.input_shape), limits)
+            name: self._filled(suited(genes, self.input_shape), self._counted)
             for name, genes in ANCESTORS.items()
         }
+
+    def adopted(self, genome: Sequence[int], drawn_for: Shape) -> Genome:
+        """The genome with halvings for these images and widths to the limits, as `ancestors`.
+
+        Raises `GenomeError`.
+        """
+        read(integers(genome))
+        genes = suited(split(integers(genome)), self.input_shape, drawn_for)
+        return self._filled(genes, self._counted)
+
+    @property
+    def _counted(self) -> Limits:
+        """The limits, or usual ones where there are none on counts."""
+        if self.limits.on_counts:
+            return self.limits
+        return replace(self.limits, max_params=250_000)
 
     @property
     def operation_names(self) -> tuple[str, ...]:

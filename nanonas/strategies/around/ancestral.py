@@ -1,8 +1,8 @@
-"""A first generation that begins with hand-made networks."""
+"""A first generation that begins with hand-made networks, and with the best of other runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,11 +21,13 @@ class Ancestral:
         strategy: proposes everything after them; one that was told nothing yet.
         ancestors: the networks by name, in the order of their turns.
         banned: whether a genome may not be proposed now; None: all may.
+        recalled: the names of those that are no hand-made networks, but found by other runs.
     """
 
     strategy: Strategy
     ancestors: Mapping[str, Genome]
     banned: Callable[[Genome], bool] | None = None
+    recalled: Collection[str] = ()
     _tried: set[Genome] = field(default_factory=set, repr=False)
 
     def needs(self, number: int) -> int:
@@ -39,6 +41,8 @@ class Ancestral:
             tried = self._tried | {candidate.proposal.genome for candidate in pending}
             for name, genome in self.ancestors.items():
                 if genome not in tried and not (self.banned and self.banned(genome)):
+                    if name in self.recalled:
+                        return Proposal(genome, recalled=True)
                     return Proposal(genome, ancestor=name)
         return self.strategy.ask(number, rng, pending)
 

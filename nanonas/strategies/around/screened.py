@@ -30,6 +30,7 @@ from nanonas.maths.ranks import Correlation
 from nanonas.networks.network import Network
 from nanonas.predictors.audit import Audit
 from nanonas.predictors.costs import Costs
+from nanonas.predictors.experience import Prior, useless
 from nanonas.predictors.front import Front
 from nanonas.predictors.surrogate import LEAST, Model, Surrogate, stacked
 from nanonas.spaces.base import Space
@@ -61,6 +62,10 @@ class Screened:
     and costs by their logarithm. Accuracies below the median count for every fifth candidate alone:
     see `Front`.
 
+    Where there is experience of other runs, the first candidates are those that it finds the best
+    of a few, instead of the largest, and the predictor begins with it; while its order of the
+    networks is `useless`, it is left out.
+
     Every prediction is written into its proposal before the training. While those predictions order
     the networks no better than chance, the predictor steps aside: the wrapped strategy is asked,
     and the predictions go on, so that the predictor can earn its place again. Every twentieth
@@ -86,6 +91,8 @@ class Screened:
         allowed: whether a genome is within the limits; None: all are.
         banned: whether a genome may not be proposed now, which may change from candidate to
             candidate; None: none is.
+        prior: the experience of other runs, for one objective and a predictor that reads features;
+            None: there is none.
 
     Raises:
         ConfigError: `opening` or another number is too small.
@@ -107,6 +114,7 @@ class Screened:
     audit_every: int = 20
     allowed: Callable[[Genome], bool] | None = None
     banned: Callable[[Genome], bool] | None = None
+    prior: Prior | None = None
     _surrogate: Surrogate = field(init=False, repr=False)
     _front: Front | None = field(default=None, init=False, repr=False)  # of several objectives
     # of what was told, so that no candidate waits until all of that has been looked through
@@ -135,7 +143,7 @@ class Screened:
                 )
 
         read = self.space.tokens if self.reads == "tokens" else self.space.encode
-        self._surrogate = Surrogate(self.predictor, read, self.objective)
+        self._surrogate = Surrogate(self.predictor, read, self.objective, prior=self.prior)
         self._audit = Audit(self.objective)
         if len(self.objectives) > 1:
             costs = Costs(self.objectives[1:], self.counts, self.space.decode, self._surrogate)
@@ -252,13 +260,25 @@ class Screened:
 
     # --- what is scored ---------------------------------------------------------------------------
 
+    @property
+    def worth(self) -> Correlation | None:
+        """How experience orders the networks that were trained here; None while there are fewer
+        than 3, or without experience.
+        """
+        return self._surrogate.worth
+
     def _largest(self, proposal: Proposal, rng: np.random.Generator) -> Proposal:
-        """A network that is larger than `tournament - 1` random ones, of those that are allowed."""
+        """A network that is larger, or by experience better, than `tournament - 1` random ones, of
+        those that are allowed.
+        """
         drawn = [proposal.genome, *(self.space.sample(rng) for _ in range(self.tournament - 1))]
         allowed = [genome for genome in drawn if self._may(genome)]
-        return Proposal(max(allowed or drawn[:1], key=self._size), budget=proposal.budget)
+        return Proposal(max(allowed or drawn[:1], key=self._promise), budget=proposal.budget)
 
-    def _size(self, genome: Genome) -> float:
+    def _promise(self, genome: Genome) -> float:
+        """What a network of the opening is chosen by: the more, the better."""
+        if self.prior is not None and not useless(self.worth):
+            return -float(self.prior.scores(self._surrogate.read(genome)[None])[0])
         network = self.space.decode(genome)
         return float(np.log(network.params) + np.log(network.macs + 1))
 
@@ -336,6 +356,14 @@ class Screened:
         if genome not in keys:
             keys[genome] = self.space.decode(genome).key
         return keys[genome]
+
+
+def screened_in(strategy: Strategy) -> Screened | None:
+    """The screened search among strategies around each other; None where there is none."""
+    inner: Any = strategy
+    while inner is not None and not isinstance(inner, Screened):
+        inner = getattr(inner, "strategy", None)
+    return inner
 
 
 @dataclass
