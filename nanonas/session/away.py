@@ -65,60 +65,52 @@ class News:
 class Trainer:
     """A process on a node that trains a network. Called from two threads: one trains, one answers
     `news`.
+
+    Args:
+        version: of nanonas, where the search runs.
+        cpus: cores that it may use.
+        gpus: GPUs that it was given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, version: str, cpus: int, gpus: int) -> None:
+        self._version, self._cpus, self._gpus = version, cpus, gpus
         self._changed = threading.Condition()
         self._epochs: list[tuple[int, int, float]] = []
         self._checkpoint: bytes | None = None
         self._over = False
 
-    def train(
-        self,
-        version: str,
-        job: Job,
-        seconds: float | None,
-        checkpoint: bytes | None,
-        images: Images,
-        cpus: int,
-        gpus: int,
-    ) -> tuple[int, float]:
-        """Trains, as `FinalTraining.train_only`.
-
-        Args:
-            version: of nanonas, where the search runs.
-            seconds: until the deadline; None: there is none.
-            checkpoint: the file to go on from.
-            images: to train on.
-            cpus: cores that it may use.
-            gpus: GPUs that it was given.
-
-        Raises:
-            RunError: this node has another version.
-        """
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def take(self, images: Images) -> None:
+        """Takes the images to train on. Raises `RunError` where this node has another version."""
         here = version_of("nanonas")
-        if here != version:
+        if here != self._version:
             raise RunError(
-                f"a node has nanonas {here}, and the search {version}; install the same version on "
-                "all nodes"
+                f"a node has nanonas {here}, and the search {self._version}; install the same "
+                "version on all nodes"
             )
-        _stay_within(cpus)
-        if max(cpus, gpus) > 1:  # processes that train together find them on the disk
+        if max(self._cpus, self._gpus) > 1:  # processes that train together find them on the disk
             with suppress(OSError, DataError):
                 images = laid_out(images)
         hold(images)
-        device = "cpu" if gpus == 0 else "cuda:0" if gpus == 1 else "cuda"
+
+    def train(self, job: Job, seconds: float | None, checkpoint: bytes | None) -> tuple[int, float]:
+        """Trains, as `FinalTraining.train_only`.
+
+        Args:
+            seconds: until the deadline; None: there is none.
+            checkpoint: the file to go on from.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        _stay_within(self._cpus)
         try:
             with tempfile.TemporaryDirectory(prefix="nanonas-") as place:
-                return self._train(job, Path(place), deadline, checkpoint, device)
+                return self._train(job, Path(place), deadline, checkpoint)
         finally:
             with self._changed:
                 self._over = True
                 self._changed.notify()
 
     def _train(
-        self, job: Job, folder: Path, deadline: float | None, checkpoint: bytes | None, device: str
+        self, job: Job, folder: Path, deadline: float | None, checkpoint: bytes | None
     ) -> tuple[int, float]:
         from nanonas.training.checkpoint import CHECKPOINT
         from nanonas.training.final import FinalTraining
@@ -136,6 +128,7 @@ class Trainer:
 
         if checkpoint is not None:
             (folder / CHECKPOINT).write_bytes(checkpoint)
+        device = "cpu" if self._gpus == 0 else "cuda:0" if self._gpus == 1 else "cuda"
         training = FinalTraining(
             job.network,
             final_pictures(job.spec, device),
@@ -223,13 +216,13 @@ class Away:
     ) -> tuple[int, float] | _Lost:
         """As `__call__`; or how the process was lost that trained."""
         try:
-            if (found := self._found(deadline)) is None:
+            if (actor := self._found(deadline)) is None:
                 return replace(training, elsewhere=None).train_only(epochs, deadline, on_epoch)
-            return self._trained(found, training, epochs, deadline, on_epoch)
+            return self._trained(actor, training, epochs, deadline, on_epoch)
         except _Lost as lost:
             return lost
 
-    def _found(self, deadline: float | None) -> _Found | None:
+    def _found(self, deadline: float | None) -> Any:
         """A process on the largest node, with all of it; where others use some of it, with the half
         of that, and so on. None: this machine is to train.
         """
@@ -240,18 +233,17 @@ class Away:
         left = float("inf") if deadline is None else deadline - time.monotonic()
         patience = min(_ROOM_SECONDS, max(5.0, 0.05 * left))
         while True:
-            found = _Found(self._begun(cpus, gpus), cpus, gpus)
+            actor = self._begun(cpus, gpus)
             try:
-                ready = self._waited([found.actor.process.remote()], patience)
-                if ready:
+                if ready := self._waited([actor.process.remote()], patience):
                     self._heard(ready[0])
                     words = number_of(gpus, "GPU") if gpus else number_of(cpus, "core")
                     logger.info("the final training runs on a node of the cluster, on {}", words)
-                    return found
+                    return actor
             except BaseException:
-                self._end(found)
+                self._end(actor)
                 raise
-            self._end(found)
+            self._end(actor)
             if self.cluster.largest(self.gpus) != largest:  # nodes have joined, or were lost
                 return self._found(deadline)
             if cpus == 1:
@@ -261,11 +253,12 @@ class Away:
 
     def _begun(self, cpus: int, gpus: int) -> Any:
         options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
-        return self.cluster.ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(Trainer).remote()
+        actor = self.cluster.ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(Trainer)
+        return actor.remote(version_of("nanonas"), cpus, gpus)
 
     def _trained(
         self,
-        found: _Found,
+        actor: Any,
         training: FinalTraining,
         epochs: int | None,
         deadline: float | None,
@@ -296,26 +289,23 @@ class Away:
         try:
             if self._sent is None:
                 self._sent = self.cluster.ray.put(self.images.for_training())
-            work = found.actor.train.remote(
-                version_of("nanonas"),
-                job,
-                None if deadline is None else deadline - time.monotonic(),
-                path.read_bytes() if path.exists() else None,
-                self._sent,
-                found.cpus,
-                found.gpus,
-            )
-            news = found.actor.news.remote()
-            while not (ready := self._waited([work, news], _TICK)) or work not in ready:
+            taken = actor.take.remote(self._sent)
+            while not self._waited([taken], _TICK):
+                pass
+            self._heard(taken)
+            left = None if deadline is None else deadline - time.monotonic()
+            checkpoint = path.read_bytes() if path.exists() else None
+            work, news = actor.train.remote(job, left, checkpoint), actor.news.remote()
+            while work not in (ready := self._waited([work, news], _TICK)):
                 if news in ready:
                     keep(self._heard(news))
-                    news = found.actor.news.remote()
+                    news = actor.news.remote()
             ended: tuple[int, float] = self._heard(work)
             keep(self._heard(news))
-            keep(self._heard(found.actor.news.remote()))
+            keep(self._heard(actor.news.remote()))
             return ended
         finally:
-            self._end(found)
+            self._end(actor)
 
     # --- Ray --------------------------------------------------------------------------------------
 
@@ -343,18 +333,9 @@ class Away:
         except errors.RayError as error:
             raise _Lost(cause(error)) from None
 
-    def _end(self, found: _Found) -> None:
+    def _end(self, actor: Any) -> None:
         if self.cluster.answers():
-            self.cluster.ray.kill(found.actor, no_restart=True)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A process, and what it has of its node."""
-
-    actor: Any
-    cpus: int
-    gpus: int
+            self.cluster.ray.kill(actor, no_restart=True)
 
 
 class _Lost(Exception):

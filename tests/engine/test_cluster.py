@@ -39,7 +39,8 @@ from nanonas.engine.evaluators.attempt import attempt
 from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.engine.evaluators.joining import Cluster, joined
 from nanonas.engine.evaluators.serial import SerialEvaluator
-from nanonas.engine.storage.events import WORKER_LOST
+from nanonas.engine.storage.events import TEST_SET_OPENED, WORKER_LOST
+from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Why
 from nanonas.errors import RunError
 from nanonas.runs.folder import RunFolder, read_config
@@ -127,9 +128,12 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
 
 @pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_search_of_one_machine(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trainings for real, children with their parents' weights; it goes on without a cluster."""
+    """Trainings for real, children with their parents' weights, the winner's on one node; it goes
+    on without a cluster.
+    """
+    monkeypatch.setattr(Cluster, "largest", lambda self, gpus: (1, 0))
     search: dict[str, Any] = {
         "data": "digits",
         "train_images": 200,
@@ -149,10 +153,15 @@ def test_a_search_on_a_cluster_is_the_search_of_one_machine(
         "out": tmp_path,
     }
     begin(configure(**search, evaluations=8, workers=1, name="here"))
-    begin(configure(**search, evaluations=6, cluster="auto", name="there"))
+    finals = {**search, "final_epochs": 1}
+    outcome = begin(configure(**finals, evaluations=6, cluster="auto", name="there"))
+    assert outcome.final is not None
+    assert outcome.final.hardware.startswith("1 core of")
     there = tmp_path / "there"
-    run = replace(read_config(RunFolder(there)).run, evaluations=8, cluster=None, workers=1)
-    resume(there, run)
+    with RunStore.read(there / "study.db") as store:
+        assert [event.kind for event in store.events()].count(TEST_SET_OPENED) == 1
+    changed = {"evaluations": 8, "cluster": None, "workers": 1, "final_epochs": 0}
+    resume(there, replace(read_config(RunFolder(there)).run, **changed))
     assert by_number(there / "study.db") == by_number(tmp_path / "here" / "study.db")
     candidates = [one for one in by_number(there / "study.db") if isinstance(one, Candidate)]
     assert any(one.proposal.inherits for one in candidates)

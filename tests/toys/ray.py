@@ -62,9 +62,9 @@ class ThreadRay:
         """A decorator."""
 
         def decorated(kind: type) -> Any:
-            def begin() -> Actor:
+            def begin(*arguments: Any) -> Actor:
                 room = max(cpus for cpus, _ in self._nodes) - self._busy
-                actor = Actor(kind(), options, begins=options["num_cpus"] <= room)
+                actor = Actor(kind(*arguments), options, begins=options["num_cpus"] <= room)
                 self.actors.append(actor)
                 return actor
 
