@@ -183,7 +183,8 @@ def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior |
     """What the runs of the past have learnt for this search; None where that is nothing: they
     searched other spaces, there are several objectives, or the strategy has no use for it.
     """
-    from nanonas.predictors.experience import Prior
+    from nanonas.data.found import say
+    from nanonas.predictors.experience import Prior, useless
 
     if past is None or not search.past.experience:
         return None
@@ -194,7 +195,11 @@ def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior |
     if not runs:
         return None
     reference = _Reference(space)
-    return Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
+    prior = Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
+    if useless(prior.worth):
+        say(f"what other runs have shown does not foretell itself ({prior.worth}): left out")
+        return None
+    return prior
 
 
 @dataclass

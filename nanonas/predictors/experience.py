@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from nanonas.core import Floats, Genome, Shape
+from nanonas.core import Floats, Genome, Integers, Shape
 from nanonas.errors import GenomeError
-from nanonas.maths.ranks import Correlation
+from nanonas.maths.ranks import Correlation, kendall
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.predictors.normal_scores import NormalScores
 
 MOST = 300  # networks that a prior is fitted to: it is there within a second
+_FOLDS = 5  # of the networks, each of which is foretold from the others
 _BELIEVED = 8  # networks trained here that experience weighs as much as
 _CERTAIN = 30  # pairs from which on an order has to be better than chance for certain
 
@@ -111,6 +112,16 @@ class Prior:
             return np.zeros(len(features))
         return learnt.model.predict(self._with(self.task, features))[0]
 
+    @property
+    def worth(self) -> Correlation | None:
+        """How the runs order each other's networks, each fifth of them as the others say; where
+        there is one run, fifths of its own networks. None where there are fewer than 10.
+
+        So experience that is noise, such as that of a run whose labels were wrong, is known before
+        anything is trained.
+        """
+        return self._fitted().worth
+
     def best(self, number: int) -> list[Genome]:
         """The networks of other runs of which most is expected here, the best first: each once, up
         to `number`.
@@ -128,10 +139,11 @@ class Prior:
 
     def _fit(self) -> _Learnt:
         genomes: list[Genome] = []
+        of_run: list[int] = []
         rows: list[Floats] = []
         tasks: list[Floats] = []
         scores: list[float] = []
-        for run in self._nearest():
+        for place, run in enumerate(self._nearest()):
             for network, score in zip(run.networks, run.scores, strict=True):
                 if len(genomes) == MOST:
                     break
@@ -141,14 +153,17 @@ class Prior:
                 except GenomeError:  # of a space that has changed since
                     continue
                 genomes.append(genome)
+                of_run.append(place)
                 tasks.append(run.task.features)
                 scores.append(float(score))
         if not genomes:
-            return _Learnt([], np.zeros((0, 0)), None)
+            return _Learnt([], np.zeros((0, 0)), None, None)
         features, reference = np.array(rows), self._with(self.task, self.reference())
         model = GaussianProcess((*self.groups, len(tasks[0])), reference)
-        model.fit(np.column_stack([features, np.array(tasks)]), np.array(scores))
-        return _Learnt(genomes, features, model)
+        both, wanted = np.column_stack([features, np.array(tasks)]), np.array(scores)
+        model.fit(both, wanted)
+        parts = np.array(of_run) if of_run[-1] else np.arange(len(of_run))
+        return _Learnt(genomes, features, model, _agreement(model, both, wanted, parts % _FOLDS))
 
     def _nearest(self) -> list[PastRun]:
         """The runs by how near their tasks are, of equally near ones the latest first."""
@@ -170,6 +185,24 @@ class _Learnt:
     genomes: list[Genome]  # as this task has them
     features: Floats  # of each, (genomes, features)
     model: GaussianProcess | None  # None: there was nothing to learn from
+    worth: Correlation | None  # see `Prior.worth`
+
+
+def _agreement(
+    model: GaussianProcess, features: Floats, scores: Floats, folds: Integers
+) -> Correlation | None:
+    """How well the scores of each fold, (n,), are ordered by what the others say of them.
+
+    By a process that has learnt no hyperparameters: those of all networks know the held out ones.
+    """
+    if len(scores) < 10:
+        return None
+    expected = np.zeros(len(scores))
+    for fold in np.unique(folds):
+        others = replace(model, tuned_on=2)
+        others.fit(features[folds != fold], scores[folds != fold])
+        expected[folds == fold] = others.predict(features[folds == fold])[0]
+    return kendall(expected, scores)
 
 
 def useless(worth: Correlation | None) -> bool:

@@ -138,7 +138,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
         return config, None
     total = float(run.time or TIME) if planned else None
     cost = setup.cost or calibrate_here(setup, total)
-    each = _typical(setup, cost)
+    each = typical_cost(setup, cost)
     schedule = None
     if total is not None:
         smaller = _smaller(setup)
@@ -203,7 +203,7 @@ def calibrate_here(setup: Setup, total: float | None) -> CostModel:
     return calibrate(setup.space, train, recipe, seconds=seconds)
 
 
-def _typical(setup: Setup, cost: CostModel) -> float:
+def typical_cost(setup: Setup, cost: CostModel) -> float:
     """Seconds of training an image, of a network of middling cost among those that will be."""
     rng = rng_for(setup.config.search.seed, _STREAM)
     genomes = [*setup.space.ancestors().values()]

@@ -1,5 +1,5 @@
-"""What other runs have learnt: read into a prior, heeded as far as it is borne out, and dropped where
-it is worth nothing.
+"""What other runs have learnt: read into a prior, heeded as far as it is borne out, and dropped
+where it is worth nothing.
 """
 
 from __future__ import annotations
@@ -114,6 +114,22 @@ def test_no_more_networks_are_read_than_are_learnt_from() -> None:
     prior.best(1)
     assert len(read) == MOST
     assert read[0] == runs[-1].networks[0].genome  # the latest of equally near ones
+
+
+def test_noise_is_known_before_anything_is_trained() -> None:
+    def worth(*runs: PastRun) -> Correlation | None:
+        return prior_of(*runs).worth
+
+    assert useless(worth(*(past_run(seed, shuffled=True) for seed in range(3))))
+    assert useless(worth(past_run(4, 60, shuffled=True)))
+    for runs in ([past_run(0)], [past_run(0), past_run(1)], [past_run(seed) for seed in range(7)]):
+        found = worth(*runs)
+        assert found is not None
+        assert found.low > 0.1
+    assert worth(past_run(0, 9)) is None
+    search = configure(space="nano", channels=2, length=6).search
+    noise = tuple(past_run(seed, shuffled=True) for seed in range(3))
+    assert make_prior(search, NANO, Past(noise, TASK)) is None
 
 
 # --- leaning on it --------------------------------------------------------------------------------

@@ -1,0 +1,160 @@
+"""A run that begins with experience keeps a copy of it, is a function of that, and leaves its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys.session import InProcess
+
+from nanonas.config.files import configure, read_yaml, to_values
+from nanonas.config.schema import Config
+from nanonas.engine.storage.events import EXPERIENCE
+from nanonas.engine.storage.store import RunStore
+from nanonas.errors import RunError
+from nanonas.predictors.experience import Task
+from nanonas.runs import experience
+from nanonas.runs.copying import backup
+from nanonas.runs.experience import (
+    NETWORKS,
+    begun_with,
+    learnt,
+    read_experience,
+    supplied,
+)
+from nanonas.runs.folder import RunFolder
+from nanonas.session import session as session_module
+from nanonas.session.replay import Replay
+from nanonas.session.session import Outcome
+from nanonas.session.start import begin, resume
+
+
+def tiny(out: Path, name: str, **settings: object) -> Config:
+    return configure(
+        **{
+            "data": "digits",
+            "train_images": 40,
+            "space": "nano",
+            "channels": 2,
+            "length": 4,
+            "population": 6,
+            "epochs": 1,
+            "precision": "float32",
+            "evaluations": 10,
+            "finalists": 0,
+            "final_epochs": 0,
+            "workers": 1,
+            "device": "cpu",
+            "doctor": False,
+            "out": out,
+            "name": name,
+            **settings,
+        }
+    )
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's file of experience; searches train in this process."""
+    path = tmp_path / "mine.jsonl"
+    monkeypatch.setenv("NANONAS_EXPERIENCE", str(path))
+    monkeypatch.setattr(session_module, "WorkerPool", InProcess)
+    return path
+
+
+def genomes(outcome: Outcome) -> list[object]:
+    with RunStore.read(outcome.folder.store) as store:
+        return [candidate.proposal.genome for candidate in store.candidates()]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "outputs"
+    begin(tiny(out, "first"))
+    left = read_experience(mine)[-1]
+    assert (left.space, left.options) == ("nano", {"channels": 2, "length": 4})
+    assert left.task == Task((1, 8, 8), 10, 40, 40)
+    assert 8 <= len(left.networks) <= 10
+    assert str(tmp_path) not in mine.read_text()
+
+    second = begin(tiny(out, "second", seed=1))  # begins with what the first has left
+    assert [run.run for run in read_experience(second.folder.experience)] == [left.run]
+    with RunStore.read(second.folder.store) as store:
+        (noted,) = [event.details for event in store.events() if event.kind == EXPERIENCE]
+    assert noted["networks"] == len(left.networks)
+    assert list(Replay(second.folder).candidates()) == []
+    plain = begin(tiny(out, "plain", seed=1, experience=False))
+    assert genomes(plain) != genomes(second)
+    assert not plain.folder.experience.exists()
+    assert len(read_experience(mine)) == len(supplied()) + 2  # the plain one left nothing
+
+    # its configuration repeats it, whatever has been learnt since
+    config = read_yaml(second.folder.config)
+    again = configure(
+        **{**_flat(config), "out": out, "name": "again", "evaluations": 10, "workers": 1}
+    )
+    assert genomes(begin(again)) == genomes(second)
+
+    # more candidates come as if it had never stopped, and it leaves itself once
+    copy = backup(second.folder, tmp_path / "copy").path
+    longer = begin(tiny(out, "longer", seed=1, evaluations=14, experience_from=config_copy(config)))
+    resumed = resume(copy, configure(**{**_flat(config), "evaluations": 14}).run)
+    assert genomes(resumed) == genomes(longer)
+    names = [run.run for run in read_experience(mine)]
+    assert len(names) == len(set(names))
+
+
+def config_copy(config: Config) -> str:
+    assert config.search.past.experience_from is not None
+    return config.search.past.experience_from
+
+
+def _flat(config: Config) -> dict[str, object]:
+    halves = to_values(config)
+    return {**halves["search"], **halves["run"]}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_copy_that_was_changed_is_no_beginning(mine: Path, tmp_path: Path) -> None:
+    begin(tiny(tmp_path, "first"))
+    run = begin(tiny(tmp_path, "second", seed=1)).folder
+    run.experience.write_text(run.experience.read_text() + "\n")
+    with RunStore.read(run.store) as store, pytest.raises(RunError, match="was changed; bring it"):
+        begun_with(run, store, read_yaml(run.config).search)
+    run.experience.unlink()
+    with pytest.raises(RunError, match="is gone; bring it back from a copy"):
+        resume(run.path)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_damaged_file_of_the_user_is_left_alone_and_stops_no_search(
+    mine: Path, tmp_path: Path
+) -> None:
+    mine.write_text("nonsense")
+    outcome = begin(tiny(tmp_path, "run"))
+    assert mine.read_text() == "nonsense"
+    assert not read_yaml(outcome.folder.config).search.past.experience
+    with pytest.raises(RunError, match="cannot be read"):
+        begin(tiny(tmp_path, "other", experience_from=str(mine)))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_of_a_long_run_the_best_and_some_others_stay(mine: Path, tmp_path: Path) -> None:
+    run = begin(tiny(tmp_path, "run", evaluations=14, experience=False)).folder
+    search = read_yaml(run.config).search
+    with RunStore.read(run.store) as store, pytest.MonkeyPatch.context() as patch:
+        whole = learnt(store, search)
+        patch.setattr(experience, "NETWORKS", 8)
+        some = learnt(store, search)
+        patch.setattr(experience, "LEAST", 20)
+        assert learnt(store, search) is None
+    assert whole is not None
+    assert some is not None
+    assert len(whole.networks) <= min(14, NETWORKS)
+    assert some.networks[:4] == whole.networks[:4]  # the best
+    assert some.networks[-1] == whole.networks[-1]
+    assert len(some.networks) == min(8, len(whole.networks))
+    accuracies = [one.accuracy for one in some.networks]
+    assert (np.diff(accuracies) <= 0).all()
+    assert RunFolder(run.path) == run
