@@ -174,9 +174,9 @@ def one_choice(path: Path, job: Job) -> dict[int, tuple[float, float]]:
 
 
 def choose(given: argparse.Namespace) -> dict[str, Any]:
-    """Each strategy and objective, and the noisy table, with each seed."""
+    """Each strategy and objective, or with `--noisy` that of the noisy table, with each seed."""
     figures: dict[str, Any] = {}
-    for objective in (*given.objectives, NOISY):
+    for objective in [NOISY] if given.noisy else given.objectives:
         for strategy in given.strategies:
             jobs = [Job(strategy, seed, 100, 30, objective) for seed in range(given.seeds)]
             with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
@@ -346,6 +346,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--noisy-seeds", type=int, default=50, help="for all objectives but the first"
     )
+    parser.add_argument(
+        "--noisy", action="store_true", help="choose: where figures are as noisy as ImageNet16's"
+    )
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--cells", nargs="+", type=int, default=[78, 156, 469])
@@ -370,7 +373,7 @@ def main(arguments: Sequence[str]) -> None:
     measures = {"search": search, "choose": choose, "rank": rank, "speed": speed, "cost": cost}
     figures = measures[given.what](given)
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
-    results[given.what] = {
+    results[f"{given.what}, noisy" if given.noisy else given.what] = {
         **about,
         "minutes": round((time.monotonic() - start) / 60, 1),
         "figures": figures,
