@@ -64,7 +64,7 @@ DATA: dict[str, tuple[dict[str, Any], float]] = {
             "candidate_seconds": 1.5,
             "candidate_image_size": 24,
         },
-        50.0,
+        30.0,
     ),
 }
 

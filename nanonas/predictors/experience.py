@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nanonas.core import Floats, Genome, Integers, Shape
+from nanonas.core import Floats, Genome, Shape
 from nanonas.errors import GenomeError
 from nanonas.maths.ranks import Correlation, kendall
 from nanonas.predictors.gaussian import GaussianProcess
@@ -114,8 +114,8 @@ class Prior:
 
     @property
     def worth(self) -> Correlation | None:
-        """How the runs order each other's networks, each fifth of them as the others say; where
-        there is one run, fifths of its own networks. None where there are fewer than 10.
+        """How the runs order their own networks, each fifth of them as the others say; None where
+        there are fewer than 10.
 
         So experience that is noise, such as that of a run whose labels were wrong, is known before
         anything is trained.
@@ -139,11 +139,10 @@ class Prior:
 
     def _fit(self) -> _Learnt:
         genomes: list[Genome] = []
-        of_run: list[int] = []
         rows: list[Floats] = []
         tasks: list[Floats] = []
         scores: list[float] = []
-        for place, run in enumerate(self._nearest()):
+        for run in self._nearest():
             for network, score in zip(run.networks, run.scores, strict=True):
                 if len(genomes) == MOST:
                     break
@@ -153,7 +152,6 @@ class Prior:
                 except GenomeError:  # of a space that has changed since
                     continue
                 genomes.append(genome)
-                of_run.append(place)
                 tasks.append(run.task.features)
                 scores.append(float(score))
         if not genomes:
@@ -162,8 +160,7 @@ class Prior:
         model = GaussianProcess((*self.groups, len(tasks[0])), reference)
         both, wanted = np.column_stack([features, np.array(tasks)]), np.array(scores)
         model.fit(both, wanted)
-        parts = np.array(of_run) if of_run[-1] else np.arange(len(of_run))
-        return _Learnt(genomes, features, model, _agreement(model, both, wanted, parts % _FOLDS))
+        return _Learnt(genomes, features, model, _agreement(model, both, wanted))
 
     def _nearest(self) -> list[PastRun]:
         """The runs by how near their tasks are, of equally near ones the latest first."""
@@ -188,16 +185,14 @@ class _Learnt:
     worth: Correlation | None  # see `Prior.worth`
 
 
-def _agreement(
-    model: GaussianProcess, features: Floats, scores: Floats, folds: Integers
-) -> Correlation | None:
-    """How well the scores of each fold, (n,), are ordered by what the others say of them.
+def _agreement(model: GaussianProcess, features: Floats, scores: Floats) -> Correlation | None:
+    """How well the scores of each fifth of n networks, (n,), are ordered by what the others say.
 
     By a process that has learnt no hyperparameters: those of all networks know the held out ones.
     """
     if len(scores) < 10:
         return None
-    expected = np.zeros(len(scores))
+    expected, folds = np.zeros(len(scores)), np.arange(len(scores)) % _FOLDS
     for fold in np.unique(folds):
         others = replace(model, tuned_on=2)
         others.fit(features[folds != fold], scores[folds != fold])

@@ -1,4 +1,6 @@
-"""A run that begins with experience keeps a copy of it, is a function of that, and leaves its own."""
+"""A run that begins with experience keeps a copy of it, is a function of that, and leaves its own
+after it.
+"""
 
 from __future__ import annotations
 
