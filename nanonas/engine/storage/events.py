@@ -25,7 +25,8 @@ from nanonas.typed import (
 IMAGES = "images"  # what the run was begun with, so that it can be read without them
 MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
-EXPERIENCE = (
+# that the run began with: the "digest" of its copy, "runs", "networks"
+EXPERIENCE = "experience begun with"
     "experience begun with"  # that the run began with: the "digest" of its copy, "runs", "networks"
 )
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
