@@ -12,10 +12,15 @@ import pytest
 from toys.images import labels, npz, pixels
 
 from nanonas import cli
+from nanonas.analysis.findings import Findings
 from nanonas.commands.train import BODY_LR
+from nanonas.deploy import card
 from nanonas.deploy.subject import subject_at
 from nanonas.engine.storage.store import RunStore
+from nanonas.report.words.verdict import headline
+from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import read_genome
+from nanonas.runs.reading import read_record
 from nanonas.training.weights import read_weights, save_tensors
 
 pytestmark = pytest.mark.usefixtures("quick_measurements", "one_thread")
@@ -92,6 +97,22 @@ def test_another_network_begins_with_the_folder_of_a_training(
     found = json.loads((back / "result.json").read_text(encoding="utf-8"))["began_with"]
     assert (found["name"], found["body_lr"]) == ("owls", BODY_LR)
     assert 0.3 < found["share"] < 1
+
+
+def test_a_run_whose_winner_began_with_others_weights_says_so(begun: Path, tmp_path: Path) -> None:
+    """In its report and in the model card; what is no such note is left out, with all the rest."""
+    run = RunFolder(tmp_path / "digits")
+    shutil.copytree(FIXTURE, run.path)
+    assert cli.main(["train", str(run.path), "--init-from", str(begun), *ONE]) == 0
+    said = (
+        r"It began with the weights of owls, \d\d\.\d % of its parameters, which learnt 0\.3 times"
+    )
+    assert re.search(said, " ".join(headline(Findings(read_record(run)))))
+    assert re.search(said, card._found(subject_at(run.path)))
+    result = json.loads((run.final / "result.json").read_text(encoding="utf-8"))
+    result["began_with"]["share"] = 7
+    (run.final / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    assert read_record(run).final is None
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
