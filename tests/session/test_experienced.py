@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys.screened import accuracy
 from toys.session import InProcess
 
 from nanonas.config.files import configure, read_yaml, to_values
@@ -15,7 +16,7 @@ from nanonas.config.schema import Config
 from nanonas.engine.storage.events import EXPERIENCE
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
-from nanonas.predictors.experience import Task
+from nanonas.predictors.experience import PastRun, Task, Trained
 from nanonas.runs import experience
 from nanonas.runs.copying import backup
 from nanonas.runs.experience import (
@@ -23,13 +24,14 @@ from nanonas.runs.experience import (
     begun_with,
     learnt,
     read_experience,
-    supplied,
+    write_experience,
 )
 from nanonas.runs.folder import RunFolder
 from nanonas.session import session as session_module
 from nanonas.session.replay import Replay
 from nanonas.session.session import Outcome
 from nanonas.session.start import begin, resume
+from nanonas.spaces.nano import NanoSpace
 
 
 def tiny(out: Path, name: str, **settings: object) -> Config:
@@ -56,6 +58,16 @@ def tiny(out: Path, name: str, **settings: object) -> Config:
     )
 
 
+def taught() -> PastRun:
+    """A run of the space of `tiny` whose networks can be told apart by what they are made of."""
+    space = NanoSpace((1, 8, 8), 10, channels=2, length=4)
+    rng = np.random.default_rng(0)
+    genomes = [space.sample(rng) for _ in range(40)]
+    networks = tuple(Trained(genome, accuracy(genome, space), 1.0) for genome in genomes)
+    task = Task((1, 8, 8), 10, 40, 40)
+    return PastRun("taught", "nano", {"channels": 2, "length": 4}, task, networks)
+
+
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's file of experience; searches train in this process."""
@@ -73,6 +85,7 @@ def genomes(outcome: Outcome) -> list[object]:
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_path: Path) -> None:
     out = tmp_path / "outputs"
+    write_experience(mine, [taught()])
     begin(tiny(out, "first"))
     left = read_experience(mine)[-1]
     assert (left.space, left.options) == ("nano", {"channels": 2, "length": 4})
@@ -81,15 +94,15 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
     assert str(tmp_path) not in mine.read_text()
 
     second = begin(tiny(out, "second", seed=1))  # begins with what the first has left
-    assert [run.run for run in read_experience(second.folder.experience)] == [left.run]
+    assert [run.run for run in read_experience(second.folder.experience)] == ["taught", left.run]
     with RunStore.read(second.folder.store) as store:
         (noted,) = [event.details for event in store.events() if event.kind == EXPERIENCE]
-    assert noted["networks"] == len(left.networks)
+    assert noted["networks"] == 40 + len(left.networks)
     assert list(Replay(second.folder).candidates()) == []
     plain = begin(tiny(out, "plain", seed=1, experience=False))
     assert genomes(plain) != genomes(second)
     assert not plain.folder.experience.exists()
-    assert len(read_experience(mine)) == len(supplied()) + 2  # the plain one left nothing
+    assert len(read_experience(mine)) == 3  # the plain one left nothing
 
     # its configuration repeats it, whatever has been learnt since
     config = read_yaml(second.folder.config)
