@@ -27,8 +27,6 @@ MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
 # that the run began with: the "digest" of its copy, "runs", "networks"
 EXPERIENCE = "experience begun with"
-    "experience begun with"  # that the run began with: the "digest" of its copy, "runs", "networks"
-)
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"
