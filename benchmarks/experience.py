@@ -107,9 +107,8 @@ def searched(
     """What came of a search, and when; and what it has learnt."""
     past = None
     if runs is not None:
-        config = replace(
-            config, search=replace(config.search, past=replace(config.search.past, experience=True))
-        )
+        options = replace(config.search.strategy, experience=True)
+        config = replace(config, search=replace(config.search, strategy=options))
         past = Past(tuple(runs), task_of(config.search, setup.image_notes()))
     start = time.process_time()
     setup = Setup(config, setup.images, past=past)

@@ -186,7 +186,7 @@ def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior |
     from nanonas.data.found import say
     from nanonas.predictors.experience import Prior, useless
 
-    if past is None or not search.past.experience:
+    if past is None or not search.strategy.experience:
         return None
     if not STRATEGIES[search.strategy.strategy].breeds or len(make_objectives(search.strategy)) > 1:
         return None

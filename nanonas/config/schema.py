@@ -151,6 +151,12 @@ class StrategyOptions:
     """What guesses the accuracies of untrained networks, and their latency and memory where these
     are objectives: gaussian (process), ensemble (of trees, needs scikit-learn) or lstm (screened
     only)."""
+    experience: bool = True
+    """Begin with what earlier runs have learnt of networks, on whatever images, and leave what this
+    one learns to later ones."""
+    experience_from: Source | None = None
+    """A file of experience to begin with; by default the user's, which $NANONAS_EXPERIENCE may
+    name, or the small one that comes with nanonas where there is none yet. A run keeps a copy."""
     lag: Count | None = None
     """How many candidates may be in flight before a steady-state strategy waits; by default twice
     the workers at the first start, and four times the slots of a cluster. Part of the identity: the
@@ -284,20 +290,6 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
-class ExperienceOptions:
-    """What is known before anything was trained."""
-
-    __pydantic_config__ = _SETTINGS
-
-    experience: bool = True
-    """Begin with what earlier runs have learnt of networks, on whatever images, and leave what this
-    one learns to later ones."""
-    experience_from: Source | None = None
-    """A file of experience to begin with; by default the user's, which $NANONAS_EXPERIENCE may
-    name, or the small one that comes with nanonas where there is none yet. A run keeps a copy."""
-
-
-@dataclass(frozen=True)
 class SearchConfig:
     """What is searched, and how: the run's identity, fixed once it has begun."""
 
@@ -309,7 +301,6 @@ class SearchConfig:
     strategy: StrategyOptions = field(default_factory=StrategyOptions)
     fidelity: FidelityOptions = field(default_factory=FidelityOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    past: ExperienceOptions = field(default_factory=ExperienceOptions)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of everything random."""
 

@@ -27,7 +27,7 @@ class Task:
 
     input_shape: Shape  # (C, H, W)
     classes: int
-    images: int  # that are trained on
+    train_images: int  # that are trained on
     seen: int  # images, repeated ones too, in the training of a network of middling cost
 
     @property
@@ -38,7 +38,7 @@ class Task:
             [
                 math.log2(min(height, width)) / 2,
                 math.log2(self.classes) / 2,
-                math.log10(self.images) / 1.5,
+                math.log10(self.train_images) / 1.5,
                 math.log10(self.seen) / 1.5,
                 float(channels > 1),
             ]

@@ -3,7 +3,7 @@
 A line of JSON for each run, the oldest first:
 
     {"format": 1, "run": "5e0b…", "space": "stages", "options": {}, "task": {"input_shape": [3, 32,
-    32], "classes": 10, "images": 45000, "seen": 540000}, "networks": [{"genome": [0, 2, …],
+    32], "classes": 10, "train_images": 45000, "seen": 540000}, "networks": [{"genome": [0, 2, …],
     "accuracy": 0.6542, "seconds": 9.81}, …]}
 
 There are no images in it, no names of classes, and no paths.
@@ -141,7 +141,7 @@ def _task_from(values: Mapping[str, Any]) -> Task:
     checks = {
         "input_shape": many(positive),
         "classes": lambda value, what: whole(value, what, 2),
-        "images": positive,
+        "train_images": positive,
         "seen": positive,
     }
     found = fitting(values, "a task", checks, checks)
@@ -160,7 +160,7 @@ def experience_for(search: SearchConfig) -> tuple[PastRun, ...]:
     Raises:
         RunError: the file cannot be read, or the one that the configuration names is not there.
     """
-    named, own = search.past.experience_from, experience_file()
+    named, own = search.strategy.experience_from, experience_file()
     if named is not None:
         runs = read_experience(in_full(Path(named)))
     elif own is not None and own.exists():
@@ -301,7 +301,7 @@ def leave_for(search: SearchConfig, store: RunStore) -> None:
     Raises:
         NanonasError: as `leave`.
     """
-    path = experience_file() if search.past.experience else None
+    path = experience_file() if search.strategy.experience else None
     run = learnt(store, search)
     if path is not None and run is not None:
         leave(path, run)

@@ -174,13 +174,13 @@ def _experience(config: Config) -> tuple[PastRun, ...] | None:
     Raises `RunError` where a file that the configuration names cannot be read; the user's own is no
     reason not to search.
     """
-    past = config.search.past
-    if not past.experience or (past.experience_from is None and experience_file() is None):
+    options = config.search.strategy
+    if not options.experience or (options.experience_from is None and experience_file() is None):
         return None
     try:
         runs = experience_for(config.search)
     except RunError as error:
-        if past.experience_from is not None:
+        if options.experience_from is not None:
             raise
         logger.warning("{}", error)
         return None
@@ -193,8 +193,8 @@ def _experience(config: Config) -> tuple[PastRun, ...] | None:
 def _beginning_with(config: Config, folder: RunFolder, runs: Sequence[PastRun] | None) -> Config:
     """The configuration that names the run's own copy, so that it can be repeated."""
     place = None if runs is None else str(folder.experience.absolute())
-    past = replace(config.search.past, experience=runs is not None, experience_from=place)
-    return replace(config, search=replace(config.search, past=past))
+    options = replace(config.search.strategy, experience=runs is not None, experience_from=place)
+    return replace(config, search=replace(config.search, strategy=options))
 
 
 def counted() -> dict[str, Any]:

@@ -121,8 +121,8 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
 
 
 def config_copy(config: Config) -> str:
-    assert config.search.past.experience_from is not None
-    return config.search.past.experience_from
+    assert config.search.strategy.experience_from is not None
+    return config.search.strategy.experience_from
 
 
 def _flat(config: Config) -> dict[str, object]:
@@ -149,7 +149,7 @@ def test_a_damaged_file_of_the_user_is_left_alone_and_stops_no_search(
     mine.write_text("nonsense")
     outcome = begin(tiny(tmp_path, "run"))
     assert mine.read_text() == "nonsense"
-    assert not read_yaml(outcome.folder.config).search.past.experience
+    assert not read_yaml(outcome.folder.config).search.strategy.experience
     with pytest.raises(RunError, match="cannot be read"):
         begin(tiny(tmp_path, "other", experience_from=str(mine)))
 

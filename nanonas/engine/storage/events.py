@@ -25,8 +25,7 @@ from nanonas.typed import (
 IMAGES = "images"  # what the run was begun with, so that it can be read without them
 MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
-# that the run began with: the "digest" of its copy, "runs", "networks"
-EXPERIENCE = "experience begun with"
+EXPERIENCE = "begun with"  # experience: the "digest" of its copy, "runs", "networks"
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"
