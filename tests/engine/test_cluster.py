@@ -160,7 +160,7 @@ def test_a_search_on_a_cluster_is_the_search_of_one_machine(
     there = tmp_path / "there"
     with RunStore.read(there / "study.db") as store:
         assert [event.kind for event in store.events()].count(TEST_SET_OPENED) == 1
-    changed = {"evaluations": 8, "cluster": None, "workers": 1, "final_epochs": 0}
+    changed: dict[str, Any] = {"evaluations": 8, "cluster": None, "workers": 1, "final_epochs": 0}
     resume(there, replace(read_config(RunFolder(there)).run, **changed))
     assert by_number(there / "study.db") == by_number(tmp_path / "here" / "study.db")
     candidates = [one for one in by_number(there / "study.db") if isinstance(one, Candidate)]
