@@ -68,8 +68,9 @@ def write_problem(
     train, judges = list[Integers](), list[Integers]()
     for label in classes:
         rows = rng.permutation(np.flatnonzero(images.y_train == label))
-        train.append(rows[JUDGES:][:few])
-        judges.append(rows[:JUDGES])
+        apart = min(JUDGES, len(rows) // 2)
+        train.append(rows[apart:][:few])
+        judges.append(rows[:apart])
     rows, held_out = np.concatenate(train), np.concatenate(judges)
     tested = np.flatnonzero(np.isin(images.y_test, classes))
     x_test, y_test = images.x_test[tested], images.y_test[tested]
