@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nanonas.text import by_number, number_of
+from nanonas.text import began_with, by_number, number_of
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,16 @@ from nanonas.text import by_number, number_of
 )
 def test_what_is_counted_agrees_with_its_number(said: str, expected: str) -> None:
     assert said == expected
+
+
+@pytest.mark.parametrize(
+    ("factor", "how"),
+    [
+        (0.3, "learnt 0.3 times as fast"),
+        (1.0, "learnt as fast as the others"),
+        (0.0, "stayed as they were"),
+    ],
+)
+def test_how_weights_went_on_that_a_training_began_with(factor: float, how: str) -> None:
+    said = began_with({"name": "cars", "digest": "", "share": 0.972, "body_lr": factor})
+    assert said == f"began with the weights of cars, 97.2 % of its parameters, which {how}"

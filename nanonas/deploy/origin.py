@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanonas.config.parts import load_images
+from nanonas.data.images import changed_message
 from nanonas.deploy.bundle import GENOME, is_bundle
 from nanonas.deploy.folding import unfolded
 from nanonas.deploy.subject import source_at
-from nanonas.errors import GenomeError, RunError
+from nanonas.errors import RunError
+from nanonas.runs.folder import find
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import final_at, trained
 from nanonas.runs.source import Source, open_source
 from nanonas.text import command
+from nanonas.training.inheritance.parents import Parent, check_parent
 from nanonas.training.pretrained import Pretrained, with_channels
 from nanonas.training.weights import read_weights
 
@@ -57,9 +60,7 @@ class Origin:
         return replace(source, genome=self.genome, run=run)
 
     def pretrained(self, genome: GenomeFile) -> Pretrained:
-        """What a training of another genome begins with. Raises `GenomeError` where the network
-        cannot be built for the channels of the other's images.
-        """
+        """What a training of another genome begins with."""
         own = self.genome
         shape = (genome.input_shape[0], *own.input_shape[1:])
         network = own.network()
@@ -85,9 +86,11 @@ def origin_at(place: Path) -> Origin:
         place = place.parent
     if is_bundle(place):
         return _of_bundle(place)
+    if final_at(place) is None:
+        place = find(place).path
     found = trained(place)
     tensors, _ = read_weights(found.weights)
-    return Origin(place, found.genome, tensors, frozenset())
+    return _checked(Origin(place, found.genome, tensors, frozenset()))
 
 
 def _of_bundle(place: Path) -> Origin:
@@ -102,7 +105,13 @@ def _of_bundle(place: Path) -> Origin:
     genome = read_genome(place / GENOME)
     named, _ = read_weights(place / _WEIGHTS)
     tensors = {name.partition(".")[2]: tensor for name, tensor in named.items()}  # STAGE.NODE.…
-    return Origin(place, genome, *unfolded(genome.network(), tensors))
+    return _checked(Origin(place, genome, *unfolded(genome.network(), tensors)))
+
+
+def _checked(origin: Origin) -> Origin:
+    """It, if its tensors are those of its network. Raises `RunError` where they are not."""
+    check_parent(Parent(origin.genome.network(), origin.tensors), repr(str(origin.place)))
+    return origin
 
 
 def remade(source: Source, image_size: int | None = None) -> Source:
@@ -113,9 +122,12 @@ def remade(source: Source, image_size: int | None = None) -> Source:
             was made for.
 
     Raises:
-        GenomeError: its space has no such network for these images.
+        RunError: they are others than those that the run was begun with, and not named by a user.
+        DataError: as `load_images`.
     """
     data, (_, height, width) = source.config.data, source.genome.input_shape
+    if source.fingerprint not in (None, load_images(data).fingerprint):
+        raise RunError(changed_message(data.data, source.folder))
     if image_size is not None or height == width:
         data = replace(data, image_size=image_size or height)
     images = load_images(data)
@@ -126,11 +138,4 @@ def remade(source: Source, image_size: int | None = None) -> Source:
         preprocessing=images.preprocessing,
         known={},
     )
-    try:
-        genome.network()
-    except GenomeError as error:
-        raise GenomeError(
-            f"the network of {str(source.folder)!r} cannot be built for {images.name}: {error}; "
-            "name another network to train before --init-from, or another --image-size"
-        ) from None
     return replace(source, genome=genome, config=replace(source.config, data=data), images=images)

@@ -111,8 +111,9 @@ class Training:
         groups = [
             *self._by_rate(weights, recipe.lr, weight_decay=recipe.weight_decay),
             *self._by_rate(small, recipe.lr, weight_decay=0.0),
-            *self._by_rate(apart, recipe.bias_lr * recipe.lr, weight_decay=0.0),
         ]
+        if apart:
+            groups += self._by_rate(apart, recipe.bias_lr * recipe.lr, weight_decay=0.0)
         return torch.optim.SGD(
             groups,
             lr=recipe.lr,

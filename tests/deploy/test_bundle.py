@@ -23,6 +23,7 @@ from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.folding import folded
 from nanonas.deploy.formats import FORMATS
+from nanonas.deploy.origin import origin_at
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
@@ -31,6 +32,7 @@ from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.source import open_source
 from nanonas.training import graphs
 from nanonas.training.augment import normalise, to_device
+from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import QuantisedModule, calibrated
 
@@ -52,9 +54,25 @@ def test_every_format_passes_its_check(made: Bundle, run: Path) -> None:
     assert [one.reason for one in made.verdicts] == [""] * 4
     expected = {name for one in made.verdicts for name in one.files}
     others = {"labels.json", "preprocessing.json", "calibration.json", "card.md"}
-    others |= {"verification.json", "search.yaml"}
+    others |= {"verification.json", "search.yaml", "genome.json"}
     assert {path.name for path in made.folder.iterdir()} == expected | others
     assert list(made.folder.parent.glob(".*")) == []  # nothing is left beside it
+
+
+def test_another_training_begins_with_a_bundle(made: Bundle, run: Path, tmp_path: Path) -> None:
+    """With weights that compute what the network computed, though its norms were folded."""
+    origin = origin_at(made.folder)
+    own = subject_at(run).module
+    child, images = build_module(own.network, seed=5), torch.randn(8, *own.network.input_shape)
+    assert origin.pretrained(origin.genome).begin(child, images).share == 1
+    torch.testing.assert_close(child.eval()(images), own(images), rtol=1e-3, atol=1e-3)
+    source = origin.source(None, skip_broken=False)
+    assert (source.run, source.config.data.data) == (None, "digits")
+    for name in ("genome.json", "model.safetensors"):
+        shutil.copytree(made.folder, tmp_path / name)
+        (tmp_path / name / name).unlink()
+        with pytest.raises(RunError, match=f"has no {name}, which a training .* export it again"):
+            origin_at(tmp_path / name)
 
 
 def test_what_is_said_of_each_file(made: Bundle) -> None:

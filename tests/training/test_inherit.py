@@ -96,7 +96,8 @@ def test_the_same_network_is_its_parent(space: Space) -> None:
     network = space.decode(space.sample(np.random.default_rng(4)))
     parent = trained(network)
     child, found = born(parent, network)
-    assert found == Inherited(len(parent.state_dict()), len(parent.state_dict()), 1.0, True)
+    whole = frozenset(node.name for node in network.nodes if node.tensors)
+    assert found == Inherited(len(parent.state_dict()), len(parent.state_dict()), 1.0, True, whole)
     assert all(
         torch.equal(child.state_dict()[name], tensor)
         for name, tensor in parent.state_dict().items()
