@@ -9,7 +9,7 @@ Student's t.
 
     python benchmarks/transfer.py --data cifar10
 
-takes some ten minutes of one core. Each training opens the test images once, when it has ended.
+takes some minutes of one core. Each training opens the test images once, when it has ended.
 With `--tune` the test images are left alone: training images that nobody trains on stand in for
 them, so that defaults can be chosen. Trainings that have ended are only read.
 """
@@ -20,7 +20,6 @@ import argparse
 import contextlib
 import io
 import json
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -69,8 +68,9 @@ def write_problem(
     train, judges = list[Integers](), list[Integers]()
     for label in classes:
         rows = rng.permutation(np.flatnonzero(images.y_train == label))
-        train.append(rows[JUDGES:][:few])
-        judges.append(rows[:JUDGES])
+        apart = min(JUDGES, len(rows) // 2)
+        train.append(rows[apart:][:few])
+        judges.append(rows[:apart])
     rows, held_out = np.concatenate(train), np.concatenate(judges)
     tested = np.flatnonzero(np.isin(images.y_test, classes))
     x_test, y_test = images.x_test[tested], images.y_test[tested]
@@ -103,8 +103,8 @@ def trained(folder: Path, *words: str | Path) -> dict[str, Any]:
     return found
 
 
-def measured(given: Any, images: Images) -> dict[str, dict[str, list[float]]]:
-    """The accuracies of each way, a number for each seed."""
+def measured(given: Any, images: Images) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The results of each way, one for each seed, by epochs."""
     work, (first, second) = given.folder, halves(images)
     work.mkdir(parents=True, exist_ok=True)
     source = work / "source"
@@ -120,33 +120,40 @@ def measured(given: Any, images: Images) -> dict[str, dict[str, list[float]]]:
     for factor in given.body_lr:
         ways[f"body at {factor:g}"] = ["--init-from", source, "--body-lr", str(factor)]
     ways[FROZEN] = ["--init-from", source, "--freeze-body"]
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for epochs in given.epochs:
         for name, words in ways.items():
-            accuracies = []
+            results = []
             for seed in range(given.seeds):
                 data = work / f"{kind}-{given.few}-{seed}.npz"
                 write_problem(images, second, data, given.few, seed, given.tune)
                 place = work / f"{kind}-{given.few}-{seed}-{epochs}" / name.replace(" ", "-")
                 about = ["--data", data, "--seed", str(seed), "--epochs", str(epochs)]
-                accuracies.append(trained(place, *words, *about)["test_accuracy"])
-            found.setdefault(f"{epochs} epochs", {})[name] = accuracies
-            mean, half = mean_interval(accuracies)
-            print(f"{epochs:4d} epochs, {name:14s} {100 * mean:.1f} ± {100 * half:.1f} %")
+                results.append(trained(place, *words, *about))
+            found.setdefault(f"{epochs} epochs", {})[name] = results
+            one = summed_up(found[f"{epochs} epochs"])[name]
+            intervals = one["mean"], one["minus_scratch"]
+            shown = [f"{100 * mean:5.1f} ± {100 * half:.1f}" for mean, half in intervals]
+            print(f"{epochs:4d} epochs, {name:14s} {shown[0]} %, against scratch {shown[1]}")
     return found
 
 
-def summed_up(accuracies: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Means and paired differences from scratch, each with half the width of its interval."""
-    scratch = np.array(accuracies[SCRATCH])
-    return {
-        name: {
-            "accuracies": list(values),
-            "mean": mean_interval(list(values)),
-            "minus_scratch": mean_interval(list(np.array(values) - scratch)),
+def summed_up(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Of each way: the accuracies, seed by seed; their mean and that of the difference, each
+    with half the width of its interval; and how long a training took.
+    """
+    scratch = np.array([one["test_accuracy"] for one in results[SCRATCH]])
+    found = {}
+    for name, each in results.items():
+        accuracies = np.array([one["test_accuracy"] for one in each])
+        pairs = [list(accuracies), list(accuracies - scratch)]
+        found[name] = {
+            "accuracies": list(accuracies),
+            "mean": mean_interval(pairs[0]),
+            "minus_scratch": mean_interval(pairs[1]),
+            "seconds": float(np.mean([one["seconds"] for one in each])),
         }
-        for name, values in accuracies.items()
-    }
+    return found
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -154,13 +161,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", default="cifar10", help="a data source as for `nanonas search`")
     parser.add_argument("--few", type=int, default=20, help="images of each class")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, nargs="+", default=[200], help="on the few images")
-    parser.add_argument("--source-epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[100], help="on the few images")
+    parser.add_argument("--source-epochs", type=int, default=8)
     parser.add_argument("--body-lr", type=float, nargs="+", default=[0.3])
     parser.add_argument("--max-params", type=int, default=60_000)
     parser.add_argument("--max-macs", type=int, default=3_000_000)
     parser.add_argument("--tune", action="store_true", help="leave the test images alone")
-    parser.add_argument("--folder", type=Path, required=True, help="for images and trainings")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("outputs/transfer"), help="for images and trainings"
+    )
     parser.add_argument("--out", type=Path, default=RESULT, help="nothing is written with --tune")
     given = parser.parse_args(arguments)
     images = load_images(DataOptions(data=given.data))
@@ -169,7 +178,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     flags = {"folder", "out", "tune", "data"}
     result = {
-        "command": shlex.join(["python", "benchmarks/transfer.py", *arguments]),
+        "command": "python benchmarks/transfer.py --data cifar10",
         "settings": {name: value for name, value in vars(given).items() if name not in flags},
         "data": images.name,
         "machine": described(),

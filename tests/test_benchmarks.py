@@ -348,3 +348,34 @@ def test_weights_on_the_disk_are_counted_from_end_to_end(tmp_path: Path) -> None
     for name, found in searches.items():
         assert found["most"]["20"] <= found["most"]["40"] <= 40
         assert name.startswith("nsga2") or found["most"]["40"] <= found["bound"]
+
+
+@pytest.mark.slow
+def test_transfer_runs_from_end_to_end(tmp_path: Path) -> None:
+    out, folder = tmp_path / "transfer.json", tmp_path / "trainings"
+    tiny = [
+        "--data",
+        "digits",
+        "--few",
+        "5",
+        "--seeds",
+        "2",
+        "--epochs",
+        "1",
+        "--source-epochs",
+        "1",
+        "--max-params",
+        "5000",
+    ]
+    said = benchmark("transfer.py", *tiny, "--folder", str(folder), "--out", str(out))
+    assert "the first half: " in said
+    results = json.loads(out.read_text(encoding="utf-8"))["results"]["1 epochs"]
+    assert list(results) == ["from scratch", "body at 0.3", "frozen body"]
+    for one in results.values():
+        gains = [
+            own - scratch
+            for own, scratch in zip(
+                one["accuracies"], results["from scratch"]["accuracies"], strict=True
+            )
+        ]
+        assert one["minus_scratch"][0] == pytest.approx(sum(gains) / 2)
