@@ -51,6 +51,7 @@ def tiny(out: Path, name: str, **settings: object) -> Config:
             "workers": 1,
             "device": "cpu",
             "doctor": False,
+            "experience": True,
             "out": out,
             "name": name,
             **settings,
