@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> None:
     source = {"digits": "digits", "cifar10": given.cifar10}
     results = Results(given.out)
     places = {data: given.out.with_name(f"experience_{data}.jsonl") for data in DATA}
-    command = shlex.join(["python", "benchmarks/experience.py"])
+    command = shlex.join(["python", "benchmarks/experience.py", *arguments])
     setups = {data: Setup(config_of(data, source[data], 0)) for data in DATA}
     entries = {
         data: results.entry(data, {**settings, "T": limit}, "seeds", command=command)

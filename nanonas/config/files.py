@@ -77,7 +77,7 @@ RECIPE_BEFORE: dict[str, object] = {
     "alternate_flip": False,
     "small_images": 0.0,
 }
-BEFORE: dict[str, object] = {**RECIPE_BEFORE, "fill": False, "experience": False}
+BEFORE: dict[str, object] = {**RECIPE_BEFORE, "fill": False}
 _WHOLE = frozenset(
     ("batch_size", "lr", "warmup", "momentum", "weight_decay", "label_smoothing", "clip_norm")
 )

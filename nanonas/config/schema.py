@@ -151,7 +151,7 @@ class StrategyOptions:
     """What guesses the accuracies of untrained networks, and their latency and memory where these
     are objectives: gaussian (process), ensemble (of trees, needs scikit-learn) or lstm (screened
     only)."""
-    experience: bool = True
+    experience: bool = False
     """Begin with what earlier runs have learnt of networks, on whatever images, and leave what this
     one learns to later ones."""
     experience_from: Source | None = None

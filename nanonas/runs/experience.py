@@ -84,7 +84,7 @@ def read_experience(path: Path) -> tuple[PastRun, ...]:
         what = getattr(error, "strerror", None) or error
         raise RunError(
             f"the experience in {str(path)!r} cannot be read ({what}); take another file with "
-            "--experience-from, remove this one, or go without with --no-experience"
+            "--experience-from, remove this one, or go without (--no-experience)"
         ) from None
 
 

@@ -23,7 +23,7 @@ from nanonas.engine.controls import copy_requests
 from nanonas.engine.evaluators.joining import Cluster, joined
 from nanonas.engine.storage.events import EXPERIENCE, IMAGES, MEASURES
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import DataError, Exhausted, RunError
+from nanonas.errors import ConfigError, DataError, Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.predictors.experience import PastRun
 from nanonas.runs.experience import (
@@ -171,10 +171,15 @@ def resume(
 def _experience(config: Config) -> tuple[PastRun, ...] | None:
     """What other runs have learnt, for this one to begin with; None where it begins with nothing.
 
-    Raises `RunError` where a file that the configuration names cannot be read; the user's own is no
-    reason not to search.
+    Raises `ConfigError` for a file that nothing begins with, and `RunError` where the one that the
+    configuration names cannot be read; the user's own is no reason not to search.
     """
     options = config.search.strategy
+    if options.experience_from is not None and not options.experience:
+        raise ConfigError(
+            f"search.experience_from is {options.experience_from!r:.80} (--experience-from), but "
+            "the search begins without experience; add --experience"
+        )
     if not options.experience or (options.experience_from is None and experience_file() is None):
         return None
     try:

@@ -93,7 +93,7 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "rung_epochs": 1,
     "rung_share": 0.5,
     "rung_image_size": 12,
-    "experience": False,
+    "experience": True,
     "experience_from": "elsewhere.jsonl",
     "inherit": True,
     "inherit_epochs": 1,

@@ -127,7 +127,7 @@ def test_noise_is_known_before_anything_is_trained() -> None:
         assert found is not None
         assert found.low > 0.1
     assert worth(past_run(0, 9)) is None
-    search = configure(space="nano", channels=2, length=6).search
+    search = configure(space="nano", channels=2, length=6, experience=True).search
     noise = tuple(past_run(seed, shuffled=True) for seed in range(3))
     assert make_prior(search, NANO, Past(noise, TASK)) is None
 
@@ -235,7 +235,7 @@ def test_networks_for_other_images_become_ones_for_these() -> None:
 
 def test_the_first_generation_begins_with_what_is_expected_to_be_best() -> None:
     past, space = stages_past()
-    search = configure(space="stages", max_params=50_000).search
+    search = configure(space="stages", max_params=50_000, experience=True).search
     strategy = make_strategy(search, space, past=past)
     pending: list[Candidate] = []
     for number in range(9):
@@ -262,13 +262,13 @@ def test_the_first_generation_begins_with_what_is_expected_to_be_best() -> None:
 )
 def test_which_searches_have_no_use_for_it(settings: dict[str, object]) -> None:
     past, space = stages_past()
-    search = configure(**{"space": "stages", **settings}).search
+    search = configure(**{"space": "stages", "experience": True, **settings}).search
     assert make_prior(search, space, past) is None
 
 
 def test_options_of_a_space_make_it_another() -> None:
-    search = configure(space="nano", channels=2, length=6).search
+    search = configure(space="nano", channels=2, length=6, experience=True).search
     past = Past((past_run(1),), TASK)
     assert make_prior(search, NANO, past) is not None
-    other = configure(space="nano", channels=4, length=6).search
+    other = configure(space="nano", channels=4, length=6, experience=True).search
     assert make_prior(other, NanoSpace((1, 8, 8), 3, channels=4, length=6), past) is None

@@ -55,7 +55,7 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, change: object
     write_experience(path, [a_run("a")])
     assert callable(change)
     path.write_text(change(path.read_text()))
-    with pytest.raises(RunError, match=r"experience\.jsonl.* cannot be read .*--no-experience"):
+    with pytest.raises(RunError, match=r"experience\.jsonl.* cannot be read .*\(--no-experience\)"):
         read_experience(path)
 
 

@@ -15,7 +15,7 @@ from nanonas.config.files import configure, read_yaml, to_values
 from nanonas.config.schema import Config
 from nanonas.engine.storage.events import EXPERIENCE
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import RunError
+from nanonas.errors import ConfigError, RunError
 from nanonas.predictors.experience import PastRun, Task, Trained
 from nanonas.runs import experience
 from nanonas.runs.copying import backup
@@ -51,6 +51,7 @@ def tiny(out: Path, name: str, **settings: object) -> Config:
             "workers": 1,
             "device": "cpu",
             "doctor": False,
+            "experience": True,
             "out": out,
             "name": name,
             **settings,
@@ -128,6 +129,11 @@ def config_copy(config: Config) -> str:
 def _flat(config: Config) -> dict[str, object]:
     halves = to_values(config)
     return {**halves["search"], **halves["run"]}
+
+
+def test_a_file_of_experience_needs_the_wish_for_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"experience_from is 'mine.jsonl' .* add --experience"):
+        begin(tiny(tmp_path, "run", experience=False, experience_from="mine.jsonl"))
 
 
 @pytest.mark.usefixtures("one_thread")
