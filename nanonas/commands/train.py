@@ -71,8 +71,9 @@ def train(arguments: Sequence[str]) -> None:
     from nanonas.terminal.progress import TrainingProgress
     from nanonas.terminal.results import say_final
 
-    pretrained, body_lr, named = None, 1.0, given.source or Path("outputs")
+    origin, pretrained, body_lr = None, None, 1.0
     if given.init_from is None:
+        named = given.source or Path("outputs")
         source = fitting(open_source(named, given.data, given.skip_broken))
     else:
         from nanonas.deploy.origin import origin_at, remade
@@ -89,6 +90,11 @@ def train(arguments: Sequence[str]) -> None:
     if given.lr is not None:
         search = replace(search, training=replace(search.training, lr=given.lr))
     folder = source.folder / "final" if given.out is None else in_full(given.out)
+    if origin is not None and folder.resolve() == origin.folder.resolve():
+        raise ConfigError(
+            f"--init-from {str(given.init_from)!r} begins with what lies in {str(folder)!r}, where "
+            "its result would go; name another folder with --out"
+        )
     console, epochs = Console(), number_of(given.epochs, "epoch")
     result = winner.train(
         source.genome,

@@ -39,6 +39,7 @@ class Origin:
     genome: GenomeFile
     tensors: Mapping[str, Tensor]  # of its network, by name
     unmeasured: frozenset[str]  # as of `Pretrained`
+    folder: Path  # that its weights lie in
 
     @property
     def name(self) -> str:
@@ -87,10 +88,22 @@ def origin_at(place: Path) -> Origin:
     if is_bundle(place):
         return _of_bundle(place)
     if final_at(place) is None:
-        place = find(place).path
+        place = _run_at(place)
     found = trained(place)
     tensors, _ = read_weights(found.weights)
-    return _checked(Origin(place, found.genome, tensors, frozenset()))
+    return _checked(Origin(place, found.genome, tensors, frozenset(), found.weights.parent))
+
+
+def _run_at(place: Path) -> Path:
+    """The folder of the run there. Raises `RunError` for what is nothing to begin with."""
+    try:
+        return find(place).path
+    except RunError:
+        what = "is no trained network" if place.exists() else "does not exist"
+        raise RunError(
+            f"{str(place)!r} {what}; name a run's folder, the folder that `nanonas train` has "
+            "written, or a bundle of `nanonas export`"
+        ) from None
 
 
 def _of_bundle(place: Path) -> Origin:
@@ -105,7 +118,7 @@ def _of_bundle(place: Path) -> Origin:
     genome = read_genome(place / GENOME)
     named, _ = read_weights(place / _WEIGHTS)
     tensors = {name.partition(".")[2]: tensor for name, tensor in named.items()}  # STAGE.NODE.…
-    return _checked(Origin(place, genome, *unfolded(genome.network(), tensors)))
+    return _checked(Origin(place, genome, *unfolded(genome.network(), tensors), place))
 
 
 def _checked(origin: Origin) -> Origin:

@@ -77,15 +77,20 @@ def read_experience(path: Path) -> tuple[PastRun, ...]:
     Raises:
         RunError: it is not there, or something else than experience is in it.
     """
+    runs: list[PastRun] = []
+    where = ""
     try:
-        lines = contents(path).decode("utf-8").splitlines()
-        return tuple(_run_from(parsed_json(line)) for line in lines if line.strip())
+        for number, line in enumerate(contents(path).decode("utf-8").splitlines(), 1):
+            where = f"line {number}: "
+            if line.strip():
+                runs.append(_run_from(parsed_json(line)))
     except (OSError, ValueError, KeyError) as error:
         what = getattr(error, "strerror", None) or error
         raise RunError(
-            f"the experience in {str(path)!r} cannot be read ({what}); take another file with "
-            "--experience-from, remove this one, or go without (--no-experience)"
+            f"the experience in {str(path)!r} cannot be read ({where}{what}); take another file "
+            "with --experience-from, or go without (--no-experience)"
         ) from None
+    return tuple(runs)
 
 
 def write_experience(path: Path, runs: Sequence[PastRun], largest: int | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from loguru import logger
 
 from nanonas.config.files import BEFORE, GONE, to_values, to_yaml
-from nanonas.config.parts import Past
+from nanonas.config.parts import STRATEGIES, Past
 from nanonas.config.schema import Config, RunConfig
 from nanonas.data.found import say
 from nanonas.data.images import changed_message
@@ -180,7 +180,13 @@ def _experience(config: Config) -> tuple[PastRun, ...] | None:
             f"search.experience_from is {options.experience_from!r:.80} (--experience-from), but "
             "the search begins without experience; add --experience"
         )
-    if not options.experience or (options.experience_from is None and experience_file() is None):
+    if not options.experience:
+        return None
+    if not STRATEGIES[options.strategy].breeds:
+        say("begins without experience: a random search is what others are compared with")
+        return None
+    if options.experience_from is None and experience_file() is None:
+        say("begins without experience: NANONAS_EXPERIENCE is off, or there is no home folder")
         return None
     try:
         runs = experience_for(config.search)
@@ -189,9 +195,11 @@ def _experience(config: Config) -> tuple[PastRun, ...] | None:
             raise
         logger.warning("{}", error)
         return None
+    networks = number_of(sum(len(one.networks) for one in runs), "network")
     if runs:
-        networks = number_of(sum(len(one.networks) for one in runs), "network")
         say(f"begins with what {networks} of {number_of(len(runs), 'other run')} have shown")
+    else:
+        say(f"no other run over the space {config.search.space.space!r} is known: this one will be")
     return runs
 
 

@@ -116,6 +116,15 @@ def test_a_run_whose_winner_began_with_others_weights_says_so(begun: Path, tmp_p
     assert read_record(run).final is None
 
 
+def test_no_training_takes_the_place_of_what_it_begins_with(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (begun / "model.safetensors").read_bytes()
+    said = complaint(capsys, "--init-from", begun, "--out", begun)
+    assert "where its result would go; name another folder with --out" in said
+    assert (begun / "model.safetensors").read_bytes() == before
+
+
 def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     """The one sentence of a training that cannot begin."""
     assert cli.main(["train", *map(str, words)]) == 2

@@ -197,3 +197,7 @@ def test_the_headline_says_why_the_winner_has_not_the_highest_figure() -> None:
     assert f"That is {figure}, of #{highest.number}, of which 59.80 % is expected." in words
     assert f"#{highest.number}." in said(other.number)
     assert "was chosen by the" not in said(highest.number)
+    assert other.evaluation is not None
+    equal = {**other.metrics, "accuracy": highest.accuracy}
+    some[other.number] = replace(other, evaluation=replace(other.evaluation, metrics=equal))
+    assert "was chosen by the" not in said(other.number)  # of two equal figures one

@@ -149,6 +149,23 @@ def test_a_copy_that_was_changed_is_no_beginning(mine: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_who_begins_without_experience_in_spite_of_the_wish_hears_why(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("nanonas.session.start.say", said.append)
+    write_experience(mine, [taught()])
+    begin(tiny(tmp_path, "random", strategy="random"))
+    begin(tiny(tmp_path, "elsewhere", space="layers"))
+    monkeypatch.setenv("NANONAS_EXPERIENCE", "off")
+    begin(tiny(tmp_path, "off"))
+    words = "".join(said)
+    assert "a random search is what others are compared with" in words
+    assert "no other run over the space 'layers' is known" in words
+    assert "NANONAS_EXPERIENCE is off" in words
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_damaged_file_of_the_user_is_left_alone_and_stops_no_search(
     mine: Path, tmp_path: Path
 ) -> None:

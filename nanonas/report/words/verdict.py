@@ -150,7 +150,9 @@ def headline(findings: Findings) -> list[str]:
 def choice(record: Record) -> Iterator[str]:
     """Why the winner of the search is not the network with the highest figure, where it is not."""
     chosen, highest = record.chosen, next(iter(record.ranked), None)
-    if chosen is None or highest is None or record.finalists or chosen.number == highest.number:
+    if chosen is None or highest is None or record.finalists:
+        return
+    if record.entries[chosen.number].accuracy == highest.accuracy:  # of equal figures one
         return
     words = (
         f"#{chosen.number} was chosen by the {record.measure} that is expected of it after all "
