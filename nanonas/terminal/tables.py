@@ -145,7 +145,8 @@ def _table(entries: Sequence[Entry], measure: str) -> Table:
             share = f"{metrics.get('inherited_share', 0):.0%}"
             row.append(share if proposal.inherits else MISSING)
         parents = " ".join(f"#{parent}" for parent in proposal.parents)
-        row.append(parents or proposal.ancestor or MISSING)
+        others = "another run" if proposal.recalled else MISSING
+        row.append(parents or proposal.ancestor or others)
         table.add_row(*row)
     return table
 

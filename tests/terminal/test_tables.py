@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from toys.report import entries, entry, record
 
 from nanonas.analysis.findings import Findings
@@ -36,3 +38,11 @@ def test_few_twins_say_nothing_yet() -> None:
     said = tables.inheritance(Findings(record(entries(15))))
     assert said is not None
     assert said.endswith("; fewer than 3 were trained from scratch, too")
+
+
+def test_a_network_that_another_run_has_found_says_so() -> None:
+    found, *_ = some = entries(3)
+    proposal = replace(found.candidate.proposal, parents=(), recalled=True)
+    some[0] = replace(found, candidate=replace(found.candidate, proposal=proposal))
+    *_, parents = tables.best_table(record(some), 5).columns
+    assert list(parents.cells).count("another run") == 1
