@@ -88,8 +88,8 @@ class Schedule:
         epochs = f"about {number_of(self.final_epochs, 'epoch', form='.3g')}"
         if not self.searches:
             return (
-                f"{duration(self.total)} are too short for a search that pays for itself here: the "
-                f"first hand-made network is trained for all of it, {epochs}; more --time, or "
+                f"{duration(self.total)} are too short for a search that pays for itself here: one "
+                f"network that is known to be good is trained for all of it, {epochs}; more --time, or "
                 "--final-share, begins one"
             )
         final, finals = self.final_share * self.total, 0.0
