@@ -89,8 +89,8 @@ class Schedule:
         if not self.searches:
             return (
                 f"{duration(self.total)} are too short for a search that pays for itself here: one "
-                f"network that is known to be good is trained for all of it, {epochs}; more --time, "
-                "or --final-share, begins one"
+                f"network that is known to be good is trained for all of it, {epochs}; more "
+                "--time, or --final-share, begins one"
             )
         final, finals = self.final_share * self.total, 0.0
         if self.finalists:
