@@ -311,8 +311,8 @@ def test_killed_on_two_workers_and_resumed_it_is_the_same_aging_evolution(
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What nanonas says, in one line, when it ends with 2; what it has found, where no test before has
-    had it said, and what it has planned may stand before.
+    """What nanonas says, in one line, when it ends with 2; what it has found, where no test before
+    has had it said, and what it has planned may stand before.
     """
     capsys.readouterr()
     assert cli.main([str(argument) for argument in arguments]) == 2
