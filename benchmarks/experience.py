@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import Results
+from kept import Results, with_interval
 from loguru import logger
 
 from nanonas.config.files import configure, to_values
@@ -43,7 +43,6 @@ from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.events import IMAGES
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress
-from nanonas.maths.intervals import mean_interval
 from nanonas.predictors.experience import PastRun, useless
 from nanonas.runs.experience import learnt, read_experience, task_of, write_experience
 from nanonas.session.schedule import calibrate_here, typical_cost
@@ -162,13 +161,6 @@ def poisoned(runs: Sequence[PastRun], seed: int) -> list[PastRun]:
     return shuffled
 
 
-def in_words(values: Sequence[float]) -> str:
-    """A mean with its interval, where there are enough for one."""
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    return "{:.2f} ± {:.2f}".format(*mean_interval(values))
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -228,7 +220,7 @@ def main(arguments: Sequence[str]) -> None:
                 for row in entry["seeds"][: given.seeds]
             ]
             entry[f"{way}, share of T"] = [round(share, 3) for share in shares]
-            print(f"{data}, {way} experience of the other: {in_words(shares)} of T")
+            print(f"{data}, {way} experience of the other: {with_interval(shares)} of T")
     results.keep()
     if given.supply is not None:
         write_experience(

@@ -23,14 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kept import Results
+from kept import Results, with_interval
 from loguru import logger
 from recipe import trained
 
 from nanonas.config.files import configure
 from nanonas.core import Candidate, training_seed
 from nanonas.engine.breeding import Breeding
-from nanonas.maths.intervals import mean_interval
 from nanonas.session.setup import Setup
 from nanonas.training.device import prepare
 from nanonas.training.pictures import pictures
@@ -107,13 +106,6 @@ def gains(seeds: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     }
 
 
-def in_words(values: Sequence[float]) -> str:
-    """A mean with its interval, where there are enough for one."""
-    if len(values) < 2:
-        return f"{values[0]:+.2f} points"
-    return "{:+.2f} ± {:.2f} points".format(*mean_interval(values))
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="cifar10", help="a data source as for `nanonas search`")
@@ -151,7 +143,8 @@ def main(arguments: Sequence[str]) -> None:
         entry["seeds"].append(row)
         results.keep()
     for length, values in gains(entry["seeds"]).items():
-        print(f"{label}: the best of the first generation, {length}: {in_words(values)}")
+        gain = with_interval(values, "+.2f")
+        print(f"{label}: the best of the first generation, {length}: {gain} points")
 
 
 if __name__ == "__main__":

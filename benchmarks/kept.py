@@ -5,12 +5,14 @@ its settings.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from throughput import surroundings
+
+from nanonas.maths.intervals import mean_interval
 
 
 @dataclass
@@ -47,3 +49,16 @@ class Results:
         """Writes the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self._entries, indent=1) + "\n", encoding="utf-8")
+
+
+def with_interval(values: Sequence[float], form: str = ".2f") -> str:
+    """The mean of one value or more, and where there are two the half of its 95 % interval: "0.42 ±
+    0.11".
+
+    Args:
+        form: how the mean is written; the half is written without a sign.
+    """
+    if len(values) < 2:
+        return format(values[0], form)
+    mean, half = mean_interval(values)
+    return f"{mean:{form}} ± {half:{form.removeprefix('+')}}"

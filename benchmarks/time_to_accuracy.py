@@ -25,13 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kept import Results
+from kept import Results, with_interval
 from loguru import logger
 
 from nanonas.config.files import configure
 from nanonas.core import Told
 from nanonas.engine.study import Progress
-from nanonas.maths.intervals import mean_interval
 from nanonas.session.listener import Listener
 from nanonas.session.start import begin
 
@@ -98,13 +97,6 @@ def searched(contender: str, given: argparse.Namespace, seed: int, until: float)
     }
 
 
-def in_words(values: Sequence[float]) -> str:
-    """A mean with its interval, where there are enough for one."""
-    if len(values) < 2:
-        return f"{values[0]:.0f} s"
-    return "{:.0f} ± {:.0f} s".format(*mean_interval(values))
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -137,7 +129,9 @@ def main(arguments: Sequence[str]) -> None:
         )
         entry["seeds"].append({"seed": seed, plain: first, ours: second})
         results.keep()
-    print(f"{label}: {in_words([row['defaults']['seconds'] for row in entry['seeds']])}")
+    print(
+        f"{label}: {with_interval([row['defaults']['seconds'] for row in entry['seeds']], '.0f')} s"
+    )
 
 
 if __name__ == "__main__":

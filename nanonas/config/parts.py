@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -20,7 +20,7 @@ from nanonas.config.schema import (
     StrategyOptions,
     TrainingOptions,
 )
-from nanonas.core import Budget, Floats, Genome, Objective, Predictor, Shape, Strategy
+from nanonas.core import Budget, Floats, Genome, Objective, Predictor, Proposal, Shape, Strategy
 from nanonas.networks.arena import flash, ram
 
 if TYPE_CHECKING:
@@ -408,13 +408,14 @@ def make_strategy(
     strategy = STRATEGIES[search.strategy.strategy].make(search, space, prior)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
-    ancestors, recalled = make_ancestors(search, space), dict[str, Genome]()
+    made = make_ancestors(search, space)
+    first = [Proposal(genome, ancestor=name) for name, genome in made.items()]
     if prior is not None:
-        ancestors, recalled = _with_experience(search, space, ancestors, prior)
-    if ancestors:
+        first = _with_experience(search, space, first, prior)
+    if first:
         from nanonas.strategies.around.ancestral import Ancestral
 
-        strategy = Ancestral(strategy, ancestors, banned, frozenset(recalled))
+        strategy = Ancestral(strategy, first, banned)
     fidelity = search.fidelity
     if fidelity.inherit:
         from nanonas.strategies.around.inheriting import Inheriting
@@ -445,28 +446,27 @@ def make_ancestors(search: SearchConfig, space: Space) -> dict[str, Genome]:
 
 
 def _with_experience(
-    search: SearchConfig, space: Space, ancestors: Mapping[str, Genome], prior: Prior
-) -> tuple[dict[str, Genome], dict[str, Genome]]:
-    """What the first generation begins with: the best of hand-made networks and of those that other
-    runs have found, in the order of what experience expects of them; and which are the latter.
+    search: SearchConfig, space: Space, made: Sequence[Proposal], prior: Prior
+) -> list[Proposal]:
+    """What the first generation begins with: the best of the hand-made networks `made` and of those
+    that other runs have found, in the order of what experience expects of them.
 
     There are as many as hand-made ones alone, or `RECALLED` where there are none.
     """
     limits = make_limits(search)
-    keys = {space.key(genome) for genome in ancestors.values()}
-    recalled: dict[str, Genome] = {}
+    keys = {space.key(proposal.genome) for proposal in made}
+    recalled: list[Proposal] = []
     for genome in prior.best(10 * RECALLED):
         network = space.decode(genome)
         if len(recalled) < RECALLED and network.key not in keys and limits.excess(network) <= 1:
             keys.add(network.key)
-            recalled[f"recalled {len(recalled) + 1}"] = genome
-    wanted = {**ancestors, **recalled}
+            recalled.append(Proposal(genome, recalled=True))
+    wanted = [*made, *recalled]
     if not wanted:
-        return {}, {}
-    scores = prior.scores(np.array([space.encode(genome) for genome in wanted.values()]))
-    order = [list(wanted)[place] for place in np.argsort(scores, kind="stable")]
-    number = min(len(ancestors) or RECALLED, search.strategy.population - 1)
-    return {name: wanted[name] for name in order[:number]}, recalled
+        return []
+    scores = prior.scores(np.array([space.encode(proposal.genome) for proposal in wanted]))
+    number = min(len(made) or RECALLED, search.strategy.population - 1)
+    return [wanted[place] for place in np.argsort(scores, kind="stable")[:number]]
 
 
 def most_kept(config: Config, strategy: Strategy, candidates: int) -> int:

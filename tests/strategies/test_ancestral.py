@@ -16,6 +16,7 @@ from nanonas.strategies.around.ancestral import Ancestral
 from nanonas.strategies.evolution import Evolution
 
 MADE = {"first": (0, 0, 0, 0), "second": (1, 1, 1, 1), "third": (2, 2, 2, 2)}
+BEGIN = [Proposal(genome, ancestor=name) for name, genome in MADE.items()]
 SPACE = NanoSpace(channels=8, length=4)
 
 
@@ -29,7 +30,7 @@ def asked(strategy: Ancestral, number: int, pending: list[Candidate]) -> Candida
 
 
 def test_they_come_first_each_once_then_what_the_strategy_proposes() -> None:
-    strategy = Ancestral(Evolution(SPACE, population_size=5), MADE)
+    strategy = Ancestral(Evolution(SPACE, population_size=5), BEGIN)
     plain = Evolution(SPACE, population_size=5)
     pending: list[Candidate] = []
     for number in range(5):
@@ -42,7 +43,7 @@ def test_they_come_first_each_once_then_what_the_strategy_proposes() -> None:
 
 
 def test_the_strategy_breeds_from_them() -> None:
-    strategy = Ancestral(Evolution(SPACE, population_size=4), MADE)
+    strategy = Ancestral(Evolution(SPACE, population_size=4), BEGIN)
     members: list[Candidate] = []
     for number in range(4):
         members.append(asked(strategy, number, members))
@@ -54,7 +55,7 @@ def test_the_strategy_breeds_from_them() -> None:
 
 
 def test_none_comes_after_the_first_generation() -> None:
-    strategy = Ancestral(Evolution(SPACE, population_size=2), MADE)
+    strategy = Ancestral(Evolution(SPACE, population_size=2), BEGIN)
     members: list[Candidate] = []
     for number in range(2):
         members.append(asked(strategy, number, members))
@@ -64,7 +65,7 @@ def test_none_comes_after_the_first_generation() -> None:
 
 def test_what_is_banned_is_passed_over() -> None:
     strategy = Ancestral(
-        Evolution(SPACE, population_size=4), MADE, banned=lambda genome: genome[0] == 1
+        Evolution(SPACE, population_size=4), BEGIN, banned=lambda genome: genome[0] == 1
     )
     members: list[Candidate] = []
     for number in range(3):
@@ -73,12 +74,12 @@ def test_what_is_banned_is_passed_over() -> None:
 
 
 def test_told_again_it_proposes_what_it_would_have_proposed() -> None:
-    strategy = Ancestral(Evolution(SPACE, population_size=4), MADE)
+    strategy = Ancestral(Evolution(SPACE, population_size=4), BEGIN)
     members: list[Candidate] = []
     for number in range(2):
         members.append(asked(strategy, number, members))
         strategy.tell(told(members[-1], 0.5))
-    resumed = Ancestral(Evolution(SPACE, population_size=4), MADE)
+    resumed = Ancestral(Evolution(SPACE, population_size=4), BEGIN)
     for member in members:
         resumed.tell(told(member, 0.5))
     assert asked(resumed, 2, []) == asked(strategy, 2, [])

@@ -201,7 +201,7 @@ class Screened:
         told, known = self._surrogate.told, (self._front or self._surrogate).known
         opens = number < self.opening
         if opens and (known or not told):  # when all fail, the wrapped strategy knows what to do
-            proposal = self._largest(proposal, rng)
+            proposal = self._most_promising(proposal, rng)
         if known < LEAST:
             return proposal
         audits = self.audit_every > 0 and number % self.audit_every == self.audit_every - 1
@@ -267,7 +267,7 @@ class Screened:
         """
         return self._surrogate.worth
 
-    def _largest(self, proposal: Proposal, rng: np.random.Generator) -> Proposal:
+    def _most_promising(self, proposal: Proposal, rng: np.random.Generator) -> Proposal:
         """A network that is larger, or by experience better, than `tournament - 1` random ones, of
         those that are allowed.
         """
