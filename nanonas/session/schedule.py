@@ -88,9 +88,9 @@ class Schedule:
         epochs = f"about {number_of(self.final_epochs, 'epoch', form='.3g')}"
         if not self.searches:
             return (
-                f"{duration(self.total)} are too short for a search that pays for itself here (more "
-                "--time, or --final-share, begins one): a network that is known to be good is "
-                f"trained for all of it, {epochs}"
+                f"{duration(self.total)} are too short for a search that pays for itself here "
+                "(more --time, or --final-share, begins one): a network that is known to be good "
+                f"is trained for all of it, {epochs}"
             )
         final, finals = self.final_share * self.total, 0.0
         if self.finalists:
