@@ -32,7 +32,13 @@ def show(arguments: Sequence[str]) -> None:
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.terminal import tables
-    from nanonas.terminal.results import say_choice, say_final, say_front, say_mistakes
+    from nanonas.terminal.results import (
+        say_choice,
+        say_experience,
+        say_final,
+        say_front,
+        say_mistakes,
+    )
     from nanonas.training.final import read_result
 
     console = Console()
@@ -52,6 +58,7 @@ def show(arguments: Sequence[str]) -> None:
                 highlight=False,
             )
             console.print(audit)
+        say_experience(console, findings)
         if (inheritance := tables.inheritance(findings)) is not None:
             words = f"\n[bold]inheritance[/bold]: {inheritance}"
             console.print(words, highlight=False, soft_wrap=True)

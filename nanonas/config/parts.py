@@ -181,10 +181,10 @@ class PredictorEntry:
 
 def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior | None:
     """What the runs of the past have learnt for this search; None where that is nothing: they
-    searched other spaces, there are several objectives, or the strategy has no use for it.
+    searched other spaces, there are several objectives, or the strategy has no use for it. What
+    does not foretell itself is left out by `make_strategy`.
     """
-    from nanonas.data.found import say
-    from nanonas.predictors.experience import Prior, useless
+    from nanonas.predictors.experience import Prior
 
     if past is None or not search.strategy.experience:
         return None
@@ -195,11 +195,28 @@ def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior |
     if not runs:
         return None
     reference = _Reference(space)
-    prior = Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
-    if useless(prior.worth):
-        say(f"what other runs have shown does not foretell itself ({prior.worth}): left out")
+    return Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
+
+
+def begins_without(strategy: str, predictor: str, objectives: Sequence[str]) -> str | None:
+    """What of a search does not begin with experience, as a clause; None: all that can, does.
+
+    Args:
+        strategy: a name, as `predictor`.
+        objectives: the configured ones; none: the strategy's own.
+    """
+    entry = STRATEGIES.get(strategy)
+    if entry is None:  # a user's own
         return None
-    return prior
+    if not entry.breeds:
+        return "a random search begins without it, for others are compared with that"
+    if len(objectives or entry.objectives) > 1:
+        return "with several objectives nothing is chosen by that"
+    if not entry.screens:
+        return "that chooses the first networks alone, for no predictor screens this search"
+    if PREDICTORS[predictor].reads != "features":
+        return f"that chooses the first networks alone, for the predictor {predictor} begins anew"
+    return None
 
 
 @dataclass
@@ -397,14 +414,15 @@ def make_strategy(
     search: SearchConfig,
     space: Space,
     banned: Callable[[Genome], bool] | None = None,
-    past: Past | None = None,
+    prior: Prior | None = None,
 ) -> Strategy:
     """The configured strategy over `space`, with inheritance and successive halving around it.
 
-    `banned` is handed to a strategy that searches for the best of many; `past` is what it begins
-    with.
+    `banned` is handed to a strategy that searches for the best of many; `prior` is what it begins
+    with, unless that does not foretell itself.
     """
-    prior = make_prior(search, space, past)
+    if prior is not None and not prior.foretells_itself:
+        prior = None
     strategy = STRATEGIES[search.strategy.strategy].make(search, space, prior)
     if hasattr(strategy, "banned"):
         strategy.banned = banned

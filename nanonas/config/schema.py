@@ -153,7 +153,8 @@ class StrategyOptions:
     only)."""
     experience: bool = False
     """Begin with what earlier runs have learnt of networks, on whatever images, and leave what this
-    one learns to later ones."""
+    one learns to later ones. With several objectives, and by the predictor lstm, nothing is chosen
+    by it."""
     experience_from: Source | None = None
     """A file of experience to begin with; by default the user's, which $NANONAS_EXPERIENCE may
     name, or the small one that comes with nanonas where there is none yet. A run keeps a copy."""

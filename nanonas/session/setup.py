@@ -20,6 +20,7 @@ from nanonas.config.parts import (
     make_data,
     make_limits,
     make_objectives,
+    make_prior,
     make_process,
     make_rungs,
     make_screens,
@@ -46,6 +47,7 @@ from nanonas.spaces.base import Bans, Space
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
     from nanonas.data.split import Split
+    from nanonas.predictors.experience import Prior
     from nanonas.training.measuring.agent import Agent
     from nanonas.training.recipe import Recipe
     from nanonas.training.trial import Trial
@@ -160,7 +162,12 @@ class Setup:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, which was told nothing yet."""
-        return make_strategy(self.config.search, self.space, self.bans, self.past)
+        return make_strategy(self.config.search, self.space, self.bans, self.prior)
+
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What the search expects of networks by what it begins with; None: nothing."""
+        return make_prior(self.config.search, self.space, self.past)
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
