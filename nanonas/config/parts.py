@@ -580,20 +580,24 @@ def make_heirs_budget(search: SearchConfig, classes: int) -> Budget:
 # --- images ---------------------------------------------------------------------------------------
 
 
-def load_images(options: DataOptions) -> Images:
-    """The configured images, from the cache or decoded into it; says what was found. Raises
-    `DataError`.
-    """
-    from nanonas.data.found import say
+def images_of(options: DataOptions) -> Images:
+    """The configured images, from the cache or decoded into it. Raises `DataError`."""
     from nanonas.data.images import load
-    from nanonas.data.sources import shadowed
 
-    images = load(
+    return load(
         options.data,
         options.image_size,
         skip_broken=options.skip_broken,
         groups=options.groups,
     )
+
+
+def load_images(options: DataOptions) -> Images:
+    """As `images_of`; says what was found."""
+    from nanonas.data.found import say
+    from nanonas.data.sources import shadowed
+
+    images = images_of(options)
     if sentence := shadowed(options.data):
         say(sentence)
     say(images.in_words())

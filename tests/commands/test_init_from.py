@@ -14,6 +14,7 @@ from toys.images import labels, npz, pixels
 from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.commands.train import BODY_LR
+from nanonas.data.found import say
 from nanonas.deploy import card
 from nanonas.deploy.subject import subject_at
 from nanonas.engine.storage.store import RunStore
@@ -86,13 +87,24 @@ def test_what_it_began_with_is_said(
     assert (begun / "model.safetensors").stat().st_mtime_ns == written
 
 
+def test_the_folder_of_a_training_is_shown(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", str(begun)]) == 0
+    shown = capsys.readouterr().out
+    assert "the trained network" in shown
+    result = json.loads((begun / "result.json").read_text(encoding="utf-8"))
+    assert f"test accuracy {result['test_accuracy']:.2%}" in shown
+    assert "began with the weights of digits" in shown
+
+
 def test_another_network_begins_with_the_folder_of_a_training(
-    begun: Path, run: Path, tmp_path: Path
+    begun: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that is named, on its own images, in another size."""
     shutil.copy(run / "best_genome.json", tmp_path / "mine.json")
     words = [str(tmp_path / "mine.json"), "--init-from", str(begun), "--image-size", "10"]
+    say.cache_clear()  # what another test has heard
     assert cli.main(["train", *words, *ONE]) == 0
+    assert capsys.readouterr().err.count("digits: 10 classes") == 1
     back = tmp_path / "mine" / "final"
     assert read_genome(back / "genome.json").input_shape == (1, 10, 10)
     found = json.loads((back / "result.json").read_text(encoding="utf-8"))["began_with"]

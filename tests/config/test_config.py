@@ -465,6 +465,11 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
             "run: {keep: top}",
             "{path}: run.keep is 'top', but must be front, top:N (such as top:20) or all (--keep)",
         ),
+        (
+            "search: {experience: true, experience_from: 5}",
+            "{path}: search.experience_from is 5, but must be the path of a file, in quotes where "
+            "that is a number (--experience-from)",
+        ),
         ("run: {keep: top:0}", None),
         ("run: {keep_weights: 0}", None),
         ("search: {max_memory_mb: .nan}", None),

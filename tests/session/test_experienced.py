@@ -103,7 +103,7 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
         (noted,) = [event.details for event in store.events() if event.kind == EXPERIENCE]
         judged = [event.details for event in store.events() if event.kind == EXPERIENCE_JUDGED]
     assert noted["networks"] == 40 + len(left.networks) == noted["foretold"]["n"]
-    assert noted["tasks"] == [{"input_shape": [1, 8, 8], "classes": 10}]
+    assert noted["tasks"] == [{"input_shape": (1, 8, 8), "classes": 10}]
     assert len(left.networks) <= judged[-1]["n"] <= 10
     assert list(Replay(second.folder).candidates()) == []
     plain = begin(tiny(out, "plain", seed=1, experience=False))

@@ -388,7 +388,8 @@ def _against(winner: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Sign,
 
 
 def _gap(winner: Mapping[str, Any], accuracy: float) -> str:
-    return f"{points(float(winner['test_accuracy']) - accuracy)} points"
+    of = " of balanced accuracy" if winner.get("metric") == "balanced_accuracy" else ""
+    return f"{points(float(winner['test_accuracy']) - accuracy)} points{of}"
 
 
 def _error(row: Mapping[str, Any]) -> float | None:
