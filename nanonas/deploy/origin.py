@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanonas.config.parts import images_of, load_images
+from nanonas.config.trainings import images_of, load_images
 from nanonas.data.images import changed_message
 from nanonas.deploy.bundle import GENOME, is_bundle
 from nanonas.deploy.folding import unfolded

@@ -13,14 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nanonas.config.parts import (
-    begins_without,
-    make_heirs_budget,
-    make_screens,
-    most_kept,
-    proposer,
-)
+from nanonas.config.parts import begins_without, make_screens, most_kept, proposer
 from nanonas.config.schema import Config
+from nanonas.config.trainings import make_heirs_budget
 from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.cost import allowance
 from nanonas.networks.limits import Count

@@ -14,21 +14,17 @@ import numpy as np
 from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
     Past,
-    load_images,
-    make_budget,
     make_counts,
-    make_data,
     make_limits,
     make_objectives,
     make_prior,
     make_process,
-    make_rungs,
     make_screens,
     make_search_space,
     make_strategy,
-    with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
+from nanonas.config.trainings import load_images, make_budget, make_data, make_rungs, with_schedule
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy, Told
 from nanonas.engine.choosing import Expected, expected
 from nanonas.engine.evaluators.joining import Cluster, Need

@@ -14,7 +14,6 @@ from toys.images import labels, npz, pixels
 from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.commands.train import BODY_LR
-from nanonas.data.found import say
 from nanonas.deploy import card
 from nanonas.deploy.subject import subject_at
 from nanonas.engine.storage.store import RunStore
@@ -97,14 +96,16 @@ def test_the_folder_of_a_training_is_shown(begun: Path, capsys: pytest.CaptureFi
 
 
 def test_another_network_begins_with_the_folder_of_a_training(
-    begun: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    begun: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is named, on its own images, in another size."""
     shutil.copy(run / "best_genome.json", tmp_path / "mine.json")
     words = [str(tmp_path / "mine.json"), "--init-from", str(begun), "--image-size", "10"]
-    say.cache_clear()  # what another test has heard
+    heard: list[str] = []
+    monkeypatch.setattr("nanonas.data.found.say", heard.append)
     assert cli.main(["train", *words, *ONE]) == 0
-    assert capsys.readouterr().err.count("digits: 10 classes") == 1
+    assert len(set(heard)) == 1
+    assert heard[0].endswith("images of 10×10")
     back = tmp_path / "mine" / "final"
     assert read_genome(back / "genome.json").input_shape == (1, 10, 10)
     found = json.loads((back / "result.json").read_text(encoding="utf-8"))["began_with"]

@@ -35,11 +35,9 @@ from nanonas.config.parts import (
     PREDICTORS,
     SPACES,
     STRATEGIES,
-    make_budget,
     make_objectives,
     make_space,
     make_strategy,
-    with_schedule,
 )
 from nanonas.config.schema import (
     Config,
@@ -49,6 +47,7 @@ from nanonas.config.schema import (
     StrategyOptions,
     TrainingOptions,
 )
+from nanonas.config.trainings import make_budget, with_schedule
 from nanonas.core import Budget, rng_for
 from nanonas.errors import ConfigError
 

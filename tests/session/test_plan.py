@@ -25,8 +25,9 @@ from nanonas import cli
 from nanonas.commands.plan import in_words
 from nanonas.config.duration import Duration
 from nanonas.config.files import configure
-from nanonas.config.parts import make_budget, make_space, make_strategy
+from nanonas.config.parts import make_space, make_strategy
 from nanonas.config.schema import Config, SpaceOptions
+from nanonas.config.trainings import make_budget
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Proposal, State
 from nanonas.engine import study
 from nanonas.engine.storage.store import RunStore
