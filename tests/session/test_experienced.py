@@ -12,6 +12,8 @@ import pytest
 from toys.screened import accuracy
 from toys.session import InProcess
 
+from nanonas import cli
+from nanonas.analysis.findings import Findings
 from nanonas.config.files import configure, read_yaml, to_values
 from nanonas.config.schema import Config
 from nanonas.engine.storage.events import EXPERIENCE, EXPERIENCE_JUDGED
@@ -19,6 +21,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.maths.ranks import Correlation
 from nanonas.predictors.experience import PastRun, Task, Trained
+from nanonas.report.words.experience import experience as experience_words
 from nanonas.runs import experience
 from nanonas.runs.copying import backup
 from nanonas.runs.experience import (
@@ -29,6 +32,7 @@ from nanonas.runs.experience import (
     write_experience,
 )
 from nanonas.runs.folder import RunFolder
+from nanonas.runs.reading import read_record
 from nanonas.session import judge
 from nanonas.session import session as session_module
 from nanonas.session.replay import Replay
@@ -87,7 +91,9 @@ def genomes(outcome: Outcome) -> list[object]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_path: Path) -> None:
+def test_a_run_is_a_function_of_the_experience_that_it_keeps(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "outputs"
     write_experience(mine, [taught()])
     begin(tiny(out, "first"))
@@ -105,6 +111,14 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
     assert noted["networks"] == 40 + len(left.networks) == noted["foretold"]["n"]
     assert noted["tasks"] == [{"input_shape": (1, 8, 8), "classes": 10}]
     assert 3 <= judged[-1]["n"] <= 10  # of those that the strategy was told
+    said = experience_words(Findings(read_record(second.folder)))
+    assert said is not None
+    assert (
+        f"what {noted['networks']} networks of 2 other runs have shown on images of 8×8×1" in said
+    )
+    capsys.readouterr()
+    assert cli.main(["show", str(second.folder.path)]) == 0
+    assert f"experience: {said}" in capsys.readouterr().out
     assert list(Replay(second.folder).candidates()) == []
     plain = begin(tiny(out, "plain", seed=1, experience=False))
     assert genomes(plain) != genomes(second)

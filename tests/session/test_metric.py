@@ -146,11 +146,13 @@ def test_a_comparison_is_by_the_metric(run: RunFolder) -> None:
     comparison = Comparison(source, 1, None, 1, 0, "cpu")
     contender = Contender("found", source.genome.network(), 1.0, 1.0, 1)
     rows = {
-        name: asdict(comparison._row(replace(contender, name=name), [replace(final, **figures)]))
-        for name, figures in {
-            "found": {"test_accuracy": 0.7, "balanced_accuracy": 0.6},
-            "baseline": {"test_accuracy": 0.8, "balanced_accuracy": 0.5},
-        }.items()
+        name: asdict(
+            comparison._row(
+                replace(contender, name=name),
+                [replace(final, test_accuracy=plain, balanced_accuracy=balanced)],
+            )
+        )
+        for name, plain, balanced in (("found", 0.7, 0.6), ("baseline", 0.8, 0.5))
     }
     assert (rows["found"]["test_accuracy"], rows["found"]["metric"]) == (0.6, "balanced_accuracy")
     record = replace(read_record(run), comparison=tuple(rows.values()))

@@ -415,6 +415,14 @@ def flag(sentence: str, name: str) -> str:
     return sentence.split(f"--{name} ")[-1].split()[0].rstrip(",:")
 
 
+def test_who_asks_for_experience_in_vain_hears_it(machine: Machine) -> None:
+    asked: dict[str, Any] = {"experience": True, "evaluations": 100}
+    several = config(**asked, objectives=["accuracy", "params"], strategy="screened")
+    assert advised(several, "with several objectives nothing is chosen by that")
+    assert not advised(config(**asked, strategy="screened"), "--experience")
+    assert not advised(config(evaluations=100, strategy="random"), "--experience")
+
+
 def test_a_search_that_fits_needs_no_advice(machine: Machine) -> None:
     assert (
         planner(config(evaluations=100, max_params=10**6, max_latency_ms=100, max_memory_mb=100))

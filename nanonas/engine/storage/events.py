@@ -42,8 +42,24 @@ CHOSEN = "chosen"  # the "number" of which most is expected, that "accuracy", an
 FINALIST = "finalists"  # "number", and the "accuracy" that one of the best came to from scratch
 TEST_SET_OPENED = "test set opened"  # "for" what
 
-_JUDGED = {"tau": finite, "low": finite, "high": finite, "n": whole, "left_out": flag}
-_TASK = {"input_shape": many(whole), "classes": whole}
+
+def _tau(value: Any, what: str) -> float:
+    """A rank correlation."""
+    if not -1 <= finite(value, what) <= 1:
+        raise ValueError(f"{what} must be in [-1, 1], but is {value!r:.60}")
+    return float(value)
+
+
+def _shape(value: Any, what: str) -> tuple[int, ...]:
+    """That of images: channels, height and width."""
+    shape: tuple[int, ...] = many(whole)(value, what)
+    if len(shape) != 3:
+        raise ValueError(f"{what} must be three numbers, but is {value!r:.60}")
+    return shape
+
+
+_JUDGED: dict[str, Check] = {"tau": _tau, "low": _tau, "high": _tau, "n": whole, "left_out": flag}
+_TASK: dict[str, Check] = {"input_shape": _shape, "classes": whole}
 # What is read of the details of a kind: a check of each value, and which must be there.
 _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
 _CHECKS: dict[str, dict[str, Check]] = {

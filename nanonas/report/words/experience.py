@@ -25,8 +25,8 @@ def experience(findings: Findings) -> str | None:
         f"{number_of(found.runs, 'other run')} have shown{_images(found)}"
     )
     if found.foretold is not None and found.foretold.left_out:
-        worth = _interval(found.foretold.worth)
-        return f"{begun}; these do not foretell each other ({worth}), so that was left out."
+        order = _interval(found.foretold.worth)
+        return f"{begun}; these do not foretell each other ({order}), so that was left out."
     names = [objective.name for objective in findings.record.objectives]
     lacks = begins_without(search.get("strategy", ""), search.get("predictor", ""), names)
     if lacks is not None:
