@@ -240,7 +240,7 @@ def _sentence(box: str) -> str:
     """What tyro says in a box, as one line; of a word that is no number, in words of ours."""
     lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines()[1:]]
     said = " ".join(line for line in lines if line)
-    flag = re.match(r"Error parsing (--[\w-]+)", said)
+    flag = re.search(r"Error parsing (--[\w-]+)", said)
     for words, expected in _NUMBERS.items():
         _, found, given = said.partition(f"{words}: ")
         if flag is not None and found:

@@ -117,7 +117,12 @@ def judged(n: int, tau: float, left_out: bool = False) -> Event:
             "networks here agrees with that by Kendall's τ of +0.30 "
             "(+0.10 to +0.50), which is better than chance: it was heeded.",
         ),
-        ({}, [judged(9, 0.1)], "open", "which few tell from chance: it was heeded."),
+        (
+            {},
+            [judged(9, 0.1)],
+            "open",
+            "which so few networks cannot tell from chance: it was heeded.",
+        ),
         (
             {},
             [judged(10, -0.1, True), judged(40, -0.2, True)],

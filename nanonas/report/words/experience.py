@@ -56,8 +56,9 @@ def _consequence(found: Experience) -> str:
     """What the search has made of it."""
     turns, worth = found.turns, found.judged[-1].worth
     if not turns:
-        better = "which is better than chance" if worth.low > 0 else "which few tell from chance"
-        return f"{better}: it was heeded"
+        if worth.low > 0:
+            return "which is better than chance: it was heeded"
+        return "which so few networks cannot tell from chance: it was heeded"
     was = [f"{'left out' if out else 'heeded again'} after {n} networks" for n, out in turns]
     chance = "better than chance"
     why = chance if found.helps else f"no {chance}" if worth.tau <= 0 else f"not surely {chance}"
