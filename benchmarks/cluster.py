@@ -33,7 +33,8 @@ import numpy as np
 import tyro
 
 from nanonas.config.files import configure
-from nanonas.config.parts import make_budget, make_search_space, make_strategy
+from nanonas.config.parts import make_search_space, make_strategy
+from nanonas.config.trainings import make_budget
 from nanonas.core import Candidate, Evaluation, State
 from nanonas.engine.storage import opening
 from nanonas.engine.storage.store import RunStore

@@ -35,8 +35,8 @@ from kept import Results
 from loguru import logger
 
 from nanonas.config.files import configure
-from nanonas.config.parts import make_budget, make_rungs
 from nanonas.config.schema import Config, FidelityOptions
+from nanonas.config.trainings import make_budget, make_rungs
 from nanonas.core import (
     Budget,
     Candidate,

@@ -53,8 +53,9 @@ from rich.console import Console
 from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.config.files import configure, to_values, to_yaml
-from nanonas.config.parts import make_budget, make_objectives, make_space, make_strategy
+from nanonas.config.parts import make_objectives, make_space, make_strategy
 from nanonas.config.schema import Config
+from nanonas.config.trainings import make_budget
 from nanonas.core import (
     Candidate,
     Epoch,

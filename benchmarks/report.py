@@ -22,7 +22,8 @@ import numpy as np
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
 from nanonas.config.files import configure, to_values, to_yaml
-from nanonas.config.parts import make_budget, make_space, make_strategy
+from nanonas.config.parts import make_space, make_strategy
+from nanonas.config.trainings import make_budget
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, State
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.store import RunStore

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 
 from nanonas.commands.train import train
-from nanonas.config.parts import load_images
 from nanonas.config.schema import DataOptions
+from nanonas.config.trainings import load_images
 from nanonas.core import Integers
 from nanonas.data.images import Images
 from nanonas.files import write_text

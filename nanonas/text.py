@@ -120,6 +120,11 @@ def began_with(beginning: Mapping[str, Any]) -> str:
     return f"began with the weights of {beginning['name']}, {share}, which {how}"
 
 
+def tested_by(metric: str) -> str:
+    """What an accuracy on test images is called, by the metric of its run."""
+    return "balanced test accuracy" if metric == "balanced_accuracy" else "test accuracy"
+
+
 def points(difference: float) -> str:
     """A difference of two shares for people, in percentage points: +0.69, −1.20."""
     return signed(100 * difference)

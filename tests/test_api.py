@@ -15,7 +15,7 @@ import torch
 
 from nanonas import Result, build, load, nano_nas, search
 from nanonas.config.files import read_yaml
-from nanonas.config.parts import make_data
+from nanonas.config.trainings import make_data
 from nanonas.core import rng_for
 from nanonas.data import load as load_images
 from nanonas.engine.ranking import ranking

@@ -29,9 +29,10 @@ class Trained:
 
     Attributes:
         contender: one of the names above, or that of a hand-made network.
-        test_accuracy: in [0, 1].
+        test_accuracy: in [0, 1], by `metric`.
         epochs: of the final training.
         seconds: in all.
+        metric: of the run: "accuracy" or "balanced_accuracy".
     """
 
     contender: str
@@ -41,6 +42,7 @@ class Trained:
     macs: int
     epochs: float
     seconds: float
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class EqualTime:
         for one in sorted(self.trained, key=lambda one: (places.get(one.contender, -1), one.seed)):
             by_name.setdefault(one.contender, {})[one.seed] = one
         object.__setattr__(self, "_by_name", by_name)
+
+    @property
+    def metric(self) -> str:
+        """What they are compared by."""
+        return self.trained[0].metric if self.trained else "accuracy"
 
     @property
     def rows(self) -> list[Row]:
@@ -267,4 +274,5 @@ _TRAINED: dict[str, Check] = {
     "macs": whole,
     "epochs": finite,
     "seconds": finite,
+    "metric": text,
 }

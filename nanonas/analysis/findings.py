@@ -11,6 +11,7 @@ import numpy as np
 
 from nanonas.analysis.answers import Judgement
 from nanonas.analysis.effects import Effect, credit, effects
+from nanonas.analysis.experience import Experience, experience_of
 from nanonas.analysis.lineage import Step, Tree, step, tree
 from nanonas.analysis.record import Record
 from nanonas.analysis.remembered import of_networks
@@ -98,6 +99,11 @@ class Findings:
     def free_scores(self) -> dict[str, Correlation]:
         """How well the free scores, such as the number of parameters, rank the networks."""
         return audited_scores(self.record.told, Objective())
+
+    @cached_property
+    def experience(self) -> Experience | None:
+        """What the run began with of what other runs have shown; None where that was nothing."""
+        return experience_of(self.record.events)
 
     @cached_property
     def twins(self) -> list[tuple[Told, Told]]:

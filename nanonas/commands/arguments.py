@@ -6,6 +6,7 @@ import ast
 import contextlib
 import inspect
 import io
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
@@ -228,10 +229,29 @@ def _with_values(arguments: Sequence[str], undecided: frozenset[str]) -> list[st
     return written
 
 
+# what Python says of a word that is no number, and what it should be
+_NUMBERS = {
+    "could not convert string to float": "a number",
+    "invalid literal for int() with base 10": "a whole number",
+}
+
+
 def _sentence(box: str) -> str:
-    """What tyro says in a box, as one line."""
+    """What tyro says in a box, as one line; of a word that is no number, in words of ours."""
     lines = [line.strip("╭╮╰╯│─ ") for line in box.splitlines()[1:]]
-    return " ".join(line for line in lines if line)
+    said = " ".join(line for line in lines if line)
+    flag = re.search(r"Error parsing (--[\w-]+)", said)
+    for words, expected in _NUMBERS.items():
+        _, found, given = said.partition(f"{words}: ")
+        if flag is not None and found:
+            return f"{flag[1]} must be {expected}, but is {_quoted(given)}"
+    return said
+
+
+def _quoted(words: str) -> str:
+    """The Python literal of a text that words begin with."""
+    literal = re.match(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", words)
+    return words if literal is None else literal[0]
 
 
 def _config_file(arguments: Sequence[str]) -> Path | None:

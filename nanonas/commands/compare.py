@@ -15,7 +15,7 @@ from nanonas.commands.arguments import Verb, at_least, parse
 from nanonas.config.duration import seconds
 from nanonas.errors import ConfigError
 from nanonas.session.listener import Listener, Listeners
-from nanonas.text import by_number, count, duration, number_of, points
+from nanonas.text import by_number, count, duration, number_of, points, tested_by
 
 if TYPE_CHECKING:
     from nanonas.analysis.equal_time import EqualTime
@@ -95,14 +95,16 @@ def compare(arguments: Sequence[str]) -> None:
     from nanonas.terminal.progress import TrainingProgress
 
     console = Console()
+    source = fitting(open_source(given.source, given.data, given.skip_broken))
+    metric = source.config.strategy.metric
     comparison = Comparison(
-        fitting(open_source(given.source, given.data, given.skip_broken)),
+        source,
         epochs=epochs,
         seconds_per_network=limit,
         seeds=given.seeds,
         random=random,
         device=given.device,
-        listener=Listeners(TrainingProgress(console), _Results(console)),
+        listener=Listeners(TrainingProgress(console), _Results(console, metric)),
     )
     contenders = comparison.contenders()
     console.print(_plan(contenders))
@@ -159,8 +161,8 @@ def _equal_time(given: Compare) -> None:
     )
     for one in verdict.trained(names, seeds):
         console.print(
-            f"  {one.contender}, seed {one.seed}: test accuracy {one.test_accuracy:.2%} after "
-            f"{duration(one.seconds)}",
+            f"  {one.contender}, seed {one.seed}: {tested_by(one.metric)} "
+            f"{one.test_accuracy:.2%} after {duration(one.seconds)}",
             markup=False,
             highlight=False,
         )
@@ -173,7 +175,8 @@ def _equal_time(given: Compare) -> None:
 
 def equal_time_table(said: EqualTime) -> Table:
     """The contenders, and what the search is ahead of each by."""
-    columns = ("contender", "test accuracy", "search ahead", "params", "MACs", "epochs", "time")
+    tested = tested_by(said.metric)
+    columns = ("contender", tested, "search ahead", "params", "MACs", "epochs", "time")
     title = f"{duration(said.seconds)} each: mean ± standard deviation; ahead: ± 95 % interval"
     table = Table(*columns, box=None, title=title)
     for row in said.rows:
@@ -193,17 +196,17 @@ def equal_time_table(said: EqualTime) -> Table:
 
 
 class _Results(Listener):
-    """Prints the test accuracy of each training."""
+    """Prints the test accuracy of each training, by a run's metric."""
 
-    def __init__(self, console: Console) -> None:
-        self.console, self.label = console, ""
+    def __init__(self, console: Console, metric: str) -> None:
+        self.console, self.metric, self.label = console, metric, ""
 
     def training(self, label: str) -> None:
         self.label = label
 
     def trained(self, result: FinalResult | None) -> None:
         if result is not None:
-            accuracy = f"test accuracy {result.test_accuracy:.2%}"
+            accuracy = f"{tested_by(self.metric)} {result.accuracy_by(self.metric):.2%}"
             self.console.print(f"  {self.label}: {accuracy}", markup=False, highlight=False)
 
 
@@ -225,7 +228,7 @@ def _table(rows: Sequence[Row], seeds: int) -> Table:
     """What came of it."""
     columns = (
         "network",
-        "test accuracy",
+        tested_by(rows[0].metric if rows else ""),
         "params",
         "MACs",
         "latency",

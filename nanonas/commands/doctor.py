@@ -88,7 +88,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def _images(config: Config) -> Images:
     """The images; those that cannot be read are passed over, and are a finding."""
-    from nanonas.config.parts import load_images
+    from nanonas.config.trainings import load_images
 
     options = config.search.data
     try:

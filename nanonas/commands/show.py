@@ -15,10 +15,11 @@ from nanonas.commands.arguments import Verb, at_least, parse
 
 @dataclass(frozen=True)
 class Show:
-    """Says what a run has found, or what a genome's file holds."""
+    """Says what a run has found, or what a training or a genome's file holds."""
 
     source: Positional[Path] = Path("outputs")
-    """A run's folder, a folder of runs (its newest), or a genome's JSON file."""
+    """A run's folder, a folder of runs (its newest), the folder that a training wrote, or a JSON
+    file of a genome."""
     top: int = 5
     """How many of the best networks."""
 
@@ -29,14 +30,25 @@ def show(arguments: Sequence[str]) -> None:
     at_least(1, top=given.top)
 
     from nanonas.analysis.findings import Findings
+    from nanonas.runs.folder import RunFolder
+    from nanonas.runs.models import final_at
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.terminal import tables
-    from nanonas.terminal.results import say_choice, say_final, say_front, say_mistakes
+    from nanonas.terminal.results import (
+        say_choice,
+        say_experience,
+        say_final,
+        say_front,
+        say_mistakes,
+    )
     from nanonas.training.final import read_result
 
     console = Console()
-    source = open_source(given.source)
+    alone = None if RunFolder(given.source).store.exists() else final_at(given.source)
+    if alone is not None:
+        console.print(f"[bold]{escape(str(alone))}[/bold]", soft_wrap=True)
+    source = open_source(given.source if alone is None else alone / "genome.json")
     if source.run is not None:
         record = read_record(source.run)
         findings = Findings(record)
@@ -52,17 +64,20 @@ def show(arguments: Sequence[str]) -> None:
                 highlight=False,
             )
             console.print(audit)
+        say_experience(console, findings)
         if (inheritance := tables.inheritance(findings)) is not None:
             words = f"\n[bold]inheritance[/bold]: {inheritance}"
             console.print(words, highlight=False, soft_wrap=True)
         say_front(console, source.run, record)
-    console.print("\n[bold]the best network[/bold]")
+    console.print(f"\n[bold]the {'best' if alone is None else 'trained'} network[/bold]")
     if source.run is not None:
         say_choice(console, record)
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
-    if source.run is not None and (result := read_result(source.run.final)):
-        say_final(console, result, source.run.final, record.metric)
+    final = source.run.final if source.run is not None else alone
+    if final is not None and (result := read_result(final)):
+        say_final(console, result, final, "accuracy" if alone is not None else record.metric)
+    if source.run is not None:
         say_mistakes(console, findings)
 
 

@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from nanonas.config.keep import kept_number
-from nanonas.config.schema import (
-    EPOCHS,
-    Config,
-    DataOptions,
-    SearchConfig,
-    SpaceOptions,
-    StrategyOptions,
-    TrainingOptions,
-)
-from nanonas.core import Budget, Floats, Genome, Objective, Predictor, Proposal, Shape, Strategy
+from nanonas.config.schema import Config, SearchConfig, SpaceOptions, StrategyOptions
+from nanonas.config.trainings import make_heirs_budget, make_rungs
+from nanonas.core import Floats, Genome, Objective, Predictor, Proposal, Shape, Strategy
 from nanonas.networks.arena import flash, ram
 
 if TYPE_CHECKING:
-    from nanonas.data.images import DataSpec, Images
     from nanonas.networks.limits import Limits
     from nanonas.networks.network import Network
     from nanonas.predictors.experience import PastRun, Prior, Task
@@ -181,10 +173,10 @@ class PredictorEntry:
 
 def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior | None:
     """What the runs of the past have learnt for this search; None where that is nothing: they
-    searched other spaces, there are several objectives, or the strategy has no use for it.
+    searched other spaces, there are several objectives, or the strategy has no use for it. What
+    does not foretell itself is left out by `make_strategy`.
     """
-    from nanonas.data.found import say
-    from nanonas.predictors.experience import Prior, useless
+    from nanonas.predictors.experience import Prior
 
     if past is None or not search.strategy.experience:
         return None
@@ -195,11 +187,29 @@ def make_prior(search: SearchConfig, space: Space, past: Past | None) -> Prior |
     if not runs:
         return None
     reference = _Reference(space)
-    prior = Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
-    if useless(prior.worth):
-        say(f"what other runs have shown does not foretell itself ({prior.worth}): left out")
+    return Prior(runs, past.task, space.adopted, space.encode, space.groups, reference)
+
+
+def begins_without(strategy: str, predictor: str, objectives: Sequence[str]) -> str | None:
+    """What of a search does not begin with experience, as a clause; None: all that can, does.
+
+    Args:
+        strategy: a name, as `predictor`.
+        objectives: the configured ones; none: the strategy's own.
+    """
+    entry = STRATEGIES.get(strategy)
+    if entry is None:  # a user's own
         return None
-    return prior
+    if not entry.breeds:
+        return "a random search begins without it, for others are compared with that"
+    if len(objectives or entry.objectives) > 1:
+        return "with several objectives nothing is chosen by that"
+    if not entry.screens:
+        return "that chooses the first networks alone, for no predictor screens this search"
+    learns = PREDICTORS.get(predictor)
+    if learns is not None and learns.reads != "features":
+        return f"that chooses the first networks alone, for the predictor {predictor} begins anew"
+    return None
 
 
 @dataclass
@@ -397,14 +407,15 @@ def make_strategy(
     search: SearchConfig,
     space: Space,
     banned: Callable[[Genome], bool] | None = None,
-    past: Past | None = None,
+    prior: Prior | None = None,
 ) -> Strategy:
     """The configured strategy over `space`, with inheritance and successive halving around it.
 
-    `banned` is handed to a strategy that searches for the best of many; `past` is what it begins
-    with.
+    `banned` is handed to a strategy that searches for the best of many; `prior` is what it begins
+    with, unless that does not foretell itself.
     """
-    prior = make_prior(search, space, past)
+    if prior is not None and not prior.foretells_itself:
+        prior = None
     strategy = STRATEGIES[search.strategy.strategy].make(search, space, prior)
     if hasattr(strategy, "banned"):
         strategy.banned = banned
@@ -483,115 +494,3 @@ def most_kept(config: Config, strategy: Strategy, candidates: int) -> int:
         # what is in flight has its own weights, and those of two parents
         kept = None if needed is None else kept + needed + 3 * max(in_flight, default=0)
     return candidates if kept is None else min(candidates, kept)
-
-
-# --- training -------------------------------------------------------------------------------------
-
-# warmup and schedule where none are given
-SCHEDULES: dict[str, tuple[float, Literal["cosine", "linear"]]] = {
-    "sgd": (0.2, "cosine"),
-    "muon": (0.1, "linear"),
-}
-
-
-def with_schedule(options: TrainingOptions) -> TrainingOptions:
-    """The options with what is usual for their optimizer filled in: how its rates rise and fall."""
-    warmup, schedule = SCHEDULES[options.optimizer]
-    return replace(
-        options,
-        warmup=warmup if options.warmup is None else options.warmup,
-        schedule=schedule if options.schedule is None else options.schedule,
-    )
-
-
-# --- budgets --------------------------------------------------------------------------------------
-
-
-def make_budget(options: TrainingOptions, classes: int) -> Budget:
-    """What a candidate may train; the stop rule's threshold is chance plus the margin, and there is
-    none in trainings that are bound by seconds.
-    """
-    if options.candidate_seconds is not None:
-        size = options.candidate_image_size
-        return Budget(1, image_size=size, seconds=options.candidate_seconds)
-    epochs = EPOCHS if options.epochs is None else options.epochs
-    if not 0 < options.stop_epoch < epochs:
-        return Budget(epochs)
-    return Budget(
-        epochs,
-        stop_epoch=options.stop_epoch,
-        stop_below=1 / classes + options.stop_margin,
-    )
-
-
-def make_rungs(search: SearchConfig, space: Space) -> tuple[Budget, ...]:
-    """The budgets of successive halving, the smallest first; without it the one that all have."""
-    from nanonas.strategies.around.halving import ladder
-
-    top, fidelity = make_budget(search.training, space.classes), search.fidelity
-    if not fidelity.halving:
-        return (top,)
-    if top.seconds is not None:  # the epochs of such a ladder are parts of the seconds
-        top = replace(top, epochs=fidelity.halving ** (fidelity.rungs - 1))
-    rungs = ladder(
-        top,
-        fidelity.halving,
-        fidelity.rungs,
-        fidelity.rung_share,
-        fidelity.rung_image_size,
-        min(space.input_shape[1:]),
-        fidelity.rung_epochs,
-    )
-    if top.seconds is None:
-        return rungs
-    part = top.seconds / top.epochs
-    return tuple(replace(rung, seconds=part * (rung.epochs - rung.begin)) for rung in rungs)
-
-
-def make_heirs_budget(search: SearchConfig, classes: int) -> Budget:
-    """What a candidate may train that begins with its parents' weights."""
-    training, epochs = search.training, search.fidelity.inherit_epochs
-    if training.candidate_seconds is not None and epochs is None:
-        seconds = training.candidate_seconds / 2
-        return make_budget(replace(training, candidate_seconds=seconds), classes)
-    half = -(-(training.epochs or EPOCHS) // 2)  # rounded up
-    heirs = replace(training, epochs=epochs or half, candidate_seconds=None)
-    return make_budget(heirs, classes)
-
-
-# --- images ---------------------------------------------------------------------------------------
-
-
-def load_images(options: DataOptions) -> Images:
-    """The configured images, from the cache or decoded into it; says what was found. Raises
-    `DataError`.
-    """
-    from nanonas.data.found import say
-    from nanonas.data.images import load
-    from nanonas.data.sources import shadowed
-
-    images = load(
-        options.data,
-        options.image_size,
-        skip_broken=options.skip_broken,
-        groups=options.groups,
-    )
-    if sentence := shadowed(options.data):
-        say(sentence)
-    say(images.in_words())
-    return images
-
-
-def make_data(options: DataOptions, seed: int) -> DataSpec:
-    """Which images workers train on and judge by; `seed` draws those that judge."""
-    from nanonas.data.images import DataSpec
-
-    return DataSpec(
-        options.data,
-        options.image_size,
-        options.valid_share,
-        options.train_images,
-        seed,
-        skip_broken=options.skip_broken,
-        groups=options.groups,
-    )

@@ -13,11 +13,23 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import ConfigDict as Settings
+from pydantic_core import PydanticCustomError
 
 from nanonas.config.address import agent_address, cluster_address
 from nanonas.config.amount import Amount
 from nanonas.config.duration import Duration
 from nanonas.config.keep import keep_words
+
+
+def _file_name(value: object) -> object:
+    """As it is: YAML reads `5` as a number, which would go through as the file '5'."""
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str):
+        words = "Input should be the path of a file, in quotes where that is a number"
+        raise PydanticCustomError("file", words)
+    return value
+
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
@@ -25,6 +37,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Source = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
 ]
+File = Annotated[str, BeforeValidator(_file_name)]
 Address = Annotated[str, AfterValidator(agent_address)]
 
 FINALISTS = 3  # of a search that inherits weights, where nothing is said
@@ -153,8 +166,9 @@ class StrategyOptions:
     only)."""
     experience: bool = False
     """Begin with what earlier runs have learnt of networks, on whatever images, and leave what this
-    one learns to later ones."""
-    experience_from: Source | None = None
+    one learns to later ones. With several objectives, and by the predictor lstm, nothing is chosen
+    by it."""
+    experience_from: File | None = None
     """A file of experience to begin with; by default the user's, which $NANONAS_EXPERIENCE may
     name, or the small one that comes with nanonas where there is none yet. A run keeps a copy."""
     lag: Count | None = None

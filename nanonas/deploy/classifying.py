@@ -22,11 +22,13 @@ from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.files import json_in
 from nanonas.maths.calibration import softmax
 from nanonas.runs.models import temperature_of, trained
+from nanonas.text import command
 
 if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
 GRAPHS = ("model.onnx", "model.int8.onnx")  # of a bundle
+_RULE = "preprocessing.json"  # of a bundle: how its images are prepared
 CALIBRATION = "calibration.json"  # of a bundle: {"temperature": 1.3}; missing: 1
 AT_A_TIME = 64  # images
 _PIXELS = 2**24  # of the images at a time, all channels: a bundle may ask for large ones
@@ -124,13 +126,21 @@ def classifier(source: Path) -> Classifier:
         ConfigError: a bundle needs onnxruntime, which is not installed.
         DataError: a bundle's rule for images is damaged, or a temperature is.
     """
-    return of_graph(source) if has_graph(source) else _of_run(source)
+    if has_graph(source):
+        return of_graph(source)
+    if (source / _RULE).exists():  # whose weights have other names than those of a run
+        again = command("nanonas export", "RUN", "--to", source, "--formats onnx")
+        raise RunError(
+            f"the bundle {str(source)!r} has no {' or '.join(GRAPHS)}, which classify its images; "
+            f"export it again with `{again}`"
+        )
+    return _of_run(source)
 
 
 def has_graph(source: Path) -> bool:
     """Whether a folder holds a graph, and the rule by which their images are prepared."""
     graph = any((source / name).exists() for name in GRAPHS)
-    return graph and (source / "preprocessing.json").exists()
+    return graph and (source / _RULE).exists()
 
 
 def _of_run(source: Path) -> Classifier:
@@ -176,7 +186,7 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
         raise ConfigError(
             f"the bundle {str(folder)!r} needs onnxruntime: pip install 'nanonas[onnx]'"
         ) from None
-    rule, temperature = _rule(folder / "preprocessing.json"), _temperature(folder / CALIBRATION)
+    rule, temperature = _rule(folder / _RULE), _temperature(folder / CALIBRATION)
     path = folder / (name or next(one for one in GRAPHS if (folder / one).exists()))
     graph = admitted(path, rule)
     options = onnxruntime.SessionOptions()

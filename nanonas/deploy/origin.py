@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanonas.config.parts import load_images
+from nanonas.config.trainings import images_of, load_images
 from nanonas.data.images import changed_message
 from nanonas.deploy.bundle import GENOME, is_bundle
 from nanonas.deploy.folding import unfolded
@@ -116,7 +116,7 @@ def _of_bundle(place: Path) -> Origin:
                 f"weights needs; {again}"
             )
     genome = read_genome(place / GENOME)
-    named, _ = read_weights(place / _WEIGHTS)
+    named, _ = read_weights(place / _WEIGHTS, again)
     tensors = {name.partition(".")[2]: tensor for name, tensor in named.items()}  # STAGE.NODE.…
     return _checked(Origin(place, genome, *unfolded(genome.network(), tensors), place))
 
@@ -139,7 +139,7 @@ def remade(source: Source, image_size: int | None = None) -> Source:
         DataError: as `load_images`.
     """
     data, (_, height, width) = source.config.data, source.genome.input_shape
-    if source.fingerprint not in (None, load_images(data).fingerprint):
+    if source.fingerprint is not None and images_of(data).fingerprint != source.fingerprint:
         raise RunError(changed_message(data.data, source.folder))
     if image_size is not None or height == width:
         data = replace(data, image_size=image_size or height)

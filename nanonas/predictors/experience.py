@@ -122,6 +122,11 @@ class Prior:
         """
         return self._fitted().worth
 
+    @property
+    def foretells_itself(self) -> bool:
+        """Whether the runs order their own networks well enough to be heeded from the start."""
+        return not useless(self.worth)
+
     def best(self, number: int) -> list[Genome]:
         """The networks of other runs of which most is expected here, the best first: each once, up
         to `number`.

@@ -33,7 +33,8 @@ from nanonas.engine.storage.lock import writing
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.files import contents, in_full, parsed_json, write_text
-from nanonas.predictors.experience import PastRun, Task, Trained
+from nanonas.maths.ranks import Correlation
+from nanonas.predictors.experience import PastRun, Task, Trained, useless
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import space_options
 from nanonas.typed import finite, fitting, gene, many, mapping, share, text, whole
@@ -179,11 +180,21 @@ def experience_for(search: SearchConfig) -> tuple[PastRun, ...]:
 def keep_copy(folder: RunFolder, runs: Sequence[PastRun]) -> dict[str, Any]:
     """Writes what a run begins with into its folder. Returns what its store notes of that."""
     write_experience(folder.experience, runs)
+    tasks = Counter((run.task.input_shape, run.task.classes) for run in runs)
     return {
         "digest": _digest(folder.experience),
         "runs": len(runs),
         "networks": sum(len(run.networks) for run in runs),
+        "tasks": [
+            {"input_shape": list(shape), "classes": classes}
+            for (shape, classes), _ in tasks.most_common()
+        ],
     }
+
+
+def judgement(worth: Correlation) -> dict[str, Any]:
+    """What a store notes of how well experience orders networks."""
+    return {**vars(worth), "left_out": useless(worth)}
 
 
 def begun_with(folder: RunFolder, store: RunStore, search: SearchConfig) -> Past | None:

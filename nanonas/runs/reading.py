@@ -71,6 +71,7 @@ _COMPARED: dict[str, Check] = {
     "epochs": finite,
     "search_seconds": maybe(finite),
     "train_seconds": maybe(finite),
+    "metric": text,
 }
 
 

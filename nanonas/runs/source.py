@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from nanonas.config.files import validated
-from nanonas.config.parts import load_images
 from nanonas.config.schema import SearchConfig
+from nanonas.config.trainings import load_images
 from nanonas.core import Shape
 from nanonas.data.images import changed_message
 from nanonas.data.sources import find_reader

@@ -59,7 +59,7 @@ class Row:
     """What came of a contender: means over its trainings."""
 
     network: str
-    test_accuracy: float  # in [0, 1]
+    test_accuracy: float  # in [0, 1], by `metric`
     spread: float | None  # standard deviation of it; None for one training
     params: int
     macs: int
@@ -68,6 +68,7 @@ class Row:
     search_seconds: float | None  # None where nothing was searched
     train_seconds: float
     trainings: list[FinalResult]
+    metric: str  # of the run: "accuracy" or "balanced_accuracy"
 
 
 def random_network(space: Space, limits: Limits, rng: np.random.Generator, instead: str) -> Network:
@@ -220,7 +221,8 @@ class Comparison:
         return results
 
     def _row(self, contender: Contender, results: list[FinalResult]) -> Row:
-        accuracies = [result.test_accuracy for result in results]
+        metric = self.source.config.strategy.metric
+        accuracies = [result.accuracy_by(metric) for result in results]
         searched = self.source.run if contender.name == "found" else None
         return Row(
             contender.name,
@@ -233,4 +235,5 @@ class Comparison:
             None if searched is None else search_seconds(searched),
             statistics.mean(result.seconds for result in results),
             results,
+            metric,
         )

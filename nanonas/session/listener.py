@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # all of it: a command that only listens starts without the e
     from nanonas.core import Budget, Candidate, Evaluation, Told
     from nanonas.engine.storage.store import RunStore
     from nanonas.engine.study import End, Progress, Study
+    from nanonas.maths.ranks import Correlation
     from nanonas.runs.folder import RunFolder
     from nanonas.session.setup import Setup
     from nanonas.training.final import FinalResult
@@ -27,6 +28,8 @@ class Begun:
     evaluations: int | None  # after which it ends, where that is known
     generations: int | None  # after which it ends, where that is known
     deadline: float | None  # as of `time.monotonic()`, without pauses
+    # how the experience that it began with orders what was measured; None: too little, or without
+    worth: Callable[[], Correlation | None] = lambda: None
 
 
 class Listener:

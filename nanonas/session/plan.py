@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nanonas.config.parts import make_heirs_budget, make_screens, most_kept, proposer
+from nanonas.config.parts import begins_without, make_screens, most_kept, proposer
 from nanonas.config.schema import Config
+from nanonas.config.trainings import make_heirs_budget
 from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.cost import allowance
 from nanonas.networks.limits import Count
@@ -385,6 +386,10 @@ class _Planner:
         own = self.schedule is None  # else it was weighed against the winner's training
         if own and self.breeds and generation < 2 and forecast.candidates < _MOST:
             advice.append(self._longer_search(forecast.candidates))
+        options = self.search.strategy
+        lacks = begins_without(options.strategy, options.predictor, options.objectives)
+        if options.experience and lacks is not None:
+            advice.append(f"--experience asks for what other runs have shown, but {lacks}")
         if forecast.machine_memory is not None and forecast.memory > 0.9 * forecast.machine_memory:
             fitting = max(
                 1, int(forecast.workers * 0.9 * forecast.machine_memory / forecast.memory)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from nanonas.analysis.hypervolume import chosen
-from nanonas.core import Candidate, Evaluation, Evaluator, State, Strategy, Told
+from nanonas.core import Candidate, Evaluation, Evaluator, State, Told
 from nanonas.data.found import say
 from nanonas.engine.choosing import Expected
 from nanonas.engine.evaluators.cluster import ClusterPool
@@ -29,12 +29,12 @@ from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
-from nanonas.predictors.experience import useless
 from nanonas.runs.experience import leave_for
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.session.away import Away
 from nanonas.session.finalists import FINALS_GRACE, finalists, from_scratch, train_finalists
+from nanonas.session.judge import Judge
 from nanonas.session.keeper import Keeper, write_best
 from nanonas.session.listener import Begun, Listener, Listeners
 from nanonas.session.log import Log, logged
@@ -42,7 +42,6 @@ from nanonas.session.mending import Prepared, damaged_weights, lacking, mend
 from nanonas.session.setup import Setup, cluster_need
 from nanonas.session.winner import time_shares, train
 from nanonas.spaces.base import Space
-from nanonas.strategies.around.screened import screened_in
 from nanonas.text import by_number, command, number_of
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ class Session:
                 if sentence := judge.heard():
                     self.listener.answered(sentence)
 
-            judge = _Judge(setup.strategy)
+            judge = Judge(setup.strategy, self.store)
             inbox = RequestFiles(folder.requests)
             study = setup.study(self.store, Prepared(evaluator, prepare), inbox)
             told = study.told
@@ -172,10 +171,12 @@ class Session:
             wanted = (setup.evaluations, setup.generations, deadline)
             end: End | None = None
             try:
-                self.listener.begun(Begun(setup, folder, self.store, study, told, *wanted))
+                begun = Begun(setup, folder, self.store, study, told, *wanted, judge.worth)
+                self.listener.begun(begun)
                 end = study.run(
                     run.evaluations, setup.generations, deadline, observe, self.listener.answered
                 )
+                judge.end()
                 prune()  # also where nothing was evaluated, and the configuration has changed
             finally:
                 self.listener.ended(end)
@@ -400,26 +401,6 @@ class Session:
             name, purpose = f"#{number} of the front", f"front, #{number}"
             finals.append(_Final(genome, folder.final_of(number), name, purpose))
         return finals
-
-
-class _Judge:
-    """Says when the experience that a search began with turns out to be worth nothing, or something
-    after all.
-    """
-
-    def __init__(self, strategy: Strategy) -> None:
-        self._screened = screened_in(strategy)
-        self._useless = False
-
-    def heard(self) -> str | None:
-        """A sentence where this has changed with what the strategy was told last."""
-        worth = None if self._screened is None else self._screened.worth
-        if useless(worth) == self._useless:
-            return None
-        self._useless = not self._useless
-        if self._useless:
-            return f"what other runs have shown does not order these networks ({worth}): left out"
-        return f"what other runs have shown orders these networks after all ({worth}): heeded"
 
 
 @dataclass(frozen=True)

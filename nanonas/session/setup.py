@@ -14,20 +14,17 @@ import numpy as np
 from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
     Past,
-    load_images,
-    make_budget,
     make_counts,
-    make_data,
     make_limits,
     make_objectives,
+    make_prior,
     make_process,
-    make_rungs,
     make_screens,
     make_search_space,
     make_strategy,
-    with_schedule,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
+from nanonas.config.trainings import load_images, make_budget, make_data, make_rungs, with_schedule
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy, Told
 from nanonas.engine.choosing import Expected, expected
 from nanonas.engine.evaluators.joining import Cluster, Need
@@ -46,6 +43,7 @@ from nanonas.spaces.base import Bans, Space
 if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
     from nanonas.data.split import Split
+    from nanonas.predictors.experience import Prior
     from nanonas.training.measuring.agent import Agent
     from nanonas.training.recipe import Recipe
     from nanonas.training.trial import Trial
@@ -160,7 +158,12 @@ class Setup:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, which was told nothing yet."""
-        return make_strategy(self.config.search, self.space, self.bans, self.past)
+        return make_strategy(self.config.search, self.space, self.bans, self.prior)
+
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What the search expects of networks by what it begins with; None: nothing."""
+        return make_prior(self.config.search, self.space, self.past)
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from loguru import logger
 
 from nanonas.config.files import BEFORE, GONE, to_values, to_yaml
-from nanonas.config.parts import STRATEGIES, Past
+from nanonas.config.parts import STRATEGIES, Past, begins_without
 from nanonas.config.schema import Config, RunConfig
 from nanonas.data.found import say
 from nanonas.data.images import changed_message
@@ -30,6 +30,7 @@ from nanonas.runs.experience import (
     begun_with,
     experience_file,
     experience_for,
+    judgement,
     keep_copy,
     task_of,
 )
@@ -86,7 +87,11 @@ def _begin(
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
             if runs is not None:
-                store.event(EXPERIENCE, keep_copy(folder, runs))
+                worth = None if setup.prior is None else setup.prior.worth
+                foretold = None if worth is None else judgement(worth)
+                store.event(EXPERIENCE, {**keep_copy(folder, runs), "foretold": foretold})
+                if foretold is not None and foretold["left_out"]:
+                    say(f"what other runs have shown does not foretell itself ({worth}): left out")
             store.event(IMAGES, notes)
             if setup.agent is not None:
                 store.event(MEASURES, device_notes(setup.agent))
@@ -197,7 +202,9 @@ def _experience(config: Config) -> tuple[PastRun, ...] | None:
         return None
     networks = number_of(sum(len(one.networks) for one in runs), "network")
     if runs:
-        say(f"begins with what {networks} of {number_of(len(runs), 'other run')} have shown")
+        lacks = begins_without(options.strategy, options.predictor, options.objectives)
+        but = "" if lacks is None else f"; {lacks}"
+        say(f"begins with what {networks} of {number_of(len(runs), 'other run')} have shown{but}")
     else:
         say(f"no other run over the space {config.search.space.space!r} is known: this one will be")
     return runs

@@ -126,7 +126,7 @@ class Verdict:
 
     def so_far(self) -> EqualTime:
         """What there is, of this call and of earlier ones."""
-        kept = [_read(path) for path in sorted(self._folder.glob(f"*/{_TRAINED}"))]
+        kept = [self._read(path) for path in sorted(self._folder.glob(f"*/{_TRAINED}"))]
         own = [self.whole] if self.counts else []
         trained = tuple(one for one in (*own, *kept) if one is not None)
         return EqualTime(
@@ -171,7 +171,18 @@ class Verdict:
         return self.counts and (name, seed) == (SEARCH, self.config.search.seed)
 
     def _kept(self, name: str, seed: int) -> Trained | None:
-        return _read(self._place(name, seed) / _TRAINED)
+        return self._read(self._place(name, seed) / _TRAINED)
+
+    def _read(self, path: Path) -> Trained | None:
+        """What is kept of a contender; nothing where an earlier version kept it by another metric
+        than the run's: then its training, which is there, is only read again.
+        """
+        found = _read(path)
+        return found if found is not None and found.metric == self._metric else None
+
+    @property
+    def _metric(self) -> str:
+        return self.config.search.strategy.metric
 
     def _alone(self, name: str, seed: int) -> Trained:
         """A network, trained for all of the time."""
@@ -183,7 +194,7 @@ class Verdict:
         listener, deadline = Listeners(self.listener(), clock), clock.start + self.seconds
         with alone_in(folder):
             result = run_training(training, label, listener, None, deadline)
-        return replace(_from(result, name, seed), seconds=clock.seconds)
+        return replace(_from(result, name, seed, self._metric), seconds=clock.seconds)
 
     def _searched(self, name: str, seed: int) -> Trained:
         """A search and its winner's training, in all of the time: a run of its own."""
@@ -192,7 +203,7 @@ class Verdict:
             resume(folder.path, listener=self.listener())
         else:
             begin(self._search(name, seed), self.listener())
-        one = _whole(folder, name, seed)
+        one = _whole(folder, name, seed, self._metric)
         if one is None:
             raise RunError(_unfinished(folder, "so there is nothing to compare"))
         self.source.opened(_purpose(name, seed))
@@ -304,7 +315,7 @@ def verdict_of(
         )
     if device is not None:
         config = replace(config, run=replace(config.run, device=device))
-    whole = _whole(run, SEARCH, config.search.seed)
+    whole = _whole(run, SEARCH, config.search.seed, config.search.strategy.metric)
     had: float | None = config.run.time
     if had is None and whole is not None:
         had = round(whole.seconds, 1)
@@ -334,26 +345,28 @@ class _Clock(Listener):
         write_text(self.path, f"{self.seconds:.3f}\n")
 
 
-def _from(result: FinalResult, name: str, seed: int) -> Trained:
+def _from(result: FinalResult, name: str, seed: int, metric: str) -> Trained:
     return Trained(
         name,
         seed,
-        result.test_accuracy,
+        result.accuracy_by(metric),
         result.params,
         result.macs,
         result.epochs,
         result.seconds,
+        metric,
     )
 
 
-def _whole(run: RunFolder, name: str, seed: int) -> Trained | None:
+def _whole(run: RunFolder, name: str, seed: int, metric: str) -> Trained | None:
     """A run with its search and its winner's training; None where it is not at its end."""
     from nanonas.training.final import read_result
 
     result = read_result(run.final)
     if result is None:
         return None
-    return replace(_from(result, name, seed), seconds=total_seconds(run, result.seconds))
+    seconds = total_seconds(run, result.seconds)
+    return replace(_from(result, name, seed, metric), seconds=seconds)
 
 
 def _read(path: Path) -> Trained | None:

@@ -19,7 +19,9 @@ from rich.text import Text
 
 from nanonas.core import Budget, Candidate, Evaluation, State, Told
 from nanonas.engine.study import End, Progress
+from nanonas.maths.ranks import Correlation
 from nanonas.predictors.audit import Audit
+from nanonas.predictors.experience import useless
 from nanonas.session.listener import Begun, Listener
 from nanonas.text import by_number, costs, duration
 
@@ -71,7 +73,7 @@ class SearchProgress(_Panel, Listener):
     left; then its finalists.
 
     Where a predictor chooses, also how its predictions come out, and whether it stands aside
-    because of that.
+    because of that; where the search began with experience, likewise.
 
     Args:
         terse: nothing but the panel, because another listener tells what happens.
@@ -86,6 +88,7 @@ class SearchProgress(_Panel, Listener):
         self.progress: Progress | None = None  # the latest
         self.front = 0  # members, with several objectives
         self._audit = Audit()
+        self._worth: Correlation | None = None  # of experience
 
     def begun(self, search: Begun) -> None:
         """Shows the panel."""
@@ -100,6 +103,8 @@ class SearchProgress(_Panel, Listener):
         earlier, self.progress, self.front = self.progress, progress, len(front)
         candidate, evaluation = progress.told.candidate, progress.told.evaluation
         self._audit.tell(progress.told)
+        if self.search is not None:  # here, for the panel asks in a thread of its own
+            self._worth = self.search.worth()
         self.states[evaluation.state] += 1
         if self.terse:
             return
@@ -158,11 +163,15 @@ class SearchProgress(_Panel, Listener):
         return min(left, default=None)
 
     def _trust(self) -> list[str]:
-        """How the predictions come out, by predictor."""
-        return [
+        """How the predictions come out, by predictor, and what experience is worth."""
+        words = [
             f"{name} {correlation}{' (aside)' if correlation.worthless else ''}"
             for name, correlation in self._audit.correlations().items()
         ]
+        if self._worth is not None:
+            out = " (left out)" if useless(self._worth) else ""
+            words.append(f"experience {self._worth}{out}")
+        return words
 
     def _share(self) -> float:
         shares, search = [0.0], self.search

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Record
+from nanonas.report.words.experience import experience
 from nanonas.report.words.mistakes import UNEVEN, mistakes
 from nanonas.report.words.verdict import choice
 from nanonas.report.writing import write_at_end
@@ -39,6 +40,7 @@ def say_outcome(console: Console, outcome: Outcome) -> None:
     say_choice(console, record)
     console.print(tables.architecture(outcome.space, outcome.best.proposal.genome))
     findings = Findings(record)
+    say_experience(console, findings)
     inheritance = tables.inheritance(findings)
     if inheritance is not None:
         console.print(f"\n{inheritance}", highlight=False, soft_wrap=True)
@@ -75,6 +77,12 @@ def say_choice(console: Console, record: Record) -> None:
     """Prints why the best network is not that with the highest figure, where it is not."""
     for sentence in choice(record):
         console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+def say_experience(console: Console, findings: Findings) -> None:
+    """Prints what a search that began with experience could rely on; nothing of any other."""
+    if (words := experience(findings)) is not None:
+        console.print(f"\n[bold]experience[/bold]: {words}", highlight=False, soft_wrap=True)
 
 
 def say_front(console: Console, folder: RunFolder, record: Record) -> None:

@@ -44,6 +44,7 @@ RESULT = "result.json"
 FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
+LITTLE = 0.1  # of the parameters of a body, below which hardly anything of another comes along
 # what is called after each epoch, and who trains in place of this process: see `FinalTraining`
 OnEpoch = Callable[[int, int, float], None]
 Elsewhere = Callable[["FinalTraining", int | None, float | None, OnEpoch], tuple[int, float]]
@@ -83,6 +84,13 @@ class FinalResult:
     temperature: float | None = None  # to divide logits by; None: there is no need, or not known
     balanced_accuracy: float | None = None  # the mean of the classes' own; None: not known
     began_with: BeganWith | None = None  # None: it was trained from scratch
+
+    def accuracy_by(self, metric: str) -> float:
+        """On the test images, in [0, 1], by a run's metric: "accuracy" or "balanced_accuracy"; of
+        an earlier version that did not keep the latter, the former.
+        """
+        balanced = self.balanced_accuracy if metric == "balanced_accuracy" else None
+        return self.test_accuracy if balanced is None else balanced
 
     @property
     def where(self) -> str:
@@ -170,6 +178,7 @@ class FinalTraining:
                 checkpoint = None
         if checkpoint is None:
             make_room(self.folder, FILES)
+            self._warn_where_little_fits()
         if self.elsewhere is not None and not (checkpoint and _finished(checkpoint)):
             epoch, loss = self.elsewhere(self, epochs, deadline, on_epoch)
             if not math.isfinite(loss):
@@ -422,6 +431,21 @@ class FinalTraining:
     def _checkpoint(self) -> dict[str, Any] | None:
         """That of this training, if there is one."""
         return read_checkpoint(self.folder, self._identity(), self.train.device)
+
+    def _warn_where_little_fits(self) -> None:
+        """Says where next to nothing of a pretrained network comes along."""
+        if self.pretrained is None or (share := self.crews.beginning()[1].of_body) >= LITTLE:
+            return
+        rest = "the rest is trained from scratch"
+        if self.recipe.body_lr == 0:
+            rest += ", and there is next to no body to freeze"
+        logger.warning(
+            "of the network's body {:.1%} begins with the weights of {}, for the two networks have "
+            "little in common: {}; train that network itself, or begin with one that is more alike",
+            share,
+            self.pretrained.name,
+            rest,
+        )
 
     def _began_with(self) -> BeganWith | None:
         """What the result says of the weights that it began with."""

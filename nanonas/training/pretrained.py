@@ -29,6 +29,7 @@ class Begun:
 
     body: frozenset[str]  # the submodules that are all of that network
     share: float  # of the module's parameters, in [0, 1], that are in these
+    of_body: float = 0.0  # likewise, of those without the classifier's
 
 
 NOTHING = Begun(frozenset(), 0.0)
@@ -78,8 +79,14 @@ class Pretrained:
         if not self.same_classes:
             module.get_submodule(head).load_state_dict(fresh)
             body -= {head}
-        taken = sum(p.numel() for name in body for p in module.get_submodule(name).parameters())
-        return Begun(body, taken / sum(p.numel() for p in module.parameters()))
+        own, whole = _params(module.get_submodule(head)), _params(module)
+        taken = sum(_params(module.get_submodule(name)) for name in body)
+        without_head = taken - own if head in body else taken
+        return Begun(body, taken / whole, without_head / max(1, whole - own))
+
+
+def _params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def classifier_of(network: Network) -> str:

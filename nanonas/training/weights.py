@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from nanonas.errors import RunError
 from nanonas.files import replacing, require_plain
 
+_AGAIN = "train the network again"
+
 
 def save_weights(module: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
     """Writes a module's tensors as safetensors.
@@ -39,25 +41,31 @@ def save_tensors(
         part.write_bytes(content)
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path, instead: str = _AGAIN) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors by name, and the metadata, that `save_weights` wrote.
+
+    Args:
+        instead: what can be done where that fails, as the end of a sentence.
 
     Raises:
         RunError: the file is missing or damaged.
     """
-    with _opened(path) as file:
+    with _opened(path, instead) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, file.metadata() or {}
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, instead: str = _AGAIN) -> None:
     """Loads what `save_weights` wrote into a module of the same network.
+
+    Args:
+        instead: as of `read_weights`.
 
     Raises:
         RunError: the file is missing, damaged, or of another network.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    with _opened(path) as file:  # nothing is read before all of it fits
+    with _opened(path, instead) as file:  # nothing is read before all of it fits
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
     if wrong:
@@ -66,25 +74,25 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise RunError(
             f"the weights {str(path)!r} are of another network: {name!r:.80} is "
             f"{found.get(name, missing)!s:.80}, but {expected.get(name, missing)} is expected; "
-            "train the network again"
+            f"{instead}"
         )
-    tensors, _ = read_weights(path)
+    tensors, _ = read_weights(path, instead)
     if odd := [name for name, tensor in tensors.items() if tensor.is_complex()]:
         raise RunError(
             f"the weights {str(path)!r} must be real numbers, but {odd[0]!r} is "
-            f"{tensors[odd[0]].dtype}; train the network again"
+            f"{tensors[odd[0]].dtype}; {instead}"
         )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise RunError(
-            f"the weights {str(path)!r} are of another network: {reason}; train the network again"
+            f"the weights {str(path)!r} are of another network: {reason}; {instead}"
         ) from None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, instead: str) -> Iterator[Any]:
     """A file of safetensors, which the library doesn't type. Raises `RunError`."""
     try:
         require_plain(path)
@@ -95,5 +103,5 @@ def _opened(path: Path) -> Iterator[Any]:
     except Exception as error:  # noqa: BLE001  the library and torch each raise their own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"the weights {str(path)!r} cannot be read: {reason:.200}; train the network again"
+            f"the weights {str(path)!r} cannot be read: {reason:.200}; {instead}"
         ) from None

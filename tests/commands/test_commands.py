@@ -585,6 +585,8 @@ def test_a_genome_of_other_images(
         (["train", "--epochs", "0"], "--epochs must be 1 or more, but is 0"),
         (["train", "--seed", "-1"], "--seed must be 0 or more, but is -1"),
         (["show", "--top", "0"], "--top must be 1 or more, but is 0"),
+        (["train", "--body-lr", "it's"], '--body-lr must be a number, but is "it\'s"'),
+        (["train", "--epochs", "1.5"], "--epochs must be a whole number, but is '1.5'"),
     ],
 )
 def test_a_number_that_cannot_be(

@@ -86,13 +86,26 @@ def test_what_it_began_with_is_said(
     assert (begun / "model.safetensors").stat().st_mtime_ns == written
 
 
+def test_the_folder_of_a_training_is_shown(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", str(begun)]) == 0
+    shown = capsys.readouterr().out
+    assert "the trained network" in shown
+    result = json.loads((begun / "result.json").read_text(encoding="utf-8"))
+    assert f"test accuracy {result['test_accuracy']:.2%}" in shown
+    assert "began with the weights of digits" in shown
+
+
 def test_another_network_begins_with_the_folder_of_a_training(
-    begun: Path, run: Path, tmp_path: Path
+    begun: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is named, on its own images, in another size."""
     shutil.copy(run / "best_genome.json", tmp_path / "mine.json")
     words = [str(tmp_path / "mine.json"), "--init-from", str(begun), "--image-size", "10"]
+    heard: list[str] = []
+    monkeypatch.setattr("nanonas.data.found.say", heard.append)
     assert cli.main(["train", *words, *ONE]) == 0
+    assert len(set(heard)) == 1
+    assert heard[0].endswith("images of 10×10")
     back = tmp_path / "mine" / "final"
     assert read_genome(back / "genome.json").input_shape == (1, 10, 10)
     found = json.loads((back / "result.json").read_text(encoding="utf-8"))["began_with"]

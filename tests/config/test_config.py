@@ -35,11 +35,9 @@ from nanonas.config.parts import (
     PREDICTORS,
     SPACES,
     STRATEGIES,
-    make_budget,
     make_objectives,
     make_space,
     make_strategy,
-    with_schedule,
 )
 from nanonas.config.schema import (
     Config,
@@ -49,6 +47,7 @@ from nanonas.config.schema import (
     StrategyOptions,
     TrainingOptions,
 )
+from nanonas.config.trainings import make_budget, with_schedule
 from nanonas.core import Budget, rng_for
 from nanonas.errors import ConfigError
 
@@ -464,6 +463,11 @@ def test_the_configurations_that_come_along_can_be_read(path: Path) -> None:
         (
             "run: {keep: top}",
             "{path}: run.keep is 'top', but must be front, top:N (such as top:20) or all (--keep)",
+        ),
+        (
+            "search: {experience: true, experience_from: 5}",
+            "{path}: search.experience_from is 5, but must be the path of a file, in quotes where "
+            "that is a number (--experience-from)",
         ),
         ("run: {keep: top:0}", None),
         ("run: {keep_weights: 0}", None),

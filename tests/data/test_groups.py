@@ -157,6 +157,16 @@ def test_a_wrong_file_of_groups(tmp_path: Path, content: str) -> None:
         load(str(root), groups=str(path))
 
 
+def test_an_expression_that_would_take_forever_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = image_folder(tmp_path / "pets")
+    (root / "cat" / "00.png").rename(root / "cat" / f"{'a' * 60}.png")
+    monkeypatch.setattr("nanonas.data.sources.groups._PATIENCE", 1.0)
+    with pytest.raises(ConfigError, match=r"takes more than 1 s to search .* a repetition within"):
+        load(str(root), groups="(?:a+)+(b)")
+
+
 def test_wrong_groups(tmp_path: Path) -> None:
     root = str(image_folder(tmp_path / "pets"))
     with pytest.raises(ConfigError, match="neither a file nor a regular expression: missing"):

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from toys.images import Pixels, encoded, image_folder, labels, npz, pixels, png
 
-from nanonas.config.parts import load_images
 from nanonas.config.schema import DataOptions
+from nanonas.config.trainings import load_images
 from nanonas.data import found
 from nanonas.data.images import load
 from nanonas.data.sources import SOURCES, cifar, find_reader, shadowed, stored, tables

@@ -73,6 +73,12 @@ def test_another_training_begins_with_a_bundle(made: Bundle, run: Path, tmp_path
         (tmp_path / name / name).unlink()
         with pytest.raises(RunError, match=f"has no {name}, which a training .* export it again"):
             origin_at(tmp_path / name)
+    (tmp_path / "genome.json" / "genome.json").write_bytes(
+        (made.folder / "genome.json").read_bytes()
+    )
+    (tmp_path / "genome.json" / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(RunError, match=r"cannot be read: .*; export it again with `nanonas export"):
+        origin_at(tmp_path / "genome.json")
 
 
 def test_what_is_said_of_each_file(made: Bundle) -> None:

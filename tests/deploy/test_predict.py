@@ -148,6 +148,13 @@ def test_wrong_flags(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_bundle_without_a_graph_is_exported_again(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns("*.onnx"))
+    again = r"has no model.onnx or model.int8.onnx, .*; export it again with `nanonas export RUN"
+    with pytest.raises(RunError, match=again):
+        classifier(tmp_path / "bundle")
+
+
 def test_what_a_stranger_sends_is_refused_in_a_sentence(bundle: Path, tmp_path: Path) -> None:
     def sent(file: str, content: bytes) -> Path:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

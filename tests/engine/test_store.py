@@ -153,6 +153,15 @@ def test_reading_while_a_run_is_going(store: RunStore, path: Path) -> None:
             reader.asked(candidate(1))
 
 
+def test_who_reads_a_finished_run_leaves_nothing_beside_it(store: RunStore, path: Path) -> None:
+    store.asked(candidate(0))
+    store.close()
+    before = sorted(path.parent.iterdir())
+    with RunStore.read(path) as reader:
+        assert reader.candidates() == [candidate(0)]
+    assert sorted(path.parent.iterdir()) == before
+
+
 def test_reading_a_finished_run_from_a_folder_without_write_permission(
     store: RunStore, path: Path
 ) -> None:

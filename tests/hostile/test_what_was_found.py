@@ -197,6 +197,9 @@ def test_more_rows_than_a_file_has_room_for_are_not_read(tmp_path: Path) -> None
         "UPDATE evaluation SET seconds = 'x'",
         "UPDATE event SET details = '[1]'",
         "UPDATE event SET kind = 'finalists'",
+        "UPDATE event SET kind = 'experience judged'",
+        "UPDATE event SET kind = 'begun with', details = "
+        '\'{"digest": "0", "tasks": [{"input_shape": [], "classes": 2}]}\'',
         "UPDATE event SET time = 'x'",
         "DELETE FROM run",
         "UPDATE run SET config = '[]'",

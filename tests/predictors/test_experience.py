@@ -20,6 +20,7 @@ from nanonas.predictors.experience import MOST, Lean, PastRun, Prior, Task, Trai
 from nanonas.predictors.gaussian import GaussianProcess
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.stages.space import StagesSpace
+from nanonas.strategies.around.screened import screened_in
 
 TASK = Task(NANO.input_shape, NANO.classes, 1000, 5000)
 
@@ -129,7 +130,11 @@ def test_noise_is_known_before_anything_is_trained() -> None:
     assert worth(past_run(0, 9)) is None
     search = configure(space="nano", channels=2, length=6, experience=True).search
     noise = tuple(past_run(seed, shuffled=True) for seed in range(3))
-    assert make_prior(search, NANO, Past(noise, TASK)) is None
+    prior = make_prior(search, NANO, Past(noise, TASK))
+    assert prior is not None
+    screened = screened_in(make_strategy(search, NANO, prior=prior))
+    assert screened is not None
+    assert screened.prior is None
 
 
 # --- leaning on it --------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ def test_networks_for_other_images_become_ones_for_these() -> None:
 def test_the_first_generation_begins_with_what_is_expected_to_be_best() -> None:
     past, space = stages_past()
     search = configure(space="stages", max_params=50_000, experience=True).search
-    strategy = make_strategy(search, space, past=past)
+    strategy = make_strategy(search, space, prior=make_prior(search, space, past))
     pending: list[Candidate] = []
     for number in range(9):
         proposal = strategy.ask(number, rng_for(0, number), pending)

@@ -13,7 +13,7 @@ from toys.report import SPACE, entries, entry, evaluated, record
 from nanonas.analysis.equal_time import EqualTime, Trained
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.record import Entry
-from nanonas.core import Budget, State
+from nanonas.core import Budget, Objective, State
 from nanonas.engine.storage.events import Event
 from nanonas.report.words.verdict import Argument, cards, headline, verdict
 
@@ -97,6 +97,80 @@ def test_a_comparison_at_equal_time_counts_as_its_seeds_say(
     said = EqualTime(60.0, "", ("plain",), trained)
     assert signs("the best hand-made network (plain)", equal_time=said) == [sign]
     assert signs("Whether the search was worth it is not known", equal_time=said) == []
+
+
+TASK = {"input_shape": [3, 32, 32], "classes": 10}
+
+
+def judged(n: int, tau: float, left_out: bool = False) -> Event:
+    details = {"tau": tau, "low": tau - 0.2, "high": tau + 0.2, "n": n, "left_out": left_out}
+    return Event(0.0, "experience judged", details)
+
+
+@pytest.mark.parametrize(
+    ("noted", "after", "sign", "words"),
+    [
+        (
+            {},
+            [judged(20, 0.3)],
+            "for",
+            "networks here agrees with that by Kendall's τ of +0.30 "
+            "(+0.10 to +0.50), which is better than chance: it was heeded.",
+        ),
+        (
+            {},
+            [judged(9, 0.1)],
+            "open",
+            "which so few networks cannot tell from chance: it was heeded.",
+        ),
+        (
+            {},
+            [judged(10, -0.1, True), judged(40, -0.2, True)],
+            "open",
+            "(−0.40 to +0.00), no better than chance: it was left out after 10 networks.",
+        ),
+        ({}, [judged(30, 0.1, True)], "open", "not surely better than chance: it was left out"),
+        (
+            {},
+            [judged(10, -0.1, True), judged(25, 0.3)],
+            "for",
+            "better than chance: it was left out after 10 networks and heeded again after 25 "
+            "networks.",
+        ),
+        (
+            {"tasks": [TASK, {"input_shape": [1, 8, 8], "classes": 3}]},
+            [judged(20, 0.3)],
+            "for",
+            "have shown on images of 32×32×3 in 10 classes and 8×8×1 in 3 classes; the order",
+        ),
+        (
+            {"foretold": judged(40, -0.1, True).details},
+            [],
+            "open",
+            "do not foretell each other (Kendall's τ of −0.10 (−0.30 to +0.10)), so that was left",
+        ),
+        ({}, [], "open", "how well that orders the networks here is not known."),  # of an old run
+        ({"networks": 0, "runs": 0}, [], "open", "no other run over its space was known"),
+    ],
+)
+def test_experience_counts_as_far_as_it_ordered_what_was_measured(
+    noted: dict[str, Any], after: list[Event], sign: str, words: str
+) -> None:
+    begun = Event(0.0, "begun with", {"digest": "0", "runs": 2, "networks": 80, **noted})
+    assert signs(words, events=(begun, *after)) == [sign]
+
+
+def test_who_has_no_use_for_experience_is_told() -> None:
+    begun = Event(0.0, "begun with", {"digest": "0", "runs": 2, "networks": 80})
+    for search, words in (
+        ({"strategy": "screened", "predictor": "lstm"}, "the predictor lstm begins anew"),
+        ({"strategy": "aging", "predictor": "gaussian"}, "no predictor screens this search"),
+        ({"strategy": "nsga2", "predictor": "gaussian"}, "with several objectives nothing"),
+    ):
+        names = ("accuracy", "params") if search["strategy"] == "nsga2" else ("accuracy",)
+        objectives = tuple(Objective(name) for name in names)
+        known = {"events": (begun,), "config": {"search": search}, "objectives": objectives}
+        assert signs(words, **known) == ["open"]
 
 
 def test_without_a_comparison_nobody_knows() -> None:

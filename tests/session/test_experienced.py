@@ -5,18 +5,23 @@ after it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from toys.screened import accuracy
 from toys.session import InProcess
 
+from nanonas import cli
+from nanonas.analysis.findings import Findings
 from nanonas.config.files import configure, read_yaml, to_values
 from nanonas.config.schema import Config
-from nanonas.engine.storage.events import EXPERIENCE
+from nanonas.engine.storage.events import EXPERIENCE, EXPERIENCE_JUDGED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
+from nanonas.maths.ranks import Correlation
 from nanonas.predictors.experience import PastRun, Task, Trained
+from nanonas.report.words.experience import experience as experience_words
 from nanonas.runs import experience
 from nanonas.runs.copying import backup
 from nanonas.runs.experience import (
@@ -27,6 +32,8 @@ from nanonas.runs.experience import (
     write_experience,
 )
 from nanonas.runs.folder import RunFolder
+from nanonas.runs.reading import read_record
+from nanonas.session import judge
 from nanonas.session import session as session_module
 from nanonas.session.replay import Replay
 from nanonas.session.session import Outcome
@@ -84,7 +91,9 @@ def genomes(outcome: Outcome) -> list[object]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_path: Path) -> None:
+def test_a_run_is_a_function_of_the_experience_that_it_keeps(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "outputs"
     write_experience(mine, [taught()])
     begin(tiny(out, "first"))
@@ -98,7 +107,18 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
     assert [run.run for run in read_experience(second.folder.experience)] == ["taught", left.run]
     with RunStore.read(second.folder.store) as store:
         (noted,) = [event.details for event in store.events() if event.kind == EXPERIENCE]
-    assert noted["networks"] == 40 + len(left.networks)
+        judged = [event.details for event in store.events() if event.kind == EXPERIENCE_JUDGED]
+    assert noted["networks"] == 40 + len(left.networks) == noted["foretold"]["n"]
+    assert noted["tasks"] == [{"input_shape": (1, 8, 8), "classes": 10}]
+    assert 3 <= judged[-1]["n"] <= 10  # of those that the strategy was told
+    said = experience_words(Findings(read_record(second.folder)))
+    assert said is not None
+    assert (
+        f"what {noted['networks']} networks of 2 other runs have shown on images of 8×8×1" in said
+    )
+    capsys.readouterr()
+    assert cli.main(["show", str(second.folder.path)]) == 0
+    assert f"experience: {said}" in capsys.readouterr().out
     assert list(Replay(second.folder).candidates()) == []
     plain = begin(tiny(out, "plain", seed=1, experience=False))
     assert genomes(plain) != genomes(second)
@@ -119,6 +139,41 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
     assert genomes(resumed) == genomes(longer)
     names = [run.run for run in read_experience(mine)]
     assert len(names) == len(set(names))
+
+
+class Told:
+    """A screened search of which nothing is known but what experience is worth to it."""
+
+    worth: Correlation | None = None
+
+
+def test_what_experience_is_worth_is_noted_now_and_then_and_said_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Told()
+    monkeypatch.setattr(judge, "screened_in", lambda strategy: search)
+    said: list[tuple[int, str]] = []
+
+    def heard(store: RunStore, first: int, last: int) -> None:
+        judged = judge.Judge(cast(Any, None), store)
+        for n in range(first, last + 1):
+            tau = 0.4 if n < 15 or n > 30 else -0.1
+            search.worth = Correlation(tau, tau - 0.1, tau + 0.1, n) if n > 2 else None
+            if sentence := judged.heard():
+                said.append((n, sentence))
+        judged.end()
+
+    with RunStore.begin(tmp_path / "run.db", {"search": {}}) as store:
+        heard(store, 0, 17)
+        heard(store, 18, 33)  # resumed: what is known is not said again
+        noted = [event.details for event in store.events() if event.kind == EXPERIENCE_JUDGED]
+    assert [one["n"] for one in noted] == [10, 15, 17, 20, 30, 31, 33]
+    assert [one["left_out"] for one in noted] == [
+        n in range(15, 31) for n in (10, 15, 17, 20, 30, 31, 33)
+    ]
+    assert [n for n, _ in said] == [15, 31]
+    assert "does not order these networks (τ -0.10" in said[0][1]
+    assert "after all (τ +0.40" in said[1][1]
 
 
 def config_copy(config: Config) -> str:
@@ -156,11 +211,13 @@ def test_who_begins_without_experience_in_spite_of_the_wish_hears_why(
     monkeypatch.setattr("nanonas.session.start.say", said.append)
     write_experience(mine, [taught()])
     begin(tiny(tmp_path, "random", strategy="random"))
+    begin(tiny(tmp_path, "several", objectives=("accuracy", "params"), evaluations=4))
     begin(tiny(tmp_path, "elsewhere", space="layers"))
     monkeypatch.setenv("NANONAS_EXPERIENCE", "off")
     begin(tiny(tmp_path, "off"))
     words = "".join(said)
     assert "a random search is what others are compared with" in words
+    assert "1 other run have shown; with several objectives nothing is chosen by that" in words
     assert "no other run over the space 'layers' is known" in words
     assert "NANONAS_EXPERIENCE is off" in words
 

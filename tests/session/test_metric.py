@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,17 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.maths.intervals import mean_of_shares
 from nanonas.report.charts.figures import all_charts
+from nanonas.report.rows.tables import table
 from nanonas.report.words.verdict import cards, headline, verdict
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import read_genome
 from nanonas.runs.reading import read_record
+from nanonas.runs.source import open_source
 from nanonas.session import session as session_module
+from nanonas.session.compare import Comparison, Contender
 from nanonas.session.start import begin, resume
+from nanonas.session.verdict import verdict_of
+from nanonas.training.final import read_result
 
 pytestmark = pytest.mark.usefixtures("quick_measurements", "one_thread")
 
@@ -130,6 +136,32 @@ def test_the_card_gives_both(run: RunFolder) -> None:
     }
     share = f"**{100 * final['balanced_accuracy']:.2f} %**, by which it was chosen"
     assert f"with each class counting the same, {share}" in text
+
+
+def test_a_comparison_is_by_the_metric(run: RunFolder) -> None:
+    """The same network, right on as many images, is the better one where it is so in each class."""
+    final = read_result(run.final)
+    assert final is not None
+    source = open_source(run.path)
+    comparison = Comparison(source, 1, None, 1, 0, "cpu")
+    contender = Contender("found", source.genome.network(), 1.0, 1.0, 1)
+    rows = {
+        name: asdict(
+            comparison._row(
+                replace(contender, name=name),
+                [replace(final, test_accuracy=plain, balanced_accuracy=balanced)],
+            )
+        )
+        for name, plain, balanced in (("found", 0.7, 0.6), ("baseline", 0.8, 0.5))
+    }
+    assert (rows["found"]["test_accuracy"], rows["found"]["metric"]) == (0.6, "balanced_accuracy")
+    record = replace(read_record(run), comparison=tuple(rows.values()))
+    words = " ".join(argument.words for argument in verdict(Findings(record)))
+    assert "Against baseline: +10.00 points of balanced accuracy" in words
+    assert table(Findings(record), "comparison").names[1] == "balanced test accuracy"
+    whole = verdict_of(replace(source, images=None)).whole
+    assert whole is not None
+    assert (whole.test_accuracy, whole.metric) == (final.balanced_accuracy, "balanced_accuracy")
 
 
 def test_the_metric_is_the_runs_own(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

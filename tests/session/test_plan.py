@@ -25,8 +25,9 @@ from nanonas import cli
 from nanonas.commands.plan import in_words
 from nanonas.config.duration import Duration
 from nanonas.config.files import configure
-from nanonas.config.parts import make_budget, make_space, make_strategy
+from nanonas.config.parts import make_space, make_strategy
 from nanonas.config.schema import Config, SpaceOptions
+from nanonas.config.trainings import make_budget
 from nanonas.core import Budget, Candidate, Epoch, Evaluation, Genome, Proposal, State
 from nanonas.engine import study
 from nanonas.engine.storage.store import RunStore
@@ -412,6 +413,14 @@ def advised(made: Config, words: str) -> str:
 def flag(sentence: str, name: str) -> str:
     """The value that a sentence gives a flag last."""
     return sentence.split(f"--{name} ")[-1].split()[0].rstrip(",:")
+
+
+def test_who_asks_for_experience_in_vain_hears_it(machine: Machine) -> None:
+    asked: dict[str, Any] = {"experience": True, "evaluations": 100}
+    several = config(**asked, objectives=["accuracy", "params"], strategy="screened")
+    assert advised(several, "with several objectives nothing is chosen by that")
+    assert not advised(config(**asked, strategy="screened"), "--experience")
+    assert not advised(config(evaluations=100, strategy="random"), "--experience")
 
 
 def test_a_search_that_fits_needs_no_advice(machine: Machine) -> None:

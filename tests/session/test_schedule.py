@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nanonas import cli
 from nanonas.config.files import configure
-from nanonas.config.parts import make_budget, make_rungs
 from nanonas.config.schema import RunConfig
+from nanonas.config.trainings import make_budget, make_rungs
 from nanonas.core import (
     MOST_EPOCHS,
     Budget,

@@ -49,6 +49,7 @@ from nanonas.engine.requests import Request
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Progress, Study
 from nanonas.errors import ConfigError, RunError
+from nanonas.maths.ranks import Correlation
 from nanonas.networks.limits import Limits
 from nanonas.predictors.audit import audited, audited_scores
 from nanonas.predictors.curves import CurveModel
@@ -524,6 +525,9 @@ def test_the_progress_line_says_how_the_predictions_come_out_and_who_stands_asid
     later.begun(begun(evaluations=60, told=told[:-1]))
     later.evaluated(seen[-1], ())
     assert f" · knowing {audited(told, Objective())['knowing']} (aside)" in later._line()
+    later.begun(begun(evaluations=60, worth=lambda: Correlation(-0.2, -0.4, 0.1, 12)))
+    later.evaluated(seen[-1], ())
+    assert " · experience τ -0.20 [-0.40, +0.10] of 12 (left out) · " in later._line()
 
 
 def test_a_run_says_what_ordered_its_networks(tmp_path: Path) -> None:

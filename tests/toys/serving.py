@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from nanonas.config.files import to_values, to_yaml, validated
-from nanonas.config.parts import make_budget, make_space, make_strategy
+from nanonas.config.parts import make_space, make_strategy
 from nanonas.config.schema import Config
+from nanonas.config.trainings import make_budget
 from nanonas.core import Candidate, Epoch, Evaluation, Pulse, State
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.requests import RequestFiles

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loguru import logger
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -79,6 +80,7 @@ def test_all_but_the_classifier_comes_along(classes: int) -> None:
         assert torch.equal(state[f"{head}.{name}"], tensor)
     new = sum(tensor.numel() for tensor in of_head.values())
     assert begun.share == pytest.approx(1 - new / network().params)
+    assert begun.of_body == 1
 
 
 def test_the_classifier_of_the_same_classes_comes_along() -> None:
@@ -218,6 +220,28 @@ def test_interrupted_it_ends_as_if_it_had_not_been(
     assert asdict(result)["began_with"]["name"] == "cars"
     assert result.began_with["body_lr"] == body_lr
     assert read_result(whole) == result
+
+
+def test_where_little_comes_along_that_is_said(
+    tmp_path: Path,
+    few: Pictures,
+    final_training: Callable[..., FinalTraining],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the body: a classifier for many classes may be most of a network."""
+    said: list[str] = []
+    handler = logger.add(said.append, format="{message}", level="WARNING")
+    monkeypatch.setattr(final, "LITTLE", 0.2)  # for small networks, of which more fits
+    try:
+        alike = final_training(tmp_path / "alike", few, 0.0)
+        alike.run(1)
+        assert said == []
+        replace(alike, network=network("convnext"), folder=tmp_path / "other").run(1)
+    finally:
+        logger.remove(handler)
+    assert len(said) == 1
+    assert "of the network's body 14.0% begins with the weights of cars" in said[0]
+    assert "next to no body to freeze" in said[0]
 
 
 def test_other_weights_are_another_training(

@@ -5,8 +5,11 @@ of them may judge a network that was trained on another.
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,9 @@ from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 
 _COLUMNS = ("path", "group")
+_PATIENCE = 60.0  # seconds for all names; of a million, an ordinary expression takes one
+_SEARCH = "import json, re, sys; words, *names = json.load(sys.stdin.buffer); "
+_SEARCH += "list(map(re.compile(words).search, names))"
 
 
 def groups_file(groups: str) -> Path | None:
@@ -38,13 +44,15 @@ def with_groups(decoded: Decoded, groups: str | None) -> Decoded:
             nothing is done.
 
     Raises:
-        ConfigError: it is no such expression.
+        ConfigError: it is no such expression, or one that takes too long.
         DataError: the file cannot be used, or an image has no group.
     """
     if groups is None:
         return decoded
     path = groups_file(groups)
-    group_of = _by_expression(groups) if path is None else _by_file(path)
+    parts = [part for part in (decoded.train, decoded.valid, decoded.test) if part is not None]
+    names = [name for part in parts for name in part.rows.names]
+    group_of = _by_expression(groups, names) if path is None else _by_file(path)
 
     def grouped(part: Part) -> Part:
         return replace(part, groups=tuple(map(group_of, part.rows.names)))
@@ -62,9 +70,9 @@ def refuse_groups(groups: str | None, source: str) -> None:
         )
 
 
-def _by_expression(words: str) -> Callable[[str], str]:
-    """A function from an image's name to its group. Raises `ConfigError`; the function, `DataError`
-    for a name that has none.
+def _by_expression(words: str, names: Sequence[str]) -> Callable[[str], str]:
+    """A function from an image's name, one of `names`, to its group. Raises `ConfigError`; the
+    function, `DataError` for a name that has none.
     """
     try:
         expression = re.compile(words)
@@ -79,6 +87,7 @@ def _by_expression(words: str) -> Callable[[str], str]:
             f"is the group's name, and this has {expression.groups}; write one such as "
             "'(cam[0-9]+)_' (--groups)"
         )
+    _require_quick(words, names)
 
     def group_of(name: str) -> str:
         match = expression.search(name)
@@ -90,6 +99,27 @@ def _by_expression(words: str) -> Callable[[str], str]:
         return match.group(1)
 
     return group_of
+
+
+def _require_quick(words: str, names: Sequence[str]) -> None:
+    """Raises `ConfigError` for an expression that takes more than `_PATIENCE` seconds: one such as
+    "(a+)+b" can take longer than a life for a single name, and only a process can be ended.
+    """
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _SEARCH],
+            input=json.dumps([words, *names]).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(
+            f"groups is {words!r:.200}, which takes more than {_PATIENCE:g} s to search "
+            f"{len(names):,} names; write one without a repetition within a repetition, such as "
+            "'(cam[0-9]+)_' (--groups)"
+        ) from None
 
 
 def _by_file(path: Path) -> Callable[[str], str]:

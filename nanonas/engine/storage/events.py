@@ -10,6 +10,7 @@ from nanonas.typed import (
     Check,
     finite,
     fitting,
+    flag,
     gene,
     many,
     mapping,
@@ -25,7 +26,10 @@ from nanonas.typed import (
 IMAGES = "images"  # what the run was begun with, so that it can be read without them
 MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
-EXPERIENCE = "begun with"  # experience: the "digest" of its copy, "runs", "networks"
+# experience: the "digest" of its copy, "runs", "networks", "tasks" and how it has "foretold" itself
+EXPERIENCE = "begun with"
+# what that is worth so far: "tau", "low", "high" with the order of "n" networks here; "left_out"
+EXPERIENCE_JUDGED = "experience judged"
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"
@@ -38,11 +42,36 @@ CHOSEN = "chosen"  # the "number" of which most is expected, that "accuracy", an
 FINALIST = "finalists"  # "number", and the "accuracy" that one of the best came to from scratch
 TEST_SET_OPENED = "test set opened"  # "for" what
 
+
+def _tau(value: Any, what: str) -> float:
+    """A rank correlation."""
+    if not -1 <= finite(value, what) <= 1:
+        raise ValueError(f"{what} must be in [-1, 1], but is {value!r:.60}")
+    return float(value)
+
+
+def _shape(value: Any, what: str) -> tuple[int, ...]:
+    """That of images: channels, height and width."""
+    shape: tuple[int, ...] = many(whole)(value, what)
+    if len(shape) != 3:
+        raise ValueError(f"{what} must be three numbers, but is {value!r:.60}")
+    return shape
+
+
+_JUDGED: dict[str, Check] = {"tau": _tau, "low": _tau, "high": _tau, "n": whole, "left_out": flag}
+_TASK: dict[str, Check] = {"input_shape": _shape, "classes": whole}
 # What is read of the details of a kind: a check of each value, and which must be there.
 _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
 _CHECKS: dict[str, dict[str, Check]] = {
     IMAGES: {"fingerprint": text, "input_shape": many(whole), "class_names": many(text)},
-    EXPERIENCE: {"digest": text, "runs": whole, "networks": whole},
+    EXPERIENCE: {
+        "digest": text,
+        "runs": whole,
+        "networks": whole,
+        "tasks": many(lambda one, what: fitting(one, what, _TASK, _TASK)),
+        "foretold": maybe(lambda one, what: fitting(one, what, _JUDGED, _JUDGED)),
+    },
+    EXPERIENCE_JUDGED: dict(_JUDGED),
     RESUMED: {"run": maybe(mapping)},
     ENDED: {"message": text, "why": maybe(text)},
     REQUEST_TAKEN: {"id": text, "first": whole, **_ASKED},
@@ -53,6 +82,7 @@ _CHECKS: dict[str, dict[str, Check]] = {
 }
 _NEEDED: dict[str, tuple[str, ...]] = {
     EXPERIENCE: ("digest",),
+    EXPERIENCE_JUDGED: tuple(_JUDGED),
     REQUEST_TAKEN: ("id", "first", "what"),
     REQUEST_REFUSED: ("id", "reason"),
     CHOSEN: ("number", "accuracy"),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nanonas.engine.storage.lock import held
 from nanonas.engine.storage.salvage import Salvage, salvaged
 from nanonas.errors import RunError
 from nanonas.text import command
@@ -73,10 +74,13 @@ def connect(path: Path, durable: bool) -> sqlite3.Connection:
 def connect_readonly(path: Path) -> sqlite3.Connection:
     """A connection that only reads. Raises `FAILURES`.
 
-    Without write permission SQLite cannot make the shared memory that a log needs; without a log it
-    needs none.
+    Without a log it needs no shared memory, and where nobody writes there is none: opened as a file
+    that does not change, nothing is left beside it, for a connection that only reads would make an
+    empty log and could not take it away. Without write permission it could not make one.
     """
     options = ["mode=ro"] if Path(f"{path}-wal").exists() else ["mode=ro", "immutable=1"]
+    if len(options) > 1 and not held(path):
+        options = ["immutable=1"]
     for option in options:
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None

@@ -19,7 +19,7 @@ from nanonas.report.charts.series import NAMES, UNITS
 from nanonas.report.rows.mistakes import unsure
 from nanonas.report.rows.sheet import Column, Sheet
 from nanonas.runs.kept import kept_weights
-from nanonas.text import costs, mebibytes, number_of
+from nanonas.text import costs, mebibytes, number_of, tested_by
 
 STATES = ("complete", "pruned", "cut", "infeasible", "failed", "running")
 BEST = 10  # networks that are listed
@@ -174,9 +174,10 @@ def comparison(findings: Findings) -> Sheet:
         )
         for row in record.comparison
     ]
+    metric = str(record.comparison[0].get("metric", "")) if record.comparison else ""
     columns: Sequence[Column | str] = (
         "network",
-        Column("test accuracy", "percent"),
+        Column(tested_by(metric), "percent"),
         Column("spread", "spread"),
         "trainings",
         Column("parameters", "count"),
@@ -209,7 +210,7 @@ def equal_time(findings: Findings) -> Sheet:
     ]
     columns: Sequence[Column | str] = (
         "contender",
-        Column("test accuracy", "percent"),
+        Column(tested_by("" if said is None else said.metric), "percent"),
         Column("spread", "spread"),
         Column("the search is ahead by", "points"),
         Column("known to", "spread"),

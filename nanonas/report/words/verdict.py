@@ -14,6 +14,7 @@ from nanonas.config.parts import STRATEGIES, proposer
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.maths.intervals import Z, wilson
 from nanonas.maths.ranks import Correlation, rank_sum
+from nanonas.report.words.experience import experience
 from nanonas.text import (
     began_with,
     by_number,
@@ -242,6 +243,7 @@ def verdict(findings: Findings) -> list[Argument]:
         *_compared(record),
         *_learned(record),
         *_predicted(findings),
+        *_experienced(findings),
         *_inherited(findings),
         *_failures(record),
     ]
@@ -386,7 +388,8 @@ def _against(winner: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Sign,
 
 
 def _gap(winner: Mapping[str, Any], accuracy: float) -> str:
-    return f"{points(float(winner['test_accuracy']) - accuracy)} points"
+    of = " of balanced accuracy" if winner.get("metric") == "balanced_accuracy" else ""
+    return f"{points(float(winner['test_accuracy']) - accuracy)} points{of}"
 
 
 def _error(row: Mapping[str, Any]) -> float | None:
@@ -430,6 +433,12 @@ def _predicted(findings: Findings) -> Iterator[Argument]:
         else:
             sign: Sign = "against" if trust.tau <= 0 else "open"
             yield Argument(sign, f"{words}: no better than chance at the end.")
+
+
+def _experienced(findings: Findings) -> Iterator[Argument]:
+    if (words := experience(findings)) is not None:
+        helps = findings.experience is not None and findings.experience.helps
+        yield Argument("for" if helps else "open", words)
 
 
 def _inherited(findings: Findings) -> Iterator[Argument]:
