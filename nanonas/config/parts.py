@@ -398,11 +398,12 @@ def make_strategy(
     space: Space,
     banned: Callable[[Genome], bool] | None = None,
     past: Past | None = None,
+    ancestor: Genome | None = None,
 ) -> Strategy:
     """The configured strategy over `space`, with inheritance and successive halving around it.
 
     `banned` is handed to a strategy that searches for the best of many; `past` is what it begins
-    with.
+    with; `ancestor`, a network that was found for other images, is the first that it proposes.
     """
     prior = make_prior(search, space, past)
     strategy = STRATEGIES[search.strategy.strategy].make(search, space, prior)
@@ -412,6 +413,10 @@ def make_strategy(
     first = [Proposal(genome, ancestor=name) for name, genome in made.items()]
     if prior is not None:
         first = _with_experience(search, space, first, prior)
+    if ancestor is not None:
+        key, own = space.key(ancestor), Proposal(ancestor, recalled=True)
+        first = [own, *(one for one in first if space.key(one.genome) != key)]
+        first = first[: search.strategy.population - 1]
     if first:
         from nanonas.strategies.around.ancestral import Ancestral
 

@@ -81,6 +81,11 @@ class Pretrained:
         taken = sum(p.numel() for name in body for p in module.get_submodule(name).parameters())
         return Begun(body, taken / sum(p.numel() for p in module.parameters()))
 
+    def share(self, network: Network) -> float:
+        """Of a network's parameters, in [0, 1], those in submodules that begin as all of its."""
+        images = torch.zeros(2, *network.input_shape)  # of statistics, which do not matter here
+        return self.begin(build_module(network, seed=0), images).share
+
 
 def classifier_of(network: Network) -> str:
     """The node that says which class an image is of: the last one with weights."""

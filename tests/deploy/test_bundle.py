@@ -21,17 +21,17 @@ from nanonas.deploy import card
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.checking import Checker
-from nanonas.deploy.folding import folded
 from nanonas.deploy.formats import FORMATS
-from nanonas.deploy.origin import origin_at
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
 from nanonas.runs.folder import RunFolder, read_config
+from nanonas.runs.origin import origin_at
 from nanonas.runs.source import open_source
 from nanonas.training import graphs
 from nanonas.training.augment import normalise, to_device
+from nanonas.training.folding import folded
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import QuantisedModule, calibrated
@@ -64,7 +64,8 @@ def test_another_training_begins_with_a_bundle(made: Bundle, run: Path, tmp_path
     origin = origin_at(made.folder)
     own = subject_at(run).module
     child, images = build_module(own.network, seed=5), torch.randn(8, *own.network.input_shape)
-    assert origin.pretrained(origin.genome).begin(child, images).share == 1
+    begun = origin.pretrained(own.network.input_shape[0], origin.genome.class_names)
+    assert begun.begin(child, images).share == 1
     torch.testing.assert_close(child.eval()(images), own(images), rtol=1e-3, atol=1e-3)
     source = origin.source(None, skip_broken=False)
     assert (source.run, source.config.data.data) == (None, "digits")

@@ -26,6 +26,9 @@ IMAGES = "images"  # what the run was begun with, so that it can be read without
 MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
 EXPERIENCE = "begun with"  # experience: the "digest" of its copy, "runs", "networks"
+ANCESTOR = "begun with weights"  # "name", "digest" of their copy, "share" of its own that fits
+    "begun with weights"  # of which "name", the "digest" of their copy, the "share" that fits
+)
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"
@@ -43,6 +46,7 @@ _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": ma
 _CHECKS: dict[str, dict[str, Check]] = {
     IMAGES: {"fingerprint": text, "input_shape": many(whole), "class_names": many(text)},
     EXPERIENCE: {"digest": text, "runs": whole, "networks": whole},
+    ANCESTOR: {"name": text, "digest": text, "share": share},
     RESUMED: {"run": maybe(mapping)},
     ENDED: {"message": text, "why": maybe(text)},
     REQUEST_TAKEN: {"id": text, "first": whole, **_ASKED},
@@ -53,6 +57,7 @@ _CHECKS: dict[str, dict[str, Check]] = {
 }
 _NEEDED: dict[str, tuple[str, ...]] = {
     EXPERIENCE: ("digest",),
+    ANCESTOR: ("name", "digest", "share"),
     REQUEST_TAKEN: ("id", "first", "what"),
     REQUEST_REFUSED: ("id", "reason"),
     CHOSEN: ("number", "accuracy"),

@@ -53,7 +53,7 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
     if proposal.ancestor:
         facts.append(f"the hand-made network {proposal.ancestor!r}, scaled to the limits")
     if proposal.recalled:
-        facts.append("found by another run, scaled to the limits")
+        facts.append("found by another run")
     if "params" in metrics and "macs" in metrics:
         facts.append(costs(metrics))
     if evaluation.curve:
