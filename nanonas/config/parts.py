@@ -403,7 +403,8 @@ def make_strategy(
     """The configured strategy over `space`, with inheritance and successive halving around it.
 
     `banned` is handed to a strategy that searches for the best of many; `past` is what it begins
-    with; `ancestor`, a network that was found for other images, is the first that it proposes.
+    with; `ancestor`, a network that was found for other images, is the first that a strategy
+    proposes that breeds.
     """
     prior = make_prior(search, space, past)
     strategy = STRATEGIES[search.strategy.strategy].make(search, space, prior)
@@ -413,7 +414,7 @@ def make_strategy(
     first = [Proposal(genome, ancestor=name) for name, genome in made.items()]
     if prior is not None:
         first = _with_experience(search, space, first, prior)
-    if ancestor is not None:
+    if ancestor is not None and STRATEGIES[search.strategy.strategy].breeds:
         key, own = space.key(ancestor), Proposal(ancestor, recalled=True)
         first = [own, *(one for one in first if space.key(one.genome) != key)]
         first = first[: search.strategy.population - 1]

@@ -172,8 +172,8 @@ class FidelityOptions:
 
     ancestor: Source | None = None
     """A trained network of other images, with whose weights all networks of the search begin as far
-    as they fit, and which is the first of them: a run, the folder that `nanonas train` has written,
-    or a bundle. Its space is the search's unless another is given. A run keeps a copy."""
+    as they fit, and which is the first of them, but of a random search: a run, the folder that
+    `nanonas train` has written, or a bundle. Its space is the search's. A run keeps a copy."""
     body_lr: Annotated[float, Field(gt=0, le=1)] = BODY_LR
     """Factor of the learning rates of what begins with the weights of --ancestor."""
     halving: Annotated[int, Field(ge=0, le=100)] = 0

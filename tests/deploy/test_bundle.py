@@ -188,14 +188,18 @@ def test_the_search_is_repeated_by_a_file_that_says_nothing_of_the_machine(
     other = copied(tmp_path)
     values = yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))
     values["search"] |= {"data": "/home/ann/owls", "groups": "/home/ann/nights.csv"}
+    values["search"] |= {"experience_from": "/home/ann/run/mine.jsonl"}
+    values["search"] |= {"ancestor": "/home/ann/run/ancestor"}
     (other / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     text = card.search_yaml(RunFolder(other))
     assert "/home/ann" not in text
     values = yaml.safe_load(text)["search"]
     assert (values["data"], values["groups"]) == ("owls", "nights.csv")
+    assert (values["experience_from"], values["ancestor"]) == ("mine.jsonl", "ancestor")
     subject = replace(subject_at(run), source=replace(open_source(run), run=RunFolder(other)))
-    assert "To repeat it, in the folder that `owls` lies in:" in card.model_card(
-        subject, made.own, (), ""
+    assert (
+        "To repeat it, in the folder that `owls` and `mine.jsonl` and `ancestor` lie in:"
+        in card.model_card(subject, made.own, (), "")
     )
 
 

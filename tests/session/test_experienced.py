@@ -4,6 +4,7 @@ after it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from nanonas.runs.experience import (
     NETWORKS,
     begun_with,
     learnt,
+    leave_for,
     read_experience,
     write_experience,
 )
@@ -119,6 +121,15 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(mine: Path, tmp_pat
     assert genomes(resumed) == genomes(longer)
     names = [run.run for run in read_experience(mine)]
     assert len(names) == len(set(names))
+
+    # what networks came to that began with the weights of another one says little of others
+    search = config.search
+    mine.unlink()
+    with RunStore.read(resumed.folder.store) as store:
+        leave_for(replace(search, fidelity=replace(search.fidelity, ancestor="things")), store)
+        assert not mine.exists()
+        leave_for(search, store)
+    assert mine.exists()
 
 
 def config_copy(config: Config) -> str:

@@ -27,8 +27,6 @@ MACHINE = "machine"  # that a session runs on
 MEASURES = "measures"  # the other device that measures latency: "name", "threads", "onnxruntime"
 EXPERIENCE = "begun with"  # experience: the "digest" of its copy, "runs", "networks"
 ANCESTOR = "begun with weights"  # "name", "digest" of their copy, "share" of its own that fits
-    "begun with weights"  # of which "name", the "digest" of their copy, the "share" that fits
-)
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"

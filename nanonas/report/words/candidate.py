@@ -59,6 +59,9 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
     if evaluation.curve:
         epochs = number_of(len(evaluation.curve), "epoch")
         facts.append(f"{epochs} in {duration(evaluation.seconds)}")
+    if "ancestor_share" in metrics and findings.record.ancestor is not None:
+        share = f"{metrics['ancestor_share']:.0%} of its parameters"
+        facts.append(f"began with the weights of {findings.record.ancestor}, {share}")
     if proposal.resumes is not None:
         facts.append(f"goes on with the training of #{proposal.resumes}")
     elif "inherited_share" in metrics:
