@@ -118,7 +118,7 @@ def searched(folder: Path, given: Any, *words: str | Path) -> dict[str, Any]:
         with contextlib.redirect_stdout(io.StringIO()):
             search([*map(str, words), *limits, *place, "--workers", "1", "--device", "cpu"])
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return {**found, "candidates": len(list(read_record(RunFolder(folder)).trained))}
+    return {**found, "candidates": len(read_record(RunFolder(folder)).trained)}
 
 
 def of_searches(given: Any, images: Images) -> dict[str, list[dict[str, Any]]]:
@@ -134,8 +134,9 @@ def of_searches(given: Any, images: Images) -> dict[str, list[dict[str, Any]]]:
             about = ["--data", data, "--seed", str(seed)]
             found[name].append(searched(place / name.replace(" ", "-"), given, *words, *about))
         one = summed_up(found)[name]
-        shown = [f"{100 * mean:5.1f} ± {100 * half:.1f}" for mean, half in (one["mean"],)]
-        print(f"{given.search:4d} s of search, {name:24s} {shown[0]} %")
+        mean, half = one["mean"]
+        shown = f"{100 * mean:5.1f} ± {100 * half:.1f} %, {one['candidates']:.0f} candidates"
+        print(f"{given.search:4d} s of search, {name:23s} {shown}")
     return found
 
 
@@ -176,7 +177,8 @@ def measured(given: Any, images: Images) -> dict[str, dict[str, list[dict[str, A
 
 def summed_up(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Of each way: the accuracies, seed by seed; their mean and that of the difference, each
-    with half the width of its interval; and how long a training took, of a search the final one.
+    with half the width of its interval; how long a training took, of a search the final one; and
+    how many candidates searches tried, on average.
     """
     scratch = np.array([one["test_accuracy"] for one in results[SCRATCH]])
     found = {}
@@ -189,6 +191,8 @@ def summed_up(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
             "minus_scratch": mean_interval(pairs[1]),
             "seconds": float(np.mean([one["seconds"] for one in each])),
         }
+        if "candidates" in each[0]:
+            found[name]["candidates"] = float(np.mean([one["candidates"] for one in each]))
     return found
 
 

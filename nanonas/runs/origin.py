@@ -224,13 +224,13 @@ def origin_of(run: RunFolder | None) -> Origin | None:
 
 def _digest(place: Path) -> str:
     """Of a copy's files."""
-    return hashlib.sha256(_of_file(place / GENOME) + _of_file(place / WEIGHTS)).hexdigest()[:16]
-
-
-def _of_file(path: Path) -> bytes:
+    found = hashlib.sha256()
     try:
-        require_plain(path)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        for path in (place / GENOME, place / WEIGHTS):
+            found.update(str(require_plain(path)).encode())  # where one ends and the next begins
+            with path.open("rb") as file:
+                while piece := file.read(2**20):
+                    found.update(piece)
     except (OSError, ValueError) as error:
-        raise RunError(f"{str(path)!r} cannot be read: {error}; see its permissions") from None
+        raise RunError(f"{str(place)!r} cannot be read: {error}; see its permissions") from None
+    return found.hexdigest()[:16]

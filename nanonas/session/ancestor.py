@@ -64,8 +64,9 @@ def require_fitting(setup: Setup) -> None:
         network = _network(setup, origin)
     except GenomeError as error:
         raise ConfigError(
-            f"the network of the ancestor {origin.name} cannot be built for these images: {error} "
-            "Scale them with --image-size, or name another --ancestor"
+            f"the network of the ancestor {origin.name} cannot be built for images of "
+            f"{'×'.join(map(str, setup.space.input_shape))}: {str(error).rstrip('.')}; scale them "
+            "with --image-size, or name another --ancestor"
         ) from None
     if setup.limits.excess(network) > 1:
         raise ConfigError(

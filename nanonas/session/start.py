@@ -65,10 +65,10 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
 def _begin(
     config: Config, listener: Listener, start: float, final: bool, cluster: Cluster | None
 ) -> Outcome:
+    config, origin = with_ancestor(config)
     source = config.run.requests_of
     repeated = None if source is None else _repeatable(source, config)
     slots = cluster_slots(config, cluster)
-    config, origin = with_ancestor(config)
     config = resolved(config, slots)
     setup = Setup(config, slots=slots, origin=origin)
     setup.check()
