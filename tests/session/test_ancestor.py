@@ -4,18 +4,21 @@ grey where these are in colour. The oracle is the run of two workers that nothin
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from toys.images import npz
 from toys.session import InProcess
 
 from nanonas import cli
 from nanonas.analysis.findings import Findings
 from nanonas.analysis.lineage import step
+from nanonas.commands.plan import in_words
 from nanonas.config.files import configure, read_yaml, to_values
 from nanonas.config.schema import Config
 from nanonas.core import Proposal
@@ -32,7 +35,7 @@ from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.origin import begun_with
 from nanonas.runs.reading import read_record
 from nanonas.session import session as session_module
-from nanonas.session.ancestor import ancestor_share
+from nanonas.session.plan import forecast
 from nanonas.session.replay import Replay
 from nanonas.session.session import Outcome
 from nanonas.session.setup import Setup
@@ -260,11 +263,12 @@ def test_what_cannot_be_begun_with(others: str, things: Path, tmp_path: Path) ->
     assert not (tmp_path / "no").exists()
 
 
-def test_a_plan_says_it(run: Outcome, others: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--config", str(run.folder.config), "--workers", "1"]
-    assert cli.main(["plan", *words]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+def test_a_plan_says_it(run: Outcome) -> None:
     config = read_yaml(run.folder.config)
-    with RunStore.read(run.folder.store) as store:
-        share = ancestor_share(Setup(config, origin=begun_with(run.folder, store)))
+    planned = forecast(replace(config, run=replace(config.run, workers=1)), seconds=0.01)
+    share = read_record(run.folder).entries[0].metrics["ancestor_share"]
+    assert planned.ancestor == ("things", share)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(in_words(planned))
+    said = " ".join(console.export_text().split())
     assert f"the weights of things, as far as they fit: {100 * share:.2f} %" in said
