@@ -9,7 +9,9 @@ Student's t.
 
     python benchmarks/transfer.py --data cifar10
 
-takes some minutes of one core. Each training opens the test images once, when it has ended.
+takes some minutes of one core. With `--search 60`, searches of so many seconds in all, final
+training included, meet each other, too: from scratch, and with the first network as their ancestor
+(`nanonas search --ancestor`). Each training opens the test images once, when it has ended.
 With `--tune` the test images are left alone: training images that nobody trains on stand in for
 them, so that defaults can be chosen. Trainings that have ended are only read.
 """
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nanonas.commands.search import search
 from nanonas.commands.train import train
 from nanonas.config.schema import DataOptions
 from nanonas.config.trainings import load_images
@@ -38,11 +41,14 @@ from nanonas.files import write_text
 from nanonas.machine import described
 from nanonas.maths.intervals import mean_interval
 from nanonas.networks.limits import Limits
+from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import GenomeFile
+from nanonas.runs.reading import read_record
 from nanonas.spaces.stages.space import StagesSpace
 
 RESULT = Path(__file__).parent / "results" / "transfer.json"
 SCRATCH, FROZEN = "from scratch", "frozen body"
+SEARCHED = "search with an ancestor"
 JUDGES = 400  # training images of each class that stand in for test images with --tune
 ANCESTOR = "plain"
 
@@ -103,6 +109,37 @@ def trained(folder: Path, *words: str | Path) -> dict[str, Any]:
     return found
 
 
+def searched(folder: Path, given: Any, *words: str | Path) -> dict[str, Any]:
+    """The result of `nanonas search` with these arguments into a folder, of one worker."""
+    limits = ["--max-params", str(given.max_params), "--max-macs", str(given.max_macs)]
+    place = ["--out", str(folder.parent), "--name", folder.name, "--time", f"{given.search}s"]
+    result = folder / "final" / "result.json"
+    if not result.exists():
+        with contextlib.redirect_stdout(io.StringIO()):
+            search([*map(str, words), *limits, *place, "--workers", "1", "--device", "cpu"])
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return {**found, "candidates": len(read_record(RunFolder(folder)).trained)}
+
+
+def of_searches(given: Any, images: Images) -> dict[str, list[dict[str, Any]]]:
+    """The results of searches, one for each seed, by what they begin with."""
+    work, second = given.folder, halves(images)[1]
+    kind, found = "tune" if given.tune else "test", dict[str, list[dict[str, Any]]]()
+    for name, words in ((SCRATCH, []), (SEARCHED, ["--ancestor", work / "source"])):
+        found[name] = []
+        for seed in range(given.seeds):
+            data = work / f"{kind}-{given.few}-{seed}.npz"
+            write_problem(images, second, data, given.few, seed, given.tune)
+            place = work / f"{kind}-{given.few}-{seed}-search-{given.search}"
+            about = ["--data", data, "--seed", str(seed)]
+            found[name].append(searched(place / name.replace(" ", "-"), given, *words, *about))
+        one = summed_up(found)[name]
+        mean, half = one["mean"]
+        shown = f"{100 * mean:5.1f} ± {100 * half:.1f} %, {one['candidates']:.0f} candidates"
+        print(f"{given.search:4d} s of search, {name:23s} {shown}")
+    return found
+
+
 def measured(given: Any, images: Images) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """The results of each way, one for each seed, by epochs."""
     work, (first, second) = given.folder, halves(images)
@@ -140,7 +177,8 @@ def measured(given: Any, images: Images) -> dict[str, dict[str, list[dict[str, A
 
 def summed_up(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Of each way: the accuracies, seed by seed; their mean and that of the difference, each
-    with half the width of its interval; and how long a training took.
+    with half the width of its interval; how long a training took, of a search the final one; and
+    how many candidates searches tried, on average.
     """
     scratch = np.array([one["test_accuracy"] for one in results[SCRATCH]])
     found = {}
@@ -153,6 +191,8 @@ def summed_up(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
             "minus_scratch": mean_interval(pairs[1]),
             "seconds": float(np.mean([one["seconds"] for one in each])),
         }
+        if "candidates" in each[0]:
+            found[name]["candidates"] = float(np.mean([one["candidates"] for one in each]))
     return found
 
 
@@ -164,6 +204,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[100], help="on the few images")
     parser.add_argument("--source-epochs", type=int, default=8)
     parser.add_argument("--body-lr", type=float, nargs="+", default=[0.3])
+    parser.add_argument("--search", type=int, default=0, help="seconds of a search; 0: none")
     parser.add_argument("--max-params", type=int, default=60_000)
     parser.add_argument("--max-macs", type=int, default=3_000_000)
     parser.add_argument("--tune", action="store_true", help="leave the test images alone")
@@ -174,6 +215,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     images = load_images(DataOptions(data=given.data))
     found = measured(given, images)
+    if given.search:
+        found[f"{given.search} s of search"] = of_searches(given, images)
     if given.tune:
         return
     flags = {"folder", "out", "tune", "data"}

@@ -289,8 +289,8 @@ class Result:
         return exported(subject_at(self._run.path, candidate), Path(to))
 
     def train(self, epochs: int = 100, *, quiet: bool = False) -> Result:
-        """Trains the best network again, from scratch and for so many epochs, on all but the test
-        images, and tests it once more, which the run records.
+        """Trains the best network again, from the beginning and for so many epochs, on all but the
+        test images, and tests it once more, which the run records.
 
         Raises:
             ConfigError: fewer than one epoch.
@@ -299,6 +299,7 @@ class Result:
         from rich.console import Console
 
         from nanonas.config.schema import Config, RunConfig
+        from nanonas.runs.origin import origin_of
         from nanonas.runs.source import fitting, open_source
         from nanonas.session import winner
         from nanonas.session.setup import Setup
@@ -310,7 +311,7 @@ class Result:
         winner.train(
             source.genome,
             self._run.final,
-            Setup(Config(source.config, RunConfig()), source.images),
+            Setup(Config(source.config, RunConfig()), source.images, origin=origin_of(self._run)),
             epochs=epochs,
             listener=TrainingProgress(Console(quiet=quiet)),
             opened=lambda: source.opened(f"train, {number_of(epochs, 'epoch')}"),

@@ -366,13 +366,18 @@ def test_transfer_runs_from_end_to_end(tmp_path: Path) -> None:
         "1",
         "--source-epochs",
         "1",
+        "--search",
+        "3",
         "--max-params",
         "5000",
     ]
     said = benchmark("transfer.py", *tiny, "--folder", str(folder), "--out", str(out))
     assert "the first half: " in said
-    results = json.loads(out.read_text(encoding="utf-8"))["results"]["1 epochs"]
+    found = json.loads(out.read_text(encoding="utf-8"))["results"]
+    results, searches = found["1 epochs"], found["3 s of search"]
     assert list(results) == ["from scratch", "body at 0.3", "frozen body"]
+    assert list(searches) == ["from scratch", "search with an ancestor"]
+    assert all(one["candidates"] >= 1 for one in searches.values())
     for one in results.values():
         gains = [
             own - scratch

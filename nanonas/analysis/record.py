@@ -14,6 +14,7 @@ from nanonas.data.thumbnails import Thumbnails
 from nanonas.engine.ranking import ranking
 from nanonas.engine.requests import PAUSE, RESUME
 from nanonas.engine.storage.events import (
+    ANCESTOR,
     CHOSEN,
     FINALIST,
     IMAGES,
@@ -250,6 +251,12 @@ class Record:
     def measured_on(self) -> str | None:
         """The device that latencies were measured on, where it is none of those that train."""
         name = self._first(MEASURES).get("name")
+        return None if name is None else str(name)
+
+    @property
+    def ancestor(self) -> str | None:
+        """What the trained network is called whose weights all began with; None: there is none."""
+        name = self._first(ANCESTOR).get("name")
         return None if name is None else str(name)
 
     def _first(self, kind: str) -> Mapping[str, Any]:

@@ -77,6 +77,8 @@ def in_words(forecast: Forecast) -> Group:
 
 
 def _lines(forecast: Forecast) -> list[tuple[str, str]]:
+    from nanonas.session.ancestor import beginning_in_words
+
     total = "" if forecast.machine_memory is None else f" of {mebibytes(forecast.machine_memory)}"
     workers = number_of(forecast.workers, "worker")
     more = "more than " if forecast.endless else ""
@@ -123,6 +125,8 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
             f"{mebibytes(forecast.weights_each)} each, the winner's, and the store",
         ),
     ]
+    if forecast.ancestor is not None:
+        lines.append(("the ancestor", beginning_in_words(*forecast.ancestor)))
     if forecast.limits != "no limits":
         lines.append(
             (

@@ -14,8 +14,6 @@ from nanonas.errors import ConfigError
 from nanonas.files import in_full
 from nanonas.text import number_of
 
-BODY_LR = 0.3  # where nobody says another factor
-
 
 @dataclass(frozen=True)
 class Train:
@@ -65,46 +63,44 @@ def train(arguments: Sequence[str]) -> None:
     _check_beginning(given)
 
     from nanonas.config.schema import Config, RunConfig
+    from nanonas.runs.origin import origin_at, origin_of, remade
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
     from nanonas.session.setup import Setup
     from nanonas.terminal.progress import TrainingProgress
     from nanonas.terminal.results import say_final
 
-    origin, pretrained, body_lr = None, None, 1.0
     if given.init_from is None:
         named = given.source or Path("outputs")
         source = fitting(open_source(named, given.data, given.skip_broken))
+        origin = origin_of(source.run)
     else:
-        from nanonas.deploy.origin import origin_at, remade
-
         origin = origin_at(given.init_from)
         if given.source is None:
             source = origin.source(given.data, given.skip_broken)
         else:
             source = open_source(given.source, given.data, given.skip_broken)
         source = remade(source, given.image_size)
-        pretrained = origin.pretrained(source.genome)
-        body_lr = 0.0 if given.freeze_body else given.body_lr or BODY_LR
-    search = replace(source.config, seed=given.seed)
+    fidelity = source.config.fidelity
+    body_lr = 0.0 if given.freeze_body else given.body_lr or fidelity.body_lr
+    fidelity = replace(fidelity, body_lr=body_lr)
+    search = replace(source.config, seed=given.seed, fidelity=fidelity)
     if given.lr is not None:
         search = replace(search, training=replace(search.training, lr=given.lr))
     folder = source.folder / "final" if given.out is None else in_full(given.out)
     if origin is not None and folder.resolve() == origin.folder.resolve():
         raise ConfigError(
-            f"--init-from {str(given.init_from)!r} begins with what lies in {str(folder)!r}, where "
-            "its result would go; name another folder with --out"
+            f"the training begins with what lies in {str(folder)!r}, where its result would go; "
+            "name another folder with --out"
         )
     console, epochs = Console(), number_of(given.epochs, "epoch")
     result = winner.train(
         source.genome,
         folder,
-        Setup(Config(search, RunConfig(device=given.device)), source.images),
+        Setup(Config(search, RunConfig(device=given.device)), source.images, origin=origin),
         epochs=given.epochs,
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
-        pretrained=pretrained,
-        body_lr=body_lr,
     )
     say_final(console, result, folder, search.strategy.metric)
 

@@ -408,11 +408,13 @@ def make_strategy(
     space: Space,
     banned: Callable[[Genome], bool] | None = None,
     prior: Prior | None = None,
+    ancestor: Genome | None = None,
 ) -> Strategy:
     """The configured strategy over `space`, with inheritance and successive halving around it.
 
     `banned` is handed to a strategy that searches for the best of many; `prior` is what it begins
-    with, unless that does not foretell itself.
+    with, unless that does not foretell itself; `ancestor`, a network that was found for other
+    images, is the first that a strategy proposes that breeds.
     """
     if prior is not None and not prior.foretells_itself:
         prior = None
@@ -423,6 +425,10 @@ def make_strategy(
     first = [Proposal(genome, ancestor=name) for name, genome in made.items()]
     if prior is not None:
         first = _with_experience(search, space, first, prior)
+    if ancestor is not None and STRATEGIES[search.strategy.strategy].breeds:
+        key, own = space.key(ancestor), Proposal(ancestor, recalled=True)
+        first = [own, *(one for one in first if space.key(one.genome) != key)]
+        first = first[: search.strategy.population - 1]
     if first:
         from nanonas.strategies.around.ancestral import Ancestral
 

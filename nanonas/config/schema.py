@@ -41,6 +41,7 @@ File = Annotated[str, BeforeValidator(_file_name)]
 Address = Annotated[str, AfterValidator(agent_address)]
 
 FINALISTS = 3  # of a search that inherits weights, where nothing is said
+BODY_LR = 0.3  # of what begins with an ancestor's weights
 EPOCHS = 10  # of a candidate, where nothing else is given or planned
 FINAL_SHARE = 0.4  # of the time, where it is not planned
 
@@ -183,6 +184,12 @@ class FidelityOptions:
 
     __pydantic_config__ = _SETTINGS
 
+    ancestor: Source | None = None
+    """A trained network of other images, with whose weights all networks of the search begin as far
+    as they fit, and which is the first of them, but of a random search: a run, the folder that
+    `nanonas train` has written, or a bundle. Its space is the search's. A run keeps a copy."""
+    body_lr: Annotated[float, Field(gt=0, le=1)] = BODY_LR
+    """Factor of the learning rates of what begins with the weights of --ancestor."""
     halving: Annotated[int, Field(ge=0, le=100)] = 0
     """Successive halving: all candidates train for little, the best one of so many goes on for
     more; 0 = all train for all epochs."""

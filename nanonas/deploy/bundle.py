@@ -37,11 +37,11 @@ from nanonas.deploy.formats import FORMATS, LABELS, PREPROCESSING, PROGRAM, Maki
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import TOLERANCE, Verdict
 from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, reason_for
-from nanonas.files import read_json, write_text
+from nanonas.files import write_text
 from nanonas.machine import described
+from nanonas.runs.models import BUNDLE, GENOME, VERIFICATION, is_bundle
 
-FORMAT = "nanonas-bundle-1"
-VERIFICATION, CARD, GENOME = "verification.json", "card.md", "genome.json"
+CARD = "card.md"
 FINETUNE = 60.0  # seconds that a fine-tuning may take, where nobody says another number
 FAILED = ".failed"  # behind the name of a file that does not do what the network does
 
@@ -64,7 +64,7 @@ class Bundle:
     def to_json(self) -> dict[str, Any]:
         """As verification.json has it."""
         return {
-            "format": FORMAT,
+            "format": BUNDLE,
             "compared_on": self.images,
             "tolerance": TOLERANCE,
             "own_module": _values(self.own),
@@ -198,12 +198,6 @@ def _known_files() -> list[str]:
     models = [name for one in FORMATS.values() for name in one.files]
     others = [VERIFICATION, GENOME, PROGRAM, LABELS, PREPROCESSING, CALIBRATION, CARD, SEARCH]
     return [*others, *models, *(f"{name}{FAILED}" for name in [*models, PROGRAM])]
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a bundle."""
-    found = read_json(folder / VERIFICATION)
-    return isinstance(found, dict) and found.get("format") == FORMAT
 
 
 def _require_ours(folder: Path) -> None:

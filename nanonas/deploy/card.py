@@ -234,8 +234,12 @@ def _repeat(run: RunFolder, requests: bool) -> str:
     Args:
         requests: whether anything was asked of it while it went on.
     """
-    data = Path(read_config(run).search.data.data)
-    where = f", in the folder that `{data.name}` lies in" if data.is_absolute() else ""
+    search = read_config(run).search
+    given = (search.data.data, search.strategy.experience_from, search.fidelity.ancestor)
+    paths = [Path(one) for one in given if one is not None]
+    names = [f"`{path.name}`" for path in paths if path.is_absolute()]
+    lie = by_number(len(names), "lies", "lie")
+    where = f", in the folder that {' and '.join(names)} {lie} in" if names else ""
     words = f"To repeat it{where}:\n\n```sh\nnanonas search --config {SEARCH}\n```"
     if requests:
         words += (
@@ -248,13 +252,14 @@ def _repeat(run: RunFolder, requests: bool) -> str:
 def search_yaml(run: RunFolder) -> str:
     """The file search.yaml: what a run's result depends on, for `nanonas search --config`.
 
-    Of the images, and of a file of their groups, it has the name alone: where they lay on a machine
-    is nobody's business.
+    Of the images, of a file of their groups, and of what the run began with, it has the name alone:
+    where they lay on a machine is nobody's business.
     """
     values = to_values(read_config(run))
     search, groups = values["search"], values["search"]["groups"]
-    if Path(search["data"]).is_absolute():
-        search["data"] = Path(search["data"]).name
+    for key in ("data", "experience_from", "ancestor"):
+        if search[key] is not None and Path(search[key]).is_absolute():
+            search[key] = Path(search[key]).name
     if groups and (path := groups_file(groups)) is not None:
         search["groups"] = path.name
     chosen = {key: values["run"][key] for key in _RESULT_KEYS}

@@ -16,9 +16,9 @@ from nanonas.data.split import Split, split
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
-from nanonas.runs.folder import RunFolder, fingerprint_of
-from nanonas.runs.models import Trained, final_at, is_final, trained
-from nanonas.runs.source import Source, fitting, open_source
+from nanonas.runs.folder import fingerprint_of
+from nanonas.runs.models import Trained, is_final, trained
+from nanonas.runs.source import Source, fitting, source_at
 from nanonas.text import command, number_of
 
 if TYPE_CHECKING:
@@ -143,22 +143,6 @@ def subject_at(
         )
     result = read_result(found.weights.parent)
     return Subject(module, rule, source, found.weights, result, why, found.temperature)
-
-
-def source_at(place: Path, data: str | None, skip_broken: bool) -> Source:
-    """Where a trained network comes from: its run, also for the folder of a training in it.
-
-    Raises as `open_source`.
-    """
-    final = final_at(place)
-    if final is None or RunFolder(place).store.exists():
-        return open_source(place, data, skip_broken)
-    run = final.absolute().parent
-    if run.parent.name == RunFolder(run).front.name:  # RUN/front/NUMBER/final
-        run = run.parent.parent
-    if RunFolder(run).store.exists():
-        return open_source(run, data, skip_broken)
-    return replace(open_source(final / "genome.json", data, skip_broken), folder=final)
 
 
 def _candidate(source: Source, number: int) -> Trained:

@@ -317,7 +317,9 @@ def leave_for(search: SearchConfig, store: RunStore) -> None:
     Raises:
         NanonasError: as `leave`.
     """
-    path = experience_file() if search.strategy.experience else None
+    # where all begin with other weights, accuracies are not those of networks from scratch
+    leaves = search.strategy.experience and search.fidelity.ancestor is None
+    path = experience_file() if leaves else None
     run = learnt(store, search)
     if path is not None and run is not None:
         leave(path, run)

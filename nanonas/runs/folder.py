@@ -12,6 +12,7 @@ outputs/NAME/
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json, predictions.npz, pictures.npz
     experience.jsonl            what other runs had learnt, and this one began with
+    ancestor/                   the trained network that all of this run's begin with, as final/
     requests/*.json             what a user has asked for and the search has not heard of yet
     broken_images.txt           with --skip-broken: the images that were passed over, and why
     log.txt
@@ -90,6 +91,10 @@ class RunFolder:
         return self.path / "experience.jsonl"
 
     @property
+    def ancestor(self) -> Path:
+        return self.path / "ancestor"
+
+    @property
     def broken(self) -> Path:
         return self.path / "broken_images.txt"
 
@@ -113,10 +118,11 @@ class RunFolder:
             self.config,
             self.broken,
             self.experience,
+            *self.ancestor.glob("*"),
             self.log,
         ):
             path.unlink(missing_ok=True)
-        for folder in (self.weights, self.requests, self.path):
+        for folder in (self.weights, self.requests, self.ancestor, self.path):
             with contextlib.suppress(OSError):  # not there, or not empty
                 folder.rmdir()
 

@@ -16,8 +16,9 @@ from nanonas.runs.genome import GenomeFile, read_genome
 if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
-# of a final training
-_WEIGHTS, _GENOME, _RESULT = "model.safetensors", "genome.json", "result.json"
+# of a final training; a bundle has the first two as well, and says what it is in VERIFICATION
+WEIGHTS, GENOME, RESULT = "model.safetensors", "genome.json", "result.json"
+VERIFICATION, BUNDLE = "verification.json", "nanonas-bundle-1"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Trained:
         """What its logits are divided by before they become probabilities; 1 where its training
         found none. Raises `DataError` where that is nothing to divide by.
         """
-        path = self.weights.with_name(_RESULT)
+        path = self.weights.with_name(RESULT)
         result = read_json(path)
         return temperature_of(result if isinstance(result, dict) else {}, str(path))
 
@@ -99,11 +100,17 @@ def final_at(source: Path) -> Path | None:
 
 def is_final(folder: Path) -> bool:
     """Whether a final training has ended in a folder."""
-    return (folder / _WEIGHTS).exists() and (folder / _GENOME).exists()
+    return (folder / WEIGHTS).exists() and (folder / GENOME).exists()
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle of `nanonas export`."""
+    found = read_json(folder / VERIFICATION)
+    return isinstance(found, dict) and found.get("format") == BUNDLE
 
 
 def _final(folder: Path) -> Trained:
-    return Trained(read_genome(folder / _GENOME), folder / _WEIGHTS)
+    return Trained(read_genome(folder / GENOME), folder / WEIGHTS)
 
 
 def best_module(folder: RunFolder) -> NetworkModule:

@@ -19,6 +19,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError, RunError
 from nanonas.runs.folder import RunFolder, best_genome, find, fingerprint_of, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
+from nanonas.runs.models import final_at
 
 if TYPE_CHECKING:
     from nanonas.data.images import Images
@@ -112,3 +113,19 @@ def open_source(path: Path, data: str | None = None, skip_broken: bool = False) 
         return Source(genome, config, run.path, run)
     with RunStore.read(run.store) as store:
         return Source(genome, config, run.path, run, fingerprint_of(store))
+
+
+def source_at(place: Path, data: str | None, skip_broken: bool) -> Source:
+    """Where a trained network comes from: its run, also for the folder of a training in it.
+
+    Raises as `open_source`.
+    """
+    final = final_at(place)
+    if final is None or RunFolder(place).store.exists():
+        return open_source(place, data, skip_broken)
+    run = final.absolute().parent
+    if run.parent.name == RunFolder(run).front.name:  # RUN/front/NUMBER/final
+        run = run.parent.parent
+    if RunFolder(run).store.exists():
+        return open_source(run, data, skip_broken)
+    return replace(open_source(final / "genome.json", data, skip_broken), folder=final)

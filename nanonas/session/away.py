@@ -33,6 +33,7 @@ from nanonas.text import number_of
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalTraining, OnEpoch
+    from nanonas.training.pretrained import Pretrained
     from nanonas.training.recipe import Recipe
 
 _TICK = 0.5  # seconds within which Ctrl-C is heard
@@ -52,6 +53,7 @@ class Job:
     threads: int | None
     processes: int | None
     epochs: int | None
+    pretrained: Pretrained | None
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Trainer:
             threads=job.threads,
             processes=job.processes,
             device=device,
+            pretrained=job.pretrained,
         )
         ended = training.train_only(
             job.epochs, deadline, lambda done, of, loss: tell((done, of, loss))
@@ -276,6 +279,7 @@ class Away:
             training.threads,
             training.processes,
             epochs,
+            training.pretrained,
         )
         path = training.folder / CHECKPOINT
 

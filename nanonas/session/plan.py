@@ -20,6 +20,7 @@ from nanonas.core import Budget, Floats, Genome, rng_for
 from nanonas.networks.cost import allowance
 from nanonas.networks.limits import Count
 from nanonas.networks.network import Network
+from nanonas.session.ancestor import ancestor_share, with_ancestor
 from nanonas.session.schedule import Schedule, scheduled
 from nanonas.session.setup import Setup, resolved
 from nanonas.session.timing import Timed, timed
@@ -39,6 +40,9 @@ class Forecast:
     """What a search would take. Times are in seconds, memory and disk in MiB."""
 
     schedule: Schedule | None  # of the time, where that is the tool's to plan
+    # whose weights all begin with, and the share of its own network's parameters that do; None:
+    # nobody's
+    ancestor: tuple[str, float] | None
     networks: tuple[Timed, ...]  # at `QUANTILES`
     limits: str  # on parameters and MACs
     within: float  # share of random networks that meets them
@@ -102,10 +106,12 @@ def forecast(config: Config, seconds: float = 2.0) -> Forecast:
     Raises:
         NanonasError: as `begin`; also when one of the networks cannot be trained here.
     """
-    setup = Setup(resolved(config))
+    config, origin = with_ancestor(config)
+    setup = Setup(resolved(config), origin=origin)
     setup.check()
     config, schedule = scheduled(setup)
-    return _Planner(Setup(config, setup.images), schedule, seconds).forecast()
+    setup = Setup(config, setup.images, origin=origin)
+    return _Planner(setup, schedule, seconds).forecast()
 
 
 class _Planner:
@@ -145,7 +151,7 @@ class _Planner:
         from nanonas.training.measuring.memory import MIB, device_memory
         from nanonas.training.pictures import RESIDENT
 
-        images, split = self.setup.images, self.setup.split
+        images, split, origin = self.setup.images, self.setup.split, self.setup.origin
         decoded = images.x_train.nbytes / MIB
         devices = {trial.device for trial in self.trials}
         total = device_memory(self.trials[0].device)
@@ -157,6 +163,7 @@ class _Planner:
         final_epochs, final_seconds = self._final(final_epoch, search_seconds + finalists_seconds)
         plain = Forecast(
             schedule=self.schedule,
+            ancestor=None if origin is None else (origin.name, ancestor_share(self.setup)),
             networks=self.timed,
             limits=str(self.limits),
             within=float(np.mean([self.limits.excess(network) <= 1 for _, network in self.drawn])),

@@ -26,6 +26,7 @@ from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
 from nanonas.machine import described
 from nanonas.networks.limits import Limits
+from nanonas.runs import origin as origins
 from nanonas.runs.checking import Stored, differences, without_weights
 from nanonas.runs.experience import begun_with
 from nanonas.runs.folder import RunFolder, fingerprint_of, read_config
@@ -71,6 +72,7 @@ class Replay:
             self.fingerprint = fingerprint_of(store)
             self.config = validated(store.config, str(folder.store))
             self.past = begun_with(folder, store, self.config.search)
+            self.origin = origins.begun_with(folder, store)
 
     @property
     def goes_on(self) -> bool:
@@ -105,7 +107,8 @@ class Replay:
 
     def _without_images(self) -> Setup:
         shape, names = noted_images(self.folder, self.stored.events)
-        return Setup(self.config, noted=(shape, len(names)), past=self.past)
+        noted = shape, len(names)
+        return Setup(self.config, noted=noted, past=self.past, origin=self.origin)
 
     def not_compared(self) -> list[str]:
         """The names of the folders that `files` passes over, because all their weights are gone."""
@@ -145,7 +148,7 @@ class Replay:
             now = config
         run = replace(now.run, latency_from=None)  # nothing is measured
         config = replace(config, search=replace(config.search, data=now.search.data), run=run)
-        setup = Setup(config)
+        setup = Setup(config, origin=self.origin)
         if self.fingerprint not in (None, setup.images.fingerprint):
             raise RunError(changed_message(config.search.data.data, self.folder.path))
         return setup

@@ -37,6 +37,7 @@ from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
 from nanonas.runs.genome import GenomeFile, space_options
 from nanonas.session.agents import met
+from nanonas.session.ancestor import require_fitting
 from nanonas.session.finalists import FINALS_SHARE, finals_seconds
 from nanonas.spaces.base import Bans, Space
 
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from nanonas.data.images import DataSpec, Images
     from nanonas.data.split import Split
     from nanonas.predictors.experience import Prior
+    from nanonas.runs.origin import Origin
     from nanonas.training.measuring.agent import Agent
+    from nanonas.training.pretrained import Pretrained
     from nanonas.training.recipe import Recipe
     from nanonas.training.trial import Trial
 
@@ -67,6 +70,8 @@ class Setup:
             its space and its strategy need no images.
         slots: candidates at once on the cluster that was joined; None: they are trained here.
         past: what the search begins with; None: nothing.
+        origin: the trained network whose weights all trainings begin with; None: they begin from
+            scratch.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
@@ -79,10 +84,11 @@ class Setup:
         noted: tuple[Shape, int] | None = None,
         slots: int | None = None,
         past: Past | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.config = config
         self._images, self._noted = images, noted
-        self.slots, self.past = slots, past
+        self.slots, self.past, self.origin = slots, past, origin
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -116,7 +122,17 @@ class Setup:
     @cached_property
     def recipe(self) -> Recipe:
         """How networks are trained, with what the images suggest filled in."""
-        return make_recipe(self.config.search.training, self.images, self.device)
+        recipe = make_recipe(self.config.search.training, self.images, self.device)
+        if self.origin is None:
+            return recipe
+        return replace(recipe, body_lr=self.config.search.fidelity.body_lr)
+
+    @cached_property
+    def pretrained(self) -> Pretrained | None:
+        """What all trainings begin with; None: they begin from scratch."""
+        if self.origin is None:
+            return None
+        return self.origin.pretrained(self.images.input_shape[0], self.images.class_names)
 
     @cached_property
     def cost(self) -> CostModel | None:
@@ -158,7 +174,8 @@ class Setup:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, which was told nothing yet."""
-        return make_strategy(self.config.search, self.space, self.bans, self.prior)
+        ancestor = None if self.origin is None else self.origin.genome.genome
+        return make_strategy(self.config.search, self.space, self.bans, self.prior, ancestor)
 
     @cached_property
     def prior(self) -> Prior | None:
@@ -288,6 +305,7 @@ class Setup:
             cost=self.cost,
             typical=self.config.search.training.typical_cost,
             metric=self.config.search.strategy.metric,
+            pretrained=self.pretrained,
         )
         return [replace(trial, device=device) for device in devices]
 
@@ -340,10 +358,12 @@ class Setup:
         return notes
 
     def check(self) -> None:
-        """Raises what is wrong with the images, their split, the recipe, the space, the strategy or
-        the agent that measures, before anything is written.
+        """Raises what is wrong with the images, their split, the recipe, the space, the ancestor,
+        the strategy or the agent that measures, before anything is written.
         """
-        _ = self.agent, self.split, self.recipe, self.strategy
+        _ = self.agent, self.split, self.recipe
+        require_fitting(self)
+        _ = self.strategy
         size = self.config.search.training.candidate_image_size
         side = min(self.images.input_shape[1:])
         if size is not None and size > side:

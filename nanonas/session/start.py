@@ -21,11 +21,12 @@ from nanonas.data.images import changed_message
 from nanonas.data.sources import path_of
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.evaluators.joining import Cluster, joined
-from nanonas.engine.storage.events import EXPERIENCE, IMAGES, MEASURES
+from nanonas.engine.storage.events import ANCESTOR, EXPERIENCE, IMAGES, MEASURES
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.predictors.experience import PastRun
+from nanonas.runs import origin as origins
 from nanonas.runs.experience import (
     begun_with,
     experience_file,
@@ -37,6 +38,7 @@ from nanonas.runs.experience import (
 from nanonas.runs.folder import RunFolder, find, fingerprint_of, read_config, search_seconds
 from nanonas.runs.genome import space_options
 from nanonas.session.agents import device_notes, require_same_device
+from nanonas.session.ancestor import ancestor_share, beginning_in_words, with_ancestor
 from nanonas.session.checkup import warn
 from nanonas.session.listener import Listener
 from nanonas.session.schedule import scheduled
@@ -64,11 +66,12 @@ def begin(config: Config, listener: Listener | None = None, *, final: bool = Tru
 def _begin(
     config: Config, listener: Listener, start: float, final: bool, cluster: Cluster | None
 ) -> Outcome:
+    config, origin = with_ancestor(config)
     source = config.run.requests_of
     repeated = None if source is None else _repeatable(source, config)
     slots = cluster_slots(config, cluster)
     config = resolved(config, slots)
-    setup = Setup(config, slots=slots)
+    setup = Setup(config, slots=slots, origin=origin)
     setup.check()
     if config.run.doctor:
         warn(setup)
@@ -82,7 +85,7 @@ def _begin(
     folder = RunFolder(run.out / run.name if run.name else _new(run.out, config.search.data.data))
     config = _beginning_with(config, folder, runs)
     past = None if runs is None else Past(runs, task_of(config.search, notes))
-    setup = Setup(config, setup.images, slots=slots, past=past)
+    setup = Setup(config, setup.images, slots=slots, past=past, origin=origin)
     try:
         with RunStore.begin(folder.store, to_values(config)) as store:
             write_text(folder.config, to_yaml(config))
@@ -92,6 +95,11 @@ def _begin(
                 store.event(EXPERIENCE, {**keep_copy(folder, runs), "foretold": foretold})
                 if foretold is not None and foretold["left_out"]:
                     say(f"what other runs have shown does not foretell itself ({worth}): left out")
+            if origin is not None:
+                share = ancestor_share(setup)
+                digest = origins.keep_copy(folder, origin)
+                store.event(ANCESTOR, {"name": origin.name, "digest": digest, "share": share})
+                say(beginning_in_words(origin.name, share))
             store.event(IMAGES, notes)
             if setup.agent is not None:
                 store.event(MEASURES, device_notes(setup.agent))
@@ -155,7 +163,8 @@ def resume(
         ) as store,
     ):
         past = begun_with(folder, store, config.search)
-        setup = Setup(moved, slots=cluster_slots(moved, cluster), past=past)
+        origin = origins.begun_with(folder, store)
+        setup = Setup(moved, slots=cluster_slots(moved, cluster), past=past, origin=origin)
         _require_same_images(setup, store, folder)
         require_same_device(setup.agent, store, folder)
         if not folder.config.exists() or moved != config:
@@ -211,10 +220,13 @@ def _experience(config: Config) -> tuple[PastRun, ...] | None:
 
 
 def _beginning_with(config: Config, folder: RunFolder, runs: Sequence[PastRun] | None) -> Config:
-    """The configuration that names the run's own copy, so that it can be repeated."""
+    """The configuration that names the run's own copies, so that it can be repeated."""
     place = None if runs is None else str(folder.experience.absolute())
     options = replace(config.search.strategy, experience=runs is not None, experience_from=place)
-    return replace(config, search=replace(config.search, strategy=options))
+    fidelity = config.search.fidelity
+    if fidelity.ancestor is not None:
+        fidelity = replace(fidelity, ancestor=str(folder.ancestor.absolute()))
+    return replace(config, search=replace(config.search, strategy=options, fidelity=fidelity))
 
 
 def counted() -> dict[str, Any]:

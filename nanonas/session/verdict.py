@@ -259,6 +259,11 @@ class Verdict:
     def _notes(self) -> list[str]:
         """What is not equal."""
         notes = []
+        if self.config.search.fidelity.ancestor is not None:
+            notes.append(
+                "searches began with the weights of an ancestor, and so did what they trained; the "
+                "networks that nobody searched for began from scratch"
+            )
         with RunStore.read(self.run.store) as store:
             tried = len(store.evaluations())
         if self.counts and tried == 1:

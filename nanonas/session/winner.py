@@ -21,7 +21,6 @@ from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
     from nanonas.training.final import Elsewhere, FinalResult, FinalTraining
-    from nanonas.training.pretrained import Pretrained
 
 
 def final_training(
@@ -30,17 +29,13 @@ def final_training(
     folder: Path,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
-    pretrained: Pretrained | None = None,
-    body_lr: float = 1.0,
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
-    seed.
+    seed, and with the weights that all trainings of the setup begin with.
 
     Args:
         opened: called when the test set is opened.
         elsewhere: as of `FinalTraining`.
-        pretrained: whose weights it begins with; None: it begins from scratch.
-        body_lr: of these weights, as of `Recipe`.
     """
     from nanonas.training.final import FinalTraining
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
@@ -53,14 +48,14 @@ def final_training(
         network,
         final_pictures(setup.data, setup.device),
         test,
-        replace(setup.recipe, body_lr=body_lr),
+        setup.recipe,
         setup.config.search.seed,
         folder,
         {"data": setup.images.fingerprint},
         device=setup.device,
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
         elsewhere=elsewhere,
-        pretrained=pretrained,
+        pretrained=setup.pretrained,
     )
 
 
@@ -76,8 +71,6 @@ def train(
     listener: Listener,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
-    pretrained: Pretrained | None = None,
-    body_lr: float = 1.0,
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
     genome.json, too.
@@ -86,14 +79,11 @@ def train(
 
     Args:
         opened: called when the test set is opened.
-        pretrained, body_lr: as of `final_training`.
 
     Raises:
         RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
-    training = final_training(
-        genome.network(), setup, folder, opened, elsewhere, pretrained, body_lr
-    )
+    training = final_training(genome.network(), setup, folder, opened, elsewhere)
     with alone_in(folder):
         result = run_training(training, label, listener, epochs, deadline, again)
         known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}

@@ -62,6 +62,8 @@ def summary(record: Record) -> str:
         f"{number_of(len(evaluations), 'candidate')}: {counted}; {duration(busy)} of training in "
         "all",
     ]
+    if record.ancestor is not None:
+        lines.append(f"all began with the weights of {record.ancestor}, as far as they fit")
     ends = [event for event in record.events if event.kind in SESSION_ENDS]
     if ends:
         lines.append(f"the search ended: {ends[-1].details.get('message', ends[-1].kind)}")

@@ -84,6 +84,11 @@ class Pretrained:
         without_head = taken - own if head in body else taken
         return Begun(body, taken / whole, without_head / max(1, whole - own))
 
+    def share(self, network: Network) -> float:
+        """Of a network's parameters, in [0, 1], those in submodules that begin as all of its."""
+        images = torch.zeros(2, *network.input_shape)  # of statistics, which do not matter here
+        return self.begin(build_module(network, seed=0), images).share
+
 
 def _params(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

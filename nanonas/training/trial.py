@@ -40,6 +40,7 @@ from nanonas.training.judging import Judged, judged, noise_images
 from nanonas.training.measuring.agent import Agent, TimeUp
 from nanonas.training.measuring.costs import measure
 from nanonas.training.pictures import Pictures, both_shrunk, minibatch, part, pictures
+from nanonas.training.pretrained import Pretrained
 from nanonas.training.recipe import Recipe, recipe_at, slower
 from nanonas.training.train import Training
 from nanonas.training.weights import read_weights, save_weights
@@ -76,6 +77,7 @@ class Trial:
     # networks do
     typical: float | None = None
     metric: str = "accuracy"  # or "balanced_accuracy": what candidates are compared by
+    pretrained: Pretrained | None = None  # whose weights all begin with; None: nobody's
 
     def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
         start = time.perf_counter()
@@ -138,23 +140,30 @@ class Trial:
 
     def _begun(self, candidate: Candidate, network: Network, train: Pictures, seed: int) -> _Begun:
         """The candidate's module as its training begins: fresh, or with others' weights as far as
-        they fit.
+        they fit, those of its parents before those of a pretrained network.
         """
-        module = fresh_module(network, seed, train, self.recipe).to(self.device)
+        module = fresh_module(network, seed, train, self.recipe)
+        begun = _Begun(module)
+        if self.pretrained is not None:
+            own = self.pretrained.begin(module, minibatch(train, self.seed).cpu())
+            begun = replace(begun, metrics={"ancestor_share": own.share}, body=own.body)
+        module.to(self.device)
         proposal = candidate.proposal
         wanted = proposal.begins_with
         if not wanted:
-            return _Begun(module)
+            return begun
         images = minibatch(train, self.seed)
         try:
             inherited = inherit(module, [self._parent(number) for number in wanted], images)
         except RunError as error:  # before anything is written into the module
-            return _Begun(module, lacks=f"begun from scratch, for {error}")
+            instead = "from scratch" if self.pretrained is None else "with the ancestor's alone"
+            return replace(begun, lacks=f"begun {instead}, for {error}")
         metrics = {
+            **begun.metrics,
             "inherited_tensors": float(inherited.tensors),
             "inherited_share": inherited.share,
         }
-        return _Begun(module, metrics, warm=True, resumed=proposal.resumes is not None)
+        return replace(begun, metrics=metrics, warm=True, resumed=proposal.resumes is not None)
 
     def _parent(self, number: int) -> Parent:
         """An earlier candidate's network, as it was trained, and its weights. Raises `RunError`."""
@@ -231,7 +240,7 @@ class Trial:
         recipe = recipe_at(self.recipe, self.space.input_shape, budget.image_size)
         if begun.warm:
             recipe = slower(recipe, 1 / WARM_LR)
-        training = Training(begun.module, train, recipe, epochs, seed, pieces)
+        training = Training(begun.module, train, recipe, epochs, seed, pieces, body=begun.body)
         begun = replace(begun, module=training.result)
         stop_epoch = _stop_epoch(budget, epochs, training.steps)
         curve: list[Epoch] = []
@@ -261,10 +270,11 @@ class _Begun:
     """A module that is about to be trained."""
 
     module: nn.Module
-    metrics: dict[str, float] = field(default_factory=dict)  # what it has inherited
+    metrics: dict[str, float] = field(default_factory=dict)  # what it has of others
     warm: bool = False  # whether it has
     resumed: bool = False  # whether it goes on with a training of its own network
     lacks: str | None = None  # why it has inherited nothing, where it should have
+    body: frozenset[str] = frozenset()  # the submodules that begin as a pretrained network's
 
 
 def _stop_epoch(budget: Budget, epochs: float, steps: int) -> int:

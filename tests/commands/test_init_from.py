@@ -13,7 +13,7 @@ from toys.images import labels, npz, pixels
 
 from nanonas import cli
 from nanonas.analysis.findings import Findings
-from nanonas.commands.train import BODY_LR
+from nanonas.config.schema import BODY_LR
 from nanonas.deploy import card
 from nanonas.deploy.subject import subject_at
 from nanonas.engine.storage.store import RunStore

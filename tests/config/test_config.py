@@ -94,6 +94,8 @@ OTHER: dict[str, Any] = {  # every value of the configuration, none at its defau
     "rung_image_size": 12,
     "experience": True,
     "experience_from": "elsewhere.jsonl",
+    "ancestor": "outputs/things",
+    "body_lr": 0.1,
     "inherit": True,
     "inherit_epochs": 1,
     "inherit_audit": 0.2,

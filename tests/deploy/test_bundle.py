@@ -21,17 +21,17 @@ from nanonas.deploy import card
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.checking import Checker
-from nanonas.deploy.folding import folded
 from nanonas.deploy.formats import FORMATS
-from nanonas.deploy.origin import origin_at
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, RunError
 from nanonas.runs.folder import RunFolder, read_config
+from nanonas.runs.origin import origin_at
 from nanonas.runs.source import open_source
 from nanonas.training import graphs
 from nanonas.training.augment import normalise, to_device
+from nanonas.training.folding import folded
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import QuantisedModule, calibrated
@@ -64,7 +64,8 @@ def test_another_training_begins_with_a_bundle(made: Bundle, run: Path, tmp_path
     origin = origin_at(made.folder)
     own = subject_at(run).module
     child, images = build_module(own.network, seed=5), torch.randn(8, *own.network.input_shape)
-    assert origin.pretrained(origin.genome).begin(child, images).share == 1
+    begun = origin.pretrained(own.network.input_shape[0], origin.genome.class_names)
+    assert begun.begin(child, images).share == 1
     torch.testing.assert_close(child.eval()(images), own(images), rtol=1e-3, atol=1e-3)
     source = origin.source(None, skip_broken=False)
     assert (source.run, source.config.data.data) == (None, "digits")
@@ -193,14 +194,18 @@ def test_the_search_is_repeated_by_a_file_that_says_nothing_of_the_machine(
     other = copied(tmp_path)
     values = yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))
     values["search"] |= {"data": "/home/ann/owls", "groups": "/home/ann/nights.csv"}
+    values["search"] |= {"experience_from": "/home/ann/run/mine.jsonl"}
+    values["search"] |= {"ancestor": "/home/ann/run/ancestor"}
     (other / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     text = card.search_yaml(RunFolder(other))
     assert "/home/ann" not in text
     values = yaml.safe_load(text)["search"]
     assert (values["data"], values["groups"]) == ("owls", "nights.csv")
+    assert (values["experience_from"], values["ancestor"]) == ("mine.jsonl", "ancestor")
     subject = replace(subject_at(run), source=replace(open_source(run), run=RunFolder(other)))
-    assert "To repeat it, in the folder that `owls` lies in:" in card.model_card(
-        subject, made.own, (), ""
+    assert (
+        "To repeat it, in the folder that `owls` and `mine.jsonl` and `ancestor` lie in:"
+        in card.model_card(subject, made.own, (), "")
     )
 
 

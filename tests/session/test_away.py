@@ -23,8 +23,11 @@ from nanonas.spaces.nano import NanoSpace
 from nanonas.training import crew, final
 from nanonas.training.augment import Augment
 from nanonas.training.final import FinalResult, FinalTraining
+from nanonas.training.inheritance.parents import Parent
 from nanonas.training.measuring.pace import Pace
+from nanonas.training.modules import build_module
 from nanonas.training.pictures import final_pictures, held_out_pictures
+from nanonas.training.pretrained import Pretrained
 from nanonas.training.recipe import Recipe
 
 NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
@@ -44,7 +47,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def training(
-    folder: Path, ray: ThreadRay | None = None, heard: Heard | None = None
+    folder: Path,
+    ray: ThreadRay | None = None,
+    heard: Heard | None = None,
+    pretrained: Pretrained | None = None,
 ) -> FinalTraining:
     spec = DataSpec("digits").pinned_to(load("digits"))
     there = None
@@ -65,6 +71,7 @@ def training(
         {"data": spec.fingerprint},
         threads=1,
         elsewhere=there,
+        pretrained=pretrained,
     )
 
 
@@ -98,6 +105,17 @@ def test_a_training_on_a_cluster_is_the_training_of_this_machine(
     assert all(actor.ended for actor in ray.actors)
     assert task.run(EPOCHS) == result  # finished: it is only read
     assert len(ray.actors) == 1
+
+
+def test_the_weights_that_it_begins_with_go_along(tmp_path: Path) -> None:
+    parent = Parent(NETWORK, build_module(NETWORK, seed=7).state_dict())
+    begins_with = Pretrained(parent, "things", same_classes=False)
+    own = training(tmp_path / "own", pretrained=begins_with).run(1)
+    ray = ThreadRay([(2, 0)])
+    away = training(tmp_path / "away", ray, pretrained=begins_with).run(1)
+    require_equal(tmp_path / "away", away, (tmp_path / "own", own))
+    assert len(ray.actors) == 1
+    assert own.began_with is not None
 
 
 def test_a_lost_node_costs_what_came_after_its_last_checkpoint(

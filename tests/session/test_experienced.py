@@ -4,6 +4,7 @@ after it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from nanonas.runs.experience import (
     NETWORKS,
     begun_with,
     learnt,
+    leave_for,
     read_experience,
     write_experience,
 )
@@ -139,6 +141,15 @@ def test_a_run_is_a_function_of_the_experience_that_it_keeps(
     assert genomes(resumed) == genomes(longer)
     names = [run.run for run in read_experience(mine)]
     assert len(names) == len(set(names))
+
+    # what networks came to that began with the weights of another one says little of others
+    search = config.search
+    mine.unlink()
+    with RunStore.read(resumed.folder.store) as store:
+        leave_for(replace(search, fidelity=replace(search.fidelity, ancestor="things")), store)
+        assert not mine.exists()
+        leave_for(search, store)
+    assert mine.exists()
 
 
 class Told:

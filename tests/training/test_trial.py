@@ -5,6 +5,7 @@ little memory.
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,10 +34,12 @@ from nanonas.spaces.nano import NanoSpace
 from nanonas.training import trial as trials
 from nanonas.training.augment import Augment
 from nanonas.training.inheritance.inherit import inherit as inheriting
+from nanonas.training.inheritance.parents import Parent
 from nanonas.training.measuring import costs
 from nanonas.training.measuring.agent import Agent, Device, Measured, TimeUp
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures, pictures
+from nanonas.training.pretrained import Pretrained, classifier_of
 from nanonas.training.recipe import Recipe, recipe_at
 from nanonas.training.train import Training, accuracy
 from nanonas.training.trial import WARM_LR, Trial
@@ -163,6 +166,33 @@ def test_the_same_network_begins_with_all_of_its_parent(
     assert all(torch.equal(tensor, parents[name]) for name, tensor in begun[0][1].items())
     assert evaluation.metrics["inherited_share"] == 1.0
     assert evaluation.metrics["inherited_tensors"] == len(parents)
+
+
+def test_all_begin_with_a_pretrained_network_and_parents_come_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its body learns at its own rate, also where a parent of the same search had it before."""
+    network = SPACE.decode(PARENT)
+    module = build_module(network, seed=7)
+    its, head = module.state_dict(), classifier_of(network)
+    begins_with = Pretrained(Parent(network, its), "things", same_classes=False)
+    own = replace(trial(tmp_path), pretrained=begins_with, recipe=replace(RECIPE, body_lr=0.25))
+    begun = first_step(monkeypatch)
+    evaluation = own(candidate(3, PARENT, Budget(1)), go_on)
+    tensors = begun[0][1]
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, its[name]) != (name.split(".")[0] == head), name
+    new = sum(tensor.numel() for tensor in module.get_submodule(head).parameters())
+    assert evaluation.metrics["ancestor_share"] == pytest.approx(1 - new / network.params)
+
+    sent = pickle.loads(pickle.dumps(own))  # as workers get it
+    heir = sent(candidate(5, PARENT, Budget(1), inherits=(3,)), go_on)
+    parents, _ = read_weights(tmp_path / "3.safetensors")
+    assert all(torch.equal(begun[1][1][name], tensor) for name, tensor in parents.items())
+    assert heir.metrics["inherited_share"] == 1.0
+    for training, _ in begun:
+        slow, fast = sorted({group["lr"] for group in training.optimizer.param_groups})
+        assert slow == pytest.approx(0.25 * fast)
 
 
 def damaged(folder: Path) -> str:

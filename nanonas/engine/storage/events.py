@@ -30,6 +30,7 @@ MEASURES = "measures"  # the other device that measures latency: "name", "thread
 EXPERIENCE = "begun with"
 # what that is worth so far: "tau", "low", "high" with the order of "n" networks here; "left_out"
 EXPERIENCE_JUDGED = "experience judged"
+ANCESTOR = "begun with weights"  # "name", "digest" of their copy, "share" of its own that fits
 RESUMED = "resumed"  # with which "run" half of the configuration, and by which version
 STARTED = "started"  # a search begins, or goes on; with its budgets
 ENDED = "ended"  # it has come to its end; "why" and "message"
@@ -72,6 +73,7 @@ _CHECKS: dict[str, dict[str, Check]] = {
         "foretold": maybe(lambda one, what: fitting(one, what, _JUDGED, _JUDGED)),
     },
     EXPERIENCE_JUDGED: dict(_JUDGED),
+    ANCESTOR: {"name": text, "digest": text, "share": share},
     RESUMED: {"run": maybe(mapping)},
     ENDED: {"message": text, "why": maybe(text)},
     REQUEST_TAKEN: {"id": text, "first": whole, **_ASKED},
@@ -83,6 +85,7 @@ _CHECKS: dict[str, dict[str, Check]] = {
 _NEEDED: dict[str, tuple[str, ...]] = {
     EXPERIENCE: ("digest",),
     EXPERIENCE_JUDGED: tuple(_JUDGED),
+    ANCESTOR: ("name", "digest", "share"),
     REQUEST_TAKEN: ("id", "first", "what"),
     REQUEST_REFUSED: ("id", "reason"),
     CHOSEN: ("number", "accuracy"),

@@ -53,12 +53,15 @@ def _facts(findings: Findings, entry: Entry) -> list[str]:
     if proposal.ancestor:
         facts.append(f"the hand-made network {proposal.ancestor!r}, scaled to the limits")
     if proposal.recalled:
-        facts.append("found by another run, scaled to the limits")
+        facts.append("found by another run")
     if "params" in metrics and "macs" in metrics:
         facts.append(costs(metrics))
     if evaluation.curve:
         epochs = number_of(len(evaluation.curve), "epoch")
         facts.append(f"{epochs} in {duration(evaluation.seconds)}")
+    if "ancestor_share" in metrics and findings.record.ancestor is not None:
+        share = f"{metrics['ancestor_share']:.0%} of its parameters"
+        facts.append(f"began with the weights of {findings.record.ancestor}, {share}")
     if proposal.resumes is not None:
         facts.append(f"goes on with the training of #{proposal.resumes}")
     elif "inherited_share" in metrics:

@@ -143,7 +143,7 @@ class Generation:
         number = len(self.recalled)
         return (
             f"{number_of(number, 'network')} {_were(number)} found by other runs, on whatever "
-            "images, and scaled to the limits."
+            "images."
         )
 
     def _drawn(self) -> str:

@@ -115,6 +115,8 @@ def headline(findings: Findings) -> list[str]:
     record = findings.record
     winner, final, figures = record.winner, record.final, _figures(record)
     searched = _searched(record, figures)
+    if record.ancestor is not None:
+        searched += f" All of them began with the weights of {record.ancestor}, as far as they fit."
     if winner is None:
         return [searched, "No network was judged yet, so there is nothing to choose from."]
     size = f"{figures.params} parameters and {figures.macs} multiply-accumulates an image"
