@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -562,24 +563,45 @@ def make_heirs_budget(search: SearchConfig, classes: int) -> Budget:
 # --- images ---------------------------------------------------------------------------------------
 
 
-def load_images(options: DataOptions) -> Images:
-    """The configured images, from the cache or decoded into it; says what was found. Raises
-    `DataError`.
+def load_images(
+    options: DataOptions, device: str = "cpu", kept_backbone: Path | None = None
+) -> Images:
+    """The configured images, or what the configured backbone makes of them, from the cache or
+    brought into it; says what was found.
+
+    Args:
+        device: where a backbone works.
+        kept_backbone: as `kept` of `training.backbone.behind`.
+
+    Raises:
+        DataError: the images cannot be used.
+        ConfigError: the backbone cannot.
     """
     from nanonas.data.found import say
     from nanonas.data.images import load
     from nanonas.data.sources import shadowed
 
-    images = load(
-        options.data,
-        options.image_size,
-        skip_broken=options.skip_broken,
-        groups=options.groups,
-    )
+    size = backbone_size(options)
+    images = load(options.data, size, skip_broken=options.skip_broken, groups=options.groups)
+    if options.backbone is not None:
+        from nanonas.training.backbone import behind
+
+        images = behind(images, options.backbone, device, kept_backbone)
     if sentence := shadowed(options.data):
         say(sentence)
     say(images.in_words())
     return images
+
+
+def backbone_size(options: DataOptions) -> int | None:
+    """The configured height and width of images; where none is configured, those that the backbone
+    was trained on. Raises `ConfigError` where timm does not say.
+    """
+    if options.backbone is None or options.image_size is not None:
+        return options.image_size
+    from nanonas.training.backbone import input_size
+
+    return input_size(options.backbone)
 
 
 def make_data(options: DataOptions, seed: int) -> DataSpec:
@@ -594,4 +616,5 @@ def make_data(options: DataOptions, seed: int) -> DataSpec:
         seed,
         skip_broken=options.skip_broken,
         groups=options.groups,
+        backbone=options.backbone,
     )

@@ -13,7 +13,7 @@ from nanonas.data.images import changed_message
 from nanonas.deploy.bundle import GENOME, is_bundle
 from nanonas.deploy.folding import unfolded
 from nanonas.deploy.subject import source_at
-from nanonas.errors import RunError
+from nanonas.errors import ConfigError, RunError
 from nanonas.runs.folder import find
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import final_at, trained
@@ -141,7 +141,13 @@ def remade(source: Source, image_size: int | None = None) -> Source:
     data, (_, height, width) = source.config.data, source.genome.input_shape
     if source.fingerprint not in (None, load_images(data).fingerprint):
         raise RunError(changed_message(data.data, source.folder))
-    if image_size is not None or height == width:
+    if data.backbone is not None:
+        if image_size not in (None, data.image_size):
+            raise ConfigError(
+                f"--image-size {image_size} is given, but the backbone {data.backbone} sees images "
+                f"of {data.image_size}; leave it out"
+            )
+    elif image_size is not None or height == width:
         data = replace(data, image_size=image_size or height)
     images = load_images(data)
     genome = replace(

@@ -11,6 +11,7 @@ outputs/NAME/
     finalists/NUMBER.safetensors  the best few, trained once more, from scratch
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json, predictions.npz, pictures.npz
+    backbone.safetensors        weights of the frozen backbone, where it was found behind one
     experience.jsonl            what other runs had learnt, and this one began with
     requests/*.json             what a user has asked for and the search has not heard of yet
     broken_images.txt           with --skip-broken: the images that were passed over, and why
@@ -90,6 +91,10 @@ class RunFolder:
         return self.path / "experience.jsonl"
 
     @property
+    def backbone(self) -> Path:
+        return self.path / "backbone.safetensors"
+
+    @property
     def broken(self) -> Path:
         return self.path / "broken_images.txt"
 
@@ -113,6 +118,7 @@ class RunFolder:
             self.config,
             self.broken,
             self.experience,
+            self.backbone,
             self.log,
         ):
             path.unlink(missing_ok=True)

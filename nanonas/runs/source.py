@@ -56,10 +56,12 @@ def fitting(source: Source) -> Source:
         RunError: they are others than those that the run was begun with, and not named by a user.
     """
     data, genome = source.config.data, source.genome
-    images, shape = load_images(data), genome.input_shape
+    kept = None if source.run is None else source.run.backbone
+    images, shape = load_images(data, kept_backbone=kept), genome.input_shape
     if source.fingerprint not in (None, images.fingerprint):
         raise RunError(changed_message(data.data, source.folder))
-    if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
+    same = images.backbone is None and images.input_shape[0] == shape[0]  # kind of images
+    if images.input_shape != shape and same and shape[1] == shape[2]:
         data = replace(data, image_size=shape[1])
         source = replace(source, config=replace(source.config, data=data))
         images = load_images(data)
@@ -101,6 +103,9 @@ def open_source(path: Path, data: str | None = None, skip_broken: bool = False) 
             "data": data or genome.data,
             "skip_broken": skip_broken,
         }
+        if genome.preprocessing is not None and genome.preprocessing.backbone is not None:
+            backbone = genome.preprocessing.backbone
+            values |= {"backbone": backbone.name, "image_size": backbone.image_shape[1]}
         config = validated({"search": values}, str(path)).search
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)

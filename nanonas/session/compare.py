@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # candidate numbers that no search gets to: random networks that no search has seen
 RANDOM_STREAM = 1_000_000_000
+LINEAR = "linear classifier"  # of what a backbone makes of images: what it is worth by itself
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ class Comparison:
         networks = {"found": genome.network()}
         for name in ("resnet18", "baseline"):
             networks[name] = REFERENCES[name](shape, classes)
+        if self.source.images is not None and self.source.images.backbone is not None:
+            networks[LINEAR] = REFERENCES["linear"](shape, classes)
         limits = make_limits(self.source.config)
         space = make_search_space(self.source.config, shape, classes)
         for number in range(self.random):

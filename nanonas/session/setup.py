@@ -14,6 +14,7 @@ import numpy as np
 from nanonas.config.keep import kept_number
 from nanonas.config.parts import (
     Past,
+    backbone_size,
     load_images,
     make_budget,
     make_counts,
@@ -29,12 +30,14 @@ from nanonas.config.parts import (
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy, Told
+from nanonas.data.backbone import named
 from nanonas.engine.choosing import Expected, expected
 from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
+from nanonas.files import in_full
 from nanonas.maths.intervals import equivalent_trials
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
@@ -69,6 +72,7 @@ class Setup:
             its space and its strategy need no images.
         slots: candidates at once on the cluster that was joined; None: they are trained here.
         past: what the search begins with; None: nothing.
+        kept_backbone: the run's own copy of the weights of its backbone.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
@@ -81,10 +85,11 @@ class Setup:
         noted: tuple[Shape, int] | None = None,
         slots: int | None = None,
         past: Past | None = None,
+        kept_backbone: Path | None = None,
     ) -> None:
         self.config = config
         self._images, self._noted = images, noted
-        self.slots, self.past = slots, past
+        self.slots, self.past, self._kept_backbone = slots, past, kept_backbone
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -97,8 +102,9 @@ class Setup:
 
     @cached_property
     def images(self) -> Images:
-        """All images, decoded."""
-        return self._images or load_images(self.config.search.data)
+        """All images, decoded; with a backbone, what it makes of them."""
+        options = self.config.search.data
+        return self._images or load_images(options, self.device, self._kept_backbone)
 
     @cached_property
     def data(self) -> DataSpec:
@@ -331,6 +337,9 @@ class Setup:
             "train": len(self.split.train),
             "valid": len(self.split.valid),
         }
+        if self.images.backbone is not None:
+            about = self.images.backbone.to_json()
+            notes["backbone"] = {key: about[key] for key in ("name", "digest", "params", "macs")}
         if self.config.search.strategy.metric != "accuracy":
             counts = np.bincount(self.images.y_train[self.split.valid])
             notes["valid_equivalent"] = equivalent_trials(counts[counts > 0])
@@ -340,6 +349,11 @@ class Setup:
         """Raises what is wrong with the images, their split, the recipe, the space, the strategy or
         the agent that measures, before anything is written.
         """
+        if self.config.search.data.backbone is not None and self.limits.deployable:
+            raise ConfigError(
+                "a network for a microcontroller has no backbone before it, which is in floating "
+                "point; leave out --backbone, or --target mcu with the objectives flash and ram"
+            )
         _ = self.agent, self.split, self.recipe, self.strategy
         size = self.config.search.training.candidate_image_size
         side = min(self.images.input_shape[1:])
@@ -413,12 +427,20 @@ def resolved(config: Config, slots: int | None = None) -> Config:
 
 
 def _located(options: DataOptions) -> DataOptions:
-    """The images, and the file of their groups if any, so that they are found from anywhere."""
+    """The images, the file of their groups and that of a backbone's weights, if any, so that they
+    are found from anywhere; and the size at which a backbone sees them.
+    """
     from nanonas.data.sources.groups import groups_file
 
     path = groups_file(options.groups or "")
     groups = options.groups if path is None else str(path.absolute())
-    return replace(options, data=located(options.data), groups=groups)
+    backbone = options.backbone
+    if backbone is not None:
+        name, file = named(backbone)
+        backbone = name if file is None else f"{name}={in_full(file).absolute()}"
+    size = backbone_size(options)
+    data = located(options.data)
+    return replace(options, data=data, groups=groups, backbone=backbone, image_size=size)
 
 
 def located(source: str) -> str:

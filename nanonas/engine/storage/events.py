@@ -40,8 +40,14 @@ TEST_SET_OPENED = "test set opened"  # "for" what
 
 # What is read of the details of a kind: a check of each value, and which must be there.
 _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
+_BACKBONE: dict[str, Check] = {"name": text, "digest": text, "params": whole, "macs": whole}
 _CHECKS: dict[str, dict[str, Check]] = {
-    IMAGES: {"fingerprint": text, "input_shape": many(whole), "class_names": many(text)},
+    IMAGES: {
+        "fingerprint": text,
+        "input_shape": many(whole),
+        "class_names": many(text),
+        "backbone": lambda value, what: fitting(value, what, _BACKBONE, _BACKBONE),
+    },
     EXPERIENCE: {"digest": text, "runs": whole, "networks": whole},
     RESUMED: {"run": maybe(mapping)},
     ENDED: {"message": text, "why": maybe(text)},
