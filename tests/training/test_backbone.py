@@ -140,9 +140,7 @@ def test_weights_from_a_file_or_a_run_are_those(photos: str, timm: Timm, tmp_pat
     assert made.fingerprint == own.fingerprint
     about = from_file.backbone
     assert about is not None
-    with pytest.raises(
-        RunError, match=r"was found behind weights of toy_net\.in1k with"
-    ):
+    with pytest.raises(RunError, match=r"was found behind weights of toy_net\.in1k with"):
         opened(about, kept)
 
 
