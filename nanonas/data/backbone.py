@@ -90,13 +90,10 @@ class Backbone:
             raise DataError(
                 f"backbone must be an object with {', '.join(sorted(names))}, but is {values!r:.80}"
             )
+        lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
+        given: dict[str, Any] = {**values, **lists}
         try:
-            return cls(
-                **{
-                    name: tuple(value) if isinstance(value, list) else value
-                    for name, value in values.items()
-                }
-            )
+            return cls(**given)
         except TypeError:  # no list where there must be one
             raise DataError(
                 "backbone: a list has become something else; restore the file"

@@ -92,8 +92,9 @@ def _accuracy(subject: Subject, own: Verdict) -> Accuracy | None:
     images behind a backbone.
     """
     checked, result = own.accuracy, subject.result
-    fewer = checked is None or (subject.backbone is not None and subject.untouched)
-    if result is None or not fewer:
+    if result is None:
+        return checked
+    if checked is not None and (subject.backbone is None or not subject.untouched):
         return checked
     return Accuracy.of_share(subject.result.test_accuracy, subject.result.test_images)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanonas.config.parts import load_images
 from nanonas.data.images import changed_message
 from nanonas.deploy.bundle import GENOME, is_bundle
 from nanonas.deploy.folding import unfolded
@@ -17,7 +16,7 @@ from nanonas.errors import ConfigError, RunError
 from nanonas.runs.folder import find
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import final_at, trained
-from nanonas.runs.source import Source, open_source
+from nanonas.runs.source import Source, images_of, open_source
 from nanonas.text import command
 from nanonas.training.inheritance.parents import Parent, check_parent
 from nanonas.training.pretrained import Pretrained, with_channels
@@ -139,7 +138,7 @@ def remade(source: Source, image_size: int | None = None) -> Source:
         DataError: as `load_images`.
     """
     data, (_, height, width) = source.config.data, source.genome.input_shape
-    if source.fingerprint not in (None, load_images(data).fingerprint):
+    if source.fingerprint not in (None, images_of(source).fingerprint):
         raise RunError(changed_message(data.data, source.folder))
     if data.backbone is not None:
         if image_size not in (None, data.image_size):
@@ -149,7 +148,8 @@ def remade(source: Source, image_size: int | None = None) -> Source:
             )
     elif image_size is not None or height == width:
         data = replace(data, image_size=image_size or height)
-    images = load_images(data)
+    source = replace(source, config=replace(source.config, data=data))
+    images = images_of(source)
     genome = replace(
         source.genome,
         input_shape=images.input_shape,
@@ -157,4 +157,4 @@ def remade(source: Source, image_size: int | None = None) -> Source:
         preprocessing=images.preprocessing,
         known={},
     )
-    return replace(source, genome=genome, config=replace(source.config, data=data), images=images)
+    return replace(source, genome=genome, images=images)

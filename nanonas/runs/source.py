@@ -17,6 +17,7 @@ from nanonas.data.sources import find_reader
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError, RunError
+from nanonas.runs.backbones import kept_backbone
 from nanonas.runs.folder import RunFolder, best_genome, find, fingerprint_of, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
 
@@ -56,8 +57,7 @@ def fitting(source: Source) -> Source:
         RunError: they are others than those that the run was begun with, and not named by a user.
     """
     data, genome = source.config.data, source.genome
-    kept = None if source.run is None else source.run.backbone
-    images, shape = load_images(data, kept_backbone=kept), genome.input_shape
+    images, shape = images_of(source), genome.input_shape
     if source.fingerprint not in (None, images.fingerprint):
         raise RunError(changed_message(data.data, source.folder))
     same = images.backbone is None and images.input_shape[0] == shape[0]  # kind of images
@@ -74,6 +74,17 @@ def fitting(source: Source) -> Source:
             "with --data, or search anew"
         )
     return replace(source, images=images)
+
+
+def images_of(source: Source) -> Images:
+    """The configured images, by the weights of a backbone that lie with the source, if any. Raises
+    as `load_images`.
+    """
+    rule = source.genome.preprocessing
+    kept = None
+    if rule is not None and rule.backbone is not None:
+        kept = kept_backbone(source.folder / "genome.json", rule.backbone)
+    return load_images(source.config.data, kept_backbone=kept)
 
 
 def _shape(shape: Shape) -> str:

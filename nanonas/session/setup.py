@@ -414,7 +414,7 @@ def resolved(config: Config, slots: int | None = None) -> Config:
     workers = slots or config.run.workers or default_workers(device)
     search = replace(
         search,
-        data=_located(search.data),
+        data=located_data(search.data),
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
@@ -426,7 +426,7 @@ def resolved(config: Config, slots: int | None = None) -> Config:
     return replace(config, search=search)
 
 
-def _located(options: DataOptions) -> DataOptions:
+def located_data(options: DataOptions) -> DataOptions:
     """The images, the file of their groups and that of a backbone's weights, if any, so that they
     are found from anywhere; and the size at which a backbone sees them.
     """

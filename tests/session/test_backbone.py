@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("behind")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANONAS_CACHE", str(folder / "cache"))
-        patch.setitem(sys.modules, "timm", Timm(weights()))  # type: ignore[arg-type]
+        patch.setitem(sys.modules, "timm", Timm(weights()))
         patch.setattr(session_module, "WorkerPool", InProcess)
         image_folder(folder / "pets", number=20, shape=(32, 32, 3))
         yield folder
@@ -135,7 +135,7 @@ def test_a_run_goes_on_with_its_own_weights(
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "timm", Timm(weights(seed=1)))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "timm", Timm(weights(seed=1)))
     assert cli.main(["resume", str(copy), "--evaluations", "3", "--final-epochs", "0"]) == 0
     with RunStore.read(copy / "study.db") as store:
         assert len(store.evaluations()) == 3
@@ -156,7 +156,23 @@ def test_a_linear_classifier_is_a_yardstick(home: Path, run: Path) -> None:
     assert cli.main([*words, "--time-per-network", "1s", "--device", "cpu"]) == 0
     rows = {row["network"]: row for row in json.loads((run / "compare/table.json").read_text())}
     assert set(rows) == {"found", "resnet18", "baseline", "linear classifier"}
-    assert rows["linear classifier"]["params"] == 6 * 2 + 2
+    assert rows["linear classifier"]["params"] == 6 * 2 + 2  # as all of these, without the backbone
+
+
+def test_a_run_without_a_backbone_meets_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", "--data", str(home / "pets"), *TINY, "--out", str(home / "plain")]
+    assert cli.main([*words, "--name", "run"]) == 0
+    run = home / "plain" / "run"
+    words = ["compare", str(run), "--epochs", "1", "--random", "0", "--seeds", "1"]
+    words += ["--time-per-network", "1s", "--device", "cpu"]
+    assert cli.main([*words, "--backbone", NAME]) == 0
+    rows = {row["network"]: row for row in json.loads((run / "compare/table.json").read_text())}
+    assert rows["linear classifier"]["params"] == 334 + 6 * 2 + 2
+    assert rows["linear classifier"]["macs"] > rows["linear classifier"]["params"]
+    assert (
+        cli.main([*words[:1], str(home / "outputs" / "run"), *words[2:], "--backbone", NAME]) == 2
+    )
+    assert "leave --backbone out" in capsys.readouterr().err
 
 
 def test_a_microcontroller_has_no_backbone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

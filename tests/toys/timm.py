@@ -27,7 +27,8 @@ class Body(nn.Module):
         self.indices = indices
         widths = (3, *CHANNELS)
         for place in range(max(indices) + 1):
-            self.add_module(f"stage{place}", nn.Conv2d(*widths[place : place + 2], 3, 2, 1))
+            before, after = widths[place : place + 2]
+            self.add_module(f"stage{place}", nn.Conv2d(before, after, 3, 2, 1))
         self.feature_info = SimpleNamespace(
             channels=lambda: [CHANNELS[place] for place in indices], out_indices=tuple(indices)
         )

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("cache", "one_thread")
 @pytest.fixture
 def timm(monkeypatch: pytest.MonkeyPatch) -> Timm:
     toy = Timm(weights())
-    monkeypatch.setitem(sys.modules, "timm", toy)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "timm", toy)
     return toy
 
 
