@@ -7,12 +7,16 @@ anything import it but to make maps that the cache does not hold, and to classif
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nanonas.core import Shape
 from nanonas.data.backbone import Backbone, named
 from nanonas.data.cache import fill, read_rows
 from nanonas.data.found import say
@@ -161,7 +166,8 @@ def opened(about: Backbone, weights: Path | None) -> Frozen:
         ConfigError: timm is not installed, knows no such model, or its weights cannot be had.
         RunError: the weights are damaged, or others than those that the network was found behind.
     """
-    body = _made(about.name, None, (about.stage,), had=weights is None)
+    stage = _Stage(about.stage, about.image_shape)
+    body = _made(about.name, None, stage, had=weights is None)
     if weights is not None:
         load_weights(body, weights)
     if (found := _digest(body)) != about.digest:
@@ -286,12 +292,12 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
             f"{height}×{width}, but {SMALLEST}×{SMALLEST} are the least; give it larger ones with "
             "--image-size"
         )
-    stage = int(info.out_indices[fitting[-1]])
+    stage = _Stage(int(info.out_indices[fitting[-1]]), shape)
     if kept is not None and kept.exists():
-        body = _made(name, None, (stage,), had=False)
+        body = _made(name, None, stage, had=False)
         load_weights(body, kept)
     else:
-        body = _made(name, file, (stage,), had=True)
+        body = _made(name, file, stage, had=True)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         body(example)
     number = info.channels()[fitting[-1]]
@@ -299,7 +305,7 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         name,
         _digest(body),
         shape,
-        stage,
+        stage.number,
         tuple(map(float, config.mean)),
         tuple(map(float, config.std)),
         (0.0,) * number,
@@ -308,6 +314,49 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         counter.get_total_flops() // 2,
     )
     return Frozen(body, about)
+
+
+def _pruned(body: nn.Module, image_shape: Shape) -> nn.Module:
+    """A model that gives one map, without what that does not depend on: some of timm's compute all
+    stages, whichever is asked for. That of an EfficientNet has two thirds of its parameters behind
+    a sixteenth of the image's side.
+    """
+    example = torch.zeros(1, 3, *image_shape[1:])
+    pruned = copy.deepcopy(body)
+    named = [(name, one) for name, one in body.named_parameters() if one.requires_grad]
+    with torch.enable_grad():
+        maps: Tensor = body(example)[-1]
+    slopes = torch.autograd.grad(maps.sum(), [one for _, one in named], allow_unused=True)
+    unused = {name for (name, _), slope in zip(named, slopes, strict=True) if slope is None}
+
+    def prune(module: nn.Module, prefix: str) -> None:
+        for name, child in module.named_children():
+            whole = f"{prefix}{name}."
+            below = [f"{whole}{one}" for one, _ in child.named_parameters()]
+            lists = isinstance(child, (nn.ModuleList, nn.ModuleDict))  # which are looked into
+            if below and unused.issuperset(below) and not lists:
+                setattr(module, name, nn.Identity())
+            else:
+                prune(child, whole)
+
+    prune(pruned, "")
+    try:
+        with torch.inference_mode():
+            same = torch.equal(pruned(example)[-1], maps)
+    except Exception:  # noqa: BLE001  a model that reads what is gone raises its own
+        same = False
+    return pruned if same else body
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what timm warns of: weights that are not needed for maps."""
+    logger, before = logging.getLogger("timm"), logging.getLogger("timm").level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _timm() -> Any:
@@ -348,24 +397,30 @@ def _known(name: str, needs_weights: bool) -> Any:
     return found
 
 
-def _made(name: str, file: Path | None, stages: tuple[int, ...] | None, *, had: bool) -> nn.Module:
+@dataclass(frozen=True)
+class _Stage:
+    """Whose map a model gives."""
+
+    number: int  # timm's
+    image_shape: Shape  # of the images that it sees
+
+
+def _made(name: str, file: Path | None, stage: _Stage | None, *, had: bool) -> nn.Module:
     """A model of timm that gives maps, in eval mode.
 
     Args:
         file: of its weights; None: timm's own.
-        stages: whose maps it gives; None: all.
+        stage: whose map it gives; None: it gives those of all.
         had: whether it has weights; else they are drawn.
 
     Raises:
         ConfigError: the weights cannot be had, or it gives no maps.
     """
     if file is not None:
-        return _from_file(name, file, stages)
-    wanted: dict[str, Any] = {} if stages is None else {"out_indices": stages}
+        return _from_file(name, file, stage)
+    timm = _timm()
     try:
-        made = _timm().create_model(name, pretrained=had, features_only=True, **wanted)
-    except ConfigError:
-        raise
+        return _created(timm, name, stage, pretrained=had)
     except Exception as error:  # noqa: BLE001  of timm, and of what downloads for it
         if had:
             raise ConfigError(
@@ -375,11 +430,18 @@ def _made(name: str, file: Path | None, stages: tuple[int, ...] | None, *, had: 
         raise ConfigError(
             f"timm's {name} gives no feature maps ({reason_for(error):.200}); take another model"
         ) from None
-    module: nn.Module = made.eval()
-    return module
 
 
-def _from_file(name: str, file: Path, stages: tuple[int, ...] | None) -> nn.Module:
+def _created(timm: Any, name: str, stage: _Stage | None, **how: Any) -> nn.Module:
+    """What timm makes, as `_made` gives it."""
+    if stage is not None:
+        how["out_indices"] = (stage.number,)
+    with _quiet():
+        module: nn.Module = timm.create_model(name, features_only=True, **how).eval()
+    return module if stage is None else _pruned(module, stage.image_shape)
+
+
+def _from_file(name: str, file: Path, stage: _Stage | None) -> nn.Module:
     """As `_made`, with the weights in a file that timm reads.
 
     timm leaves what the file lacks as it was drawn. So the model is made twice, from two draws:
@@ -389,15 +451,12 @@ def _from_file(name: str, file: Path, stages: tuple[int, ...] | None) -> nn.Modu
         raise ConfigError(
             f"there is no file {str(file)!r} with weights of the backbone {name}; correct its path"
         )
-    wanted: dict[str, Any] = {"pretrained_cfg_overlay": {"file": str(file)}}
-    if stages is not None:
-        wanted["out_indices"] = stages
 
     def drawn(seed: int) -> nn.Module:
+        overlay = {"file": str(file)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            made: nn.Module = timm.create_model(name, pretrained=True, features_only=True, **wanted)
-            return made.eval()
+            return _created(timm, name, stage, pretrained=True, pretrained_cfg_overlay=overlay)
 
     timm = _timm()
     try:
