@@ -171,6 +171,8 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.test_accuracy_ = outcome.final.test_accuracy
         names = ("model.safetensors", "genome.json", "result.json")
         self._files = {name: (outcome.folder.final / name).read_bytes() for name in names}
+        if (backbone := outcome.folder.backbone).exists():
+            self._files[backbone.name] = backbone.read_bytes()
         self.__dict__.pop("_loaded", None)
 
     @property
@@ -217,14 +219,16 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: images as of `fit`, as an array or as paths, whichever `fit` had.
         """
-        from nanonas.deploy.classifying import of_module
+        from nanonas.deploy.classifying import backbone_of, of_module
         from nanonas.runs.models import temperature_of
 
         check_is_fitted(self)
         rule = self.module_.preprocessing
         assert rule is not None  # this version trained it
         temperature = temperature_of(json.loads(self._files["result.json"]), "result.json")
-        network = of_module(self.module_, rule, temperature)
+        with self._on_disk() as folder:
+            backbone = backbone_of(rule, folder / "model.safetensors")
+        network = of_module(self.module_, rule, temperature, backbone)
         if are_paths(X):
             return network.probabilities([str(path) for path in X])
         return network.probabilities(list(self._scaling.pixels(X)))

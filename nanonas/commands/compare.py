@@ -54,6 +54,8 @@ class Compare:
     """Trainings of each network."""
     random: int | None = None
     """How many random networks of the space take part; by default 3."""
+    backbone: str | None = None
+    """A linear classifier behind this backbone takes part, too: a name of timm's, or NAME=FILE."""
     equal_time: bool = False
     """Instead: the run, whole, against each hand-made network of its space, a random network and a
     random search; all within its limits, each for the time that the run had."""
@@ -105,6 +107,7 @@ def compare(arguments: Sequence[str]) -> None:
         random=random,
         device=given.device,
         listener=Listeners(TrainingProgress(console), _Results(console, metric)),
+        backbone=given.backbone,
     )
     contenders = comparison.contenders()
     console.print(_plan(contenders))
@@ -123,7 +126,7 @@ def compare(arguments: Sequence[str]) -> None:
 def _at_odds(given: Compare) -> None:
     """Raises `ConfigError` for a flag of the other comparison."""
     of_equal_time = ("only", "time", "resnet18")
-    of_networks = ("epochs", "time_per_network", "random", "data")
+    of_networks = ("epochs", "time_per_network", "random", "data", "backbone")
     for name in of_networks if given.equal_time else of_equal_time:
         if getattr(given, name) == getattr(Compare, name):  # the default
             continue

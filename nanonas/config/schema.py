@@ -60,7 +60,12 @@ class DataOptions:
     `root/{train,val,test}/class/*`), an .npz, parquet, or hf://USER/NAME of
     the Hugging Face hub."""
     image_size: Annotated[int, Field(ge=8, le=224)] | None = None
-    """Height and width that images are resized to; by default those that the source has."""
+    """Height and width that images are resized to; by default those that the source has, or, with
+    --backbone, those of the images that it was trained on."""
+    backbone: str | None = None
+    """Search behind a frozen backbone: a name of timm's such as test_convnext.r160_in1k, or
+    NAME=FILE with its weights in a file. Networks see its feature maps instead of the images, and
+    limits are theirs. Needs timm (`pip install 'nanonas[vision]'`)."""
     skip_broken: bool = False
     """Go on without images that cannot be read, and list them in the run's broken_images.txt; by
     default they are an error."""

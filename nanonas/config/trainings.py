@@ -9,34 +9,62 @@ from nanonas.config.schema import EPOCHS, DataOptions, SearchConfig, TrainingOpt
 from nanonas.core import Budget
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nanonas.data.images import DataSpec, Images
     from nanonas.spaces.base import Space
 
 # --- images ---------------------------------------------------------------------------------------
 
 
-def images_of(options: DataOptions) -> Images:
-    """The configured images, from the cache or decoded into it. Raises `DataError`."""
+def images_of(
+    options: DataOptions, device: str = "cpu", kept_backbone: Path | None = None
+) -> Images:
+    """The configured images, or what the configured backbone makes of them, from the cache or
+    brought into it.
+
+    Args:
+        device: where a backbone works.
+        kept_backbone: as `kept` of `training.backbone.behind`.
+
+    Raises:
+        DataError: the images cannot be used.
+        ConfigError: the backbone cannot.
+    """
     from nanonas.data.images import load
 
-    return load(
-        options.data,
-        options.image_size,
-        skip_broken=options.skip_broken,
-        groups=options.groups,
-    )
+    size = backbone_size(options)
+    images = load(options.data, size, skip_broken=options.skip_broken, groups=options.groups)
+    if options.backbone is None:
+        return images
+    from nanonas.training.backbone import behind
+
+    return behind(images, options.backbone, device, kept_backbone)
 
 
-def load_images(options: DataOptions) -> Images:
+def load_images(
+    options: DataOptions, device: str = "cpu", kept_backbone: Path | None = None
+) -> Images:
     """As `images_of`; says what was found."""
     from nanonas.data.found import say
     from nanonas.data.sources import shadowed
 
-    images = images_of(options)
+    images = images_of(options, device, kept_backbone)
     if sentence := shadowed(options.data):
         say(sentence)
     say(images.in_words())
     return images
+
+
+def backbone_size(options: DataOptions) -> int | None:
+    """The configured height and width of images; where none is configured, those that the backbone
+    was trained on. Raises `ConfigError` where timm does not say.
+    """
+    if options.backbone is None or options.image_size is not None:
+        return options.image_size
+    from nanonas.training.backbone import input_size
+
+    return input_size(options.backbone)
 
 
 def make_data(options: DataOptions, seed: int) -> DataSpec:
@@ -51,6 +79,7 @@ def make_data(options: DataOptions, seed: int) -> DataSpec:
         seed,
         skip_broken=options.skip_broken,
         groups=options.groups,
+        backbone=options.backbone,
     )
 
 

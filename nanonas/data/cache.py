@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +46,14 @@ def reading(source: str) -> Iterator[None]:
         ) from None
 
 
-def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
+def fill(
+    folder: Path,
+    decoded: Decoded,
+    name: str,
+    source: str,
+    more: Mapping[str, Any] | None = None,
+    beside: Callable[[Path], None] | None = None,
+) -> None:
     """Writes decoded images into a folder of the cache.
 
     They are written into a folder beside it, which is renamed once it is whole, so that no other
@@ -59,6 +66,8 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
         decoded: the images, read once.
         name: of the data set.
         source: as the user named it, for messages.
+        more: what else is known of them, or known better, as JSON has it.
+        beside: writes more files into the folder, given its path.
 
     Raises:
         OSError: the cache cannot be written.
@@ -75,7 +84,10 @@ def fill(folder: Path, decoded: Decoded, name: str, source: str) -> None:
             "depth": asdict(decoded.depth),
             "broken": decoded.broken,
             **_write(part, decoded, source),
+            **(more or {}),
         }
+        if beside is not None:
+            beside(part)
         _write_about(part, about)
 
 

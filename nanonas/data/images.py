@@ -21,6 +21,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from nanonas.core import Shape
+from nanonas.data.backbone import Backbone
 from nanonas.data.cache import DAMAGED, fill, keep, read_folder, read_rows, reading
 from nanonas.data.kept import cache_folder
 from nanonas.data.preprocessing import Preprocessing
@@ -62,6 +63,20 @@ class Images:
     # of each image, (N,) and (M,): the number of its group, where images are grouped
     groups_train: NDArray[np.int32] | None = None
     groups_test: NDArray[np.int32] | None = None
+    # behind a frozen backbone, "pixels" are values of its feature maps, from 0 to 255
+    backbone: Backbone | None = None
+    pictured: Path | None = None  # the folder of the cache with the images that it has seen
+
+    @property
+    def shown(self) -> Images | None:
+        """The images as people see them; None where those that a backbone has seen have gone from
+        the cache.
+        """
+        if self.backbone is None:
+            return self
+        with suppress(DataError):
+            return None if self.pictured is None else open_cached(self.pictured, self.flip)
+        return None
 
     @property
     def input_shape(self) -> Shape:
@@ -88,7 +103,9 @@ class Images:
     @property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes what a network that was trained on these sees."""
-        return Preprocessing(self.input_shape, self.mean, self.std, self.class_names, self.depth)
+        return Preprocessing(
+            self.input_shape, self.mean, self.std, self.class_names, self.depth, self.backbone
+        )
 
     def for_training(self) -> Images:
         """These without the test images, in memory: what is sent to where candidates are trained.
@@ -206,12 +223,15 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
     """
     try:
         about, arrays = read_folder(folder)
+        behind, pictured = about.get("backbone"), about.get("pictured")
+        if flip is None:
+            flip = about.get("flip", arrays["x_train"].shape[3] == 3)
         return Images(
             name=about["name"],
             class_names=tuple(about["class_names"]),
             mean=tuple(about["mean"]),
             std=tuple(about["std"]),
-            flip=arrays["x_train"].shape[3] == 3 if flip is None else flip,
+            flip=flip,
             fingerprint=about["fingerprint"],
             own_valid=about["own_valid"],
             own_test=about["own_test"],
@@ -220,6 +240,8 @@ def open_cached(folder: Path, flip: bool | None = None) -> Images:
             remarks=tuple(about["remarks"]),
             depth=Depth(**about["depth"]),
             broken=tuple(about["broken"]),
+            backbone=None if behind is None else Backbone.from_json(behind),
+            pictured=None if pictured is None else Path(pictured),
             **arrays,
         )
     except (*DAMAGED, KeyError, TypeError) as error:
@@ -308,6 +330,7 @@ def laid_out(images: Images) -> Images:
         "remarks": images.remarks,
         "depth": asdict(images.depth),
         "broken": images.broken,
+        "backbone": None if images.backbone is None else images.backbone.to_json(),
     }
     keep(folder, about, arrays)
     return open_cached(folder, images.flip)
@@ -341,6 +364,7 @@ class DataSpec:
     fingerprint: str | None = None  # None: any images
     skip_broken: bool = False  # as of `load`
     groups: str | None = None  # as of `load`
+    backbone: str | None = None  # whose maps are seen instead: only those that it is pinned to
 
     def pinned_to(self, images: Images) -> DataSpec:
         """These images and no others."""
@@ -355,6 +379,11 @@ class DataSpec:
                 images = open_cached(self.pinned)
                 if images.fingerprint == self.fingerprint:
                     return images
+        if self.backbone is not None:
+            raise DataError(
+                f"the feature maps that {self.backbone!r} made of {self.source!r} are gone from "
+                "the cache; resume the run, and they are made again"
+            )
         images = load(
             self.source, self.image_size, skip_broken=self.skip_broken, groups=self.groups
         )

@@ -12,12 +12,15 @@ In this order: turn the image upright by its EXIF orientation; bring values of m
 transparent on white; convert to grey ("L") or colour ("RGB"); crop around the centre to the
 proportions of `input_shape`, (channels, height, width); scale to its size; divide by 255; subtract
 `mean` and divide by `std`, channel by channel.
+
+Behind a frozen backbone there is one field more, "backbone" (see `data.backbone`): `input_shape`,
+`mean` and `std` are of its feature maps, and the image is scaled to its `image_shape` instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanonas.core import Shape
+from nanonas.data.backbone import Backbone
 from nanonas.data.sources.base import Depth, Form
 from nanonas.data.sources.orientation import upright
 from nanonas.data.sources.pixels import (
@@ -64,6 +68,17 @@ class Preprocessing:
     std: tuple[float, ...]  # (channels,), above 0
     class_names: tuple[str, ...]  # in the order of the logits
     depth: Depth = field(default_factory=Depth)  # how images of more than 8 bits become 8 bits
+    backbone: Backbone | None = None  # makes what the network sees of an image; None: it sees that
+
+    @property
+    def seen(self) -> Preprocessing:
+        """How an image becomes what the backbone sees, or the network where there is none."""
+        if self.backbone is None:
+            return self
+        shape, mean, std = self.backbone.image_shape, self.backbone.mean, self.backbone.std
+        if shape[0] == 1:  # three equal channels
+            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+        return replace(self, input_shape=shape, mean=mean, std=std, backbone=None)
 
     def pixels(self, image: Picture) -> NDArray[np.uint8]:
         """An image as it was stored for training.
@@ -73,13 +88,13 @@ class Preprocessing:
                 image of Pillow; or uint8 of shape (H, W), (H, W, 1) or (H, W, 3).
 
         Returns:
-            (H, W, C), of `input_shape`.
+            (H, W, C): of `input_shape`, or what the backbone sees.
 
         Raises:
             DataError: it cannot be read, or has more than 8 bits where no image of the training
                 had.
         """
-        form = Form(*self.input_shape)
+        form = Form(*self.seen.input_shape)
         if isinstance(image, np.ndarray):
             return fitted(converted(_from_array(image), form.channels, self.depth), form)
         if isinstance(image, Image.Image):
@@ -105,8 +120,13 @@ class Preprocessing:
             images: as of `pixels`.
 
         Raises:
-            DataError: as `pixels`.
+            DataError: as `pixels`; also where the network sees what a backbone makes of images.
         """
+        if self.backbone is not None:
+            raise DataError(
+                f"the network sees feature maps of the backbone {self.backbone.name}, not images; "
+                "nanonas.deploy.classifying.classifier(RUN).probabilities(images) puts it in front"
+            )
         channels, height, width = self.input_shape
         out = np.empty((len(images), height, width, channels), np.float32)
         for place, image in enumerate(images):
@@ -123,25 +143,30 @@ class Preprocessing:
             "integers_up_to": self.depth.integers_up_to,
             "floats_up_to": self.depth.floats_up_to,
             "background": _FIXED["background"],
-            "mode": _MODES[self.input_shape[0]],
+            "mode": _MODES[self.seen.input_shape[0]],
             "crop": _FIXED["crop"],
             "resize": _FIXED["resize"],
             "scale": _FIXED["scale"],
             "mean": list(self.mean),
             "std": list(self.std),
             "class_names": list(self.class_names),
+            **({} if self.backbone is None else {"backbone": self.backbone.to_json()}),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
         """What `to_json` made. Raises `DataError` where a field is missing or wrong."""
-        _check(values)
+        backbone = None
+        if "backbone" in values:
+            backbone = Backbone.from_json(values["backbone"])
+        _check(values, backbone)
         return cls(
             tuple(values["input_shape"]),
             tuple(float(number) for number in values["mean"]),
             tuple(float(number) for number in values["std"]),
             tuple(values["class_names"]),
             Depth(values["integers_up_to"], values["floats_up_to"]),
+            backbone,
         )
 
 
@@ -158,14 +183,14 @@ def _from_array(pixels: NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _check(values: Mapping[str, Any]) -> None:
+def _check(values: Mapping[str, Any], backbone: Backbone | None) -> None:
     """Raises `DataError` for the first field that is missing or wrong."""
     names = ["input_shape", "mode", "mean", "std", "class_names", "integers_up_to", "floats_up_to"]
     for name in (*names, *_FIXED):
         if name not in values:
             raise DataError(f"preprocessing lacks {name!r}; take the file of a newer training")
     for name in values:
-        if name not in (*names, *_FIXED):
+        if name not in (*names, *_FIXED, "backbone"):
             raise DataError(f"preprocessing has an unknown field {name!r:.80}; take it out")
 
     def expect(name: str, right: bool, what: str) -> None:
@@ -174,15 +199,18 @@ def _check(values: Mapping[str, Any]) -> None:
 
     shape = values["input_shape"]
     right = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int for n in shape)
-    right = right and shape[0] in _MODES and min(shape) > 0
-    expect("input_shape", right, "[channels, height, width] with 1 or 3 channels")
+    allowed = _MODES if backbone is None else (len(backbone.low),)
+    right = right and shape[0] in allowed and min(shape) > 0
+    words = "1 or 3 channels" if backbone is None else "the channels of the backbone's maps"
+    expect("input_shape", right, f"[channels, height, width] with {words}")
     if max(shape) > LONGEST:
         raise DataError(
             f"preprocessing asks for images of {tuple(shape)!r:.80}, but {LONGEST} pixels a side "
             "are the most"
         )
     channels = shape[0]
-    for name, value in (*_FIXED.items(), ("mode", _MODES[channels])):
+    mode = _MODES[channels if backbone is None else backbone.image_shape[0]]
+    for name, value in (*_FIXED.items(), ("mode", mode)):
         if values[name] != value:
             raise DataError(
                 f"preprocessing: {name} is {values[name]!r:.80}, but {value!r} is all that this "

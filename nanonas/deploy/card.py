@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from nanonas.config.files import to_values
+from nanonas.data.backbone import named
 from nanonas.data.sources.groups import groups_file
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import Accuracy, Verdict
@@ -87,9 +88,14 @@ def _data(subject: Subject) -> str:
 
 
 def _accuracy(subject: Subject, own: Verdict) -> Accuracy | None:
-    """On the test set: as it was checked here, or as its final training has it."""
-    if own.accuracy is not None or subject.result is None:
-        return own.accuracy
+    """On the test set: as it was checked here, or as its final training has it, which is on more
+    images behind a backbone.
+    """
+    checked, result = own.accuracy, subject.result
+    if result is None:
+        return checked
+    if checked is not None and (subject.backbone is None or not subject.untouched):
+        return checked
     return Accuracy.of_share(subject.result.test_accuracy, subject.result.test_images)
 
 
@@ -106,15 +112,18 @@ def _balanced(subject: Subject, accuracy: Accuracy) -> float | None:
 
 def _what(subject: Subject) -> str:
     network, names = subject.module.network, subject.rule.class_names
-    channels, height, width = network.input_shape
+    channels, height, width = subject.rule.seen.input_shape
     colour = "grey" if channels == 1 else "colour"
     listed = ", ".join(f"`{name}`".replace("\n", " ") for name in names[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    behind = ""
+    if subject.rule.backbone is not None:
+        behind = f", behind the frozen backbone {subject.rule.backbone.in_words},"
     return (
         f"A convolutional network of {count(network.params)} parameters and "
-        f"{count(network.macs)} multiply-accumulates for {colour} images of {width}×{height}, "
-        f"found and trained by nanonas on {_data(subject)}. Its {len(names)} classes: "
-        f"{listed}{more}."
+        f"{count(network.macs)} multiply-accumulates{behind} for {colour} images of "
+        f"{width}×{height}, found and trained by nanonas on {_data(subject)}. Its {len(names)} "
+        f"classes: {listed}{more}."
     )
 
 
@@ -161,12 +170,13 @@ def _table(verdicts: Sequence[Verdict]) -> str:
 
 
 def _use(files: Sequence[str], subject: Subject) -> str:
-    colour = "grey" if subject.module.network.input_shape[0] == 1 else "RGB"
+    colour = "grey" if subject.rule.seen.input_shape[0] == 1 else "RGB"
+    inside = " is" if subject.backbone is None else " and the backbone are"
     uses = {
         "predict.py": "`python predict.py owl.jpg` says what it sees (onnxruntime, numpy, Pillow).",
         "model.onnx": (
             f"`model.onnx` takes `image`, {colour} pixels, uint8 of (batch, height, width, "
-            "channels), and gives `logits`; normalisation is inside."
+            f"channels), and gives `logits`; normalisation{inside} inside."
         ),
         "model.int8.onnx": "`model.int8.onnx` is the same in 8 bits.",
         "model.c": (
@@ -193,7 +203,7 @@ def _use(files: Sequence[str], subject: Subject) -> str:
 
 
 def _limits(subject: Subject) -> str:
-    _, height, width = subject.module.network.input_shape
+    _, height, width = subject.rule.seen.input_shape
     calibrated = "are not calibrated"
     if subject.temperature != 1:
         calibrated = "were calibrated on the test images, and hold for such images"
@@ -252,8 +262,8 @@ def _repeat(run: RunFolder, requests: bool) -> str:
 def search_yaml(run: RunFolder) -> str:
     """The file search.yaml: what a run's result depends on, for `nanonas search --config`.
 
-    Of the images, of a file of their groups, and of what the run began with, it has the name alone:
-    where they lay on a machine is nobody's business.
+    Of the images, files of groups and of a backbone's weights, and what the run began with, it has
+    the name alone: where they lay on a machine is nobody's business.
     """
     values = to_values(read_config(run))
     search, groups = values["search"], values["search"]["groups"]
@@ -262,5 +272,8 @@ def search_yaml(run: RunFolder) -> str:
             search[key] = Path(search[key]).name
     if groups and (path := groups_file(groups)) is not None:
         search["groups"] = path.name
+    if search["backbone"]:
+        name, file = named(search["backbone"])
+        search["backbone"] = name if file is None else f"{name}={file.name}"
     chosen = {key: values["run"][key] for key in _RESULT_KEYS}
     return yaml.safe_dump({"search": search, "run": chosen}, sort_keys=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from nanonas.core import Floats
 from nanonas.deploy.alone import check
 from nanonas.deploy.c.compiled import compiled_logits, compiler
 from nanonas.deploy.c.quantised import IntegerNetwork
+from nanonas.deploy.classifying import of_module
 from nanonas.deploy.subject import HeldOut, Subject
 from nanonas.deploy.verdicts import (
     Accuracy,
@@ -34,7 +35,6 @@ from nanonas.errors import RunError
 from nanonas.machine import cores
 from nanonas.maths.calibration import softmax
 from nanonas.text import number_of
-from nanonas.training.augment import normalise
 
 QUANTISED = "int8"  # the format that may differ from the network's own logits
 _PICTURES = 8  # images that predict.py is tried with
@@ -69,11 +69,10 @@ class Checker:
         """The logits of the network's own module, (N, classes)."""
         return check.logits_of(self._own, self.held.pixels)
 
-    def _own(self, images: NDArray[np.uint8]) -> Any:
-        module, rule = self.subject.module, self.subject.rule
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # in channels-last memory format
-        with torch.inference_mode():
-            return module(normalise(pixels, rule.mean, rule.std)).numpy()
+    @cached_property
+    def _own(self) -> Callable[[NDArray[np.uint8]], Any]:
+        subject = self.subject
+        return of_module(subject.module, subject.rule, backbone=subject.backbone).logits
 
     def own(self) -> Verdict:
         """What the network's own module does, as a file's verdict."""

@@ -21,10 +21,12 @@ from nanonas.deploy.admitting import IMAGE, LOGITS, admitted
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.files import json_in
 from nanonas.maths.calibration import softmax
+from nanonas.runs.backbones import kept_backbone
 from nanonas.runs.models import temperature_of, trained
 from nanonas.text import command
 
 if TYPE_CHECKING:
+    from nanonas.training.backbone import Frozen
     from nanonas.training.modules import NetworkModule
 
 GRAPHS = ("model.onnx", "model.int8.onnx")  # of a bundle
@@ -64,7 +66,7 @@ class Classifier:
     @property
     def batch(self) -> int:
         """Images in a batch: fewer where they are large."""
-        return max(1, min(self.at_a_time, _PIXELS // math.prod(self.rule.input_shape)))
+        return max(1, min(self.at_a_time, _PIXELS // math.prod(self.rule.seen.input_shape)))
 
     def answers(self, paths: Iterable[Path]) -> Iterator[Answer]:
         """Of each file, in order; a broken one has its reason, and the others go on."""
@@ -151,11 +153,35 @@ def _of_run(source: Path) -> Classifier:
             f"how the images of {str(source)!r} are prepared is not known, for its version kept no "
             "such rule; train the network again with `nanonas train`"
         )
-    return of_module(module, module.preprocessing, found.temperature)
+    backbone = backbone_of(module.preprocessing, found.weights)
+    return of_module(module, module.preprocessing, found.temperature, backbone)
 
 
-def of_module(module: NetworkModule, rule: Preprocessing, temperature: float = 1.0) -> Classifier:
-    """A network by its own module, in eval mode and on the CPU."""
+def backbone_of(rule: Preprocessing, weights: Path) -> Frozen | None:
+    """The backbone of a trained network, None where it has none: with the weights that lie with its
+    own, else those that timm has.
+
+    Raises:
+        ConfigError, RunError: as `training.backbone.opened`.
+    """
+    if rule.backbone is None:
+        return None
+    from nanonas.training.backbone import opened
+
+    return opened(rule.backbone, kept_backbone(weights, rule.backbone))
+
+
+def of_module(
+    module: NetworkModule,
+    rule: Preprocessing,
+    temperature: float = 1.0,
+    backbone: Frozen | None = None,
+) -> Classifier:
+    """A network by its own module, in eval mode and on the CPU.
+
+    Args:
+        backbone: that of the rule, if it has one.
+    """
     import torch
 
     from nanonas.training.augment import normalise
@@ -163,7 +189,8 @@ def of_module(module: NetworkModule, rule: Preprocessing, temperature: float = 1
     def logits(images: NDArray[np.uint8]) -> Any:
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            return module(normalise(pixels, rule.mean, rule.std)).numpy()
+            seen = pixels if backbone is None else backbone(pixels)
+            return module(normalise(seen, rule.mean, rule.std)).numpy()
 
     return Classifier(rule, logits, temperature)
 

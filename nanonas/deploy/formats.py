@@ -58,7 +58,7 @@ class Making:
     @cached_property
     def traced(self) -> ExportedProgram:
         """Its graph; two formats are made of it."""
-        return graphs.program(self.module, self.subject.rule)
+        return graphs.program(self.module, self.subject.rule, self.subject.backbone)
 
     @cached_property
     def onnx(self) -> Path:
@@ -153,11 +153,26 @@ def _lacks_images(subject: Subject) -> str:
     return f"it is calibrated on training images, and these are gone: {subject.why_no_images}"
 
 
+def _lacks_source(subject: Subject) -> str:
+    if subject.backbone is None:
+        return ""
+    name = subject.backbone.about.name
+    return f"the backbone {name} is timm's, and has no source here; onnx and pt2 hold it"
+
+
+def _lacks_eight_bits(subject: Subject) -> str:
+    if subject.backbone is None:
+        return ""
+    return f"the backbone {subject.backbone.about.name} is in floating point; take onnx or pt2"
+
+
 def _lacks_int8(subject: Subject) -> str:
-    return _lacks_onnx(subject) or _lacks_images(subject)
+    return _lacks_eight_bits(subject) or _lacks_onnx(subject) or _lacks_images(subject)
 
 
 def _lacks_c(subject: Subject) -> str:
+    if reason := _lacks_eight_bits(subject):
+        return reason
     if unknown := undeployable(subject.module.network):
         return f"{', '.join(unknown)} has no form in 8-bit integers here; search with --target mcu"
     return _lacks_images(subject)
@@ -167,7 +182,7 @@ def write_rule(subject: Subject, folder: Path) -> None:
     """Writes what predict.py reads beside its model."""
     names = list(subject.rule.class_names)
     write_text(folder / LABELS, json.dumps(names, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / PREPROCESSING, json.dumps(subject.rule.to_json(), indent=1) + "\n")
+    write_text(folder / PREPROCESSING, json.dumps(subject.rule.seen.to_json(), indent=1) + "\n")
     if subject.temperature != 1:
         calibration = {"temperature": subject.temperature}
         write_text(folder / CALIBRATION, json.dumps(calibration, indent=1) + "\n")
@@ -185,7 +200,7 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "pytorch": Format(("model.py", "model.safetensors"), _write_pytorch),
+    "pytorch": Format(("model.py", "model.safetensors"), _write_pytorch, _lacks_source),
     "onnx": Format(("model.onnx",), _write_onnx, _lacks_onnx, _check_onnx),
     "int8": Format(("model.int8.onnx",), _write_int8, _lacks_int8),
     "pt2": Format(("model.pt2",), _write_pt2),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nanonas.core import Integers
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.split import Split, split
+from nanonas.deploy.classifying import backbone_of
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
@@ -22,11 +23,13 @@ from nanonas.runs.source import Source, fitting, source_at
 from nanonas.text import command, number_of
 
 if TYPE_CHECKING:
+    from nanonas.training.backbone import Frozen
     from nanonas.training.final import FinalResult
     from nanonas.training.modules import NetworkModule
 
 RANDOM = 256  # images of random pixels, where there are no others
 CALIBRATION = 512  # training images, at most
+BEHIND = 512  # test images, at most, that a network behind a backbone is checked with
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Subject:
     result: FinalResult | None  # of its final training; None: it had none
     why_no_images: str = ""  # a reason; empty where `source.images` has some
     temperature: float = 1.0  # what its logits are divided by before they become probabilities
+    backbone: Frozen | None = None  # that it was found behind; on the CPU
 
     @property
     def name(self) -> str:
@@ -69,23 +73,27 @@ class Subject:
         """What goes into a file of weights or a graph, as strings."""
         return {
             "class_names": json.dumps(list(self.rule.class_names)),
-            "preprocessing": json.dumps(self.rule.to_json()),
+            "preprocessing": json.dumps(self.rule.seen.to_json()),
         }
 
     def held_out(self) -> HeldOut:
-        """The test images, or random pixels where the images are gone.
+        """The test images, or random pixels where the images are gone; behind a backbone, which
+        takes its time, some of them.
 
         That the test set is opened is recorded with the run.
         """
-        images = self.source.images
+        images = self.source.images and self.source.images.shown
         if images is None:
-            channels, height, width = self.module.network.input_shape
+            channels, height, width = self.rule.seen.input_shape
             shape = (RANDOM, height, width, channels)
             pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             return HeldOut(pixels, None, f"{RANDOM} images of random pixels")
         self.source.opened("export")
         words = f"the {number_of(len(images.y_test), 'test image')} of {images.name}"
-        return HeldOut(images.x_test, images.y_test, words)
+        if self.backbone is None or len(images.y_test) <= BEHIND:
+            return HeldOut(images.x_test, images.y_test, words)
+        rows = np.linspace(0, len(images.y_test) - 1, BEHIND).round().astype(int)
+        return HeldOut(images.x_test[rows], images.y_test[rows], f"{BEHIND} of {words}")
 
     def calibration(self) -> NDArray[np.uint8] | None:
         """Training images, evenly over the classes, (n, H, W, C); None where they are gone."""
@@ -128,6 +136,7 @@ def subject_at(
         RunError: no trained network there, no such candidate, or its weights are gone.
         GenomeError: a damaged genome.
         DataError: its temperature cannot be one.
+        ConfigError: as `backbone_of`.
     """
     from nanonas.training.final import read_result
 
@@ -142,7 +151,8 @@ def subject_at(
             f"such rule, and the images are gone: {why}; name them with --data"
         )
     result = read_result(found.weights.parent)
-    return Subject(module, rule, source, found.weights, result, why, found.temperature)
+    backbone = backbone_of(rule, found.weights)
+    return Subject(module, rule, source, found.weights, result, why, found.temperature, backbone)
 
 
 def _candidate(source: Source, number: int) -> Trained:

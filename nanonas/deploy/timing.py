@@ -67,7 +67,10 @@ def _graphs(source: Path) -> dict[str, bytes]:
     from nanonas.runs.models import trained_module
     from nanonas.training.graphs import onnx_to_measure
 
-    return {"as model.onnx": onnx_to_measure(trained_module(source))}
+    module = trained_module(source)
+    behind = module.preprocessing is not None and module.preprocessing.backbone is not None
+    name = "as model.onnx, without the backbone" if behind else "as model.onnx"
+    return {name: onnx_to_measure(module)}
 
 
 def narrow(timing: Timing) -> bool:
@@ -84,7 +87,7 @@ def _networks(source: Path, threads: int) -> dict[str, Classifier]:
 
 
 def _timed(network: Classifier, threads: int, batch: int, seconds: float) -> Timing:
-    channels, height, width = network.rule.input_shape
+    channels, height, width = network.rule.seen.input_shape
     shape = (batch, height, width, channels)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     times = np.empty(0)

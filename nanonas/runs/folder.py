@@ -11,6 +11,7 @@ outputs/NAME/
     finalists/NUMBER.safetensors  the best few, trained once more, from scratch
     final/                      the winner after its final training: model.safetensors,
                                 genome.json, result.json, predictions.npz, pictures.npz
+    backbone.safetensors        weights of the frozen backbone, where it was found behind one
     experience.jsonl            what other runs had learnt, and this one began with
     ancestor/                   the trained network that all of this run's begin with, as final/
     requests/*.json             what a user has asked for and the search has not heard of yet
@@ -95,6 +96,10 @@ class RunFolder:
         return self.path / "ancestor"
 
     @property
+    def backbone(self) -> Path:
+        return self.path / "backbone.safetensors"
+
+    @property
     def broken(self) -> Path:
         return self.path / "broken_images.txt"
 
@@ -119,6 +124,7 @@ class RunFolder:
             self.broken,
             self.experience,
             *self.ancestor.glob("*"),
+            self.backbone,
             self.log,
         ):
             path.unlink(missing_ok=True)

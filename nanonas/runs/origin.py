@@ -15,12 +15,12 @@ from nanonas.config.trainings import images_of, load_images
 from nanonas.data.images import changed_message
 from nanonas.engine.storage.events import ANCESTOR
 from nanonas.engine.storage.store import RunStore
-from nanonas.errors import RunError, Unwritten
+from nanonas.errors import ConfigError, RunError, Unwritten
 from nanonas.files import require_plain
 from nanonas.runs.folder import RunFolder, find
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import GENOME, WEIGHTS, final_at, is_bundle, trained
-from nanonas.runs.source import Source, open_source, source_at
+from nanonas.runs.source import Source, backbone_of, open_source, source_at
 from nanonas.text import command
 
 if TYPE_CHECKING:
@@ -153,11 +153,19 @@ def remade(source: Source, image_size: int | None = None) -> Source:
         DataError: as `load_images`.
     """
     data, (_, height, width) = source.config.data, source.genome.input_shape
-    if source.fingerprint is not None and images_of(data).fingerprint != source.fingerprint:
+    kept = backbone_of(source)
+    known = source.fingerprint
+    if known is not None and images_of(data, kept_backbone=kept).fingerprint != known:
         raise RunError(changed_message(data.data, source.folder))
-    if image_size is not None or height == width:
+    if data.backbone is not None:
+        if image_size not in (None, data.image_size):
+            raise ConfigError(
+                f"--image-size {image_size} is given, but the backbone {data.backbone} sees images "
+                f"of {data.image_size}; leave it out"
+            )
+    elif image_size is not None or height == width:
         data = replace(data, image_size=image_size or height)
-    images = load_images(data)
+    images = load_images(data, kept_backbone=kept)
     genome = replace(
         source.genome,
         input_shape=images.input_shape,

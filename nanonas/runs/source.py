@@ -17,6 +17,7 @@ from nanonas.data.sources import find_reader
 from nanonas.engine.storage.events import TEST_SET_OPENED
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import GenomeError, RunError
+from nanonas.runs.backbones import kept_backbone
 from nanonas.runs.folder import RunFolder, best_genome, find, fingerprint_of, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import final_at
@@ -57,10 +58,12 @@ def fitting(source: Source) -> Source:
         RunError: they are others than those that the run was begun with, and not named by a user.
     """
     data, genome = source.config.data, source.genome
-    images, shape = load_images(data), genome.input_shape
+    images = load_images(data, kept_backbone=backbone_of(source))
+    shape = genome.input_shape
     if source.fingerprint not in (None, images.fingerprint):
         raise RunError(changed_message(data.data, source.folder))
-    if images.input_shape != shape and images.input_shape[0] == shape[0] and shape[1] == shape[2]:
+    same = images.backbone is None and images.input_shape[0] == shape[0]  # kind of images
+    if images.input_shape != shape and same and shape[1] == shape[2]:
         data = replace(data, image_size=shape[1])
         source = replace(source, config=replace(source.config, data=data))
         images = load_images(data)
@@ -73,6 +76,14 @@ def fitting(source: Source) -> Source:
             "with --data, or search anew"
         )
     return replace(source, images=images)
+
+
+def backbone_of(source: Source) -> Path | None:
+    """The weights of its backbone that lie with it, if any."""
+    rule = source.genome.preprocessing
+    if rule is None or rule.backbone is None:
+        return None
+    return kept_backbone(source.folder / "genome.json", rule.backbone)
 
 
 def _shape(shape: Shape) -> str:
@@ -102,6 +113,9 @@ def open_source(path: Path, data: str | None = None, skip_broken: bool = False) 
             "data": data or genome.data,
             "skip_broken": skip_broken,
         }
+        if genome.preprocessing is not None and genome.preprocessing.backbone is not None:
+            backbone = genome.preprocessing.backbone
+            values |= {"backbone": backbone.name, "image_size": backbone.image_shape[1]}
         config = validated({"search": values}, str(path)).search
         return Source(genome, config, path.parent / path.stem, None)
     run = find(path)

@@ -20,10 +20,12 @@ def warn(setup: Setup) -> None:
     from nanonas.data.doctor.findings import Case, warnings
     from nanonas.data.doctor.likeness import Subject
 
-    data = setup.config.search.data
-    size = math.prod(setup.images.input_shape)
-    subject = Subject(setup.images, min(_MOST, _BYTES // size))
-    case = Case(setup.images, setup.split, subject, setup.recipe.augment.flip, data.data)
+    data, images = setup.config.search.data, setup.images.shown
+    if images is None:  # behind a backbone: what it has seen is gone
+        return
+    size = math.prod(images.input_shape)
+    subject = Subject(images, min(_MOST, _BYTES // size))
+    case = Case(images, setup.split, subject, setup.recipe.augment.flip, data.data)
     try:
         found = warnings(case)
     except Exception as error:  # noqa: BLE001  it is a courtesy

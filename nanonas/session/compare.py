@@ -9,13 +9,15 @@ import re
 import statistics
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanonas.config.parts import make_limits, make_search_space
 from nanonas.config.schema import Config, RunConfig
+from nanonas.config.trainings import load_images
 from nanonas.core import rng_for
-from nanonas.errors import Exhausted
+from nanonas.errors import ConfigError, Exhausted
 from nanonas.files import json_in, write_text
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
@@ -23,7 +25,7 @@ from nanonas.networks.reference import REFERENCES
 from nanonas.runs.folder import search_seconds
 from nanonas.runs.source import Source
 from nanonas.session.listener import Listener
-from nanonas.session.setup import Setup
+from nanonas.session.setup import Setup, located_data
 from nanonas.session.winner import alone_in, final_training, run_training
 from nanonas.spaces.base import Space
 from nanonas.typed import finite, fitting, many, mapping, whole
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 # candidate numbers that no search gets to: random networks that no search has seen
 RANDOM_STREAM = 1_000_000_000
+LINEAR = "linear classifier"  # of what a backbone makes of images: what it is worth by itself
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Comparison:
         seconds_per_network: the longest that one training may take: plans its epochs, and cuts them
             if it is slower.
         random: how many random networks of the space, within the run's limits, take part.
+        backbone: behind which a linear classifier takes part, as of the configuration; None: none
+            does, unless the run's own networks are behind one.
         listener: hears of each training.
 
     What was trained is kept below the source's folder, so that an interrupted comparison continues
@@ -125,6 +130,7 @@ class Comparison:
     random: int
     device: str
     listener: Listener = field(default_factory=Listener)
+    backbone: str | None = None
 
     @property
     def table(self) -> Path:
@@ -147,6 +153,9 @@ class Comparison:
         networks = {"found": genome.network()}
         for name in ("resnet18", "baseline"):
             networks[name] = REFERENCES[name](shape, classes)
+        if self._behind is not None:
+            assert self._behind.images is not None
+            networks[LINEAR] = REFERENCES["linear"](self._behind.images.input_shape, classes)
         limits = make_limits(self.source.config)
         space = make_search_space(self.source.config, shape, classes)
         for number in range(self.random):
@@ -154,14 +163,55 @@ class Comparison:
             networks[f"random {number + 1}"] = random_network(space, limits, rng, "--random 0")
         return networks
 
+    @cached_property
+    def _behind(self) -> Source | None:
+        """The source with what a backbone makes of its images; None: no backbone takes part."""
+        own, config = self.source.images, self.source.config
+        if own is not None and own.backbone is not None:
+            if self.backbone is not None:
+                raise ConfigError(
+                    f"all networks of this run are behind the backbone {own.backbone.name}; leave "
+                    "--backbone out"
+                )
+            return self.source
+        if self.backbone is None:
+            return None
+        from nanonas.training.device import resolve_device
+
+        data = located_data(replace(config.data, backbone=self.backbone, image_size=None))
+        images = load_images(data, resolve_device(self.device))
+        return replace(self.source, config=replace(config, data=data), images=images)
+
+    def _costs(self, contender: Contender, results: list[FinalResult]) -> tuple[int, int, float]:
+        """Parameters, MACs and milliseconds of a contender: with those of a backbone that the
+        found network does without.
+        """
+        network, behind = contender.network, self._behind
+        latency = statistics.median(result.latency_ms for result in results)
+        if contender.name != LINEAR or behind is None or behind is self.source:
+            return network.params, network.macs, latency
+        from nanonas.training.backbone import WEIGHTS, opened
+        from nanonas.training.device import resolve_device
+        from nanonas.training.measuring.latency import latency_ms
+
+        images = behind.images
+        assert images is not None
+        assert images.backbone is not None
+        assert images.folder is not None
+        about = images.backbone
+        frozen = opened(about, images.folder / WEIGHTS)
+        latency += latency_ms(frozen, about.image_shape, resolve_device(self.device))
+        return network.params + about.params, network.macs + about.macs, latency
+
     def _training(
         self, name: str, network: Network, seed: int, share: float = 1.0, threads: int = 0
     ) -> FinalTraining:
         from nanonas.training.pictures import part
 
         label = f"{re.sub(r'[^a-z0-9]+', '-', name)}-seed{seed}"
+        source = self._behind if name == LINEAR and self._behind is not None else self.source
         training = trained_alike(
-            self.source, network, seed, self.device, self._folder / label, f"compare: {label}"
+            source, network, seed, self.device, self._folder / label, f"compare: {label}"
         )
         if share < 1:
             identity = {**training.identity, "share": share}
@@ -224,13 +274,14 @@ class Comparison:
         metric = self.source.config.strategy.metric
         accuracies = [result.accuracy_by(metric) for result in results]
         searched = self.source.run if contender.name == "found" else None
+        params, macs, latency = self._costs(contender, results)
         return Row(
             contender.name,
             statistics.mean(accuracies),
             statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            contender.network.params,
-            contender.network.macs,
-            statistics.median(result.latency_ms for result in results),
+            params,
+            macs,
+            latency,
             statistics.mean(result.epochs for result in results) * min(1.0, contender.epochs),
             None if searched is None else search_seconds(searched),
             statistics.mean(result.seconds for result in results),

@@ -148,7 +148,7 @@ class Replay:
             now = config
         run = replace(now.run, latency_from=None)  # nothing is measured
         config = replace(config, search=replace(config.search, data=now.search.data), run=run)
-        setup = Setup(config, origin=self.origin)
+        setup = Setup(config, origin=self.origin, kept_backbone=self.folder.backbone)
         if self.fingerprint not in (None, setup.images.fingerprint):
             raise RunError(changed_message(config.search.data.data, self.folder.path))
         return setup

@@ -24,14 +24,23 @@ from nanonas.config.parts import (
     make_strategy,
 )
 from nanonas.config.schema import FINALISTS, Config, DataOptions, TrainingOptions
-from nanonas.config.trainings import load_images, make_budget, make_data, make_rungs, with_schedule
+from nanonas.config.trainings import (
+    backbone_size,
+    load_images,
+    make_budget,
+    make_data,
+    make_rungs,
+    with_schedule,
+)
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy, Told
+from nanonas.data.backbone import named
 from nanonas.engine.choosing import Expected, expected
 from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
 from nanonas.errors import ConfigError
+from nanonas.files import in_full
 from nanonas.maths.intervals import equivalent_trials
 from nanonas.networks.cost import CostModel
 from nanonas.networks.limits import Limits
@@ -72,6 +81,7 @@ class Setup:
         past: what the search begins with; None: nothing.
         origin: the trained network whose weights all trainings begin with; None: they begin from
             scratch.
+        kept_backbone: the run's own copy of the weights of its backbone.
 
     Raises:
         NanonasError: from each property, what is wrong with its part of the configuration.
@@ -85,10 +95,12 @@ class Setup:
         slots: int | None = None,
         past: Past | None = None,
         origin: Origin | None = None,
+        kept_backbone: Path | None = None,
     ) -> None:
         self.config = config
         self._images, self._noted = images, noted
         self.slots, self.past, self.origin = slots, past, origin
+        self._kept_backbone = kept_backbone
 
     # --- the images and how networks are trained on them ------------------------------------------
 
@@ -101,8 +113,9 @@ class Setup:
 
     @cached_property
     def images(self) -> Images:
-        """All images, decoded."""
-        return self._images or load_images(self.config.search.data)
+        """All images, decoded; with a backbone, what it makes of them."""
+        options = self.config.search.data
+        return self._images or load_images(options, self.device, self._kept_backbone)
 
     @cached_property
     def data(self) -> DataSpec:
@@ -352,6 +365,9 @@ class Setup:
             "train": len(self.split.train),
             "valid": len(self.split.valid),
         }
+        if self.images.backbone is not None:
+            about = self.images.backbone.to_json()
+            notes["backbone"] = {key: about[key] for key in ("name", "digest", "params", "macs")}
         if self.config.search.strategy.metric != "accuracy":
             counts = np.bincount(self.images.y_train[self.split.valid])
             notes["valid_equivalent"] = equivalent_trials(counts[counts > 0])
@@ -361,6 +377,11 @@ class Setup:
         """Raises what is wrong with the images, their split, the recipe, the space, the ancestor,
         the strategy or the agent that measures, before anything is written.
         """
+        if self.config.search.data.backbone is not None and self.limits.deployable:
+            raise ConfigError(
+                "a network for a microcontroller has no backbone before it, which is in floating "
+                "point; leave out --backbone, or --target mcu with the objectives flash and ram"
+            )
         _ = self.agent, self.split, self.recipe
         require_fitting(self)
         _ = self.strategy
@@ -423,7 +444,7 @@ def resolved(config: Config, slots: int | None = None) -> Config:
     workers = slots or config.run.workers or default_workers(device)
     search = replace(
         search,
-        data=_located(search.data),
+        data=located_data(search.data),
         strategy=replace(
             search.strategy,
             objectives=tuple(objective.name for objective in make_objectives(search.strategy)),
@@ -435,13 +456,21 @@ def resolved(config: Config, slots: int | None = None) -> Config:
     return replace(config, search=search)
 
 
-def _located(options: DataOptions) -> DataOptions:
-    """The images, and the file of their groups if any, so that they are found from anywhere."""
+def located_data(options: DataOptions) -> DataOptions:
+    """The images, the file of their groups and that of a backbone's weights, if any, so that they
+    are found from anywhere; and the size at which a backbone sees them.
+    """
     from nanonas.data.sources.groups import groups_file
 
     path = groups_file(options.groups or "")
     groups = options.groups if path is None else str(path.absolute())
-    return replace(options, data=located(options.data), groups=groups)
+    backbone = options.backbone
+    if backbone is not None:
+        name, file = named(backbone)
+        backbone = name if file is None else f"{name}={in_full(file).absolute()}"
+    size = backbone_size(options)
+    data = located(options.data)
+    return replace(options, data=data, groups=groups, backbone=backbone, image_size=size)
 
 
 def located(source: str) -> str:

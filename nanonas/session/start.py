@@ -27,6 +27,7 @@ from nanonas.errors import ConfigError, DataError, Exhausted, RunError
 from nanonas.files import write_text
 from nanonas.predictors.experience import PastRun
 from nanonas.runs import origin as origins
+from nanonas.runs.backbones import keep_backbone
 from nanonas.runs.experience import (
     begun_with,
     experience_file,
@@ -101,6 +102,7 @@ def _begin(
                 store.event(ANCESTOR, {"name": origin.name, "digest": digest, "share": share})
                 say(beginning_in_words(origin.name, share))
             store.event(IMAGES, notes)
+            keep_backbone(setup.images, folder.path)
             if setup.agent is not None:
                 store.event(MEASURES, device_notes(setup.agent))
             if setup.images.broken:
@@ -164,7 +166,8 @@ def resume(
     ):
         past = begun_with(folder, store, config.search)
         origin = origins.begun_with(folder, store)
-        setup = Setup(moved, slots=cluster_slots(moved, cluster), past=past, origin=origin)
+        slots = cluster_slots(moved, cluster)
+        setup = Setup(moved, slots=slots, past=past, origin=origin, kept_backbone=folder.backbone)
         _require_same_images(setup, store, folder)
         require_same_device(setup.agent, store, folder)
         if not folder.config.exists() or moved != config:
@@ -252,7 +255,20 @@ def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> No
             "they were moved, name their new place with --data"
         )
     if fingerprint_of(store) not in (None, setup.images.fingerprint):
+        _require_same_backbone(setup, store, folder)
         raise RunError(changed_message(setup.config.search.data.data, folder.path))
+
+
+def _require_same_backbone(setup: Setup, store: RunStore, folder: RunFolder) -> None:
+    """Raises `RunError` when the backbone has other weights than when the run was begun."""
+    backbone = setup.images.backbone
+    noted = next((e.details.get("backbone") for e in store.events() if e.kind == IMAGES), None)
+    if backbone is not None and noted is not None and noted["digest"] != backbone.digest:
+        raise RunError(
+            f"the backbone {backbone.name} has other weights (digest {backbone.digest}) than those "
+            f"that the run in {folder.path} was begun with ({noted['digest']}); bring back its "
+            f"{folder.backbone.name}, or begin a new run"
+        )
 
 
 def _repeatable(source: Path, config: Config) -> RunFolder:

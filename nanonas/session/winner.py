@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nanonas.engine.storage.lock import writing
 from nanonas.files import sweep
 from nanonas.networks.network import Network
+from nanonas.runs.backbones import keep_backbone
 from nanonas.runs.genome import GenomeFile
 from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup, located
@@ -94,6 +95,7 @@ def train(
             known=known,
             preprocessing=setup.images.preprocessing,
         ).write(folder / "genome.json")
+        keep_backbone(setup.images, folder)
     return result
 
 

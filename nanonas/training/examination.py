@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +76,42 @@ def examine(module: nn.Module, train: Pictures, test: Pictures, recipe: Recipe) 
     rows = torch.arange(len(test)) if test.rows is None else test.rows.cpu()
     labels = test.y[rows.to(test.y.device)].cpu().numpy()
     wrong = confident_errors(logits, labels, ERRORS)
-    errors = test.pixels(rows[torch.from_numpy(wrong)])
     samples = _samples(train)
+    seen, asked = _seen(train), _seen(test)
+    if not len(seen.x) or not len(asked.x):  # what a backbone has seen is gone
+        wrong, samples = wrong[:0], samples[:0]
+    augment = _on_pixels(recipe.augment, train, seen)
+    errors = asked.pixels(rows[torch.from_numpy(wrong)])
     generator = torch.Generator().manual_seed(0)
-    plain = train.pixels(samples)
-    augmented = recipe.augment(train.x, samples, generator)
+    plain = seen.pixels(samples)
+    augmented = augment(seen.x, samples, generator)
     thumbnails = Thumbnails(
         _small(errors),
         wrong,
         _small(plain),
         _small(augmented),
         train.y[samples.to(train.y.device)].cpu().numpy(),
-        (train.x.shape[2], train.x.shape[3]),
-        _in_words(recipe.augment),
+        (seen.x.shape[2], seen.x.shape[3]),
+        _in_words(augment),
     )
     return Examination(Answers(logits, labels, test.names), thumbnails)
+
+
+def _seen(pictures: Pictures) -> Pictures:
+    """The same as people see them."""
+    return pictures if pictures.shown is None else replace(pictures, x=pictures.shown)
+
+
+def _on_pixels(augment: Augment, maps: Pictures, seen: Pictures) -> Augment:
+    """What an augmentation of a backbone's maps is on the images that it has seen: each of the
+    map's values stands for several of their pixels.
+    """
+    if seen is maps:
+        return augment
+    if not len(seen.x):
+        return Augment()
+    scale = seen.x.shape[2] // maps.x.shape[2]
+    return replace(augment, crop=scale * augment.crop, cutout=scale * augment.cutout, fill=(128,))
 
 
 def _samples(train: Pictures) -> Tensor:

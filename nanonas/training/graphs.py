@@ -28,6 +28,7 @@ from nanonas.errors import ConfigError
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from nanonas.training.backbone import Frozen
     from nanonas.training.modules import NetworkModule
     from nanonas.training.quantised import Held
 
@@ -39,20 +40,26 @@ _BEFORE = ("Cast", "Transpose", "Mul", "Sub", "Add")  # what normalisation is ma
 
 
 class FromPixels(nn.Module):
-    """A network behind its normalisation: uint8 (B, H, W, C) to logits (B, classes)."""
+    """A network behind its normalisation, and behind its backbone where it has one: uint8 (B, H, W,
+    C) to logits (B, classes).
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: NetworkModule | Held, rule: Preprocessing) -> None:
+    def __init__(
+        self, network: NetworkModule | Held, rule: Preprocessing, backbone: Frozen | None = None
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.backbone = network, backbone
         mean, std = np.array(rule.mean), np.array(rule.std)  # float64
         for name, values in (("scale", 1 / (255 * std)), ("shift", mean / std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         pixels = image.permute(0, 3, 1, 2).float()
+        if self.backbone is not None:
+            pixels = self.backbone(pixels)
         logits: Tensor = self.network(pixels * self.scale - self.shift)
         return logits
 
@@ -65,14 +72,20 @@ def missing_extra() -> str | None:
     return None
 
 
-def program(network: NetworkModule | Held, rule: Preprocessing) -> ExportedProgram:
-    """The network behind its normalisation, traced for batches of any size."""
-    channels, height, width = network.network.input_shape
+def program(
+    network: NetworkModule | Held, rule: Preprocessing, backbone: Frozen | None = None
+) -> ExportedProgram:
+    """The network behind its normalisation, traced for batches of any size.
+
+    Args:
+        backbone: that of the rule, if it has one.
+    """
+    channels, height, width = rule.seen.input_shape
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
         return torch.export.export(
-            FromPixels(network, rule).eval(), (example,), dynamic_shapes=({0: batch},)
+            FromPixels(network, rule, backbone).eval(), (example,), dynamic_shapes=({0: batch},)
         )
 
 

@@ -41,6 +41,9 @@ class Pictures:
     rows: Tensor | None = None  # int64 (M,): the images to use; None: all
     spec: DataSpec | None = None  # whose training images these are, for other processes
     names: tuple[str, ...] = ()  # of their files, where they are the test images of a folder
+    # what people see of them, in the order of `x`, on the CPU: behind a backbone the images, none
+    # where these are gone; None: `x` itself
+    shown: Tensor | None = None
 
     def __len__(self) -> int:
         """How many images are used."""
@@ -75,7 +78,8 @@ def final_pictures(spec: DataSpec, device: str) -> Pictures:
     images = spec.load()
     resident = fits(images.x_train.nbytes, device)
     found = _on_device(images, images.x_train, images.y_train, device, resident)
-    return replace(found, spec=spec.pinned_to(images))
+    shown = _shown(images, test=False)
+    return replace(found, spec=spec.pinned_to(images), shown=shown)
 
 
 def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
@@ -83,7 +87,18 @@ def held_out_pictures(spec: DataSpec, device: str) -> Pictures:
     images = spec.load()
     resident = fits(images.x_train.nbytes + images.x_test.nbytes, device)
     found = _on_device(images, images.x_test, images.y_test, device, resident)
-    return replace(found, names=images.test_names)
+    return replace(found, names=images.test_names, shown=_shown(images, test=True))
+
+
+def _shown(images: Images, test: bool) -> Tensor | None:
+    """What people see of training or test images, as `Pictures` has it."""
+    if images.backbone is None:
+        return None
+    seen = images.shown
+    if seen is None:
+        return torch.empty(0, 1, 1, 1, dtype=torch.uint8)
+    x, y = (seen.x_test, seen.y_test) if test else (seen.x_train, seen.y_train)
+    return to_device(x, y)[0]
 
 
 def part(pictures: Pictures, share: float, seed: int) -> Pictures:

@@ -55,6 +55,12 @@ def read_weights(path: Path, instead: str = _AGAIN) -> tuple[dict[str, Tensor], 
         return tensors, file.metadata() or {}
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """The metadata that `save_weights` stored, without the tensors. Raises as `read_weights`."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
 def load_weights(module: nn.Module, path: Path, instead: str = _AGAIN) -> None:
     """Loads what `save_weights` wrote into a module of the same network.
 

@@ -56,6 +56,7 @@ ROOT = Path(__file__).parents[2]
 OTHER: dict[str, Any] = {  # every value of the configuration, none at its default
     "data": "digits",
     "image_size": 16,
+    "backbone": "test_convnext.r160_in1k",
     "skip_broken": True,
     "groups": "^(.)",
     "train_images": 500,

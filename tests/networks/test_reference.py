@@ -18,6 +18,7 @@ FIGURES = {
     "residual_96k": (96e3, 8.5e6, 0.01),
     "plain_61k": (61e3, 3.4e6, 0.02),
     "separable_57k": (57e3, 5.6e6, 0.02),
+    "linear": (40, 30, 0),
 }
 
 

@@ -30,7 +30,7 @@ PARTS = {  # what folders and files of a part may be called, in lower case
 class Form:
     """What all images of a data set have in common."""
 
-    channels: int  # 1 or 3
+    channels: int  # 1 or 3, or as many as a backbone's map has
     height: int
     width: int
 

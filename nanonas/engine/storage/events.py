@@ -63,8 +63,14 @@ _JUDGED: dict[str, Check] = {"tau": _tau, "low": _tau, "high": _tau, "n": whole,
 _TASK: dict[str, Check] = {"input_shape": _shape, "classes": whole}
 # What is read of the details of a kind: a check of each value, and which must be there.
 _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
+_BACKBONE: dict[str, Check] = {"name": text, "digest": text, "params": whole, "macs": whole}
 _CHECKS: dict[str, dict[str, Check]] = {
-    IMAGES: {"fingerprint": text, "input_shape": many(whole), "class_names": many(text)},
+    IMAGES: {
+        "fingerprint": text,
+        "input_shape": many(whole),
+        "class_names": many(text),
+        "backbone": lambda value, what: fitting(value, what, _BACKBONE, _BACKBONE),
+    },
     EXPERIENCE: {
         "digest": text,
         "runs": whole,

@@ -207,11 +207,25 @@ def _searched(record: Record, figures: _Figures) -> str:
     if (size := record.image_size) is not None:
         shape += f", seen at {size}×{size}"
     each = by_number(len(record.trained), "it", "each")
+    what = "images" if record.images.get("backbone") is None else "feature maps"
     return (
         f"{strategy[:1].upper() + strategy[1:]} tried {number_of(len(record.trained), 'network')} "
         f"of the space {record.space.name}{took}: {each} was trained for {length} on "
-        f"{_data(record.search)} ({record.space.classes} classes, images of {shape}) and judged on "
-        "validation images."
+        f"{_data(record.search)} ({record.space.classes} classes, {what} of {shape}) and judged on "
+        f"validation images.{_behind(record)}"
+    )
+
+
+def _behind(record: Record) -> str:
+    """What the backbone is, where networks were found behind one."""
+    backbone = record.images.get("backbone")
+    if backbone is None:
+        return ""
+    params, macs = count(backbone["params"]), count(backbone["macs"])
+    return (
+        f" The maps are what the frozen backbone {backbone['name']} makes of images: {params} "
+        f"parameters and {macs} multiply-accumulates an image, which come on top of all that is "
+        "said of networks here."
     )
 
 

@@ -1,0 +1,45 @@
+"""The weights of frozen backbones that lie with the networks which were found behind them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanonas.files import replacing
+from nanonas.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from nanonas.data.backbone import Backbone
+    from nanonas.data.images import Images
+
+_UP = 4  # RUN/front/NUMBER/final/model.safetensors is as deep as weights lie
+
+
+def kept_backbone(weights: Path, backbone: Backbone) -> Path | None:
+    """The weights of a backbone that lie with those of a network: beside them, or in a folder
+    around them, such as that of their run; None where there are none.
+    """
+    from nanonas.training.weights import metadata
+
+    for folder in weights.absolute().parents[:_UP]:
+        place = RunFolder(folder).backbone
+        if place.exists() and metadata(place).get("digest") == backbone.digest:
+            return place
+    return None
+
+
+def keep_backbone(images: Images, folder: Path) -> None:
+    """Copies the weights of the images' backbone, if any, into a folder of networks that are found
+    behind it, unless they lie there, or in a folder around it, already.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    backbone = images.backbone
+    if backbone is None or images.folder is None:
+        return
+    place = RunFolder(folder).backbone
+    if kept_backbone(place, backbone) is None:
+        with replacing(place) as part:
+            shutil.copyfile(images.folder / place.name, part)
