@@ -1,6 +1,7 @@
 from .augment import Augment as Augment
 from .augment import normalise as normalise
 from .final import FinalResult as FinalResult
+from .folding import folded as folded
 from .modules import MODULES as MODULES
 from .modules import build_module as build_module
 from .recipe import Recipe as Recipe
@@ -19,6 +20,7 @@ __all__ = [
     "Trial",
     "accuracy",
     "build_module",
+    "folded",
     "load_weights",
     "normalise",
     "save_weights",

@@ -57,7 +57,7 @@ def read_weights(path: Path, instead: str = _AGAIN) -> tuple[dict[str, Tensor], 
 
 def metadata(path: Path) -> dict[str, str]:
     """The metadata that `save_weights` stored, without the tensors. Raises as `read_weights`."""
-    with _opened(path) as file:
+    with _opened(path, _AGAIN) as file:
         return file.metadata() or {}
 
 
