@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanonas.config.schema import Config, SpaceOptions
+from nanonas.data.found import say
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.files import in_full
 from nanonas.runs.genome import space_options
@@ -32,6 +33,8 @@ def with_ancestor(config: Config) -> tuple[Config, Origin | None]:
         return config, None
     origin = origin_at(in_full(Path(named)))
     space = replace(config.search.space, **_of_its_space(config.search.space, origin))
+    if space != config.search.space:
+        say(f"searches the space {space.space}, which is that of the ancestor {origin.name}")
     return replace(config, search=replace(config.search, space=space)), origin
 
 

@@ -231,19 +231,24 @@ def test_a_copy_that_is_not_whole_is_no_beginning(
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_space_is_that_of_the_ancestor(run: Outcome, others: str, tmp_path: Path) -> None:
+def test_the_space_is_that_of_the_ancestor(
+    others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("nanonas.session.ancestor.say", said.append)
     fast = {"evaluations": 1, "final_epochs": 0, "finalists": 0, "inherit": False}
     nano = {"space": "nano", "channels": 4, "length": 3, "max_params": None, **fast}
     first = begin(tiny(others, tmp_path, "nano", None, **nano)).folder
     child = begin(tiny(others, tmp_path, "child", first.path, max_params=None, **fast)).folder
     found = read_yaml(child.config).search.space
     assert (found.space, found.channels, found.length) == ("nano", 4, 3)
+    assert said == ["searches the space nano, which is that of the ancestor nano"]
     assert told(child)[0][1]["ancestor_share"] == 1  # type: ignore[index]  # the classes are the same
-    for settings, said in (
+    for settings, words in (
         ({"space": "layers"}, "space is layers, but the ancestor nano was found with space nano"),
         ({"channels": 6}, "channels is 6, but the ancestor nano was found with channels 4"),
     ):
-        with pytest.raises(ConfigError, match=f"{said}: leave --"):
+        with pytest.raises(ConfigError, match=f"{words}: leave --"):
             begin(tiny(others, tmp_path, "no", first.path, **settings))
     assert not (tmp_path / "no").exists()
 
