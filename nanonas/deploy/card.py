@@ -96,7 +96,7 @@ def _accuracy(subject: Subject, own: Verdict) -> Accuracy | None:
         return checked
     if checked is not None and (subject.backbone is None or not subject.untouched):
         return checked
-    return Accuracy.of_share(subject.result.test_accuracy, subject.result.test_images)
+    return Accuracy.of_share(result.test_accuracy, result.test_images)
 
 
 def _balanced(subject: Subject, accuracy: Accuracy) -> float | None:
