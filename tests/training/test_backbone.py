@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,18 @@ from toys.images import image_folder, pixels
 from toys.timm import NAME, Timm, weights, weights_file
 
 from nanonas.data.backbone import Backbone, named
-from nanonas.data.images import DataSpec, load
+from nanonas.data.images import DataSpec, Images, load
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.split import split
 from nanonas.errors import ConfigError, DataError, NanonasError, RunError
+from nanonas.networks.network import Network
+from nanonas.networks.reference import REFERENCES
+from nanonas.training.augment import Augment
 from nanonas.training.backbone import WEIGHTS, behind, input_size, opened
+from nanonas.training.examination import examine
+from nanonas.training.modules import build_module
+from nanonas.training.pictures import final_pictures, held_out_pictures
+from nanonas.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("cache", "one_thread")
 
@@ -108,6 +116,32 @@ def test_a_grey_image_is_three_equal_channels(tmp_path: Path, timm: Timm) -> Non
     assert [maps.flip for maps in made] == [False, True]
     rule = made[0].preprocessing.seen
     assert (rule.input_shape, rule.to_json()["mode"]) == ((1, 32, 32), "L")
+
+
+def test_what_is_looked_at_are_images_or_nothing(photos: str, timm: Timm) -> None:
+    images = load(photos)
+    maps = behind(images, NAME)
+    assert images.folder is not None
+    spec, module = DataSpec(photos, backbone=NAME).pinned_to(maps), build_module(_linear(maps), 0)
+    recipe = Recipe(augment=Augment(crop=1))
+    found = []
+    for gone in (False, True):
+        if gone:
+            shutil.rmtree(images.folder)
+        train, test = final_pictures(spec, "cpu"), held_out_pictures(spec, "cpu")
+        found.append(examine(module, train, test, recipe))
+    kept = found[0].thumbnails
+    assert kept.plain.shape[1:] == (32, 32, 3)
+    assert kept.augmentation == "moved by up to 4 pixels"  # 1 on the map
+    wrong = np.asarray(images.x_test)[kept.error_rows]
+    assert len(wrong)
+    assert np.array_equal(kept.errors, wrong)
+    assert len(found[1].thumbnails.plain) == len(found[1].thumbnails.errors) == 0
+    assert np.array_equal(found[0].answers.logits, found[1].answers.logits)
+
+
+def _linear(maps: Images) -> Network:
+    return REFERENCES["linear"](maps.input_shape, maps.classes)
 
 
 def test_groups_stay_together(tmp_path: Path, timm: Timm) -> None:
