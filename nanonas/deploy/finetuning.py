@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from nanonas.core import Integers
 from nanonas.deploy.alone import check
+from nanonas.deploy.folding import folded
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import FinetuningOutcome, Logits
 from nanonas.training import finetuning
 from nanonas.training.augment import augment_for, to_device
 from nanonas.training.device import prepare
 from nanonas.training.finetuning import Finetuned
-from nanonas.training.folding import folded
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import calibrated
 from nanonas.training.train import logits_of

@@ -20,6 +20,7 @@ from nanonas.deploy.c.writing import write_c
 from nanonas.deploy.checking import Checker
 from nanonas.deploy.classifying import CALIBRATION
 from nanonas.deploy.finetuning import Classify, Tuner
+from nanonas.deploy.folding import folded
 from nanonas.deploy.source import model_source, named_tensors
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import Verdict
@@ -27,7 +28,6 @@ from nanonas.files import write_text
 from nanonas.machine import cores
 from nanonas.networks.integer import undeployable
 from nanonas.training import graphs
-from nanonas.training.folding import folded
 from nanonas.training.quantised import Held
 
 if TYPE_CHECKING:

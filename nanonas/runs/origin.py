@@ -44,7 +44,7 @@ class Origin:
     @cached_property
     def _unfolded(self) -> tuple[Mapping[str, Tensor], frozenset[str]]:
         """The tensors of its network, and the norms that had been folded."""
-        from nanonas.training.folding import unfolded
+        from nanonas.training.folded import unfolded
 
         return unfolded(self.genome.network(), self.weights)
 

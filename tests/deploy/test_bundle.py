@@ -21,6 +21,7 @@ from nanonas.deploy import card
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.checking import Checker
+from nanonas.deploy.folding import folded
 from nanonas.deploy.formats import FORMATS
 from nanonas.deploy.subject import subject_at
 from nanonas.deploy.verdicts import Verdict
@@ -31,7 +32,6 @@ from nanonas.runs.origin import origin_at
 from nanonas.runs.source import open_source
 from nanonas.training import graphs
 from nanonas.training.augment import normalise, to_device
-from nanonas.training.folding import folded
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import QuantisedModule, calibrated

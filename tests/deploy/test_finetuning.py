@@ -30,6 +30,7 @@ from nanonas import cli
 from nanonas.deploy.alone import check
 from nanonas.deploy.bundle import Bundle, Export
 from nanonas.deploy.c.quantised import quantised
+from nanonas.deploy.folding import folded
 from nanonas.deploy.subject import Subject, subject_at
 from nanonas.errors import RunError
 from nanonas.networks.integer import roundings
@@ -37,7 +38,6 @@ from nanonas.networks.network import Draft, Network, classifier, conv_norm, dept
 from nanonas.training import finetuning, graphs
 from nanonas.training.augment import normalise, to_device
 from nanonas.training.finetuning import Finetuning
-from nanonas.training.folding import folded
 from nanonas.training.modules import NetworkModule, build_module
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import IMAGE, Held, QuantisedModule, calibrated

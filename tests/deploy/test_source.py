@@ -19,6 +19,7 @@ from toys.operations import CASES, CLASSES, SHAPE, lived, with_operation
 
 from nanonas.core import Shape
 from nanonas.data.preprocessing import Preprocessing
+from nanonas.deploy.folding import folded
 from nanonas.deploy.operations import ACTIVATIONS, SOURCES
 from nanonas.deploy.source import model_source, named_tensors
 from nanonas.errors import GenomeError
@@ -30,7 +31,6 @@ from nanonas.spaces.layers.space import LayersSpace
 from nanonas.spaces.nano import NanoSpace
 from nanonas.spaces.nasbench201 import NASBench201Space
 from nanonas.spaces.stages.space import StagesSpace
-from nanonas.training.folding import folded
 from nanonas.training.modules import NetworkModule, build_module, steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nanonas.core import Shape
 from nanonas.data.images import DataSpec
+from nanonas.deploy.folding import folded
 from nanonas.errors import RunError
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Network
@@ -21,7 +22,7 @@ from nanonas.spaces.stages.space import StagesSpace
 from nanonas.training import crew, final
 from nanonas.training.augment import Augment
 from nanonas.training.final import FinalTraining, read_result
-from nanonas.training.folding import folded, unfolded
+from nanonas.training.folded import unfolded
 from nanonas.training.inheritance.parents import Parent
 from nanonas.training.measuring.pace import Pace
 from nanonas.training.modules import NetworkModule, build_module

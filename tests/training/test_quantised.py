@@ -14,10 +14,10 @@ from torch import Tensor
 from toys.integers import fit, plant_outliers, small_network
 
 from nanonas.data.images import load
+from nanonas.deploy.folding import folded
 from nanonas.networks.network import Draft, classifier, conv_norm, relu
 from nanonas.training.augment import Augment, to_device
 from nanonas.training.finetuning import Finetuning
-from nanonas.training.folding import folded
 from nanonas.training.modules import NetworkModule, build_module
 from nanonas.training.pictures import Pictures
 from nanonas.training.quantised import (
