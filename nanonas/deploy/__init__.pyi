@@ -2,6 +2,7 @@ from .bundle import Bundle as Bundle
 from .bundle import Export as Export
 from .classifying import Classifier as Classifier
 from .classifying import classifier as classifier
+from .folding import folded as folded
 from .operations import SOURCES as SOURCES
 from .operations import Source as Source
 from .source import model_source as model_source
@@ -18,6 +19,7 @@ __all__ = [
     "Subject",
     "Verdict",
     "classifier",
+    "folded",
     "model_source",
     "subject_at",
 ]

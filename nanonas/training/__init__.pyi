@@ -1,7 +1,6 @@
 from .augment import Augment as Augment
 from .augment import normalise as normalise
 from .final import FinalResult as FinalResult
-from .folding import folded as folded
 from .modules import MODULES as MODULES
 from .modules import build_module as build_module
 from .recipe import Recipe as Recipe
@@ -20,7 +19,6 @@ __all__ = [
     "Trial",
     "accuracy",
     "build_module",
-    "folded",
     "load_weights",
     "normalise",
     "save_weights",
