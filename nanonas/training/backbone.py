@@ -1,22 +1,17 @@
 """Networks of timm as frozen backbones: what they make of images, and they themselves in front of
 a network that was found behind them.
 
-Nothing else here knows timm (https://github.com/huggingface/pytorch-image-models), nor does
-anything import it but to make maps that the cache does not hold, and to classify images.
+Nothing imports this, and with it timm, but to make maps that the cache does not hold, and to
+classify images.
 """
 
 from __future__ import annotations
 
-import copy
-import difflib
 import hashlib
 import json
-import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nanonas.core import Shape
 from nanonas.data.backbone import Backbone, named
 from nanonas.data.cache import fill, read_rows
 from nanonas.data.found import say
@@ -35,6 +29,7 @@ from nanonas.data.images import SMALLEST, Images, open_cached
 from nanonas.data.sources import Decoded, Form, Part
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.text import duration, number_of
+from nanonas.training.timm_models import Stage, config_of, digest_of, model_of
 from nanonas.training.weights import load_weights, save_weights
 
 WEIGHTS = "backbone.safetensors"  # in the cache, beside the maps, and in the folder of a run
@@ -44,10 +39,8 @@ _BATCH = 64  # images at a time
 # What of a channel's values is cut off, at each end: the largest are several times as far from the
 # rest, and 256 levels would be spent on them.
 _CUT = 0.001
-_SCALED_BY, _VALUES = (
-    1024,
-    2**25,
-)  # training images that the scale is taken from, and values of them
+_SCALED_BY = 1024  # training images that the scale is taken from
+_VALUES = 2**25  # of them, at most
 _SLOW = 10.0  # seconds from which on it is said how long it will take
 
 
@@ -96,7 +89,7 @@ def input_size(words: str) -> int:
         ConfigError: timm is not installed, or knows no such model.
     """
     name, file = named(words)
-    return min(LARGEST, int(_known(name, needs_weights=file is None).input_size[-1]))
+    return min(LARGEST, int(config_of(name, needs_weights=file is None).input_size[-1]))
 
 
 def behind(images: Images, words: str, device: str = "cpu", kept: Path | None = None) -> Images:
@@ -166,11 +159,11 @@ def opened(about: Backbone, weights: Path | None) -> Frozen:
         ConfigError: timm is not installed, knows no such model, or its weights cannot be had.
         RunError: the weights are damaged, or others than those that the network was found behind.
     """
-    stage = _Stage(about.stage, about.image_shape)
-    body = _made(about.name, None, stage, had=weights is None)
+    stage = Stage(about.stage, about.image_shape)
+    body = model_of(about.name, None, stage, had=weights is None)
     if weights is not None:
         load_weights(body, weights)
-    if (found := _digest(body)) != about.digest:
+    if (found := digest_of(body)) != about.digest:
         place = "timm has now" if weights is None else f"lie in {str(weights)!r}"
         raise RunError(
             f"the network was found behind weights of {about.name} with the digest "
@@ -262,16 +255,13 @@ def _scaled(frozen: Frozen, images: Images, device: str) -> Frozen:
     return Frozen(frozen.body, Backbone.from_json(about)).to(device)
 
 
-# --- models of timm -------------------------------------------------------------------------------
-
-
 def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> Frozen:
     """The model up to the stage whose maps are taken, with a scale that does nothing yet."""
-    config = _known(name, needs_weights=file is None and (kept is None or not kept.exists()))
+    config = config_of(name, needs_weights=file is None and (kept is None or not kept.exists()))
     shape = images.input_shape
     height, width = shape[1:]
     example = torch.zeros(1, 3, height, width)
-    whole = _made(name, None, None, had=False)
+    whole = model_of(name, None, None, had=False)
     try:
         with torch.inference_mode():
             sizes = [maps.shape for maps in whole(example)]
@@ -292,18 +282,18 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
             f"{height}×{width}, but {SMALLEST}×{SMALLEST} are the least; give it larger ones with "
             "--image-size"
         )
-    stage = _Stage(int(info.out_indices[fitting[-1]]), shape)
+    stage = Stage(int(info.out_indices[fitting[-1]]), shape)
     if kept is not None and kept.exists():
-        body = _made(name, None, stage, had=False)
+        body = model_of(name, None, stage, had=False)
         load_weights(body, kept)
     else:
-        body = _made(name, file, stage, had=True)
+        body = model_of(name, file, stage, had=True)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         body(example)
     number = info.channels()[fitting[-1]]
     about = Backbone(
         name,
-        _digest(body),
+        digest_of(body),
         shape,
         stage.number,
         tuple(map(float, config.mean)),
@@ -314,174 +304,6 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         counter.get_total_flops() // 2,
     )
     return Frozen(body, about)
-
-
-def _pruned(body: nn.Module, image_shape: Shape) -> nn.Module:
-    """A model that gives one map, without what that does not depend on: some of timm's compute all
-    stages, whichever is asked for. That of an EfficientNet has two thirds of its parameters behind
-    a sixteenth of the image's side.
-    """
-    example = torch.zeros(1, 3, *image_shape[1:])
-    pruned = copy.deepcopy(body)
-    named = [(name, one) for name, one in body.named_parameters() if one.requires_grad]
-    with torch.enable_grad():
-        maps: Tensor = body(example)[-1]
-    slopes = torch.autograd.grad(maps.sum(), [one for _, one in named], allow_unused=True)
-    unused = {name for (name, _), slope in zip(named, slopes, strict=True) if slope is None}
-
-    def prune(module: nn.Module, prefix: str) -> None:
-        for name, child in module.named_children():
-            whole = f"{prefix}{name}."
-            below = [f"{whole}{one}" for one, _ in child.named_parameters()]
-            lists = isinstance(child, (nn.ModuleList, nn.ModuleDict))  # which are looked into
-            if below and unused.issuperset(below) and not lists:
-                setattr(module, name, nn.Identity())
-            else:
-                prune(child, whole)
-
-    prune(pruned, "")
-    try:
-        with torch.inference_mode():
-            same = torch.equal(pruned(example)[-1], maps)
-    except Exception:  # noqa: BLE001  a model that reads what is gone raises its own
-        same = False
-    return pruned if same else body
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what timm warns of: weights that are not needed for maps."""
-    logger, before = logging.getLogger("timm"), logging.getLogger("timm").level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def _timm() -> Any:
-    """The library. Raises `ConfigError` where it is not there, or does not work."""
-    try:
-        import timm
-    except ImportError:
-        raise ConfigError("a backbone needs timm: pip install 'nanonas[vision]'") from None
-    except Exception as error:  # noqa: BLE001  of torchvision, when PyTorch is another build
-        raise ConfigError(
-            f"timm cannot be imported ({reason_for(error)}); it needs a torchvision that was built "
-            f"for PyTorch {torch.__version__}: install both from one place, see pytorch.org"
-        ) from None
-    return timm
-
-
-def _known(name: str, needs_weights: bool) -> Any:
-    """What timm says of a model. Raises `ConfigError` where it knows none of this name, or has no
-    weights for it where it `needs_weights`.
-    """
-    timm = _timm()
-    found, near = None, difflib.get_close_matches(name, timm.list_models(), 1)
-    if timm.is_model(name):
-        arch = name.partition(".")[0]
-        near = timm.list_pretrained(f"{arch}.*")[:3] or [arch]
-        try:
-            found = timm.get_pretrained_cfg(name)
-        except RuntimeError:
-            found = None  # another kind of weights than timm has
-    if found is None:
-        hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
-        raise ConfigError(f"timm knows no model {name!r}{hint}; timm.list_pretrained() names all")
-    if needs_weights and not found.has_weights:
-        raise ConfigError(
-            f"timm has no weights of {name!r}; name a file of them, --backbone {name}=FILE, or "
-            "another model"
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Whose map a model gives."""
-
-    number: int  # timm's
-    image_shape: Shape  # of the images that it sees
-
-
-def _made(name: str, file: Path | None, stage: _Stage | None, *, had: bool) -> nn.Module:
-    """A model of timm that gives maps, in eval mode.
-
-    Args:
-        file: of its weights; None: timm's own.
-        stage: whose map it gives; None: it gives those of all.
-        had: whether it has weights; else they are drawn.
-
-    Raises:
-        ConfigError: the weights cannot be had, or it gives no maps.
-    """
-    if file is not None:
-        return _from_file(name, file, stage)
-    timm = _timm()
-    try:
-        return _created(timm, name, stage, pretrained=had)
-    except Exception as error:  # noqa: BLE001  of timm, and of what downloads for it
-        if had:
-            raise ConfigError(
-                f"the weights of {name} cannot be downloaded ({reason_for(error):.200}); see that "
-                f"there is a network, or name a file of them: --backbone {name}=FILE"
-            ) from None
-        raise ConfigError(
-            f"timm's {name} gives no feature maps ({reason_for(error):.200}); take another model"
-        ) from None
-
-
-def _created(timm: Any, name: str, stage: _Stage | None, **how: Any) -> nn.Module:
-    """What timm makes, as `_made` gives it."""
-    if stage is not None:
-        how["out_indices"] = (stage.number,)
-    with _quiet():
-        module: nn.Module = timm.create_model(name, features_only=True, **how).eval()
-    return module if stage is None else _pruned(module, stage.image_shape)
-
-
-def _from_file(name: str, file: Path, stage: _Stage | None) -> nn.Module:
-    """As `_made`, with the weights in a file that timm reads.
-
-    timm leaves what the file lacks as it was drawn. So the model is made twice, from two draws:
-    what differs then was not in the file.
-    """
-    if not file.is_file():
-        raise ConfigError(
-            f"there is no file {str(file)!r} with weights of the backbone {name}; correct its path"
-        )
-
-    def drawn(seed: int) -> nn.Module:
-        overlay = {"file": str(file)}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return _created(timm, name, stage, pretrained=True, pretrained_cfg_overlay=overlay)
-
-    timm = _timm()
-    try:
-        made, other = drawn(0), drawn(1)
-    except Exception as error:  # noqa: BLE001  of timm, safetensors and torch
-        raise ConfigError(
-            f"{str(file)!r} holds no weights of {name} ({reason_for(error):.200}); name a file of "
-            "that very model"
-        ) from None
-    if _digest(made) != _digest(other):
-        raise ConfigError(
-            f"{str(file)!r} lacks some weights of {name}; name a file of that very model"
-        )
-    return made
-
-
-def _digest(body: nn.Module) -> str:
-    """16 hex digits that name the weights of a model."""
-    digest = hashlib.sha256()
-    tensors: Mapping[str, Tensor] = body.state_dict()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _stamp(file: Path | None) -> list[Any]:
