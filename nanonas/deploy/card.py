@@ -245,11 +245,13 @@ def _repeat(run: RunFolder, requests: bool) -> str:
         requests: whether anything was asked of it while it went on.
     """
     search = read_config(run).search
-    given = (search.data.data, search.strategy.experience_from, search.fidelity.ancestor)
-    paths = [Path(one) for one in given if one is not None]
-    names = [f"`{path.name}`" for path in paths if path.is_absolute()]
-    lie = by_number(len(names), "lies", "lie")
-    where = f", in the folder that {' and '.join(names)} {lie} in" if names else ""
+    data = Path(search.data.data)
+    places = [f"`{data.name}` lies in"] if data.is_absolute() else []
+    copies = (search.strategy.experience_from, search.fidelity.ancestor)  # a run has its own
+    names = [f"`{Path(one).name}`" for one in copies if one is not None]
+    if names:
+        places.append(f"has {' and '.join(names)} of the run's folder")
+    where = f", in a folder that {' and that '.join(places)}" if places else ""
     words = f"To repeat it{where}:\n\n```sh\nnanonas search --config {SEARCH}\n```"
     if requests:
         words += (

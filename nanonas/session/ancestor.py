@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanonas.config.schema import Config, SpaceOptions
+from nanonas.config.schema import BODY_LR, Config, SpaceOptions
 from nanonas.data.found import say
 from nanonas.errors import ConfigError, GenomeError
 from nanonas.files import in_full
@@ -26,11 +26,23 @@ def with_ancestor(config: Config) -> tuple[Config, Origin | None]:
 
     Raises:
         RunError: there is none, or its weights are gone or damaged.
-        ConfigError: another space is given than the one that it is of.
+        ConfigError: another space is given than the one that it is of, or a learning rate for
+            weights that nothing begins with.
     """
-    named = config.search.fidelity.ancestor
+    fidelity = config.search.fidelity
+    named = fidelity.ancestor
     if named is None:
+        if fidelity.body_lr != BODY_LR:
+            raise ConfigError(
+                f"body_lr is {fidelity.body_lr:g}, but nothing begins with the weights of another "
+                "network: name it with --ancestor, or leave --body-lr out"
+            )
         return config, None
+    if not named.strip():
+        raise ConfigError(
+            "ancestor is empty; name a run's folder, one that `nanonas train` has written, or a "
+            "bundle"
+        )
     origin = origin_at(in_full(Path(named)))
     space = replace(config.search.space, **_of_its_space(config.search.space, origin))
     if space != config.search.space:
@@ -72,9 +84,12 @@ def require_fitting(setup: Setup) -> None:
             "with --image-size, or name another --ancestor"
         ) from None
     if setup.limits.excess(network) > 1:
+        larger = setup.space.input_shape[1] > origin.genome.input_shape[1]
+        size = f", scale the images with --image-size {origin.genome.input_shape[1]}"
         raise ConfigError(
             f"the ancestor {origin.name} has {setup.limits.costs(network)} on these images, where "
-            f"{setup.limits} are allowed: raise that, or name another --ancestor"
+            f"{setup.limits} are allowed: raise that{size if larger else ''}, or name another "
+            "--ancestor"
         )
 
 
@@ -90,8 +105,8 @@ def ancestor_share(setup: Setup) -> float:
 def beginning_in_words(name: str, share: float) -> str:
     """What all trainings begin with."""
     return (
-        f"all networks begin with the weights of {name}, as far as they fit: "
-        f"{percent(share)} of the parameters of its own, which is the first"
+        f"all networks begin with the weights of {name}, as far as they fit; its own network, the "
+        f"first candidate, has {percent(share)} of its parameters from there"
     )
 
 

@@ -126,7 +126,7 @@ class SearchProgress(_Panel, Listener):
     def finals_begun(self, finalists: int, budget: Budget) -> None:
         """Prints how many there are, and for how long each trains."""
         are = by_number(finalists, "one is", f"{finalists} are")
-        line = f"\nthe best {are} trained from scratch, for {budget.length} each"
+        line = f"\nthe best {are} trained {self._anew}, for {budget.length} each"
         self.console.print(line, highlight=False)
 
     def finalist(self, candidate: Candidate, searched: Evaluation, scratch: Evaluation) -> None:
@@ -134,9 +134,15 @@ class SearchProgress(_Panel, Listener):
         before = f"[dim]({searched.accuracy:.1%} in the search)[/dim]"
         result = escape(str(scratch.reason))
         if scratch.state is State.COMPLETE and scratch.accuracy is not None:
-            result = f"[bold]{scratch.accuracy:.1%}[/bold] from scratch"
+            result = f"[bold]{scratch.accuracy:.1%}[/bold] {self._anew}"
         line = f"  #{candidate.number}  {result}  {before}"
         self.console.print(line, highlight=False, soft_wrap=True)
+
+    @property
+    def _anew(self) -> str:
+        """What finalists begin with."""
+        begun = self.search is not None and self.search.setup.origin is not None
+        return "with the ancestor's weights alone" if begun else "from scratch"
 
     @property
     def _pause(self) -> float:

@@ -268,7 +268,7 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
     except Exception as error:  # noqa: BLE001  each model raises its own
         raise ConfigError(
             f"the backbone {name} cannot see images of {height}×{width}: {reason_for(error)}; "
-            "leave out --image-size, or take another backbone"
+            "give it larger ones with --image-size, or take another backbone"
         ) from None
     info = cast(Any, whole).feature_info
     sides = [  # where channels are last, the channels are

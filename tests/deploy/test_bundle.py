@@ -204,8 +204,8 @@ def test_the_search_is_repeated_by_a_file_that_says_nothing_of_the_machine(
     assert (values["experience_from"], values["ancestor"]) == ("mine.jsonl", "ancestor")
     subject = replace(subject_at(run), source=replace(open_source(run), run=RunFolder(other)))
     assert (
-        "To repeat it, in the folder that `owls` and `mine.jsonl` and `ancestor` lie in:"
-        in card.model_card(subject, made.own, (), "")
+        "To repeat it, in a folder that `owls` lies in and that has `mine.jsonl` and `ancestor` of "
+        "the run's folder:" in card.model_card(subject, made.own, (), "")
     )
 
 

@@ -28,6 +28,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.networks.limits import Limits
 from nanonas.report.words.candidate import portrait
+from nanonas.report.words.narration import farewell
 from nanonas.report.words.verdict import headline
 from nanonas.runs.copying import backup
 from nanonas.runs.folder import RunFolder
@@ -161,6 +162,7 @@ def test_the_final_training_begins_with_them_and_it_is_said(run: Outcome) -> Non
     said = "began with the weights of things, as far as they fit"
     assert said in " ".join(headline(Findings(record)))
     assert said in summary(record)
+    assert "now trained with the ancestor's weights alone" in " ".join(farewell(record))
     share = record.entries[0].metrics["ancestor_share"]
     facts = portrait(Findings(record), step(record, 0)).facts
     assert f"began with the weights of things, {share:.0%} of its parameters" in facts
@@ -259,6 +261,10 @@ def test_what_cannot_be_begun_with(others: str, things: Path, tmp_path: Path) ->
         begin(tiny(others, tmp_path, "no", things, max_params=900))
     with pytest.raises(RunError, match="nowhere' does not exist; name a run's folder, the folder"):
         begin(tiny(others, tmp_path, "no", tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="ancestor is empty; name a run's folder"):
+        begin(tiny(others, tmp_path, "no", None, ancestor=""))
+    with pytest.raises(ConfigError, match=r"body_lr is 0\.1, but nothing begins with the weights"):
+        begin(tiny(others, tmp_path, "no", None, body_lr=0.1))
     shutil.copytree(things, tmp_path / "damaged")
     tensors, about = read_weights(tmp_path / "damaged" / "model.safetensors")
     del tensors[next(iter(tensors))]
@@ -276,4 +282,5 @@ def test_a_plan_says_it(run: Outcome) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(in_words(planned))
     said = " ".join(console.export_text().split())
-    assert f"the weights of things, as far as they fit: {100 * share:.2f} %" in said
+    assert "all networks begin with the weights of things, as far as they fit" in said
+    assert f"the first candidate, has {100 * share:.2f} % of its parameters from there" in said

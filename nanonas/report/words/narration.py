@@ -43,19 +43,20 @@ def farewell(record: Record) -> list[str]:
     if finalists and seconds:
         paragraphs.append(
             "What learns fast is not always what is best in the end. So the best "
-            f"{_finalists(finalists)}, for {seconds:.3g} s each, and the best of these is the "
-            "result."
+            f"{_finalists(record, finalists)}, for {seconds:.3g} s each, and the best of these is "
+            "the result."
         )
     elif finalists and any(entry.proposal.inherits for entry in record.trained):
         paragraphs.append(
             f"Accuracies with inherited weights are not a network's own. So the best "
-            f"{_finalists(finalists)}, and the best of these is the result."
+            f"{_finalists(record, finalists)}, and the best of these is the result."
         )
     return paragraphs
 
 
-def _finalists(number: int) -> str:
-    return f"{by_number(number, 'one is', f'{number} are')} now trained from scratch"
+def _finalists(record: Record, number: int) -> str:
+    anew = "from scratch" if record.ancestor is None else "with the ancestor's weights alone"
+    return f"{by_number(number, 'one is', f'{number} are')} now trained {anew}"
 
 
 def _way(record: Record, best: Entry) -> str:
