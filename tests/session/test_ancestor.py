@@ -262,7 +262,7 @@ def test_what_cannot_be_begun_with(others: str, things: Path, tmp_path: Path) ->
     with pytest.raises(RunError, match="nowhere' does not exist; name a run's folder, the folder"):
         begin(tiny(others, tmp_path, "no", tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="ancestor is empty; name a run's folder"):
-        begin(tiny(others, tmp_path, "no", None, ancestor=""))
+        begin(tiny(others, tmp_path, "no", ""))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"body_lr is 0\.1, but nothing begins with the weights"):
         begin(tiny(others, tmp_path, "no", None, body_lr=0.1))
     shutil.copytree(things, tmp_path / "damaged")
