@@ -102,7 +102,11 @@ class _Rounding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         ctx.save_for_backward(x, low, high)
-        return _on_steps(x.clamp(low, high), low, high)
+        # Ends half-way between two steps, as of a symmetric range, must not both be rounded
+        # outwards: that would be 257 steps.
+        step = (high - low) / STEPS
+        lowest = (low / step).round()
+        return _on_steps(x.clamp(lowest * step, (lowest + STEPS) * step), low, high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from toys.integers import fit, plant_outliers, small_network
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @given(st.floats(-8, 0, width=32), st.floats(0.125, 8, width=32))
+@example(-1.899999976158142, 1.899999976158142)  # both ends are half-way between two steps
 def test_a_map_lies_on_the_nearest_of_256_steps_and_one_is_0(low: float, high: float) -> None:
     x = torch.linspace(low, high, 400, dtype=torch.float64)
     got = rounded(x, torch.tensor(low).double(), torch.tensor(high).double())
