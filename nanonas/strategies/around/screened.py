@@ -53,8 +53,8 @@ class Screened:
     https://iclr-blog-track.github.io/2022/03/25/zero-cost-proxies/). From then on, for every
     candidate, the predictor learns from all that was told (see `Surrogate`) and scores proposals of
     the wrapped strategy, mutants of the best networks and fresh random ones; or the whole space,
-    where it is small enough to enumerate. The one with the lowest confidence bound, mean -
-    `explore` × deviation of its loss, is trained (Srinivas et al. 2010,
+    where it is small enough to enumerate and there is one objective. The one with the lowest
+    confidence bound, mean - `explore` × deviation of its loss, is trained (Srinivas et al. 2010,
     https://arxiv.org/abs/0912.3995).
 
     With several objectives it is the one from which the front's hypervolume is expected to gain
@@ -285,8 +285,13 @@ class Screened:
     def _options(
         self, number: int, rng: np.random.Generator, pending: Sequence[Candidate], known: int
     ) -> tuple[list[Proposal], Floats]:
-        """What may be trained, and what the predictor reads of it: shape (options, …)."""
-        whole = self._whole_space()
+        """What may be trained, and what the predictor reads of it: shape (options, …).
+
+        Of several objectives not the whole space, even where it is small: what lies far from all
+        that was trained promises much to a front because little is known of it. Near what is known
+        is better, see benchmarks/hypervolume.py.
+        """
+        whole = self._whole_space() if self._front is None else _Whole()
         if whole.options:
             most = max(1000, _AT_ONCE // known)
             if len(whole.options) <= most:
