@@ -7,6 +7,7 @@ write.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -126,6 +127,23 @@ def contents(path: Path, most: int = MOST) -> bytes:
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes, which are the most")
     return content
+
+
+def digest(path: Path) -> str:
+    """16 hexadecimal digits of the SHA-256 of what a plain file holds, however large it is.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    found = hashlib.sha256()
+    try:
+        require_plain(path)
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                found.update(piece)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{str(path)!r} cannot be read: {error}; see its permissions") from None
+    return found.hexdigest()[:16]
 
 
 def json_in(path: Path) -> Any:

@@ -227,7 +227,7 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         assert rule is not None  # this version trained it
         temperature = temperature_of(json.loads(self._files["result.json"]), "result.json")
         with self._on_disk() as folder:
-            backbone = backbone_of(rule, folder / "model.safetensors")
+            backbone = backbone_of(rule, folder)
         network = of_module(self.module_, rule, temperature, backbone)
         if are_paths(X):
             return network.probabilities([str(path) for path in X])

@@ -120,6 +120,15 @@ def began_with(beginning: Mapping[str, Any]) -> str:
     return f"began with the weights of {beginning['name']}, {share}, which {how}"
 
 
+def finalists_begin(ancestor: bool) -> str:
+    """What finalists begin with.
+
+    Args:
+        ancestor: whether all trainings of their search begin with another network's weights.
+    """
+    return "with the ancestor's weights alone" if ancestor else "from scratch"
+
+
 def tested_by(metric: str) -> str:
     """What an accuracy on test images is called, by the metric of its run."""
     return "balanced test accuracy" if metric == "balanced_accuracy" else "test accuracy"

@@ -73,6 +73,15 @@ def gene(value: Any, what: str) -> int:
     return value
 
 
+def image_shape(value: Any, what: str) -> tuple[int, int, int]:
+    """The shape of images or maps: channels, height and width, 1 or more each."""
+    sides = many(lambda side, its: whole(side, its, 1))(value, what)
+    if len(sides) != 3:
+        raise _wrong(value, what, "channels, height and width")
+    channels, height, width = sides
+    return channels, height, width
+
+
 def many(check: Check) -> Check:
     """A list of what `check` checks, as a tuple."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanonas.core import Shape
-from nanonas.engine.storage.events import EXPERIENCE, EXPERIENCE_JUDGED, Event
+from nanonas.engine.storage.events import EXPERIENCE, EXPERIENCE_JUDGED, Event, noted
 from nanonas.maths.ranks import Correlation
 
 
@@ -24,6 +24,8 @@ class Experience:
     """What a run began with.
 
     Attributes:
+        runs: how many other runs.
+        networks: that these have trained, all together.
         tasks: the shape of the images (C, H, W) and the number of classes that the other runs had,
             each once; empty where that was not noted.
         foretold: how each fifth of the networks is ordered by the others; None where they are few,
@@ -56,7 +58,7 @@ class Experience:
 def experience_of(events: Iterable[Event]) -> Experience | None:
     """What a run began with; None where that was nothing."""
     events = list(events)
-    begun = next((event.details for event in events if event.kind == EXPERIENCE), None)
+    begun = noted(events, EXPERIENCE)
     if begun is None:
         return None
     return Experience(
@@ -74,8 +76,9 @@ def experience_of(events: Iterable[Event]) -> Experience | None:
     )
 
 
-def _judged(noted: Mapping[str, Any] | None) -> Judged | None:
-    if noted is None:
+def _judged(details: Mapping[str, Any] | None) -> Judged | None:
+    """What `runs.experience.judgement` has noted."""
+    if details is None:
         return None
-    worth = Correlation(noted["tau"], noted["low"], noted["high"], noted["n"])
-    return Judged(worth, noted["left_out"])
+    worth = Correlation(details["tau"], details["low"], details["high"], details["n"])
+    return Judged(worth, details["left_out"])

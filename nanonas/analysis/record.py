@@ -24,6 +24,7 @@ from nanonas.engine.storage.events import (
     SESSION,
     STARTED,
     Event,
+    noted,
 )
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
@@ -260,7 +261,7 @@ class Record:
         return None if name is None else str(name)
 
     def _first(self, kind: str) -> Mapping[str, Any]:
-        return next((event.details for event in self.events if event.kind == kind), {})
+        return noted(self.events, kind) or {}
 
     def first(self, number: int) -> Record:
         """The run as it was with its first so many candidates."""

@@ -31,7 +31,7 @@ def show(arguments: Sequence[str]) -> None:
 
     from nanonas.analysis.findings import Findings
     from nanonas.runs.folder import RunFolder
-    from nanonas.runs.models import final_at
+    from nanonas.runs.models import GENOME, final_at
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.terminal import tables
@@ -48,7 +48,7 @@ def show(arguments: Sequence[str]) -> None:
     alone = None if RunFolder(given.source).store.exists() else final_at(given.source)
     if alone is not None:
         console.print(f"[bold]{escape(str(alone))}[/bold]", soft_wrap=True)
-    source = open_source(given.source if alone is None else alone / "genome.json")
+    source = open_source(given.source if alone is None else alone / GENOME)
     if source.run is not None:
         record = read_record(source.run)
         findings = Findings(record)

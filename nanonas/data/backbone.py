@@ -24,6 +24,7 @@ from nanonas.core import Shape
 from nanonas.errors import ConfigError, DataError
 from nanonas.text import count
 
+WEIGHTS = "backbone.safetensors"  # of it: in the cache, beside its maps, and in a run's folder
 MOST_CHANNELS = 4096  # of a map that a file may speak of: what it says may be a stranger's
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # no address that would be downloaded from
 
@@ -100,7 +101,7 @@ class Backbone:
             ) from None
 
 
-def named(words: str) -> tuple[str, Path | None]:
+def name_and_file(words: str) -> tuple[str, Path | None]:
     """The name, and the file of its weights if any, that "NAME" or "NAME=FILE" stands for.
 
     Raises:

@@ -31,9 +31,9 @@ from typing import Any
 
 from nanonas.deploy.card import SEARCH, model_card, search_yaml
 from nanonas.deploy.checking import Checker
-from nanonas.deploy.classifying import CALIBRATION
+from nanonas.deploy.classifying import CALIBRATION, PREPROCESSING
 from nanonas.deploy.finetuning import Tuner
-from nanonas.deploy.formats import FORMATS, LABELS, PREPROCESSING, PROGRAM, Making, write_rule
+from nanonas.deploy.formats import FORMATS, LABELS, PROGRAM, Making, write_rule
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import TOLERANCE, Verdict
 from nanonas.errors import ConfigError, GenomeError, NanonasError, RunError, reason_for

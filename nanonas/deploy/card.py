@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from nanonas.config.files import to_values
-from nanonas.data.backbone import named
+from nanonas.data.backbone import name_and_file
 from nanonas.data.sources.groups import groups_file
 from nanonas.deploy.subject import Subject
 from nanonas.deploy.verdicts import Accuracy, Verdict
@@ -275,7 +275,7 @@ def search_yaml(run: RunFolder) -> str:
     if groups and (path := groups_file(groups)) is not None:
         search["groups"] = path.name
     if search["backbone"]:
-        name, file = named(search["backbone"])
+        name, file = name_and_file(search["backbone"])
         search["backbone"] = name if file is None else f"{name}={file.name}"
     chosen = {key: values["run"][key] for key in _RESULT_KEYS}
     return yaml.safe_dump({"search": search, "run": chosen}, sort_keys=False)

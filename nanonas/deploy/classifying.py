@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nanonas.training.modules import NetworkModule
 
 GRAPHS = ("model.onnx", "model.int8.onnx")  # of a bundle
-_RULE = "preprocessing.json"  # of a bundle: how its images are prepared
+PREPROCESSING = "preprocessing.json"  # of a bundle: how its images are prepared
 CALIBRATION = "calibration.json"  # of a bundle: {"temperature": 1.3}; missing: 1
 AT_A_TIME = 64  # images
 _PIXELS = 2**24  # of the images at a time, all channels: a bundle may ask for large ones
@@ -130,7 +130,7 @@ def classifier(source: Path) -> Classifier:
     """
     if has_graph(source):
         return of_graph(source)
-    if (source / _RULE).exists():  # whose weights have other names than those of a run
+    if (source / PREPROCESSING).exists():  # whose weights have other names than those of a run
         again = command("nanonas export", "RUN", "--to", source, "--formats onnx")
         raise RunError(
             f"the bundle {str(source)!r} has no {' or '.join(GRAPHS)}, which classify its images; "
@@ -142,7 +142,7 @@ def classifier(source: Path) -> Classifier:
 def has_graph(source: Path) -> bool:
     """Whether a folder holds a graph, and the rule by which their images are prepared."""
     graph = any((source / name).exists() for name in GRAPHS)
-    return graph and (source / _RULE).exists()
+    return graph and (source / PREPROCESSING).exists()
 
 
 def _of_run(source: Path) -> Classifier:
@@ -153,13 +153,16 @@ def _of_run(source: Path) -> Classifier:
             f"how the images of {str(source)!r} are prepared is not known, for its version kept no "
             "such rule; train the network again with `nanonas train`"
         )
-    backbone = backbone_of(module.preprocessing, found.weights)
+    backbone = backbone_of(module.preprocessing, found.weights.parent)
     return of_module(module, module.preprocessing, found.temperature, backbone)
 
 
-def backbone_of(rule: Preprocessing, weights: Path) -> Frozen | None:
-    """The backbone of a trained network, None where it has none: with the weights that lie with its
-    own, else those that timm has.
+def backbone_of(rule: Preprocessing, folder: Path) -> Frozen | None:
+    """The backbone of a trained network, None where it has none: with the weights that lie with the
+    network, else those that timm has.
+
+    Args:
+        folder: of the network's weights.
 
     Raises:
         ConfigError, RunError: as `training.backbone.opened`.
@@ -168,7 +171,7 @@ def backbone_of(rule: Preprocessing, weights: Path) -> Frozen | None:
         return None
     from nanonas.training.backbone import opened
 
-    return opened(rule.backbone, kept_backbone(weights, rule.backbone))
+    return opened(rule.backbone, kept_backbone(folder, rule.backbone))
 
 
 def of_module(
@@ -213,7 +216,7 @@ def of_graph(folder: Path, name: str = "", threads: int = 0) -> Classifier:
         raise ConfigError(
             f"the bundle {str(folder)!r} needs onnxruntime: pip install 'nanonas[onnx]'"
         ) from None
-    rule, temperature = _rule(folder / _RULE), _temperature(folder / CALIBRATION)
+    rule, temperature = _rule(folder / PREPROCESSING), _temperature(folder / CALIBRATION)
     path = folder / (name or next(one for one in GRAPHS if (folder / one).exists()))
     graph = admitted(path, rule)
     options = onnxruntime.SessionOptions()

@@ -18,7 +18,7 @@ from nanonas.deploy.c.quantised import IntegerNetwork
 from nanonas.deploy.c.writing import FILES as SOURCES
 from nanonas.deploy.c.writing import write_c
 from nanonas.deploy.checking import Checker
-from nanonas.deploy.classifying import CALIBRATION
+from nanonas.deploy.classifying import CALIBRATION, PREPROCESSING
 from nanonas.deploy.finetuning import Classify, Tuner
 from nanonas.deploy.folding import folded
 from nanonas.deploy.source import model_source, named_tensors
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nanonas.training.finetuning import Finetuned
     from nanonas.training.modules import NetworkModule
 
-LABELS, PREPROCESSING, PROGRAM = "labels.json", "preprocessing.json", "predict.py"
+LABELS, PROGRAM = "labels.json", "predict.py"
 
 
 @dataclass

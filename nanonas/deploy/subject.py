@@ -151,7 +151,7 @@ def subject_at(
             f"such rule, and the images are gone: {why}; name them with --data"
         )
     result = read_result(found.weights.parent)
-    backbone = backbone_of(rule, found.weights)
+    backbone = backbone_of(rule, found.weights.parent)
     return Subject(module, rule, source, found.weights, result, why, found.temperature, backbone)
 
 

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from nanonas.data.backbone import Backbone
     from nanonas.data.images import Images
 
-_UP = 4  # RUN/front/NUMBER/final/model.safetensors is as deep as weights lie
+_UP = 4  # folders: RUN/front/NUMBER/final is as deep as weights lie
 
 
-def kept_backbone(weights: Path, backbone: Backbone) -> Path | None:
-    """The weights of a backbone that lie with those of a network: beside them, or in a folder
-    around them, such as that of their run; None where there are none.
+def kept_backbone(folder: Path, backbone: Backbone) -> Path | None:
+    """The weights of a backbone that lie with a network: in its folder, or in one around that, such
+    as its run's; None where there are none.
     """
     from nanonas.training.weights import metadata
 
-    for folder in weights.absolute().parents[:_UP]:
-        place = RunFolder(folder).backbone
+    folder = folder.absolute()
+    for around in (folder, *folder.parents)[:_UP]:
+        place = RunFolder(around).backbone
         if place.exists() and metadata(place).get("digest") == backbone.digest:
             return place
     return None
@@ -40,6 +41,6 @@ def keep_backbone(images: Images, folder: Path) -> None:
     if backbone is None or images.folder is None:
         return
     place = RunFolder(folder).backbone
-    if kept_backbone(place, backbone) is None:
+    if kept_backbone(folder, backbone) is None:
         with replacing(place) as part:
             shutil.copyfile(images.folder / place.name, part)

@@ -17,7 +17,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -28,16 +28,16 @@ import numpy as np
 from nanonas.config.parts import Past
 from nanonas.config.schema import EPOCHS, SearchConfig
 from nanonas.core import State, Told
-from nanonas.engine.storage.events import EXPERIENCE, IMAGES, Event
+from nanonas.engine.storage.events import EXPERIENCE, IMAGES, noted
 from nanonas.engine.storage.lock import writing
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
-from nanonas.files import contents, in_full, parsed_json, write_text
+from nanonas.files import contents, digest, in_full, parsed_json, write_text
 from nanonas.maths.ranks import Correlation
 from nanonas.predictors.experience import PastRun, Task, Trained, useless
 from nanonas.runs.folder import RunFolder
 from nanonas.runs.genome import space_options
-from nanonas.typed import finite, fitting, gene, many, mapping, share, text, whole
+from nanonas.typed import finite, fitting, gene, image_shape, many, mapping, share, text, whole
 
 VARIABLE, OFF = "NANONAS_EXPERIENCE", "off"
 LARGEST = 2_000_000  # bytes: a hundred runs or more; beyond, the oldest go
@@ -145,14 +145,12 @@ def _task_from(values: Mapping[str, Any]) -> Task:
         return whole(value, what, 1)
 
     checks = {
-        "input_shape": many(positive),
+        "input_shape": image_shape,
         "classes": lambda value, what: whole(value, what, 2),
         "train_images": positive,
         "seen": positive,
     }
     found = fitting(values, "a task", checks, checks)
-    if len(found["input_shape"]) != 3:
-        raise ValueError("input_shape must be channels, height and width")
     return Task(*(found[name] for name in checks))
 
 
@@ -182,7 +180,7 @@ def keep_copy(folder: RunFolder, runs: Sequence[PastRun]) -> dict[str, Any]:
     write_experience(folder.experience, runs)
     tasks = Counter((run.task.input_shape, run.task.classes) for run in runs)
     return {
-        "digest": _digest(folder.experience),
+        "digest": digest(folder.experience),
         "runs": len(runs),
         "networks": sum(len(run.networks) for run in runs),
         "tasks": [
@@ -204,16 +202,16 @@ def begun_with(folder: RunFolder, store: RunStore, search: SearchConfig) -> Past
         RunError: its copy is gone, or is another one.
     """
     events = store.events()
-    noted = next((event for event in events if event.kind == EXPERIENCE), None)
-    if noted is None:
+    begun = noted(events, EXPERIENCE)
+    if begun is None:
         return None
-    if not folder.experience.exists() or _digest(folder.experience) != noted.details["digest"]:
+    if not folder.experience.exists() or digest(folder.experience) != begun["digest"]:
         what = "was changed" if folder.experience.exists() else "is gone"
         raise RunError(
             f"the experience that the run began with, {str(folder.experience)!r}, {what}; bring it "
             "back from a copy of the run, since without it nothing can be derived as it was"
         )
-    return Past(read_experience(folder.experience), task_of(search, _noted_images(events)))
+    return Past(read_experience(folder.experience), task_of(search, noted(events, IMAGES) or {}))
 
 
 def task_of(search: SearchConfig, images: Mapping[str, Any]) -> Task:
@@ -228,17 +226,6 @@ def task_of(search: SearchConfig, images: Mapping[str, Any]) -> Task:
         seen = max(1, round(training.candidate_seconds / training.typical_cost))
     shape = tuple(int(size) for size in images["input_shape"])
     return Task(shape, len(images["class_names"]), number, seen)
-
-
-def _noted_images(events: Iterable[Event]) -> Mapping[str, Any]:
-    return next(event.details for event in events if event.kind == IMAGES)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(contents(path)).hexdigest()[:16]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{str(path)!r} cannot be read: {error}; see its permissions") from None
 
 
 # --- what a run leaves ----------------------------------------------------------------------------
@@ -271,7 +258,7 @@ def learnt(store: RunStore, search: SearchConfig) -> PastRun | None:
         )
         for one in alike
     )
-    task = task_of(search, _noted_images(store.events()))
+    task = task_of(search, noted(store.events(), IMAGES) or {})
     options = space_options(search.space)
     return PastRun(_name(store), search.space.space, options, task, networks)
 

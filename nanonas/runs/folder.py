@@ -29,7 +29,8 @@ from pathlib import Path
 from nanonas.analysis.record import searching
 from nanonas.config.files import read_yaml, validated
 from nanonas.config.schema import Config
-from nanonas.engine.storage.events import IMAGES, REQUEST_TAKEN, TEST_SET_OPENED
+from nanonas.data.backbone import WEIGHTS as BACKBONE
+from nanonas.engine.storage.events import IMAGES, REQUEST_TAKEN, TEST_SET_OPENED, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.files import sweep
@@ -97,7 +98,7 @@ class RunFolder:
 
     @property
     def backbone(self) -> Path:
-        return self.path / "backbone.safetensors"
+        return self.path / BACKBONE
 
     @property
     def broken(self) -> Path:
@@ -222,5 +223,5 @@ def total_seconds(run: RunFolder, training: float) -> float:
 
 def fingerprint_of(store: RunStore) -> str | None:
     """The fingerprint of the images that a run was begun with; None where its version kept none."""
-    begun = (event.details["fingerprint"] for event in store.events() if event.kind == IMAGES)
-    return next(begun, None)
+    images = noted(store.events(), IMAGES)
+    return None if images is None else images["fingerprint"]

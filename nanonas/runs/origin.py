@@ -4,7 +4,6 @@ training, in a bundle, or, as a copy, in the run that begins with it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from nanonas.config.trainings import images_of, load_images
 from nanonas.data.images import changed_message
-from nanonas.engine.storage.events import ANCESTOR
+from nanonas.engine.storage.events import ANCESTOR, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError, Unwritten
-from nanonas.files import require_plain
+from nanonas.files import digest
 from nanonas.runs.folder import RunFolder, find
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import GENOME, WEIGHTS, final_at, is_bundle, trained
-from nanonas.runs.source import Source, backbone_of, open_source, source_at
+from nanonas.runs.source import Source, backbone_weights, open_source, source_at
 from nanonas.text import command
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def remade(source: Source, image_size: int | None = None) -> Source:
         DataError: as `load_images`.
     """
     data, (_, height, width) = source.config.data, source.genome.input_shape
-    kept = backbone_of(source)
+    kept = backbone_weights(source)
     known = source.fingerprint
     if known is not None and images_of(data, kept_backbone=kept).fingerprint != known:
         raise RunError(changed_message(data.data, source.folder))
@@ -210,10 +209,10 @@ def begun_with(folder: RunFolder, store: RunStore) -> Origin | None:
     search = store.config.get("search", {})
     if not isinstance(search, Mapping) or search.get("ancestor") is None:
         return None
-    noted = next((event.details for event in store.events() if event.kind == ANCESTOR), None)
+    begun = noted(store.events(), ANCESTOR)
     place = folder.ancestor
     there = all((place / name).exists() for name in (GENOME, WEIGHTS))
-    if noted is None or not there or _digest(place) != noted["digest"]:
+    if begun is None or not there or _digest(place) != begun["digest"]:
         what = "was changed" if there else "is gone"
         raise RunError(
             f"the trained network that the run begins with, {str(place)!r}, {what}; bring it back "
@@ -231,14 +230,5 @@ def origin_of(run: RunFolder | None) -> Origin | None:
 
 
 def _digest(place: Path) -> str:
-    """Of a copy's files."""
-    found = hashlib.sha256()
-    try:
-        for path in (place / GENOME, place / WEIGHTS):
-            found.update(str(require_plain(path)).encode())  # where one ends and the next begins
-            with path.open("rb") as file:
-                while piece := file.read(2**20):
-                    found.update(piece)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{str(place)!r} cannot be read: {error}; see its permissions") from None
-    return found.hexdigest()[:16]
+    """Of a copy: that of its genome, then that of its weights. Raises `RunError`."""
+    return f"{digest(place / GENOME)}{digest(place / WEIGHTS)}"

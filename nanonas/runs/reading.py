@@ -21,7 +21,7 @@ from nanonas.core import Shape
 from nanonas.data.answers import PREDICTIONS, Answers, read_answers
 from nanonas.data.thumbnails import PICTURES, read_thumbnails
 from nanonas.engine.controls import lasting
-from nanonas.engine.storage.events import IMAGES, Event
+from nanonas.engine.storage.events import IMAGES, Event, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError
 from nanonas.files import read_json
@@ -185,9 +185,9 @@ def noted_images(folder: RunFolder, events: Sequence[Event]) -> tuple[Shape, tup
     Raises:
         RunError: neither its events nor a genome of it has them.
     """
-    noted = next((event.details for event in events if event.kind == IMAGES), {})
-    if "input_shape" in noted and "class_names" in noted:
-        return tuple(noted["input_shape"]), tuple(map(str, noted["class_names"]))
+    images = noted(events, IMAGES) or {}
+    if "input_shape" in images and "class_names" in images:
+        return tuple(images["input_shape"]), tuple(map(str, images["class_names"]))
     genome = best_genome(folder)  # begun by a version that did not note them
     return genome.input_shape, genome.class_names
 

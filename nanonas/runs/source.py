@@ -20,7 +20,7 @@ from nanonas.errors import GenomeError, RunError
 from nanonas.runs.backbones import kept_backbone
 from nanonas.runs.folder import RunFolder, best_genome, find, fingerprint_of, read_config
 from nanonas.runs.genome import GenomeFile, read_genome
-from nanonas.runs.models import final_at
+from nanonas.runs.models import GENOME, final_at
 
 if TYPE_CHECKING:
     from nanonas.data.images import Images
@@ -58,7 +58,7 @@ def fitting(source: Source) -> Source:
         RunError: they are others than those that the run was begun with, and not named by a user.
     """
     data, genome = source.config.data, source.genome
-    images = load_images(data, kept_backbone=backbone_of(source))
+    images = load_images(data, kept_backbone=backbone_weights(source))
     shape = genome.input_shape
     if source.fingerprint not in (None, images.fingerprint):
         raise RunError(changed_message(data.data, source.folder))
@@ -78,12 +78,12 @@ def fitting(source: Source) -> Source:
     return replace(source, images=images)
 
 
-def backbone_of(source: Source) -> Path | None:
+def backbone_weights(source: Source) -> Path | None:
     """The weights of its backbone that lie with it, if any."""
     rule = source.genome.preprocessing
     if rule is None or rule.backbone is None:
         return None
-    return kept_backbone(source.folder / "genome.json", rule.backbone)
+    return kept_backbone(source.folder, rule.backbone)
 
 
 def _shape(shape: Shape) -> str:
@@ -142,4 +142,4 @@ def source_at(place: Path, data: str | None, skip_broken: bool) -> Source:
         run = run.parent.parent
     if RunFolder(run).store.exists():
         return open_source(run, data, skip_broken)
-    return replace(open_source(final / "genome.json", data, skip_broken), folder=final)
+    return replace(open_source(final / GENOME, data, skip_broken), folder=final)

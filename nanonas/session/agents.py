@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nanonas.engine.storage.events import MEASURES
+from nanonas.engine.storage.events import MEASURES, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.runs.folder import RunFolder
@@ -55,8 +55,8 @@ def require_same_device(agent: Agent | None, store: RunStore, folder: RunFolder)
     """
     from nanonas.training.measuring.agent import Device
 
-    notes = [event.details for event in store.events() if event.kind == MEASURES]
-    before = Device(**notes[0]) if notes else None
+    measures = noted(store.events(), MEASURES)
+    before = None if measures is None else Device(**measures)
     now = None if agent is None else agent.device
     if before == now:
         return

@@ -17,6 +17,7 @@ from nanonas.config.parts import make_limits, make_search_space
 from nanonas.config.schema import Config, RunConfig
 from nanonas.config.trainings import load_images
 from nanonas.core import rng_for
+from nanonas.data.backbone import WEIGHTS
 from nanonas.errors import ConfigError, Exhausted
 from nanonas.files import json_in, write_text
 from nanonas.networks.limits import Limits
@@ -190,7 +191,7 @@ class Comparison:
         latency = statistics.median(result.latency_ms for result in results)
         if contender.name != LINEAR or behind is None or behind is self.source:
             return network.params, network.macs, latency
-        from nanonas.training.backbone import WEIGHTS, opened
+        from nanonas.training.backbone import opened
         from nanonas.training.device import resolve_device
         from nanonas.training.measuring.latency import latency_ms
 

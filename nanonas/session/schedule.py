@@ -62,7 +62,7 @@ class Schedule:
     workers: int
     image_size: int | None = None  # pixels a side that candidates see; None: the images as they are
     front: int = 1  # networks that share the final trainings' time
-    first: str = "a network that is known to be good"  # what is trained where there is no search
+    instead: str = "a network that is known to be good"  # what is trained where there is no search
 
     @property
     def searches(self) -> bool:
@@ -90,8 +90,8 @@ class Schedule:
         if not self.searches:
             return (
                 f"{duration(self.total)} are too short for a search that pays for itself here "
-                f"(more --time, or --final-share, begins one): {self.first} is trained for all of "
-                f"it, {epochs}"
+                f"(more --time, or --final-share, begins one): {self.instead} is trained for all "
+                f"of it, {epochs}"
             )
         final, finals = self.final_share * self.total, 0.0
         if self.finalists:
@@ -164,7 +164,7 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             size = smaller
         schedule = replace(schedule, image_size=size)
         if setup.origin is not None:
-            schedule = replace(schedule, first=f"the network of the ancestor {setup.origin.name}")
+            schedule = replace(schedule, instead=f"the network of the ancestor {setup.origin.name}")
         training = replace(
             training,
             candidate_seconds=schedule.candidate_seconds,

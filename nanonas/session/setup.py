@@ -33,7 +33,7 @@ from nanonas.config.trainings import (
     with_schedule,
 )
 from nanonas.core import Budget, Candidate, Evaluator, Objective, Shape, Strategy, Told
-from nanonas.data.backbone import named
+from nanonas.data.backbone import name_and_file
 from nanonas.engine.choosing import Expected, expected
 from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.requests import Inbox
@@ -466,7 +466,7 @@ def located_data(options: DataOptions) -> DataOptions:
     groups = options.groups if path is None else str(path.absolute())
     backbone = options.backbone
     if backbone is not None:
-        name, file = named(backbone)
+        name, file = name_and_file(backbone)
         backbone = name if file is None else f"{name}={in_full(file).absolute()}"
     size = backbone_size(options)
     data = located(options.data)

@@ -21,7 +21,7 @@ from nanonas.data.images import changed_message
 from nanonas.data.sources import path_of
 from nanonas.engine.controls import copy_requests
 from nanonas.engine.evaluators.joining import Cluster, joined
-from nanonas.engine.storage.events import ANCESTOR, EXPERIENCE, IMAGES, MEASURES
+from nanonas.engine.storage.events import ANCESTOR, EXPERIENCE, IMAGES, MEASURES, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, DataError, Exhausted, RunError
 from nanonas.files import write_text
@@ -262,11 +262,11 @@ def _require_same_images(setup: Setup, store: RunStore, folder: RunFolder) -> No
 def _require_same_backbone(setup: Setup, store: RunStore, folder: RunFolder) -> None:
     """Raises `RunError` when the backbone has other weights than when the run was begun."""
     backbone = setup.images.backbone
-    noted = next((e.details.get("backbone") for e in store.events() if e.kind == IMAGES), None)
-    if backbone is not None and noted is not None and noted["digest"] != backbone.digest:
+    before = (noted(store.events(), IMAGES) or {}).get("backbone")
+    if backbone is not None and before is not None and before["digest"] != backbone.digest:
         raise RunError(
             f"the backbone {backbone.name} has other weights (digest {backbone.digest}) than those "
-            f"that the run in {folder.path} was begun with ({noted['digest']}); bring back its "
+            f"that the run in {folder.path} was begun with ({before['digest']}); bring back its "
             f"{folder.backbone.name}, or begin a new run"
         )
 

@@ -23,7 +23,7 @@ from nanonas.maths.ranks import Correlation
 from nanonas.predictors.audit import Audit
 from nanonas.predictors.experience import useless
 from nanonas.session.listener import Begun, Listener
-from nanonas.text import by_number, costs, duration
+from nanonas.text import by_number, costs, duration, finalists_begin
 
 if TYPE_CHECKING:
     from nanonas.training.final import FinalResult
@@ -141,8 +141,7 @@ class SearchProgress(_Panel, Listener):
     @property
     def _anew(self) -> str:
         """What finalists begin with."""
-        begun = self.search is not None and self.search.setup.origin is not None
-        return "with the ancestor's weights alone" if begun else "from scratch"
+        return finalists_begin(self.search is not None and self.search.setup.origin is not None)
 
     @property
     def _pause(self) -> float:

@@ -22,17 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nanonas.data.backbone import Backbone, named
+from nanonas.data.backbone import WEIGHTS, Backbone, name_and_file
 from nanonas.data.cache import fill, read_rows
 from nanonas.data.found import say
 from nanonas.data.images import SMALLEST, Images, open_cached
 from nanonas.data.sources import Decoded, Form, Part
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.text import duration, number_of
-from nanonas.training.timm_models import Stage, config_of, digest_of, model_of
-from nanonas.training.weights import load_weights, save_weights
+from nanonas.training.timm_models import Stage, config_of, model_of
+from nanonas.training.weights import digest_of, load_weights, save_weights
 
-WEIGHTS = "backbone.safetensors"  # in the cache, beside the maps, and in the folder of a run
 LARGEST = 224  # pixels a side of the images that it sees where nobody says another number
 _VERSION = 1  # part of every key: raise it when maps are made otherwise
 _BATCH = 64  # images at a time
@@ -83,12 +82,12 @@ def input_size(words: str) -> int:
     """Height and width of the images that a backbone was trained on, up to `LARGEST`.
 
     Args:
-        words: as of `named`.
+        words: as of `name_and_file`.
 
     Raises:
         ConfigError: timm is not installed, or knows no such model.
     """
-    name, file = named(words)
+    name, file = name_and_file(words)
     return min(LARGEST, int(config_of(name, needs_weights=file is None).input_size[-1]))
 
 
@@ -97,7 +96,7 @@ def behind(images: Images, words: str, device: str = "cpu", kept: Path | None = 
 
     Args:
         images: in the cache, of the size that the backbone shall see.
-        words: the backbone, as of `named`.
+        words: the backbone, as of `name_and_file`.
         device: where maps are made.
         kept: a run's own copy of the weights; where it exists, maps that are not in the cache are
             made with these.
@@ -110,7 +109,7 @@ def behind(images: Images, words: str, device: str = "cpu", kept: Path | None = 
         DataError: the cache cannot be written.
     """
     assert images.folder is not None  # whoever loads images puts them there
-    name, file = named(words)
+    name, file = name_and_file(words)
     key = hashlib.sha256(
         json.dumps([_VERSION, images.fingerprint, name, _stamp(file)]).encode()
     ).hexdigest()[:16]
@@ -160,10 +159,10 @@ def opened(about: Backbone, weights: Path | None) -> Frozen:
         RunError: the weights are damaged, or others than those that the network was found behind.
     """
     stage = Stage(about.stage, about.image_shape)
-    body = model_of(about.name, None, stage, had=weights is None)
+    body = model_of(about.name, None, stage, pretrained=weights is None)
     if weights is not None:
         load_weights(body, weights)
-    if (found := digest_of(body)) != about.digest:
+    if (found := digest_of(body.state_dict())) != about.digest:
         place = "timm has now" if weights is None else f"lie in {str(weights)!r}"
         raise RunError(
             f"the network was found behind weights of {about.name} with the digest "
@@ -261,7 +260,7 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
     shape = images.input_shape
     height, width = shape[1:]
     example = torch.zeros(1, 3, height, width)
-    whole = model_of(name, None, None, had=False)
+    whole = model_of(name, None, None, pretrained=False)
     try:
         with torch.inference_mode():
             sizes = [maps.shape for maps in whole(example)]
@@ -284,16 +283,16 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         )
     stage = Stage(int(info.out_indices[fitting[-1]]), shape)
     if kept is not None and kept.exists():
-        body = model_of(name, None, stage, had=False)
+        body = model_of(name, None, stage, pretrained=False)
         load_weights(body, kept)
     else:
-        body = model_of(name, file, stage, had=True)
+        body = model_of(name, file, stage, pretrained=True)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         body(example)
     number = info.channels()[fitting[-1]]
     about = Backbone(
         name,
-        digest_of(body),
+        digest_of(body.state_dict()),
         shape,
         stage.number,
         tuple(map(float, config.mean)),

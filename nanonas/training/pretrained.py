@@ -8,7 +8,6 @@ colour, a grey filter is there three times, a third each. So both answer a grey 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from nanonas.networks.network import Network
 from nanonas.training.inheritance.inherit import inherit
 from nanonas.training.inheritance.parents import Parent, check_parent
 from nanonas.training.modules import NetworkModule, build_module
+from nanonas.training.weights import digest_of
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ class Pretrained:
     @cached_property
     def digest(self) -> str:
         """Equal for equal networks with equal weights, and the same part that is taken of them."""
-        found = hashlib.sha256(f"{self.parent.network.key} {self.same_classes}".encode())
-        for name, tensor in sorted(self.parent.tensors.items()):
-            found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
+        return digest_of(self.parent.tensors, f"{self.parent.network.key} {self.same_classes}")
 
     def begin(self, module: NetworkModule, images: Tensor) -> Begun:
         """Writes its weights into a freshly initialised module, as far as they fit.

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from nanonas.core import Shape
 from nanonas.errors import ConfigError, reason_for
+from nanonas.training.weights import digest_of
 
 
 def _pruned(body: nn.Module, image_shape: Shape) -> nn.Module:
@@ -110,13 +110,13 @@ class Stage:
     image_shape: Shape  # of the images that it sees
 
 
-def model_of(name: str, file: Path | None, stage: Stage | None, *, had: bool) -> nn.Module:
+def model_of(name: str, file: Path | None, stage: Stage | None, *, pretrained: bool) -> nn.Module:
     """A model of timm that gives maps, in eval mode.
 
     Args:
         file: of its weights; None: timm's own.
         stage: whose map it gives; None: it gives those of all.
-        had: whether it has weights; else they are drawn.
+        pretrained: whether it has weights; else they are drawn.
 
     Raises:
         ConfigError: the weights cannot be had, or it gives no maps.
@@ -125,9 +125,9 @@ def model_of(name: str, file: Path | None, stage: Stage | None, *, had: bool) ->
         return _from_file(name, file, stage)
     timm = _timm()
     try:
-        return _created(timm, name, stage, pretrained=had)
+        return _created(timm, name, stage, pretrained=pretrained)
     except Exception as error:  # noqa: BLE001  of timm, and of what downloads for it
-        if had:
+        if pretrained:
             raise ConfigError(
                 f"the weights of {name} cannot be downloaded ({reason_for(error):.200}); see that "
                 f"there is a network, or name a file of them: --backbone {name}=FILE"
@@ -171,19 +171,8 @@ def _from_file(name: str, file: Path, stage: Stage | None) -> nn.Module:
             f"{str(file)!r} holds no weights of {name} ({reason_for(error):.200}); name a file of "
             "that very model"
         ) from None
-    if digest_of(made) != digest_of(other):
+    if digest_of(made.state_dict()) != digest_of(other.state_dict()):
         raise ConfigError(
             f"{str(file)!r} lacks some weights of {name}; name a file of that very model"
         )
     return made
-
-
-def digest_of(body: nn.Module) -> str:
-    """16 hex digits that name the weights of a model."""
-    digest = hashlib.sha256()
-    tensors: Mapping[str, Tensor] = body.state_dict()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

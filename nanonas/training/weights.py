@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -53,6 +55,20 @@ def read_weights(path: Path, instead: str = _AGAIN) -> tuple[dict[str, Tensor], 
     with _opened(path, instead) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, file.metadata() or {}
+
+
+def digest_of(tensors: Mapping[str, Tensor], about: str = "") -> str:
+    """16 hexadecimal digits: equal for equal names, shapes, types and values, on whatever device.
+
+    Args:
+        about: what else is to be equal.
+    """
+    found = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(values.numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def metadata(path: Path) -> dict[str, str]:

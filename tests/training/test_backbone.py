@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from toys.images import image_folder, pixels
 from toys.timm import NAME, Timm, weights, weights_file
 
-from nanonas.data.backbone import Backbone, named
+from nanonas.data.backbone import WEIGHTS, Backbone, name_and_file
 from nanonas.data.images import DataSpec, Images, load
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.split import split
@@ -25,7 +25,7 @@ from nanonas.errors import ConfigError, DataError, NanonasError, RunError
 from nanonas.networks.network import Network
 from nanonas.networks.reference import REFERENCES
 from nanonas.training.augment import Augment
-from nanonas.training.backbone import WEIGHTS, behind, input_size, opened
+from nanonas.training.backbone import behind, input_size, opened
 from nanonas.training.examination import examine
 from nanonas.training.modules import build_module
 from nanonas.training.pictures import final_pictures, held_out_pictures
@@ -257,8 +257,8 @@ def test_what_a_stranger_says_of_a_backbone_is_looked_at(photos: str, timm: Timm
 
 
 def test_a_name_and_its_file() -> None:
-    assert named("resnet18.a1_in1k") == ("resnet18.a1_in1k", None)
-    assert named("resnet18=a=b.pt") == ("resnet18", Path("a=b.pt"))
+    assert name_and_file("resnet18.a1_in1k") == ("resnet18.a1_in1k", None)
+    assert name_and_file("resnet18=a=b.pt") == ("resnet18", Path("a=b.pt"))
 
 
 def _real_timm() -> Any:

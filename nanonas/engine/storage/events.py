@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from nanonas.typed import (
     fitting,
     flag,
     gene,
+    image_shape,
     many,
     mapping,
     maybe,
@@ -51,16 +52,8 @@ def _tau(value: Any, what: str) -> float:
     return float(value)
 
 
-def _shape(value: Any, what: str) -> tuple[int, ...]:
-    """That of images: channels, height and width."""
-    shape: tuple[int, ...] = many(whole)(value, what)
-    if len(shape) != 3:
-        raise ValueError(f"{what} must be three numbers, but is {value!r:.60}")
-    return shape
-
-
 _JUDGED: dict[str, Check] = {"tau": _tau, "low": _tau, "high": _tau, "n": whole, "left_out": flag}
-_TASK: dict[str, Check] = {"input_shape": _shape, "classes": whole}
+_TASK: dict[str, Check] = {"input_shape": image_shape, "classes": whole}
 # What is read of the details of a kind: a check of each value, and which must be there.
 _ASKED: dict[str, Check] = {"what": text, "operation": maybe(text), "genome": maybe(many(gene))}
 _BACKBONE: dict[str, Check] = {"name": text, "digest": text, "params": whole, "macs": whole}
@@ -110,6 +103,11 @@ class Event:
     kind: str  # one of the constants above
     details: Mapping[str, Any]  # JSON-able
     clock: float = 0.0  # seconds by the run's own clock, see `RunStore`
+
+
+def noted(events: Iterable[Event], kind: str) -> Mapping[str, Any] | None:
+    """The details of the first event of a kind; None where there is none."""
+    return next((event.details for event in events if event.kind == kind), None)
 
 
 def event_of(time: Any, kind: Any, details: Any, clock: Any) -> Event:

@@ -78,9 +78,10 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
     that does not change, nothing is left beside it, for a connection that only reads would make an
     empty log and could not take it away. Without write permission it could not make one.
     """
-    options = ["mode=ro"] if Path(f"{path}-wal").exists() else ["mode=ro", "immutable=1"]
-    if len(options) > 1 and not held(path):
-        options = ["immutable=1"]
+    if Path(f"{path}-wal").exists():
+        options = ["mode=ro"]
+    else:
+        options = ["mode=ro", "immutable=1"] if held(path) else ["immutable=1"]
     for option in options:
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?{option}", uri=True, timeout=30, isolation_level=None

@@ -11,7 +11,7 @@ from nanonas.analysis.record import Entry, Record
 from nanonas.config.schema import FINALISTS
 from nanonas.networks.edits import in_words
 from nanonas.report.words.generation import Generation, doubt, few
-from nanonas.text import by_number, number_of, percent
+from nanonas.text import by_number, finalists_begin, number_of, percent
 
 
 def narrate(record: Record, generation: int) -> list[str]:
@@ -55,8 +55,8 @@ def farewell(record: Record) -> list[str]:
 
 
 def _finalists(record: Record, number: int) -> str:
-    anew = "from scratch" if record.ancestor is None else "with the ancestor's weights alone"
-    return f"{by_number(number, 'one is', f'{number} are')} now trained {anew}"
+    are = by_number(number, "one is", f"{number} are")
+    return f"{are} now trained {finalists_begin(record.ancestor is not None)}"
 
 
 def _way(record: Record, best: Entry) -> str:
