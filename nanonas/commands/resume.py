@@ -54,7 +54,7 @@ def resume(arguments: Sequence[str]) -> None:
             "--out and --name are of a new run, but resume goes on with one where it is; leave "
             "them out"
         )
-    run = checked(replace(stored, run=given.run), "the command line").run
+    run = checked(replace(stored, run=given.run), "the command line", begun=True).run
     more_time = any(word.split("=")[0] == "--time" for word in arguments)
     console = Console()
     listener = live(console, explain=run.explain)

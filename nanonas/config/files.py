@@ -188,12 +188,16 @@ def _adapter() -> TypeAdapter[Config]:
     return TypeAdapter(Config)  # which takes some milliseconds to make
 
 
-def checked(config: Config | dict[str, Any], where: str = "the configuration") -> Config:
-    """The configuration with every value of its type and within its range.
+def checked(
+    config: Config | dict[str, Any], where: str = "the configuration", begun: bool = False
+) -> Config:
+    """The configuration with every value of its type and within its range; and with objectives,
+    where several networks of a front are asked for and none are given.
 
     Args:
         config: as flags have filled it, or as nested plain values.
         where: what a message names as the source.
+        begun: it is that of a run, whose objectives are what they are.
 
     Raises:
         ConfigError: the first value that is wrong, in one sentence.
@@ -234,9 +238,32 @@ def checked(config: Config | dict[str, Any], where: str = "the configuration") -
             f"is {training.candidate_seconds:g} (--candidate-seconds), but only one of them can "
             "bind a candidate's training; leave the other out"
         )
-    if wrong := _wrong_objectives(strategy) or _wrong_front(made):
+    made = made if begun else _with_objectives(made)
+    if wrong := _wrong_objectives(made.search.strategy) or _wrong_front(made, begun):
         raise ConfigError(f"{where}: {wrong}")
     return made
+
+
+def _with_objectives(config: Config) -> Config:
+    """With the objectives that --front needs, where none are given: accuracy, and the first cost
+    that has a limit, or else the parameters.
+    """
+    options, several = config.search.strategy, (config.run.front or 1) > 1
+    screens = STRATEGIES[options.strategy].screens and options.screens is None
+    if options.objectives or not several or not screens:
+        return config
+    limits = config.search.limits
+    limited = {
+        "params": limits.max_params,
+        "macs": limits.max_macs,
+        "latency": limits.max_latency_ms,
+        "memory": limits.max_memory_mb,
+        "flash": limits.max_flash_kb,
+        "ram": limits.max_ram_kb,
+    }
+    cost = next((name for name, limit in limited.items() if limit is not None), "params")
+    options = replace(options, objectives=("accuracy", cost))
+    return replace(config, search=replace(config.search, strategy=options))
 
 
 def _wrong_objectives(options: StrategyOptions) -> str | None:
@@ -270,12 +297,14 @@ def _wrong_objectives(options: StrategyOptions) -> str | None:
     return None
 
 
-def _wrong_front(config: Config) -> str | None:
+def _wrong_front(config: Config, begun: bool) -> str | None:
     """What is wrong with the number of networks that are trained, as the end of a sentence."""
     run, strategy = config.run, config.search.strategy
     if run.front is None or run.front == 1:
         return None
     given = f"run.front is {run.front} (--front)"
+    if len(make_objectives(strategy)) < 2 and begun:
+        return f"{given}, but this run has one objective and so no front; begin another with it"
     if len(make_objectives(strategy)) < 2:
         takes = [name for name, entry in STRATEGIES.items() if entry.several or entry.screens]
         other = "" if strategy.strategy in takes else f" --strategy {takes[0]}"

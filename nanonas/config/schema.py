@@ -351,9 +351,9 @@ class RunConfig:
     """Epochs for the winner when there is no --time; 0 = don't train it, also with --time, all of
     which is the search's then."""
     front: Count | None = None
-    """With several objectives: train so many networks at the end, the winner and those of the front
-    that complement it best, in shares of the time by what their images cost; by default the winner
-    alone."""
+    """Train so many networks at the end, the winner and those of the front that complement it best,
+    in shares of the time by what their images cost; by default the winner alone. Without
+    --objectives these are accuracy and the first cost that has a limit, or the parameters."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Candidates trained at once; by default one a core, or one a GPU."""
     device: str = "auto"

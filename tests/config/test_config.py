@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from nanonas.config.duration import Duration, seconds
 from nanonas.config.files import (
     RUN_KEYS,
     SEARCH_KEYS,
+    checked,
     configure,
     nearest,
     read_yaml,
@@ -235,12 +236,39 @@ def test_several_networks_are_trained_where_there_is_a_front() -> None:
         "{}--objectives accuracy params"
     )
     with pytest.raises(ConfigError, match=message.format("")):
-        parsed("--front", "3")
+        parsed("--objectives", "accuracy", "--front", "3")
     with pytest.raises(ConfigError, match=message.format("--strategy nsga2 ")):
         parsed("--front", "3", "--strategy", "aging")
     for off in (("--final-epochs", "0"), ("--time", "1h", "--final-share", "0")):
         with pytest.raises(ConfigError, match="but nothing is trained at the end"):
             parsed(*both, "--front", "3", *off)
+
+
+@pytest.mark.parametrize(
+    ("flags", "cost"),
+    [
+        ((), "params"),
+        (("--max-params", "250k"), "params"),
+        (("--max-macs", "1M", "--max-ram-kb", "64"), "macs"),
+        (("--max-latency-ms", "5"), "latency"),
+        (("--max-memory-mb", "5"), "memory"),
+        (("--max-flash-kb", "64"), "flash"),
+        (("--max-ram-kb", "64"), "ram"),
+    ],
+)
+def test_a_front_is_of_accuracy_and_what_is_limited(flags: Sequence[str], cost: str) -> None:
+    assert parsed(*flags, "--front", "3").search.strategy.objectives == ("accuracy", cost)
+    assert parsed(*flags).search.strategy.objectives == ()
+    assert configure(front="3", objectives=["accuracy", "ram"]).search.strategy.objectives == (
+        "accuracy",
+        "ram",
+    )
+
+
+def test_a_run_with_one_objective_has_no_front_later() -> None:
+    begun = replace(Config(), run=replace(Config().run, front=3))
+    with pytest.raises(ConfigError, match="this run has one objective and so no front; begin an"):
+        checked(begun, begun=True)
 
 
 @pytest.mark.parametrize(
