@@ -25,7 +25,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from typing import Any
 import numpy as np
 from kept import Results
 from loguru import logger
+from yardsticks import at_its_end, trained_for
 
 from nanonas.config.files import configure
 from nanonas.deploy.c.writing import write_c
@@ -44,11 +44,7 @@ from nanonas.networks.network import Network
 from nanonas.networks.reference import resnet8
 from nanonas.runs.folder import RunFolder, total_seconds
 from nanonas.runs.source import Source, fitting, open_source
-from nanonas.session.compare import trained_alike
-from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup
-from nanonas.session.start import begin, resume
-from nanonas.session.winner import run_training
 from nanonas.training.final import FinalResult, read_result
 from nanonas.training.modules import build_module
 from nanonas.training.weights import load_weights
@@ -79,21 +75,18 @@ def limits(given: argparse.Namespace, yardstick: Network) -> dict[str, float]:
 
 def searched(given: argparse.Namespace, seed: int, folder: RunFolder) -> Contender:
     """The whole search, at its end."""
-    if not folder.store.exists():
-        images = Setup(configure(data=given.data)).images
-        yardstick = resnet8(images.input_shape, images.classes)
-        begin(
-            configure(
-                data=given.data,
-                time=given.time,
-                seed=seed,
-                out=folder.path.parent,
-                name=folder.path.name,
-                **limits(given, yardstick),
-            )
+    images = Setup(configure(data=given.data)).images
+    yardstick = resnet8(images.input_shape, images.classes)
+    at_its_end(
+        configure(
+            data=given.data,
+            time=given.time,
+            seed=seed,
+            out=folder.path.parent,
+            name=folder.path.name,
+            **limits(given, yardstick),
         )
-    elif read_result(folder.final) is None:
-        resume(folder.path)
+    )
     result = read_result(folder.final)
     assert result is not None
     seconds = total_seconds(folder, result.seconds)
@@ -106,11 +99,7 @@ def trained_alone(
     """A network, trained for all of the time."""
     images = source.images
     assert images is not None
-    training = trained_alike(source, network, seed, "auto", folder, f"compare: {folder.name}")
-    result = read_result(folder)
-    if result is None:
-        deadline = time.monotonic() + seconds
-        result = run_training(training, name, Listener(), None, deadline)
+    result = trained_for(seconds, network, source, seed, folder, name)
     weights = folder / "model.safetensors"
     module = build_module(network, seed=0)
     load_weights(module, weights)

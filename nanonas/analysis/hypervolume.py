@@ -32,6 +32,9 @@ def chosen(
     those that dominate the most together with it; each network once, the winner first, then the
     most accurate.
 
+    Accuracies count from halfway between guessing and the best one, in logs of the errors: down
+    there, networks that are of no use to anybody are the smallest by far.
+
     Args:
         winner: its number.
         number: of networks, the winner among them; of a smaller front, all are returned.
@@ -46,6 +49,9 @@ def chosen(
     distinct = list(members.values())
     losses = in_logs(distinct, objectives, images)
     reference = corner(losses, objectives, classes)
+    for place, objective in enumerate(objectives):
+        if objective.maximize:
+            reference[place] = (reference[place] + float(losses[:, place].min())) / 2
     return [distinct[place] for place in hypervolume_subset(losses, number, reference, [0])]
 
 
