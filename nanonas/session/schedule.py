@@ -24,6 +24,7 @@ from nanonas.networks.cost import CostModel
 from nanonas.session.finalists import OVERHEAD, STARTUP, finals_seconds
 from nanonas.session.setup import Setup, cost_words
 from nanonas.text import by_number, duration, number_of
+from nanonas.training.final import FINE_TUNED
 from nanonas.training.measuring.speed import calibrate
 from nanonas.training.pictures import pictures
 from nanonas.training.recipe import SMALL_SIDE
@@ -63,6 +64,7 @@ class Schedule:
     image_size: int | None = None  # pixels a side that candidates see; None: the images as they are
     front: int = 1  # networks that share the final trainings' time
     instead: str = "a network that is known to be good"  # what is trained where there is no search
+    most_epochs: float = math.inf  # of a final training, however much time there is
 
     @property
     def searches(self) -> bool:
@@ -86,12 +88,14 @@ class Schedule:
 
     def __str__(self) -> str:
         """In a few lines, as the terminal shows it before a search."""
-        epochs = f"about {number_of(self.final_epochs, 'epoch', form='.3g')}"
+        number = min(self.final_epochs, self.most_epochs)
+        epochs = f"about {number_of(number, 'epoch', form='.3g')}"
         if not self.searches:
+            part = "" if number < self.final_epochs else " all of it,"
             return (
                 f"{duration(self.total)} are too short for a search that pays for itself here "
-                f"(more --time, or --final-share, begins one): {self.instead} is trained for all "
-                f"of it, {epochs}"
+                f"(more --time, or --final-share, begins one): {self.instead} is trained for"
+                f"{part} {epochs}"
             )
         final, finals = self.final_share * self.total, 0.0
         if self.finalists:
@@ -164,7 +168,8 @@ def scheduled(setup: Setup) -> tuple[Config, Schedule | None]:
             size = smaller
         schedule = replace(schedule, image_size=size)
         if setup.origin is not None:
-            schedule = replace(schedule, instead=f"the network of the ancestor {setup.origin.name}")
+            name = f"the network of the ancestor {setup.origin.name}"
+            schedule = replace(schedule, instead=name, most_epochs=FINE_TUNED)
         training = replace(
             training,
             candidate_seconds=schedule.candidate_seconds,

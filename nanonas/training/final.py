@@ -44,6 +44,7 @@ RESULT = "result.json"
 FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
+FINE_TUNED = 100  # epochs that fill a time, at most, of a training with another's weights
 LITTLE = 0.1  # of the parameters of a body, below which hardly anything of another comes along
 # what is called after each epoch, and who trains in place of this process: see `FinalTraining`
 OnEpoch = Callable[[int, int, float], None]
@@ -154,12 +155,11 @@ class FinalTraining:
         The learning rate's cycle always ends at its bottom: when the deadline turns out to be too
         near, the rest of the cycle is shortened. Where `epochs` is None it also becomes longer when
         there turns out to be more time, and cores that were not worth their while at the start are
-        tried again. A finished training of as many epochs is only
-        read, unless `again`.
+        tried again. A finished training of as many epochs is only read, unless `again`.
 
         Args:
             epochs: None: as many as fit before the deadline, by the speed measured at the start,
-                the last of them in part.
+                the last of them in part; with the weights of another network `FINE_TUNED` at most.
             deadline: as of `time.monotonic()`; None: none.
             on_epoch: called after each epoch with the epochs done, the epochs planned, and the
                 training loss.
@@ -249,7 +249,7 @@ class FinalTraining:
             spent = float(checkpoint["spent"])
         elif epochs is None and deadline is not None:
             fitting = table.epochs(0, PLANNED * self._left(deadline, table))
-            training.epochs = max(LEAST, _whole_or_part(fitting))
+            training.epochs = max(LEAST, self._at_most(_whole_or_part(fitting)))
         if crew.team is not None:
             crew.team.share(training)
         begin = time.perf_counter()
@@ -287,8 +287,14 @@ class FinalTraining:
         if fitting < training.epochs:
             training.epochs = max(done, _whole_or_part(fitting))
         elif fills:
-            longer = _whole_or_part(table.epochs(done, PLANNED * left))
+            longer = self._at_most(_whole_or_part(table.epochs(done, PLANNED * left)))
             training.epochs = max(training.epochs, longer)
+
+    def _at_most(self, epochs: float) -> float:
+        """What fits into a time, or less where more would do harm: what the weights of another
+        network are worth is forgotten, on few images above all.
+        """
+        return epochs if self.pretrained is None else min(epochs, FINE_TUNED)
 
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
         """This training with a third of the learning rates. Raises `RunError` after `retries`."""

@@ -93,6 +93,8 @@ def test_what_is_too_short_for_a_search_is_the_hand_made_networks(total: float) 
     assert not plan.searches
     assert "too short for a search that pays for itself" in str(plan)
     assert "more --time, or --final-share, begins one" in str(plan)
+    assert "trained for all of it, about" in str(plan)
+    assert "trained for about 0.5 epochs" in str(replace(plan, most_epochs=0.5))
 
 
 @pytest.mark.parametrize("total", [600, 1800, 8000, 20_000, 86_400])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -221,6 +222,22 @@ def test_interrupted_it_ends_as_if_it_had_not_been(
     assert asdict(result)["began_with"]["name"] == "cars"
     assert result.began_with["body_lr"] == body_lr
     assert read_result(whole) == result
+
+
+def test_a_time_to_fill_is_not_filled_with_forgetting(
+    tmp_path: Path,
+    few: Pictures,
+    final_training: Callable[..., FinalTraining],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither where there is so much time from the beginning, nor where that turns out later."""
+    monkeypatch.setattr(final, "FINE_TUNED", 2)
+    for place, pace in (("promised", 0.01), ("found", 1000.0)):
+        monkeypatch.setattr(crew, "pace_of", lambda training, patience, pace=pace: Pace(pace))
+        result = final_training(tmp_path / place, few, 0.3).run(deadline=time.monotonic() + 100)
+        assert 0 < result.epochs <= 2
+    asked = final_training(tmp_path / "asked", few, 0.3).run(3)
+    assert asked.epochs == 3
 
 
 def test_where_little_comes_along_that_is_said(
