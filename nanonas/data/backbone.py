@@ -2,13 +2,14 @@
 search takes for its images. This is the value that is kept with what was found behind it.
 
     {"name": "test_convnext.r160_in1k", "digest": "0c1d…", "image_shape": [3, 160, 160],
-     "stage": 2, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "low": [-1.3, …],
-     "high": [2.1, …], "params": 118912, "macs": 20373504}
+     "stage": 3, "repeated": 2, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+     "low": [-1.3, …], "high": [2.1, …], "params": 118912, "macs": 20373504}
 
 Pixels in [0, 1] have `mean` subtracted and are divided by `std`; the model of that name in timm
-makes a map of them, that of its `stage`; each channel of it is scaled so that `low` becomes 0 and
-`high` 255, and cut off there. What networks train on is rounded, for it lies in the cache of images
-as uint8; in front of a finished network nothing is.
+makes a map of them, that of its `stage`, in which each value is `repeated` so often along rows and
+columns; each channel of it is scaled so that `low` becomes 0 and `high` 255, and cut off there.
+What networks train on is rounded, for it lies in the cache of images as uint8; in front of a
+finished network nothing is.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Backbone:
     digest: str  # of its weights
     image_shape: Shape  # (channels, height, width) of the images that it sees
     stage: int  # which of the model's maps, by timm's number
+    repeated: int  # how often each of its values stands in a row, and each row in the map
     mean: tuple[float, ...]  # (3,), of pixels in [0, 1]; a grey image is three equal channels
     std: tuple[float, ...]  # (3,), above 0
     low: tuple[float, ...]  # (C,): what becomes 0, by the map's channels
@@ -57,6 +59,7 @@ class Backbone:
             and all(type(size) is int and 0 < size <= 4096 for size in shape)
             and shape[0] in (1, 3),
             "stage": type(self.stage) is int and 0 <= self.stage < 1000,
+            "repeated": type(self.repeated) is int and 0 < self.repeated <= 64,
             "mean": len(self.mean) == 3 and _finite(self.mean),
             "std": len(self.std) == 3 and _finite(self.std) and min(self.std) > 0,
             "low": 0 < len(self.low) <= MOST_CHANNELS and _finite(self.low),

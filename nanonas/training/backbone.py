@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import torch
 from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nanonas.data.backbone import WEIGHTS, Backbone, name_and_file
@@ -33,7 +35,8 @@ from nanonas.training.timm_models import Stage, config_of, model_of
 from nanonas.training.weights import digest_of, load_weights, save_weights
 
 LARGEST = 224  # pixels a side of the images that it sees where nobody says another number
-_VERSION = 1  # part of every key: raise it when maps are made otherwise
+_LEAST = 4  # values a side of the maps that are taken
+_VERSION = 2  # part of every key: raise it when maps are made otherwise
 _BATCH = 64  # images at a time
 # What of a channel's values is cut off, at each end: the largest are several times as far from the
 # rest, and 256 levels would be spent on them.
@@ -68,11 +71,13 @@ class Frozen(nn.Module):
         self.eval().requires_grad_(False)
 
     def maps(self, images: Tensor) -> Tensor:
-        """What the model makes of images, (B, C, h, w), as it is."""
+        """What the model makes of images, (B, C, h, w), as large as a search needs it."""
         pixels = images.float().expand(-1, 3, -1, -1)  # a grey image is three equal channels
         maps: Tensor = self.body((pixels / 255 - self.mean) / self.std)[-1]
-        # some models have channels last
-        return maps if maps.shape[1] == len(self.low) else maps.permute(0, 3, 1, 2)
+        if maps.shape[1] != len(self.low):  # some models have channels last
+            maps = maps.permute(0, 3, 1, 2)
+        times = self.about.repeated
+        return maps if times == 1 else F.interpolate(maps, scale_factor=times, mode="nearest")
 
     def forward(self, images: Tensor) -> Tensor:
         return ((self.maps(images) - self.low) * (255 / self.span)).clamp(0, 255)
@@ -101,7 +106,8 @@ def behind(images: Images, words: str, device: str = "cpu", kept: Path | None = 
         kept: a run's own copy of the weights; where it exists, maps that are not in the cache are
             made with these.
 
-    The maps are those of the deepest stage whose height and width are 8 or more.
+    The maps are those of the deepest stage whose height and width are 4 or more; where they are
+    below 8, each value is repeated along rows and columns.
 
     Raises:
         ConfigError: timm is not installed, or knows no such model; its weights cannot be had; or it
@@ -274,11 +280,11 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         min(size[1:3] if size[1] != number else size[2:])
         for size, number in zip(sizes, info.channels(), strict=True)
     ]
-    fitting = [place for place, side in enumerate(sides) if side >= SMALLEST]
+    fitting = [place for place, side in enumerate(sides) if side >= _LEAST]
     if not fitting:
         raise ConfigError(
             f"the backbone {name} makes maps of {max(sides)}×{max(sides)} at most of images of "
-            f"{height}×{width}, but {SMALLEST}×{SMALLEST} are the least; give it larger ones with "
+            f"{height}×{width}, but {_LEAST}×{_LEAST} are the least; give it larger ones with "
             "--image-size"
         )
     stage = Stage(int(info.out_indices[fitting[-1]]), shape)
@@ -295,6 +301,7 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         digest_of(body.state_dict()),
         shape,
         stage.number,
+        math.ceil(SMALLEST / sides[fitting[-1]]),
         tuple(map(float, config.mean)),
         tuple(map(float, config.std)),
         (0.0,) * number,

@@ -60,7 +60,7 @@ def run(home: Path) -> Path:
 
 def test_networks_see_maps_and_people_see_images(home: Path, run: Path) -> None:
     genome = read_genome(run / "best_genome.json")
-    assert genome.input_shape == (6, 8, 8)
+    assert genome.input_shape == (8, 8, 8)
     with RunStore.read(run / "study.db") as store:
         assert store.config["search"]["image_size"] == 32  # as the toy was trained
         noted = next(event.details for event in store.events() if event.kind == IMAGES)
@@ -73,7 +73,7 @@ def test_networks_see_maps_and_people_see_images(home: Path, run: Path) -> None:
     assert all(image.tobytes() in known for image in pictures.plain)
     assert pictures.augmentation.startswith("moved by up to 4 pixels, mirrored")
     result = nanonas.Result(run)
-    assert "feature maps of 6×8×8" in str(result)
+    assert "feature maps of 8×8×8" in str(result)
     assert f"the frozen backbone {NAME}" in str(result)
 
 
@@ -122,7 +122,7 @@ def test_what_is_exported_has_the_backbone_in_it(
     own = classifier(run).probabilities(photos)
     assert classifier(tmp_path / "bundle").probabilities(photos) == pytest.approx(own, abs=1e-4)
     card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
-    assert f"behind the frozen backbone {NAME} (334 parameters" in card
+    assert f"behind the frozen backbone {NAME} (774 parameters" in card
     assert "colour images of 32×32" in card
     with pytest.raises(ConfigError, match="--formats c: the backbone"):
         Export(("c",)).run(subject, tmp_path / "c")
@@ -156,7 +156,7 @@ def test_a_linear_classifier_is_a_yardstick(home: Path, run: Path) -> None:
     assert cli.main([*words, "--time-per-network", "1s", "--device", "cpu"]) == 0
     rows = {row["network"]: row for row in json.loads((run / "compare/table.json").read_text())}
     assert set(rows) == {"found", "resnet18", "baseline", "linear classifier"}
-    assert rows["linear classifier"]["params"] == 6 * 2 + 2  # as all of these, without the backbone
+    assert rows["linear classifier"]["params"] == 8 * 2 + 2  # as all of these, without the backbone
 
 
 def test_a_run_without_a_backbone_meets_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +167,7 @@ def test_a_run_without_a_backbone_meets_one(home: Path, capsys: pytest.CaptureFi
     words += ["--time-per-network", "1s", "--device", "cpu"]
     assert cli.main([*words, "--backbone", NAME]) == 0
     rows = {row["network"]: row for row in json.loads((run / "compare/table.json").read_text())}
-    assert rows["linear classifier"]["params"] == 334 + 6 * 2 + 2
+    assert rows["linear classifier"]["params"] == 774 + 8 * 2 + 2
     assert rows["linear classifier"]["macs"] > rows["linear classifier"]["params"]
     assert (
         cli.main([*words[:1], str(home / "outputs" / "run"), *words[2:], "--backbone", NAME]) == 2

@@ -49,9 +49,11 @@ def photos(tmp_path: Path) -> str:
 def test_maps_stand_in_the_place_of_images(photos: str, timm: Timm) -> None:
     images = load(photos)
     maps = behind(images, NAME)
-    assert maps.input_shape == (6, 8, 8)  # the next stage's would be 4×4
+    assert maps.input_shape == (8, 8, 8)  # the deepest stage's are 4×4
     about = maps.backbone
     assert about is not None
+    assert (about.stage, about.repeated) == (2, 2)
+    assert np.array_equal(maps.x_train[:, ::2, ::2], maps.x_train[:, 1::2, 1::2])
     frozen = opened(about, None)
     for seen, made in ((images.x_train, maps.x_train), (images.x_test, maps.x_test)):
         with torch.inference_mode():
@@ -62,7 +64,7 @@ def test_maps_stand_in_the_place_of_images(photos: str, timm: Timm) -> None:
     assert maps.test_names == images.test_names
     assert (maps.flip, maps.own_test) == (True, False)
     assert maps.fingerprint != images.fingerprint
-    assert "seen as maps of 8×8×6 by toy_net.in1k" in maps.in_words()
+    assert "seen as maps of 8×8×8 by toy_net.in1k" in maps.in_words()
     shown = maps.shown
     assert shown is not None
     assert np.array_equal(shown.x_test, images.x_test)
@@ -216,8 +218,11 @@ def test_what_cannot_be_had_is_one_sentence(
 
 def test_small_images_need_larger_ones(tmp_path: Path, timm: Timm) -> None:
     photos = str(image_folder(tmp_path / "small", shape=(12, 12, 3)))
-    with pytest.raises(ConfigError, match=r"makes maps of 6×6 at most of images of 12×12, but 8×8"):
-        behind(load(photos), NAME)
+    maps = behind(load(photos), NAME)
+    assert (maps.input_shape, maps.backbone and maps.backbone.stage) == ((4, 12, 12), 0)
+    tiny = replace(load(photos), x_train=np.zeros((9, 6, 6, 3), np.uint8), fingerprint="")
+    with pytest.raises(ConfigError, match=r"makes maps of 3×3 at most of images of 6×6, but 4×4"):
+        behind(tiny, NAME)
 
 
 def test_without_timm_or_with_a_broken_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +248,7 @@ def test_what_a_stranger_says_of_a_backbone_is_looked_at(photos: str, timm: Timm
         {"std": [0.2, 0.0, 0.2]},
         {"mean": 0.5},
         {"stage": -1},
+        {"repeated": 0},
         {"macs": "many"},
         {"more": 1},
     ]
