@@ -1,16 +1,21 @@
-"""How soon does a search with the defaults have a network as accurate as plain evolution's best?
+"""How soon do the defaults have a network as accurate as the best of plain evolution?
 
 Plain evolution (random networks of `layers`, tournaments and mutation; no hand-made networks, no
-widths that fill the limits, no predictor) searches for --time. A search with the defaults then
-begins anew with the same images, limits and seed, and is stopped as soon as the best validation
-accuracy of a candidate reaches plain evolution's. In both all of the time is the search's, so their
-candidates train for as long, from scratch, at the images' own size; and the clock runs from the
-command to the evaluation, with loading, calibration and what a predictor takes.
+widths that fill the limits, no predictor) searches for --time, and nothing is trained at its end:
+what it has is the best validation accuracy of a candidate. Two questions follow, with the same
+images, limits and seed:
 
-    python benchmarks/time_to_accuracy.py --data cifar10 --max-params 250k     # an hour of one core
+- Whole runs with the defaults, each with one of the times of --whole for all of it: are they as
+  accurate? A run opens the test images once, when its network is trained.
+- A search with the defaults alone, whose candidates train for as long as plain evolution's, from
+  scratch, at the images' own size: when does a candidate reach that accuracy? It ends there, or
+  after --time; --no-alike leaves it out. The clock runs from the command to the evaluation, with
+  loading, calibration and what a predictor takes.
 
-A seed that is in --out already is not measured again. The cores must be idle. The test set is never
-opened.
+    python benchmarks/time_to_accuracy.py --data cifar10               # two hours of one core
+    python benchmarks/time_to_accuracy.py --data cifar10 --no-alike    # one hour
+
+What is in --out already is not measured again. The cores must be idle.
 """
 
 from __future__ import annotations
@@ -97,6 +102,23 @@ def searched(contender: str, given: argparse.Namespace, seed: int, until: float)
     }
 
 
+def whole_run(given: argparse.Namespace, seed: int, spell: str) -> float:
+    """The test accuracy of a run with the defaults and a time for all of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = configure(
+            data=given.data,
+            max_params=given.max_params,
+            time=spell,
+            seed=seed,
+            workers=given.workers,
+            doctor=False,
+            out=folder,
+        )
+        outcome = begin(config)
+    assert outcome.final is not None
+    return outcome.final.test_accuracy
+
+
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -104,6 +126,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", default="cifar10", help="a data source as for `nanonas search`")
     parser.add_argument("--max-params", default="250k")
     parser.add_argument("--time", default="10m", help="of plain evolution")
+    parser.add_argument("--whole", nargs="*", default=["20s", "1m", "3m"], help="of whole runs")
+    parser.add_argument("--no-alike", dest="alike", action="store_false", help="no search alone")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--label", help="in the result; by default the data and the limit")
@@ -115,23 +139,31 @@ def main(arguments: Sequence[str]) -> None:
     results = Results(given.out)
     command = shlex.join(["python", "benchmarks/time_to_accuracy.py", *arguments])
     entry = results.entry(label, settings, "seeds", command=command)
-    for seed in range(len(entry["seeds"]), given.seeds):
-        plain, ours = CONTENDERS
-        first = searched(plain, given, seed, 2.0)
-        second = searched(ours, given, seed, first["accuracy"])
-        reached = second["accuracy"] >= first["accuracy"]
-        print(
-            f"seed {seed}: plain evolution {100 * first['accuracy']:.1f} % after {given.time} "
-            f"({first['candidates']} networks), the defaults {100 * second['accuracy']:.1f} % "
-            f"after {second['seconds']:.0f} s{'' if reached else ', which is less'} "
-            f"({second['candidates']} networks)",
-            flush=True,
-        )
-        entry["seeds"].append({"seed": seed, plain: first, ours: second})
+    plain, ours = CONTENDERS
+    rows = {row["seed"]: row for row in entry["seeds"]}
+    for seed in range(given.seeds):
+        if seed not in rows:
+            rows[seed] = {"seed": seed, plain: searched(plain, given, seed, 2.0), "whole": {}}
+            entry["seeds"].append(rows[seed])
+        row = rows[seed]
+        wanted = row[plain]["accuracy"]
+        said = f"{100 * wanted:.1f} % after {given.time}, {row[plain]['candidates']} networks"
+        print(f"seed {seed}: plain evolution {said}", flush=True)
+        for spell in given.whole:
+            if spell not in row["whole"]:
+                row["whole"][spell] = whole_run(given, seed, spell)
+            print(f"  a whole run of {spell}: {100 * row['whole'][spell]:.1f} %", flush=True)
+            results.keep()
+        if given.alike and ours not in row:
+            row[ours] = searched(ours, given, seed, wanted)
+        if ours in row:
+            best, took = row[ours]["accuracy"], row[ours]["seconds"]
+            less = "" if best >= wanted else ", which is less"
+            print(f"  candidates trained alike: {100 * best:.1f} % after {took:.0f} s{less}")
         results.keep()
-    print(
-        f"{label}: {with_interval([row['defaults']['seconds'] for row in entry['seeds']], '.0f')} s"
-    )
+    for spell in given.whole:
+        ahead = [100 * (row["whole"][spell] - row[plain]["accuracy"]) for row in rows.values()]
+        print(f"{label}: a whole run of {spell} is {with_interval(ahead, '+.1f')} points ahead")
 
 
 if __name__ == "__main__":

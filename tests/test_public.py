@@ -83,6 +83,12 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"nanonas {nanonas.__version__}\n"
 
 
+def test_help_says_each_verb_in_a_whole_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  nanonas ")]
+    assert all(line.endswith(".") and len(line) <= 120 for line in said)
+
+
 def test_help_needs_nothing_heavy() -> None:
     script = (
         "import sys\nfrom nanonas.cli import main\n"

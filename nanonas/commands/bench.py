@@ -13,8 +13,9 @@ from nanonas.commands.arguments import Verb, at_least, parse
 
 @dataclass(frozen=True)
 class Bench:
-    """Compares strategies on a table of trained networks: how many queries until the best one, and
-    at what regret.
+    """Compares strategies on a table of trained networks.
+
+    How many queries until the best one, and at what regret.
     """
 
     table: Path | None = None

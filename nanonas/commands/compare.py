@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compare:
-    """Trains the found network, ResNet-18, a plain baseline and random networks with one recipe,
-    and tests each; with --equal-time, says whether the search was worth its time.
+    """Trains the found network, ResNet-18, a plain CNN and random networks by one recipe.
+
+    Each is tested. With --equal-time, says whether the search was worth its time.
     """
 
     matter: ClassVar = (

@@ -16,9 +16,7 @@ from nanonas.errors import ConfigError
 
 @dataclass(frozen=True)
 class Control:
-    """Asks a search that goes on to pause, to resume, to ban or allow an operation, or to try a
-    genome.
-    """
+    """Asks a search that goes on to pause, resume, ban or allow an operation, or try a genome."""
 
     folder: Positional[Path]
     """The run's folder; a folder of runs means its newest."""

@@ -30,9 +30,11 @@ _SHOWN = 3  # examples of a finding
 
 @dataclass(frozen=True)
 class Doctor:
-    """Says what is wrong with images before a search believes them: what is broken, what judges and
-    has copies in training, what has two labels, what must not be mirrored. Ends with 1 where
-    something must be mended."""
+    """Says what is wrong with images, before a search believes them.
+
+    What is broken, what judges and has copies in training, what has two labels, what must not be
+    mirrored. Ends with 1 where something must be mended.
+    """
 
     data: Positional[str]
     """As of a search: a folder of images, an .npz, parquet, or the name of a built-in set."""

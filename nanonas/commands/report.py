@@ -15,9 +15,7 @@ from nanonas.text import number_of
 
 @dataclass(frozen=True)
 class Report:
-    """Writes what a run has found as one page that opens anywhere, report.html, and its figures as
-    PNG.
-    """
+    """Writes what a run has found as one page that opens anywhere, and its figures as PNG."""
 
     source: Positional[Path] = Path("outputs")
     """A run's folder, or a folder of runs (its newest)."""
