@@ -157,8 +157,8 @@ def _answered(given: list[str]) -> int:
 def _help() -> str:
     lines = ["Give it images and a budget; get back a small, accurate CNN.", ""]
     for name in verbs():
-        about = (_verb(name).flags.__doc__ or "").splitlines()[0]
-        lines.append(f"  nanonas {name:<9} {about}")
+        about = " ".join((_verb(name).flags.__doc__ or "").split())
+        lines.append(f"  nanonas {name:<9} {about.partition('. ')[0].rstrip('.')}.")
     return "\n".join(
         [*lines, "", "`nanonas VERB --help` lists what a verb can be told; --help-all, all of it."]
     )

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan(Configured):
-    """Says what a search will take here: time, memory, disk.
-
-    Times three networks; takes what search takes.
+    """Says what a search will take here: time, memory, disk. Times three networks; takes what
+    search takes.
     """
 
 
