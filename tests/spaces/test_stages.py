@@ -22,6 +22,7 @@ from nanonas.spaces.stages.genes import (
     WIDTHS,
     Genes,
     nearest_width,
+    read,
     split,
     stage_genes,
     whole_genes,
@@ -72,6 +73,21 @@ def test_the_residual_ancestor_at_250k_is_the_network_that_a_person_writes_down(
     found = space.decode(space.ancestors()["residual"])
     assert found.key == by_hand.key
     assert (found.params, round(found.macs / 1e6, 1)) == (246_554, 18.3)
+
+
+@pytest.mark.parametrize(("channels", "kernel", "times"), [(1, 3, 1), (16, 3, 1), (320, 1, 4)])
+def test_what_others_have_made_of_images_is_read_by_a_wide_stem(
+    channels: int, kernel: int, times: int
+) -> None:
+    space = StagesSpace((channels, 8, 8), 10, limits=Limits(max_params=50_000))
+    for genome in space.ancestors().values():
+        whole = read(genome)[0]
+        network = space.decode(genome)
+        first = next(node for node in network.nodes if node.op == "conv")
+        assert dict(first.attributes)["kernel"] == kernel
+        assert first.shape[0] == times * whole.stem_width
+        width = f"{'1×1 ' if kernel == 1 else ''}stem of {first.shape[0]}"
+        assert width in space.describe(genome)[0]
 
 
 @pytest.mark.parametrize("side", [1, 2, 5, 7, 8])

@@ -13,12 +13,15 @@ from nanonas.spaces.stages.genes import Stage, Whole
 QUARTER = 4  # hidden units of squeeze-excite, and branches of a split: the channels by this
 SPAN = 3  # of channel attention
 GLANCE = 5  # kernel of spatial attention
+PIXEL = 16  # channels of an image of pixels, at most; beyond, it is a map
+MAPPED = 4  # times the stem's width is what reads a map
 
 
 def drawn(draft: Draft, whole: Whole, stages: Sequence[Stage]) -> Network:
     """The network of a genome's decisions, by the rules of the space."""
     drawing = _Drawing(draft, whole)
-    x = drawing.enter("input", whole.stem_width, 3, _STEMS[whole.stem])
+    width, kernel = stem(draft.shape("input")[0], whole)
+    x = drawing.enter("input", width, kernel, _STEMS[whole.stem])
     for stage in stages:
         x = drawing.enter(x, stage.width, stage.enter, stage.halve)
         for _ in range(stage.depth):
@@ -27,6 +30,15 @@ def drawn(draft: Draft, whole: Whole, stages: Sequence[Stage]) -> Network:
         x = drawing.conv_norm_act(x, 2 * draft.shape(x)[0], 1)
     x = draft.add("globalmaxpool" if whole.head == "max" else "globalpool", x)
     return draft.finish(draft.add("dense", x, units=draft.classes))
+
+
+def stem(channels: int, whole: Whole) -> tuple[int, int]:
+    """Width and kernel of the stem, for images of so many channels.
+
+    What has more channels than pixels have is what a trained network makes of images: many of its
+    channels say something, and around each value it has looked already.
+    """
+    return (whole.stem_width, 3) if channels <= PIXEL else (MAPPED * whole.stem_width, 1)
 
 
 _STEMS = {"conv": "none", "pooled": "pool", "strided": "stride", "folded": "fold"}

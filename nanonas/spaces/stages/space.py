@@ -6,7 +6,8 @@ A genome holds one integer for each decision of the whole (`WHOLE`: stem and its
 norm, head), then for each decision of each stage (`STAGE`), a position in its options. Every such
 list of integers decodes to a valid network by these rules:
 
-- The stem is a 3×3 convolution, norm and activation; it may halve the map.
+- The stem is a 3×3 convolution, norm and activation; it may halve the map. Of a map, which has
+  more than 16 channels, it is a 1×1 convolution four times as wide.
 - A stage begins with a convolution to its width, which may halve the map: a 2×2 max pool between
   convolution and norm; a 3×3 convolution of stride 2; or blocks of 2×2 pixels that become channels.
   Then come `depth` blocks of one kind, all of the same width.
@@ -35,7 +36,7 @@ from nanonas.networks.network import Draft, Network
 from nanonas.networks.ops import Attribute
 from nanonas.spaces.base import Space, integers
 from nanonas.spaces.stages.ancestors import ANCESTORS, suited
-from nanonas.spaces.stages.drawing import drawn
+from nanonas.spaces.stages.drawing import drawn, stem
 from nanonas.spaces.stages.edits import edited
 from nanonas.spaces.stages.filling import filled
 from nanonas.spaces.stages.genes import (
@@ -223,8 +224,10 @@ class StagesSpace(Space):
         Raises `GenomeError`.
         """
         whole, stages = read(integers(genome))
-        stem = f"{whole.stem} stem of {whole.stem_width}, {whole.activation}, {whole.norm} norm"
-        return [f"{stem}, {whole.head} head", *map(str, stages)]
+        width, kernel = stem(self.input_shape[0], whole)
+        small = f"{kernel}×{kernel} " if kernel == 1 else ""
+        reads = f"{whole.stem} {small}stem of {width}, {whole.activation}, {whole.norm} norm"
+        return [f"{reads}, {whole.head} head", *map(str, stages)]
 
 
 # some 10 KB each; a filling draws up to nine, and the study draws the child again
