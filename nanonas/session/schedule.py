@@ -254,7 +254,8 @@ def spent(
     final_epoch = images * each / final_speed
     share = final_share
     if share is None:
-        share = min(1 - SEARCH_SHARE, front * ENOUGH_EPOCHS * final_epoch / total)
+        enough = front * ENOUGH_EPOCHS * final_epoch + STARTUP
+        share = min(1 - SEARCH_SHARE, enough / total)
     # of one network of middling cost; seconds of training of one worker, as all below
     final = share * final_speed * total / front
     shortest = LEAST_STEPS * batch_size * each
@@ -282,6 +283,8 @@ def spent(
         moment = min(shortest, 0.02 * total)
         return Schedule(total, 1, moment, 0, 0.0, WITHOUT_SEARCH, total / final_epoch, workers)
     final_epochs = share * total / final_epoch / front
+    if final_share is None:  # there are the seconds until it trains, and those of the test
+        final_epochs = min(final_epochs, ENOUGH_EPOCHS)
     if number == 0:
         longer = 0.0
     return Schedule(

@@ -29,7 +29,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError
 from nanonas.networks.cost import DEFAULTS, MOST_ALLOWED, CostModel, allowance, cost_power
 from nanonas.runs.folder import RunFolder
-from nanonas.session.finalists import accuracies, finalists, finals_seconds
+from nanonas.session.finalists import STARTUP, accuracies, finalists, finals_seconds
 from nanonas.session.listener import Listener
 from nanonas.session.schedule import (
     FEWEST,
@@ -85,6 +85,14 @@ def test_a_day_is_mostly_the_searchs() -> None:
     assert plan.final_share < 0.2
     assert plan.final_epochs == pytest.approx(200)
     assert plan.candidates > 200
+
+
+def test_where_little_is_enough_the_winner_has_it_and_the_seconds_around_it() -> None:
+    few = {**CIFAR, "images": 200, "epoch_images": 180}
+    plan = spent(600, 1, **few)
+    assert plan.searches
+    assert plan.final_epochs == pytest.approx(200)
+    assert plan.final_share * 600 == pytest.approx(200 * 200 * few["each"] + STARTUP)
 
 
 @pytest.mark.parametrize("total", [20, 200])
@@ -163,7 +171,8 @@ def test_the_networks_of_a_front_share_the_winners_time() -> None:
     )
     day = spent(86_400, 2, **CIFAR, front=3)
     assert day.final_epochs == pytest.approx(200)  # of each
-    assert day.final_share == pytest.approx(3 * spent(86_400, 2, **CIFAR).final_share)
+    alone = spent(86_400, 2, **CIFAR).final_share  # all of it, but for what comes before and after
+    assert day.final_share == pytest.approx(3 * alone, rel=1e-2)
     alone = three.at_most(1)
     assert alone.front == 1
     assert alone.final_epochs == pytest.approx(1800 / 1296 * one.final_epochs)
