@@ -330,8 +330,8 @@ class _Planner:
             return epochs, self.final_networks * epochs * epoch_seconds
         left = self.run.time - before if self.run.trains_winner else 0.0
         if self.schedule is not None and self.schedule.final_seconds:
-            epochs = self.schedule.final_epochs * left / self.schedule.final_seconds
-            return int(min(epochs, self.schedule.most_epochs)), left
+            fitting = self.schedule.final_epochs * left / self.schedule.final_seconds
+            return int(min(fitting, self.schedule.most_epochs)), left
         return int(left / epoch_seconds / self.final_networks), left
 
     @property

@@ -171,8 +171,8 @@ def test_the_networks_of_a_front_share_the_winners_time() -> None:
     )
     day = spent(86_400, 2, **CIFAR, front=3)
     assert day.final_epochs == pytest.approx(200)  # of each
-    alone = spent(86_400, 2, **CIFAR).final_share  # all of it, but for what comes before and after
-    assert day.final_share == pytest.approx(3 * alone, rel=1e-2)
+    share = spent(86_400, 2, **CIFAR).final_share  # with the seconds before and after, once
+    assert day.final_share == pytest.approx(3 * share, rel=1e-2)
     alone = three.at_most(1)
     assert alone.front == 1
     assert alone.final_epochs == pytest.approx(1800 / 1296 * one.final_epochs)
