@@ -27,7 +27,7 @@ class Options:
     """Lets accidents happen."""
 
     accidents: int = 230
-    """How many; one in ten finds the search at its end already."""
+    """How many; some come when the search has ended already."""
     first: int = 0
     """The number of the first."""
     keep: Path | None = None

@@ -292,8 +292,8 @@ class RunStore:
         return events_from(self.path, rows)
 
     def require_unchanged(self) -> None:
-        """Raises `RunError` where a row is not what was written. Takes a quarter of the time that it
-        takes to read them.
+        """Raises `RunError` where a row is not what was written. Takes a quarter of the time that
+        reading them takes.
         """
         with explained(self.path):
             wrong = next(changed_rows(self._db), None)
