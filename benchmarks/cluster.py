@@ -1,15 +1,17 @@
 """How busy a cluster is kept, and how many slots one coordinator can serve.
 
-Busy: a search whose trainings take log-normal times, by a clock that nobody waits for. A steady
-state (aging, and screened alike, which asks as often) at a lag of twice the slots, of four times as
-many, the default of a cluster, and of more, beside generational evolution, with the default
-population and with generations of twice the slots. The share of busy slots is counted until the
-last candidate begins, so that the tail, which all have, is left out.
+Busy: a search whose trainings take log-normal times, by a clock that nobody waits for, of a
+moderate spread and with a heavy tail. A steady state (aging, and screened alike, which asks as
+often) at a lag of twice the slots, of four times as many, the default of a cluster, and of more,
+beside generational evolution, with the default population and with generations of twice the slots.
+The share of busy slots is counted until the last candidate begins, so that the tail, which all
+have, is left out.
 
 Served: the same loop, with a store on the disk, where trainings take no time at all. What is left
 is the coordinator's own work, by its parts: to breed a candidate, to commit it and its evaluation,
-and the rest (telling, counting, ranking). So many evaluations a second keep 1,000 slots busy with
-trainings that are longer than 1,000 divided by it. The disk is waited for, as a run does.
+and the rest (telling, counting, ranking). So many candidates a second are the most that one
+coordinator serves; they keep 1,000 slots busy with trainings that are longer than 1,000 divided by
+it. The disk is waited for, as a run does.
 
     python benchmarks/cluster.py          # some minutes of one core; --folder DIR: another disk
 
@@ -42,7 +44,9 @@ from nanonas.engine.study import Study
 from nanonas.machine import described
 
 SHAPE, CLASSES = (3, 32, 32), 10
-LAGS = (2, 4, 8)  # in slots; the first is the default
+LAGS = (2, 4, 8)  # candidates in flight for each slot
+LAG = 4  # the default of a cluster
+PARTS = ("breed", "commit", "rest", "all")  # of what an evaluation costs
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class Options:
     """Of the simulated clusters."""
     rounds: int = 20
     """Candidates for each slot."""
-    spread: float = 0.5
-    """Of the trainings' lengths: the standard deviation of their logarithms."""
+    spread: tuple[float, ...] = (0.5, 1.0)
+    """Of the trainings' lengths: the standard deviation of their logarithms. With 1 one in a
+    hundred takes ten times as long as a middling one."""
     served: int = 1000
     """Slots that one coordinator serves."""
     screened: int = 25
@@ -131,10 +136,10 @@ def busy(place: Path, slots: int, rounds: int, spread: float) -> dict[str, float
     shares: dict[str, float] = {}
     for name, settings in contenders.items():
         evaluator = Simulated(slots, spread)
-        with RunStore.begin(place / f"{slots} {name}" / "study.db", {}) as store:
+        with RunStore.begin(place / f"{spread} {slots} {name}" / "study.db", {}) as store:
             study(store, evaluator, space="nano", epochs=10, **settings).run(rounds * slots)
         shares[name] = evaluator.busy()
-        print(f"{slots:6} {name:28} {shares[name]:6.1%}")
+        print(f"{spread:6g} {slots:6} {name:28} {shares[name]:6.1%}")
     return shares
 
 
@@ -162,20 +167,20 @@ class Stopwatch:
 def served(
     place: Path, strategy: str, slots: int, counted: int, asked_for: int
 ) -> dict[str, float]:
-    """What an evaluation costs the coordinator, in milliseconds, once three rounds of all slots
-    have been asked: then it breeds from what it was told.
+    """What an evaluation costs the coordinator, in milliseconds, once it breeds from what it was
+    told by two rounds of all slots; and how many a second that makes.
 
     Args:
-        slots: that are simulated, at a lag of twice as many.
+        slots: that are simulated, at the default lag of a cluster.
         counted: evaluations.
         asked_for: slots that the last column of the table is for.
     """
     opening.SYNCHRONOUS = "FULL"
-    total = 4 * slots + counted
+    total = (LAG + 2) * slots + counted
     breeding, commits = Stopwatch(), Stopwatch()
     marks: list[tuple[float, ...]] = []
     with RunStore.begin(place / strategy / "study.db", {}) as store:
-        made = study(store, Simulated(slots, None), strategy=strategy, epochs=10, lag=2 * slots)
+        made = study(store, Simulated(slots, None), strategy=strategy, epochs=10, lag=LAG * slots)
         last = total - slots  # arrivals, after which nothing is bred any more
         arrivals = iter(range(total))
 
@@ -196,19 +201,21 @@ def served(
     parts = {"breed": breed, "commit": commit, "rest": rest, "all": whole}
     print(
         f"{strategy:10} {slots:6}"
-        + "".join(f"{parts[name]:9.2f}" for name in ("breed", "commit", "rest", "all"))
+        + "".join(f"{parts[name]:9.2f}" for name in PARTS)
         + f"{1000 / whole:12.1f} {asked_for * whole / 1000:14.1f} s"
     )
-    return parts
+    return {**parts, "a second": 1000 / whole}
 
 
 def main(options: Options) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         place = Path(folder)
-        print(f"{'slots':>6} {'strategy':28} {'busy':>6}")
+        print(f"{'spread':>6} {'slots':>6} {'strategy':28} {'busy':>6}")
         shares = {
-            str(slots): busy(place, slots, options.rounds, options.spread)
-            for slots in options.slots
+            str(spread): {
+                str(slots): busy(place, slots, options.rounds, spread) for slots in options.slots
+            }
+            for spread in options.spread
         }
         print(
             f"\n{'strategy':10} {'slots':>6}{'breed':>9}{'commit':>9}{'rest':>9}{'ms, all':>9}"
@@ -223,13 +230,16 @@ def main(options: Options) -> None:
         "machine": described(),
         "settings": {
             "rounds": options.rounds,
-            "spread": options.spread,
+            "lag_served": LAG,
             "served": options.served,
             "screened": options.screened,
             "counted": options.counted,
         },
         "busy": shares,
-        "milliseconds_an_evaluation": costs,
+        "milliseconds_an_evaluation": {
+            strategy: {name: parts[name] for name in PARTS} for strategy, parts in costs.items()
+        },
+        "candidates_a_second": {strategy: parts["a second"] for strategy, parts in costs.items()},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

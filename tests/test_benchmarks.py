@@ -367,6 +367,33 @@ def test_growth_runs_from_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_cluster_runs_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "cluster.json"
+    tiny = ["--slots", "4", "--rounds", "5", "--spread", "0.5", "1", "--served", "5"]
+    tiny += ["--screened", "3", "--counted", "4", "--folder", str(tmp_path)]
+    said = benchmark("cluster.py", *tiny, "--out", str(out))
+    found = json.loads(out.read_text(encoding="utf-8"))
+    for shares in (found["busy"]["0.5"]["4"], found["busy"]["1.0"]["4"]):
+        assert all(0 < share < 1 + 1e-9 for share in shares.values())
+        assert shares["aging, lag 32"] == pytest.approx(1)  # as many as there are: none waits
+        assert all(name in said for name in shares)
+    for strategy, parts in found["milliseconds_an_evaluation"].items():
+        assert parts["all"] == pytest.approx(parts["breed"] + parts["commit"] + parts["rest"])
+        assert found["candidates_a_second"][strategy] == pytest.approx(1000 / parts["all"])
+
+
+@pytest.mark.slow
+def test_fuzz_runs_from_end_to_end_and_keeps_other_formats(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "fuzz.json"
+    for name in ("request", "genome"):
+        said = benchmark("fuzz.py", "--cases", "5", "--formats", name, "--out", str(out))
+        assert "none of the formats failed" in said
+    formats = json.loads(out.read_text(encoding="utf-8"))["formats"]
+    assert list(formats) == ["request", "genome"]
+    assert all(one["read"] + one["refused"] >= 5 for one in formats.values())
+
+
+@pytest.mark.slow
 def test_weights_on_the_disk_are_counted_from_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "disk.json"
     said = benchmark("disk.py", "--evaluations", "20", "40", "--out", str(out))

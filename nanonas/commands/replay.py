@@ -28,8 +28,9 @@ class Replay:
     check: bool = True
     """End with exit code 1 where anything differs."""
     train: int = 1
-    """How many of the best networks are trained again; 0 for none, and then no images are
-    needed."""
+    """How many of the best networks are trained again; 0 for none, and then no images are needed.
+    Their numbers are compared on the same kind of CPU with the same versions; on a GPU both are
+    shown, and a difference does not count."""
 
 
 def replay(arguments: Sequence[str]) -> int:

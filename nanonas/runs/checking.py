@@ -46,7 +46,8 @@ class Stored:
 
     @classmethod
     def of(cls, store: RunStore) -> Stored:
-        """All of a store. Raises `RunError` where it cannot be read."""
+        """All of a store. Raises `RunError` where it cannot be read, or a row of it is damaged."""
+        store.require_unchanged()
         return cls(
             store.config,
             store.candidates(),

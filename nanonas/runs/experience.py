@@ -199,19 +199,24 @@ def begun_with(folder: RunFolder, store: RunStore, search: SearchConfig) -> Past
     """What a run has begun with; None where that was nothing.
 
     Raises:
-        RunError: its copy is gone, or is another one.
+        RunError: its copy is gone, or is another one, or it was killed before it noted its images.
     """
     events = store.events()
-    begun = noted(events, EXPERIENCE)
+    begun, images = noted(events, EXPERIENCE), noted(events, IMAGES)
     if begun is None:
         return None
+    if images is None:
+        raise RunError(
+            f"the run in {folder.path} was stopped while it began, and holds nothing yet: remove "
+            "it, and begin it again"
+        )
     if not folder.experience.exists() or digest(folder.experience) != begun["digest"]:
         what = "was changed" if folder.experience.exists() else "is gone"
         raise RunError(
             f"the experience that the run began with, {str(folder.experience)!r}, {what}; bring it "
             "back from a copy of the run, since without it nothing can be derived as it was"
         )
-    return Past(read_experience(folder.experience), task_of(search, noted(events, IMAGES) or {}))
+    return Past(read_experience(folder.experience), task_of(search, images))
 
 
 def task_of(search: SearchConfig, images: Mapping[str, Any]) -> Task:
@@ -232,14 +237,16 @@ def task_of(search: SearchConfig, images: Mapping[str, Any]) -> Task:
 
 
 def learnt(store: RunStore, search: SearchConfig) -> PastRun | None:
-    """What a run has learnt of networks; None where these are fewer than `LEAST`.
+    """What a run has learnt of networks; None where these are fewer than `LEAST`, or nothing is
+    noted of the images: by an early version, or where it was killed just before it would have been.
 
     Of those that were trained to the end, from scratch and under the budget that most of them had:
     the best half of `NETWORKS`, and the others evenly over their ranks.
     """
+    images = noted(store.events(), IMAGES) or {}
     whole_ones = [one for one in store.told() if _counts(one)]
     budgets = Counter(one.candidate.proposal.budget for one in whole_ones)
-    if not budgets:
+    if not (budgets and {"input_shape", "class_names"} <= images.keys()):
         return None
     usual, _ = budgets.most_common(1)[0]
     alike = [one for one in whole_ones if one.candidate.proposal.budget == usual]
@@ -258,7 +265,7 @@ def learnt(store: RunStore, search: SearchConfig) -> PastRun | None:
         )
         for one in alike
     )
-    task = task_of(search, noted(store.events(), IMAGES) or {})
+    task = task_of(search, images)
     options = space_options(search.space)
     return PastRun(_name(store), search.space.space, options, task, networks)
 

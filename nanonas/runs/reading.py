@@ -79,12 +79,13 @@ def read_record(folder: RunFolder) -> Record:
     """Everything that there is to tell of a run.
 
     Raises:
-        RunError: no run there, it cannot be read, or it has neither an evaluated network nor a note
-            of its images.
+        RunError: no run there, it cannot be read, a row of it is damaged, or it has neither an
+            evaluated network nor a note of its images.
         ConfigError: its configuration cannot be read.
     """
     config = read_config(folder)
     with RunStore.read(folder.store) as store:
+        store.require_unchanged()
         events = store.events()
         space, class_names = _space(folder, config.search, events)
         return records.read(

@@ -1,6 +1,6 @@
 """Accidents to searches, many of them, and what came of each.
 
-    cd tests && python -m chaos --accidents 200      # some minutes of two cores
+    cd tests && python -m chaos --accidents 230      # some minutes of two cores
     cd tests && python -m chaos --first 17 --accidents 1 --keep FOLDER
 
 Each is drawn from its number alone. A line is printed for each; the exit code is 1 where anything
@@ -26,8 +26,8 @@ from chaos.accidents import Accidents
 class Options:
     """Lets accidents happen."""
 
-    accidents: int = 200
-    """How many."""
+    accidents: int = 230
+    """How many; some come when the search has ended already."""
     first: int = 0
     """The number of the first."""
     keep: Path | None = None
@@ -36,7 +36,7 @@ class Options:
 
 def main(options: Options) -> int:
     """Lets them happen, and returns the exit code."""
-    happened, losses = Counter[str](), list[int]()
+    happened, disks, losses = Counter[str](), Counter[str](), list[int]()
     begin = time.monotonic()
     with ExitStack() as stack:
         place = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -50,12 +50,15 @@ def main(options: Options) -> int:
                 traceback.print_exc()
                 continue
             happened[accident.search] += accident.happened
+            disks[accident.disk] += accident.happened
             spent = time.monotonic() - start
             print(f"{accident}: {len(accident.seen)} reported, {spent:.1f} s", flush=True)
     seconds = time.monotonic() - begin
     print(f"{options.accidents} searches in {seconds:.0f} s, accidents to {happened.total()}:")
     for search, number in happened.most_common():
         print(f"{number:5}  {search}")
+    full = ", ".join(f"{number} {disk}" for disk, number in disks.items() if disk)
+    print(f"full disks among them: {full or 'none'}")
     print(f"losses: {losses or 'none'}")
     return 1 if losses else 0
 

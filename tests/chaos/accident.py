@@ -45,6 +45,7 @@ class Accident:
     seen: dict[int, Any] = field(default_factory=dict, init=False)
     when: str = field(default="", init=False)  # in words
     happened: bool = field(default=True, init=False)  # not where the search was faster
+    disk: str = field(default="", init=False)  # which one was full: a small tmpfs, or pretended
     session: int = field(default=0, init=False)  # its coordinator's number
 
     def __post_init__(self) -> None:

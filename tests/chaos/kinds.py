@@ -66,6 +66,7 @@ def _while_the_log_grows(accident: Accident) -> None:
 def _no_space(accident: Accident) -> None:
     """From some moment on nothing can be written; then there is space again."""
     fate = accident.fate("no space")
+    accident.disk = "pretended"
     accident.begin(fate, fate)
     accident.happened = accident.watch()
     fate.mark.touch()
@@ -80,6 +81,7 @@ def _full_disk(accident: Accident) -> None:
     if not mounted(disk, f"size={accident.rng.randint(30, 600)}k"):
         _no_space(accident)  # only root may
         return
+    accident.disk = "a small tmpfs"
     accident.begin()
     code = accident.read_until_it_ends()
     assert code in (0, 2), f"{accident}: it ended with {code}\n{accident.printed}"

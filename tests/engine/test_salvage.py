@@ -175,6 +175,9 @@ def test_a_row_that_was_changed_is_noticed_where_sqlite_sees_nothing(
     assert wrong.endswith("is not what was written")
     with pytest.raises(RunError, match="is not what was written"):
         RunStore.resume(path)
+    refused = pytest.raises(RunError, match=r"is not what was written.*`nanonas rescue .* saves ")
+    with RunStore.read(path) as store, refused:
+        store.require_unchanged()
     require_true(saved(path, tmp_path / "new.db"), known)
     assert salvaged(path).changed == 1
 

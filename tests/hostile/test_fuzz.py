@@ -7,15 +7,13 @@ base64, which `read_case` reads again.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from toys.hostile.formats import every
+from toys.hostile.parent import fuzzed
 
 pytest.importorskip("onnxruntime", reason="needs pip install 'nanonas[onnx]'")
 pytest.importorskip("pyarrow", reason="needs pip install 'nanonas[parquet]'")
@@ -24,27 +22,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="memory is limited and measured as Linux does"
 )
 
-TESTS = Path(__file__).parent.parent
-FEW, MANY = 15, 10_000
-
-
-def fuzzed(work: Path, cases: int, names: list[str]) -> list[dict[str, Any]]:
-    """What came of so many cases of each format, in a process of its own."""
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "toys.hostile.child", str(work), str(cases), *names],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        cwd=work,
-        check=False,
-    )
-    reports = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (
-        f"the reader of {names[len(reports)]} died ({done.returncode}) of {work / 'last.bin'}:\n"
-        f"{done.stderr[-3000:]}"
-    )
-    return reports
+FEW, MANY = 120, 10_000
 
 
 def require_none_failed(reports: list[dict[str, Any]]) -> None:

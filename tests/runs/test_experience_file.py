@@ -8,17 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from toys.storage import filled
 
+from nanonas.config.files import configure
+from nanonas.engine.storage.events import EXPERIENCE, IMAGES
+from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
 from nanonas.predictors.experience import PastRun, Task, Trained
 from nanonas.runs.experience import (
     LARGEST,
+    begun_with,
     experience_file,
+    learnt,
     leave,
     read_experience,
     supplied,
     write_experience,
 )
+from nanonas.runs.folder import RunFolder
 
 TASK = Task((3, 32, 32), 10, 45_000, 90_000)
 
@@ -26,6 +33,22 @@ TASK = Task((3, 32, 32), 10, 45_000, 90_000)
 def a_run(name: str, number: int = 8) -> PastRun:
     networks = tuple(Trained((n, 2 * n, 3), 0.5 + n / 2000, 1.5) for n in range(number))
     return PastRun(name, "stages", {"channels": 4}, TASK, networks)
+
+
+def test_a_run_that_was_killed_before_its_images_were_noted_leaves_nothing(tmp_path: Path) -> None:
+    filled(tmp_path / "study.db", 30)
+    search = configure(epochs=3).search
+    notes = {"fingerprint": "f", "input_shape": [1, 8, 8], "class_names": ["a", "b"], "train": 9}
+    with RunStore.resume(tmp_path / "study.db") as store:
+        assert learnt(store, search) is None
+        assert begun_with(RunFolder(tmp_path), store, search) is None
+        store.event(EXPERIENCE, {"digest": "0", "runs": 1})
+        with pytest.raises(RunError, match="stopped while it began, and holds nothing yet: remove"):
+            begun_with(RunFolder(tmp_path), store, search)
+        store.event(IMAGES, notes)
+        left = learnt(store, search)
+    assert left is not None
+    assert left.task == Task((1, 8, 8), 2, 9, 27)
 
 
 # --- the file -------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Runs that an earlier version made open, report, continue and repeat.
 
-`halving_run` (inheritance, twins, rungs, finalists) and `example_run` (a comparison, too) were made
-by the code of 28 November 2026, and so was what they are expected to continue with.
+Each was made by the code of its time, and so was what it is expected to continue with: the commit
+and the commands stand beside it. `halving_run` has inheritance, twins, rungs and finalists,
+`example_run` a comparison, `aging_run` inheritance, and `screened_run` a predictor.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 
 from nanonas import cli
 from nanonas.core import Candidate, Evaluation, Proposal
+from nanonas.engine.storage.rows import MIGRATIONS
 from nanonas.engine.storage.store import RunStore
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.runs.reading import read_record
@@ -23,7 +27,9 @@ from nanonas.session.setup import Setup
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
-KEPT = {name: FIXTURES / name for name in ("halving_run", "example_run")}
+# the format of each one's store
+FORMATS = {"halving_run": 1, "example_run": 1, "aging_run": 2, "screened_run": 3}
+KEPT = {name: FIXTURES / name for name in FORMATS}
 
 
 @pytest.fixture(params=KEPT)
@@ -74,6 +80,15 @@ class Recorded:
         self.waiting.clear()
 
 
+def test_there_is_a_kept_run_of_every_older_format(tmp_path: Path) -> None:
+    found = {}
+    for name in KEPT:
+        with closing(sqlite3.connect(copied(name, tmp_path).store)) as db:
+            (found[name],) = db.execute("PRAGMA user_version").fetchone()
+    assert found == FORMATS
+    assert set(found.values()) == set(range(1, len(MIGRATIONS)))
+
+
 def test_a_kept_run_opens_read_only_and_is_reported(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,9 +124,12 @@ def test_a_kept_run_is_bred_again_by_todays_code(run: RunFolder, tmp_path: Path)
             assert new.proposal.predicted.mean == pytest.approx(old.proposal.predicted.mean)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_kept_run_continues_as_it_would_have(workers: int, tmp_path: Path) -> None:
-    run = copied("halving_run", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [("halving_run", 1), ("halving_run", 2), ("aging_run", 2), ("screened_run", 1)],
+)
+def test_a_kept_run_continues_as_it_would_have(name: str, workers: int, tmp_path: Path) -> None:
+    run = copied(name, tmp_path)
     wanted = expected(run)
     kept, after = wanted["kept"], wanted["after"]
     command = f"resume {run.path} --evaluations {kept + len(after)} --workers {workers}"

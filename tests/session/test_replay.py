@@ -110,6 +110,19 @@ def test_an_accuracy_that_was_changed_is_found_by_training_again(
     assert cli.main(["replay", str(run.path), "--no-check"]) == 0
 
 
+def test_a_row_that_was_damaged_is_said_before_anything_else(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with by_hand(run.store, checksums=True) as db:
+        db.execute("UPDATE evaluation SET seconds = seconds + 1 WHERE number = 2")
+    for verb in ("show", "report", "replay"):
+        assert cli.main([verb, str(run.path)]) == 2
+        said = capsys.readouterr()
+        assert "study.db is damaged (the row evaluation 3 is not what was written)" in said.err
+        assert "`nanonas rescue " in said.err
+        assert not said.out
+
+
 def test_on_another_kind_of_machine_other_numbers_are_no_difference(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

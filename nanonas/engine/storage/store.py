@@ -25,7 +25,7 @@ from typing import Any
 from nanonas.core import Candidate, Evaluation, Told
 from nanonas.engine.storage.events import RESUMED, Event
 from nanonas.engine.storage.identity import require_equal_search
-from nanonas.engine.storage.integrity import PATIENCE, problems
+from nanonas.engine.storage.integrity import PATIENCE, changed_rows, problems
 from nanonas.engine.storage.lock import held, lock_for_writing, make_folder_of
 from nanonas.engine.storage.opening import (
     connect,
@@ -290,6 +290,15 @@ class RunStore:
         columns = f"{EVENT_COLUMNS}, {self._clock_column}"
         rows = self._rows(f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq", since)
         return events_from(self.path, rows)
+
+    def require_unchanged(self) -> None:
+        """Raises `RunError` where a row is not what was written. Takes a quarter of the time that
+        reading them takes.
+        """
+        with explained(self.path):
+            wrong = next(changed_rows(self._db), None)
+        if wrong is not None:
+            raise RunError(damaged(self.path, wrong))
 
     def copy_to(self, path: Path) -> None:
         """Copies the run as it is at this moment into a new file, also while another process goes
