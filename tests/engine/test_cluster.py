@@ -132,6 +132,7 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_search_on_a_cluster_is_the_search_of_one_machine(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_images_are_read_where_they_lie(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_final_training_on_a_node_is_that_of_this_machine(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
