@@ -5,13 +5,17 @@ VENV := .venv
 RUN := $(VENV)/bin/
 INSTALLED := $(VENV)/.installed
 
-.PHONY: search test coverage check format docs clean
+.PHONY: search test cluster coverage check format docs clean
 
 search: $(INSTALLED)  ## Evolution discovers, trains and saves a CNN on real handwritten digits; about a minute on 2 cores
 	$(RUN)nanonas search --config configs/fast.yaml
 
 test: check  ## Everything that has to hold before a change lands
 	$(RUN)python -m pytest -n 2
+
+cluster: $(INSTALLED)  ## The tests that need Ray, on a simulated cluster of four nodes
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[ray]"
+	$(RUN)python -m pytest tests/engine/test_cluster.py
 
 coverage: $(INSTALLED)  ## The tests again, with the lines and branches that they reach; fails below the floor in pyproject.toml
 	$(RUN)python -m pytest -n 2 --cov --cov-report=term

@@ -116,6 +116,9 @@ class Candidate:
     # how many evaluations the strategy had been told; 0 where it was not asked
     asked_after: int = 0
     generation: int = 0  # 0-based, as the strategy counted when the candidate was asked
+    # whether it was evaluated before, and is trained once more for its weights alone: no limit is
+    # looked at again, for what is measured differs each time
+    again: bool = False
 
     @property
     def identity(self) -> tuple[str, Budget | None, bool]:

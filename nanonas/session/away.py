@@ -180,7 +180,6 @@ class Away:
 
     def __init__(self, cluster: Cluster, images: Images, gpus: bool, notice: Notice) -> None:
         self.cluster, self.images, self.gpus, self.notice = cluster, images, gpus, notice
-        self._sent: Any = None
 
     def __call__(
         self,
@@ -291,9 +290,7 @@ class Away:
                 on_epoch(*epoch)
 
         try:
-            if self._sent is None:
-                self._sent = self.cluster.ray.put(self.images.for_training())
-            taken = actor.take.remote(self._sent)
+            taken = actor.take.remote(self.cluster.sent(self.images))
             while not self._waited([taken], _TICK):
                 pass
             self._heard(taken)

@@ -4,8 +4,9 @@ copied in part, deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from loguru import logger
 
@@ -35,7 +36,7 @@ def damaged_weights(folder: RunFolder, told: Sequence[Told]) -> list[Told]:
 
 def mend(
     wanted: Sequence[Told], told: Sequence[Told], folder: RunFolder, evaluator: Evaluator
-) -> None:
+) -> list[Evaluation]:
     """Trains candidates again for their weights; what is stored of them stays as it is. One after
     the other, for one may begin with the weights of another before it.
 
@@ -44,17 +45,22 @@ def mend(
 
     Args:
         told: all candidates that have an evaluation.
+        evaluator: may be at work on others, but has a slot that is free.
+
+    Returns:
+        the evaluations of those others that have arrived meanwhile.
 
     Raises:
         RunError: the weights of one cannot be written again.
     """
     again = _with_those_before(wanted, told, folder)
+    others: list[Evaluation] = []
     for one in again:
         lack = "damaged" if weights_in(folder.weights, one.number).exists() else "gone"
         logger.warning("the weights of #{} are {}; it is trained again", one.number, lack)
-        evaluator.submit(one.candidate)
-        evaluation = evaluator.result()
-        assert evaluation is not None  # without a time limit there always is one
+        evaluator.submit(replace(one.candidate, again=True))
+        while (evaluation := _next(evaluator)).number != one.number:
+            others.append(evaluation)
         if evaluation.state in (State.CUT, State.FAILED):
             raise RunError(
                 f"the weights of #{one.number} are {lack}, and it cannot be trained again: "
@@ -62,6 +68,13 @@ def mend(
             )
     for number in {one.number for one in again}.difference(one.number for one in wanted):
         weights_in(folder.weights, number).unlink(missing_ok=True)
+    return others
+
+
+def _next(evaluator: Evaluator) -> Evaluation:
+    evaluation = evaluator.result()
+    assert evaluation is not None  # without a time limit there always is one
+    return evaluation
 
 
 def _with_those_before(
@@ -88,21 +101,27 @@ def lacking(folder: RunFolder, candidate: Candidate) -> list[int]:
 
 @dataclass
 class Prepared:
-    """Another evaluator, before whose candidates something is done."""
+    """Another evaluator, before whose candidates something is done.
+
+    Args:
+        prepare: called with a candidate; may use the evaluator, and returns the evaluations of
+            others that have arrived meanwhile.
+    """
 
     evaluator: Evaluator
-    prepare: Callable[[Candidate], None]
+    prepare: Callable[[Candidate], Iterable[Evaluation]]
+    _arrived: deque[Evaluation] = field(default_factory=deque, init=False, repr=False)
 
     @property
     def slots(self) -> int:
         return self.evaluator.slots
 
     def submit(self, candidate: Candidate, deadline: float | None = None) -> None:
-        self.prepare(candidate)
+        self._arrived.extend(self.prepare(candidate))
         self.evaluator.submit(candidate, deadline)
 
     def result(self, timeout: float | None = None) -> Evaluation | None:
-        return self.evaluator.result(timeout)
+        return self._arrived.popleft() if self._arrived else self.evaluator.result(timeout)
 
     def close(self) -> None:
         self.evaluator.close()

@@ -145,16 +145,23 @@ class Session:
         setup, folder, run = self.setup, self.folder, self.setup.config.run
         deadline = self._search_deadline()
         folder.weights.mkdir(exist_ok=True)
-        self._train_again(damaged_weights(folder, self.store.told()))
         with self._evaluator(setup.trials(folder.weights)) as evaluator:
+            told = self.store.told()
+            mend(damaged_weights(folder, told), told, folder, evaluator)
 
             def prune() -> None:
                 keeper.prune(study.needed() if setup.config.search.fidelity.needs_weights else ())
 
-            def prepare(candidate: Candidate) -> None:
-                if gone := lacking(folder, candidate):
-                    self._train_again([one for one in study.told if one.number in gone])
-                    keeper.restored(gone)
+            def prepare(candidate: Candidate) -> list[Evaluation]:
+                gone = lacking(folder, candidate)
+                if not gone:
+                    return []
+                # by the same workers: those of a second pool could wait for ever for their room
+                known = study.told
+                wanted = [one for one in known if one.number in gone]
+                others = mend(wanted, known, folder, evaluator)
+                keeper.restored(gone)
+                return others
 
             def observe(progress: Progress) -> None:
                 keeper.hear(progress.told)
@@ -212,15 +219,8 @@ class Session:
         with the highest figures were kept.
         """
         if not weights_in(self.folder.weights, best.number).exists():
-            self._train_again([best])
-
-    def _train_again(self, wanted: list[Told]) -> None:
-        """Trains candidates again for their weights, with which others begin."""
-        if wanted:
-            trial = self.setup.trials(self.folder.weights)[0]
-            # it has met the limits, and what is measured differs each time
-            with self._pool([replace(trial, limits=Limits(), measured=frozenset())]) as pool:
-                mend(wanted, self.store.told(), self.folder, pool)
+            with self._pool(self.setup.trials(self.folder.weights)[:1]) as pool:
+                mend([best], self.store.told(), self.folder, pool)
 
     def _nothing_found(self, end: End) -> str:
         """A sentence about a search in which no network was judged."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from toys.cluster import Heir, Looks
 from toys.engine import (
     SPACE,
     STRATEGIES,
+    Lasting,
     Misbehaving,
     SteadyBest,
     Unloadable,
@@ -41,17 +43,19 @@ from nanonas.engine.evaluators.joining import Cluster, joined
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.storage.events import TEST_SET_OPENED, WORKER_LOST
 from nanonas.engine.storage.store import RunStore
-from nanonas.engine.study import Why
+from nanonas.engine.study import Progress, Why
 from nanonas.errors import RunError
 from nanonas.runs.folder import RunFolder, read_config
 from nanonas.session.away import Away
 from nanonas.session.start import begin, resume
 from nanonas.spaces.nano import NanoSpace
+from nanonas.strategies.aging import AgingEvolution
 from nanonas.training.pictures import final_pictures, held_out_pictures
 from nanonas.training.recipe import Recipe
 from nanonas.training.weights import read_weights
 
 TOTAL = 20
+NODES = 4
 NETWORK = NanoSpace((1, 8, 8), 10, channels=4, length=2).decode((0, 1))
 TESTS = Path(__file__).parents[1]
 pytestmark = [
@@ -69,7 +73,7 @@ def candidate(number: int, **known: Any) -> Candidate:
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Any]:
-    """A cluster of two simulated nodes with a core each, which this process has joined."""
+    """A cluster of simulated nodes with a core each, which this process has joined."""
     from ray.cluster_utils import Cluster as Nodes
 
     with pytest.MonkeyPatch.context() as patch:
@@ -80,7 +84,8 @@ def nodes() -> Iterator[Any]:
         made = Nodes(
             initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
         )
-        made.add_node(num_cpus=1)
+        for _ in range(NODES - 1):
+            made.add_node(num_cpus=1)
         try:
             with joined(made.address) as cluster:
                 made.joined = cluster
@@ -119,7 +124,7 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
     made.run(TOTAL)
     made.store.close()
     with ClusterPool(cluster, jittery) as pool:
-        assert pool.slots == 2
+        assert pool.slots == NODES
         made = study(tmp_path / "cluster.db", STRATEGIES["steady"](), pool)
         made.run(TOTAL)
         made.store.close()
@@ -127,6 +132,7 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_search_on_a_cluster_is_the_search_of_one_machine(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +211,7 @@ def test_images_are_read_where_they_lie(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_final_training_on_a_node_is_that_of_this_machine(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,21 +310,63 @@ def test_slots_follow_the_nodes_and_a_lost_node_costs_no_candidate(
     with ClusterPool(
         nodes.joined, UntilDeadline(0), notice=lambda kind, details: heard.append(details)
     ) as pool:
-        assert pool.slots == 2
-        third = nodes.add_node(num_cpus=2)
-        for number in range(4):
-            pool.submit(candidate(number), time.monotonic() + 25)
-        wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == 4)
+        assert pool.slots == NODES
+        another = nodes.add_node(num_cpus=2)
+        for number in range(NODES + 2):
+            pool.submit(candidate(number), time.monotonic() + 40)
+        wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == NODES + 2)
         wait_until(
             lambda: pool.result(timeout=0.2) is None and all(slot.task for slot in pool._slots)
         )
-        nodes.remove_node(third, allow_graceful=False)
-        results = [pool.result(timeout=60) for _ in range(4)]
+        nodes.remove_node(another, allow_graceful=False)
+        results = [pool.result(timeout=60) for _ in range(NODES + 2)]
         assert {r.state for r in results if r is not None} == {State.CUT}
-        assert {r.number for r in results if r is not None} == {0, 1, 2, 3}
-        wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == 2)
+        assert {r.number for r in results if r is not None} == set(range(NODES + 2))
+        wait_until(lambda: pool.result(timeout=0.2) is None and pool.slots == NODES)
     assert len(heard) == 2
     assert all("its node was" in str(details["reason"]) for details in heard)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nodes_that_are_lost_and_join_leave_the_store_of_one_process(
+    nodes: Any, tmp_path: Path
+) -> None:
+    """Two nodes join, one after the other, and each is lost while candidates run on it."""
+
+    def strategy() -> AgingEvolution:
+        return AgingEvolution(SPACE, population_size=5, lag=16)
+
+    heard: list[str] = []
+    others: list[Any] = []  # nodes that are there besides
+    losses = total = 0
+    until = time.monotonic() + 200
+
+    def observe(progress: Progress) -> None:
+        """Loses the node that has joined when all slots but that of this candidate are at work."""
+        nonlocal losses
+        free = sum(not (slot.ready and slot.task) for slot in pool._slots)
+        if others and len(pool._slots) == NODES + 2 and free <= 1:
+            nodes.remove_node(others.pop(), allow_graceful=False)
+            losses += 1
+
+    with ClusterPool(
+        nodes.joined, Lasting(0.3), notice=lambda kind, details: heard.append(kind)
+    ) as pool:
+        made = study(tmp_path / "cluster.db", strategy(), pool)
+        while losses < 2:
+            assert time.monotonic() < until, "the nodes that joined got nothing to do"
+            if not others:
+                others.append(nodes.add_node(num_cpus=2))
+            total += 24
+            made.run(total, observe=observe)
+        made.run(total + 12)
+        made.store.close()
+    made = study(tmp_path / "one.db", strategy(), SerialEvaluator(score))
+    made.run(total + 12)
+    made.store.close()
+    assert heard.count(WORKER_LOST) >= 2
+    assert by_number(tmp_path / "cluster.db") == by_number(tmp_path / "one.db")
 
 
 @pytest.mark.slow
@@ -337,65 +386,79 @@ DRIVER = """
 import sys
 from pathlib import Path
 from toys.engine import SteadyBest, SPACE, jittery, study
-from nanonas.engine.evaluators.cluster import ClusterPool
-from nanonas.data.images import DataSpec, load
 from nanonas.engine.evaluators import joining
+from nanonas.engine.evaluators.cluster import ClusterPool
 from nanonas.errors import RunError
 
 joining._LOST_SECONDS = 3.0
 with joining.joined(sys.argv[1]) as cluster, ClusterPool(cluster, jittery) as pool:
     made = study(Path(sys.argv[2]), SteadyBest(SPACE), pool)
     try:
-        made.run(100_000, observe=lambda progress: print(progress.evaluated, flush=True))
+        made.run(int(sys.argv[3]), observe=lambda progress: print(progress.evaluated, flush=True))
     except RunError as error:
         print(error, flush=True)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("who", ["driver", "head"])
-def test_a_run_whose_coordinator_or_cluster_is_lost_goes_on_without(
-    who: str, tmp_path: Path
-) -> None:
+@contextmanager
+def lone_cluster() -> Iterator[Any]:
+    """A cluster of one node with two cores, for processes that tests begin."""
     from ray.cluster_utils import Cluster as Nodes
 
-    environment = {
-        **os.environ,
-        "PYTHONPATH": ":".join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", environment["PYTHONPATH"])
-        lone = Nodes(
-            initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-        )
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", DRIVER, lone.address, str(tmp_path / "a.db")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as driver:
-            assert driver.stdout is not None
+        patch.setenv("PYTHONPATH", ":".join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+        head = {"num_cpus": 2, "include_dashboard": False}
+        made = Nodes(initialize_head=True, head_node_args=head)
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+def driver(lone: Any, path: Path, evaluations: int) -> subprocess.Popen[str]:
+    """A process that searches on a cluster, and says how many are evaluated each time one is."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, lone.address, str(path), str(evaluations)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("who", ["driver", "head"])
+def test_a_run_whose_coordinator_or_head_is_lost_goes_on_on_a_cluster_and_without(
+    who: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+    with ExitStack() as stack:
+        lone = stack.enter_context(lone_cluster())
+        with driver(lone, path, 100_000) as lost:
+            assert lost.stdout is not None
             for _ in range(5):
-                driver.stdout.readline()
+                lost.stdout.readline()
             if who == "driver":
-                driver.send_signal(signal.SIGKILL)
+                lost.send_signal(signal.SIGKILL)
             else:
                 lone.head_node.kill_gcs_server()
-            said = driver.communicate(timeout=90)[0]
-            if who == "head":
-                assert "does not answer any more; what has arrived is kept" in said
-    finally:
-        lone.shutdown()
-    resumed = study(tmp_path / "a.db", SteadyBest(SPACE), SerialEvaluator(score))
-    assert len(resumed.store.latest()) >= 5
-    resumed.run(TOTAL)
-    resumed.store.close()
-    whole = study(tmp_path / "one.db", SteadyBest(SPACE), SerialEvaluator(score))
-    whole.run(TOTAL)
-    whole.store.close()
-    assert by_number(tmp_path / "a.db", TOTAL) == by_number(tmp_path / "one.db")
+            said = lost.communicate(timeout=90)[0]
+        if who == "head":
+            assert "does not answer any more; what has arrived is kept" in said
+            stack.close()
+            lone = stack.enter_context(lone_cluster())
+        with RunStore.read(path) as store:
+            there = len(store.latest())
+        assert there >= 5
+        with driver(lone, path, there + TOTAL) as second:
+            said = second.communicate(timeout=90)[0]
+            assert said.split()[-1] == str(there + TOTAL)
+    total = there + 2 * TOTAL
+    for name in ("a.db", "one.db"):
+        made = study(tmp_path / name, SteadyBest(SPACE), SerialEvaluator(score))
+        made.run(total)
+        made.store.close()
+    assert by_number(path) == by_number(tmp_path / "one.db")
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,50 @@ def test_without_the_extra_one_sentence_says_what_to_install(
         joined("local:2"),
     ):
         pass
+
+
+class Loads(Exception):
+    """Ray is loaded now, and reads the environment."""
+
+
+def loads_with(address: str, **given: str) -> dict[str, str]:
+    """The settings with which Ray is loaded."""
+    environment = dict(given)
+
+    def load() -> Any:
+        raise Loads
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "ray", raising=False)
+        patch.setattr(os, "environ", environment)
+        patch.setattr(joining, "_ray", load)
+        with pytest.raises(Loads), joined(address):
+            pass
+    return environment
+
+
+def test_a_cluster_of_this_machine_alone_has_a_token_of_its_own() -> None:
+    """Another one has the token that its owner has given it, here or in a file."""
+    first, second = loads_with("local"), loads_with("local:2")
+    assert first["RAY_AUTH_MODE"] == second["RAY_AUTH_MODE"] == "token"
+    assert len(first["RAY_AUTH_TOKEN"]) == len(second["RAY_AUTH_TOKEN"]) == 64
+    assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
+    for address in ("auto", "10.0.0.5:6379", "ray://10.0.0.5:10001"):
+        assert loads_with(address) == joining._ENVIRONMENT
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_what_the_environment_says_stays(address: str) -> None:
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "given", "RAY_USAGE_STATS_ENABLED": "1"}
+    found = loads_with(address, **given)
+    assert given.items() <= found.items()
+    assert found.keys() == given.keys() | joining._ENVIRONMENT.keys()
+
+
+def test_ray_that_is_loaded_keeps_the_token_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would not read another one."""
+    monkeypatch.setitem(sys.modules, "ray", sys.modules[__name__])
+    assert joining._token("local") == {}
 
 
 def test_no_address_is_no_cluster() -> None:

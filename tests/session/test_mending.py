@@ -7,25 +7,29 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toys.engine import BUDGET, SPACE, score, study
+from toys.ray import ThreadRay, cluster_of
 from toys.session import InProcess
 
 from nanonas import cli
 from nanonas.config.files import configure
 from nanonas.core import Candidate, Evaluation, Proposal, Pulse, State, Told
+from nanonas.data import images as images_module
 from nanonas.engine.evaluators.attempt import Unkept, attempt
 from nanonas.engine.evaluators.serial import SerialEvaluator
 from nanonas.engine.evaluators.workers import WorkerPool
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError, Unwritten
-from nanonas.files import sweep
+from nanonas.files import sweep, weights_in
 from nanonas.runs.folder import RunFolder
 from nanonas.session import session as session_module
-from nanonas.session.mending import damaged_weights
+from nanonas.session import start as start_module
+from nanonas.session.mending import Prepared, damaged_weights, mend
 from nanonas.session.start import begin
 from nanonas.strategies.aging import AgingEvolution
 from nanonas.training.weights import read_weights
@@ -191,6 +195,56 @@ def test_a_search_whose_weights_are_gone_makes_those_again_that_others_begin_wit
     there, all_of_them = weights(runs[1]), weights(runs[0])
     assert 3 <= len(there) < len(all_of_them) == 8
     assert there == {name: all_of_them[name] for name in there}
+
+
+@pytest.mark.timeout(60)
+def test_on_a_cluster_those_weights_are_made_again_by_the_places_that_there_are(
+    kept: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes of the search hold all cores: others would wait for them for ever."""
+    monkeypatch.setattr(session_module, "WorkerPool", InProcess)
+    monkeypatch.setattr(images_module, "_held", {})
+    ray = ThreadRay([(1, 0)])
+    monkeypatch.setattr(
+        start_module,
+        "joined",
+        lambda address: nullcontext(None if address is None else cluster_of(ray)),
+    )
+    runs = [RunFolder(Path(shutil.copytree(kept.path, tmp_path / name))) for name in ("a", "b")]
+    shutil.rmtree(runs[1].weights)
+    for run, cluster in zip(runs, ("none", "auto"), strict=True):
+        asked = ["resume", str(run.path), "--evaluations", "8", "--cluster", cluster]
+        assert cli.main(asked) == 0
+    assert results(runs[0]) == results(runs[1])
+    assert len(ray.actors) == 1
+    there, all_of_them = weights(runs[1]), weights(runs[0])
+    assert there == {name: all_of_them[name] for name in there}
+
+
+def test_what_arrives_while_weights_are_made_again_is_not_lost(
+    kept: RunFolder, tmp_path: Path
+) -> None:
+    """Others are at work; limits that are measured are not looked at again."""
+    run = RunFolder(Path(shutil.copytree(kept.path, tmp_path / "run")))
+    with RunStore.read(run.store) as store:
+        told = store.told()
+    heir = next(one for one in told if one.candidate.proposal.inherits)
+    parent = told[heir.candidate.proposal.inherits[0]]
+    weights_in(run.weights, parent.number).unlink()
+    asked: list[Candidate] = []
+
+    def measure(candidate: Candidate, pulse: Pulse) -> Evaluation:
+        asked.append(candidate)
+        return Evaluation(candidate.number, State.COMPLETE, {"accuracy": 0.5})
+
+    evaluator = SerialEvaluator(measure)
+    prepared = Prepared(evaluator, lambda candidate: mend([parent], told, run, evaluator))
+    evaluator.submit(told[4].candidate)
+    prepared.submit(heir.candidate)
+    assert asked == [told[4].candidate, replace(parent.candidate, again=True)]
+    results = [prepared.result() for _ in range(2)]
+    assert [one.number for one in results if one] == [4, heir.number]
+    assert prepared.result() is None
 
 
 def results(run: RunFolder) -> list[Told]:

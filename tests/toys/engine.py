@@ -155,6 +155,17 @@ def jittery(candidate: Candidate, pulse: Pulse) -> Evaluation:
     return score(candidate, pulse)
 
 
+@dataclass(frozen=True)
+class Lasting:
+    """`score`, after so many seconds."""
+
+    seconds: float
+
+    def __call__(self, candidate: Candidate, pulse: Pulse) -> Evaluation:
+        time.sleep(self.seconds)
+        return score(candidate, pulse)
+
+
 @dataclass
 class Shuffled:
     """Answers in another order than it was asked, from `slots` at once: what workers of different

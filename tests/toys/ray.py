@@ -1,11 +1,13 @@
-"""What a final training uses of Ray; processes are threads, and can be lost."""
+"""What searches and final trainings use of Ray; processes are threads, and can be lost."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +27,8 @@ class RayTaskError(RayError):
 
 
 class ThreadRay:
-    """Ray, as far as it goes. Every actor is noted, with what it was given.
+    """Ray, as far as it goes. Every actor is noted, with what it was given; it holds its cores for
+    life, and those that find none wait.
 
     Args:
         nodes: the cores and GPUs of each.
@@ -38,24 +41,47 @@ class ThreadRay:
     def __init__(
         self, nodes: Sequence[tuple[int, int]], busy: int = 0, host: str = "a node"
     ) -> None:
-        self._nodes, self._busy, self._host = nodes, busy, host
+        self._nodes = [_Node(*node) for node in nodes]
+        max(self._nodes, key=lambda node: node.cpus).busy = busy
+        self._host = host
         self.actors: list[Actor] = []
-        self.sent = 0
+        self.sent: list[object] = []  # what was put into its store
 
     def nodes(self) -> list[dict[str, Any]]:
         """As Ray says it."""
         return [
             {
                 "Alive": True,
-                "Resources": {"CPU": float(cpus), "GPU": float(gpus)},
+                "Resources": {"CPU": float(node.cpus), "GPU": float(node.gpus)},
                 "NodeManagerHostname": self._host,
             }
-            for cpus, gpus in self._nodes
+            for node in self._nodes
         ]
+
+    def join(self, cpus: int, gpus: int = 0) -> None:
+        """Another node joins."""
+        self._nodes.append(_Node(cpus, gpus))
+        self.place()
+
+    def lose_node(self) -> int:
+        """The oldest node is lost. Returns how many actors were on it."""
+        node = self._nodes.pop(0)
+        actors = list(node.actors)
+        for actor in actors:
+            actor.lose("its node has died")
+        return len(actors)
+
+    def place(self) -> None:
+        """Begins actors that wait, where there is room by now."""
+        for actor in self.actors:
+            if actor.node is None and not actor.ended:
+                node = next((node for node in self._nodes if node.has_room(actor)), None)
+                if node is not None:
+                    actor.lie_on(node)
 
     def put(self, value: object) -> object:
         """The object itself."""
-        self.sent += 1
+        self.sent.append(value)
         return value
 
     def remote(self, **options: Any) -> Callable[[type], Any]:
@@ -63,9 +89,9 @@ class ThreadRay:
 
         def decorated(kind: type) -> Any:
             def begin(*arguments: Any) -> Actor:
-                room = max(cpus for cpus, _ in self._nodes) - self._busy
-                actor = Actor(kind(*arguments), options, begins=options["num_cpus"] <= room)
+                actor = Actor(self, lambda: kind(*arguments), options)
                 self.actors.append(actor)
+                self.place()
                 return actor
 
             return SimpleNamespace(remote=begin)
@@ -82,10 +108,10 @@ class ThreadRay:
         done = [one for one in wanted if one.done()][:num_returns]
         return done, [one for one in wanted if one not in done]
 
-    def get(self, answer: Future[Any]) -> Any:
+    def get(self, answer: Future[Any], timeout: float = 30.0) -> Any:
         """What came of it."""
         try:
-            return answer.result(timeout=30)
+            return answer.result(timeout)
         except RayError:
             raise
         except BaseException as error:
@@ -97,40 +123,74 @@ class ThreadRay:
 
 
 class Actor:
-    """An object whose methods run in threads, until it is lost."""
+    """An object whose methods run in threads, from when it has a node until it is lost."""
 
-    def __init__(self, made: Any, options: dict[str, Any], begins: bool) -> None:
-        self.made, self.options, self.ended = made, options, ""
-        self._begins, self._asked = begins, list[Future[Any]]()
+    def __init__(self, ray: ThreadRay, make: Callable[[], Any], options: dict[str, Any]) -> None:
+        self.options, self.ended = options, ""
+        self.node: _Node | None = None
+        self._ray, self._make, self._made = ray, make, None
+        self._asked: list[Future[Any]] = []
+        self._waiting: list[threading.Thread] = []
+
+    def lie_on(self, node: _Node) -> None:
+        """There is room for it: it begins."""
+        self.node, self._made = node, self._make()
+        node.actors.append(self)
+        for thread in self._waiting:
+            thread.start()
 
     def lose(self, reason: str) -> None:
-        """Nothing comes of what it was asked."""
-        self.ended = self.ended or reason
+        """Nothing comes of what it was asked, and others have its room."""
+        if self.ended:
+            return
+        self.ended = reason
         for answer in self._asked:
-            if not answer.done():
+            with suppress(InvalidStateError):
                 answer.set_exception(RayError(reason))
+        if self.node is not None:
+            self.node.actors.remove(self)
+            self._ray.place()
 
     def __getattr__(self, name: str) -> Any:
         def asked(*arguments: Any) -> Future[Any]:
             answer: Future[Any] = Future()
             self._asked.append(answer)
+            thread = threading.Thread(target=answered, args=(answer, arguments), daemon=True)
             if self.ended:
                 answer.set_exception(RayError(self.ended))
-            elif self._begins:
-                threading.Thread(target=answered, args=(answer, arguments), daemon=True).start()
+            elif self.node is None:
+                self._waiting.append(thread)
+            else:
+                thread.start()
             return answer
 
         def answered(answer: Future[Any], arguments: tuple[Any, ...]) -> None:
             try:
-                found = getattr(self.made, name)(*arguments)
+                found = getattr(self._made, name)(*arguments)
             except BaseException as error:  # noqa: BLE001 - as Ray's own
-                if not answer.done():
+                with suppress(InvalidStateError):
                     answer.set_exception(error)
             else:
-                if not answer.done():
+                with suppress(InvalidStateError):
                     answer.set_result(found)
 
         return SimpleNamespace(remote=asked)
+
+
+@dataclass
+class _Node:
+    """A machine of a cluster."""
+
+    cpus: int
+    gpus: int
+    busy: int = 0  # cores that others use
+    actors: list[Actor] = field(default_factory=list)
+
+    def has_room(self, actor: Actor) -> bool:
+        used = [sum(one.options[what] for one in self.actors) for what in ("num_cpus", "num_gpus")]
+        wanted = [actor.options["num_cpus"], actor.options["num_gpus"]]
+        room = [self.cpus - self.busy, self.gpus]
+        return all(u + w <= r for u, w, r in zip(used, wanted, room, strict=True))
 
 
 def cluster_of(ray: ThreadRay) -> Cluster:

@@ -300,6 +300,9 @@ def test_a_limit_is_for_those_that_begin_and_not_for_those_that_go_on(tmp_path: 
     assert not (tmp_path / "4.safetensors").exists()
     on = trial(tmp_path, limits=limits)(candidate(5, PARENT, Budget(3, begin=2), resumes=3), go_on)
     assert (on.state, on.metrics["memory"]) == (State.COMPLETE, over.metrics["memory"])
+    mended = replace(candidate(6, PARENT, Budget(1)), again=True)
+    again = trial(tmp_path, limits=limits)(mended, go_on)
+    assert (again.state, again.metrics.keys()) == (State.COMPLETE, {"accuracy"})
 
 
 def test_a_measured_latency_leaves_the_training_its_threads(

@@ -19,6 +19,11 @@ class Unkept(Evaluation):
     """
 
 
+def unkept(number: int, seconds: float, error: Unwritten) -> Unkept:
+    """Of candidate `number`, after so many seconds."""
+    return Unkept(number, State.CUT, seconds=seconds, reason=str(error))
+
+
 def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
     """Measures a candidate. An exception is a result, too: only `KeyboardInterrupt` is raised.
 
@@ -39,8 +44,7 @@ def attempt(measure: Measure, candidate: Candidate, pulse: Pulse) -> Evaluation:
             Epoch(float(epoch.train_loss), float(epoch.accuracy)) for epoch in evaluation.curve
         )
     except Unwritten as error:
-        seconds = time.perf_counter() - start
-        return Unkept(candidate.number, State.CUT, seconds=seconds, reason=str(error))
+        return unkept(candidate.number, time.perf_counter() - start, error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad network must not end a run
         seconds = time.perf_counter() - start
         return Evaluation(

@@ -18,17 +18,18 @@ import hashlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Measure
 from nanonas.data.images import Images
+from nanonas.engine.evaluators.attempt import Unkept, unkept
 from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.evaluators.slot import Answer, Broken, Overfull, Ready, Slot
 from nanonas.engine.evaluators.workers import ATTEMPTS, Notice, Task, Timeout, pickled
 from nanonas.engine.storage.events import MACHINE, WORKER_LOST
-from nanonas.errors import RunError, reason_for
+from nanonas.errors import RunError, Unwritten, reason_for
 from nanonas.files import replacing, weights_in
 from nanonas.machine import described, version_of
 from nanonas.processes import last_line
@@ -51,7 +52,8 @@ class ClusterPool:
             kept. Must be importable there by its module's name. Results must not depend on the
             node.
         need: what each candidate gets of a node.
-        images: are sent once to each node, and are held by its processes (`data.images.hold`).
+        images: are sent once to each node, whatever other pools of `cluster` there are, and are
+            held by its processes (`data.images.hold`).
         weights: the folder here of NUMBER.safetensors, those of earlier candidates and those that
             the measure keeps; None: it keeps none.
         most: candidates at once; None: as many as there is room for.
@@ -82,12 +84,11 @@ class ClusterPool:
         self.cluster, self.need = cluster, need or Need()
         self.hang_seconds, self._timeout = hang_seconds, timeout
         self._ray, self._weights, self._most, self._notice = cluster.ray, weights, most, notice
-        measured, shown = pickled(measure), None if images is None else images.for_training()
         self._begins_with = (
             version_of("nanonas"),
-            self._ray.put(measured),
+            self._ray.put(pickled(measure)),
             weights is not None,
-            None if shown is None else self._ray.put(shown),
+            None if images is None else cluster.sent(images),
             memory_mb,
         )
         self._actor = self._ray.remote(
@@ -175,7 +176,7 @@ class ClusterPool:
         for slot in self._slots:
             if not self._queue:
                 return
-            if slot.ready and slot.task is None:
+            if slot.free:
                 self._assign(slot, self._queue.popleft())
 
     def _assign(self, slot: _Slot, task: Task) -> None:
@@ -260,13 +261,17 @@ class ClusterPool:
 
     def _finish(self, slot: _Slot, answer: Answer) -> None:
         evaluation = answer.evaluation
+        if isinstance(evaluation, Unkept):  # on the node's disk; another one may have room
+            self._remove(slot)
+            self._try_again(slot, str(evaluation.reason), last=evaluation)
+            return
         slot.task = slot.work = slot.watch = None
         if answer.weights is not None and self._weights is not None:
             try:
                 with replacing(weights_in(self._weights, evaluation.number)) as part:
                     part.write_bytes(answer.weights)
-            except RunError as error:  # what was measured counts all the same
-                evaluation = replace(evaluation, reason=str(error))
+            except Unwritten as error:
+                evaluation = unkept(evaluation.number, evaluation.seconds, error)
         self._done.append(evaluation)
         if "CUDA error" in (evaluation.traceback or ""):
             self._remove(slot)  # such errors stay with the process; the next one has another
@@ -297,23 +302,30 @@ class ClusterPool:
             self._fail(slot, reason, where)
 
     def _lose(self, slot: _Slot, error: Exception) -> None:
-        """A process or its node is gone. Its candidate is tried once more elsewhere."""
+        """A process or its node is gone. Its candidate is tried once more, in a place that still
+        answers: others of the node are gone, too, and nobody has heard of it yet.
+        """
         self._remove(slot)
+        for other in self._slots:
+            if other.free:
+                other.watch = other.actor.silence.remote(self.hang_seconds)
         reason = cause(error)
         if slot.task is not None:
             self._try_again(slot, reason, str(error))
         elif not slot.ready:
             self._not_started(last_line(str(error)) if _raised(error) else reason, str(error))
 
-    def _try_again(self, slot: _Slot, reason: str, trace: str = "") -> None:
-        """The candidate of a slot that is gone waits for another one; or it has failed, where it
-        has lost two.
+    def _try_again(
+        self, slot: _Slot, reason: str, trace: str = "", last: Unkept | None = None
+    ) -> None:
+        """The candidate of a slot that is gone waits for another one; or, where it has lost two, it
+        has failed, or has come to `last`.
         """
         task = slot.task
         assert task is not None  # it was at work
         task.attempts, task.spent = task.attempts + 1, 0.0
         if task.attempts >= ATTEMPTS:
-            self._done.append(task.failed(f"its worker died twice: {reason}", trace))
+            self._done.append(last or task.failed(f"its worker died twice: {reason}", trace))
             return
         if self._notice is not None:
             self._notice(WORKER_LOST, {"number": task.candidate.number, "reason": reason})
@@ -355,7 +367,7 @@ class _Slot:
     start: Any  # whether it is ready; None: it is
     task: Task | None = None
     work: Any = None  # what comes of the task
-    watch: Any = None  # whether it hangs
+    watch: Any = None  # whether it hangs, or is there at all
     asked: float = 0.0  # when that was asked, as of `time.monotonic()`
     unanswered: float = 0.0  # seconds listened for the answer in vain
 
@@ -363,6 +375,11 @@ class _Slot:
     def ready(self) -> bool:
         """Whether it has its measure."""
         return self.start is None
+
+    @property
+    def free(self) -> bool:
+        """Whether it can be given a candidate."""
+        return self.ready and self.task is None and self.watch is None
 
     def saying(self) -> Iterator[Any]:
         """What it has not answered yet."""

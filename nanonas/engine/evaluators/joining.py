@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from nanonas.data.images import Images
 from nanonas.errors import ConfigError, RunError
 from nanonas.machine import cores
 
@@ -66,6 +67,15 @@ class Cluster:
     _nodes: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     _asked: float = field(default=-_ASK_SECONDS, init=False, repr=False)
     _silent: float | None = field(default=None, init=False, repr=False)  # since when
+    _images: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def sent(self, images: Images) -> Any:
+        """Images to train on, in the object store, into which each fingerprint goes once, for as
+        long as the cluster is joined.
+        """
+        if images.fingerprint not in self._images:
+            self._images[images.fingerprint] = self.ray.put(images.for_training())
+        return self._images[images.fingerprint]
 
     def capacity(self, need: Need) -> int:
         """How many candidates its nodes have room for, as far as nothing else runs there.

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
+import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nanonas.core import Candidate, Evaluation, Measure, Pulse
 from nanonas.data.images import Images, hold
-from nanonas.engine.evaluators.attempt import attempt
+from nanonas.engine.evaluators.attempt import Unkept, attempt
 from nanonas.engine.evaluators.workers import overfull
-from nanonas.errors import reason_for
+from nanonas.errors import Unwritten, reason_for
 from nanonas.files import weights_in
 from nanonas.machine import described, version_of
 from nanonas.processes import memory_of
@@ -127,12 +129,14 @@ class Slot:
             assert self._measure is not None  # `begin` was called first
             if not self._keeps:
                 return self._measure(candidate, pulse)
-            with tempfile.TemporaryDirectory(prefix="nanonas-") as place:
-                for number, content in zip(numbers, weights, strict=True):
-                    weights_in(Path(place), number).write_bytes(content)
-                beside: Any = dataclasses.replace(self._measure, weights=Path(place))  # type: ignore[type-var]
+            with contextlib.ExitStack() as stack:
+                with _on_the_disk():
+                    place = Path(stack.enter_context(TemporaryDirectory(prefix="nanonas-")))
+                    for number, content in zip(numbers, weights, strict=True):
+                        weights_in(place, number).write_bytes(content)
+                beside: Any = dataclasses.replace(self._measure, weights=place)  # type: ignore[type-var]
                 evaluation: Evaluation = beside(candidate, pulse)
-                own = weights_in(Path(place), candidate.number)
+                own = weights_in(place, candidate.number)
                 if own.exists():
                     kept.append(own.read_bytes())
                 return evaluation
@@ -148,6 +152,9 @@ class Slot:
 
         evaluation = attempt(measured, candidate, pulse)
         self._beat = None
+        if isinstance(evaluation, Unkept):
+            where = f"on {socket.gethostname()}, a node of the cluster: "
+            evaluation = dataclasses.replace(evaluation, reason=f"{where}{evaluation.reason}")
         return breaches[0] if breaches else Answer(evaluation, kept[0] if kept else None)
 
     def _breach(self, now: float) -> Overfull | None:
@@ -172,3 +179,15 @@ class Slot:
     def process(self) -> int:
         """The number of its process."""
         return os.getpid()
+
+
+@contextlib.contextmanager
+def _on_the_disk() -> Iterator[None]:
+    """What cannot be written here is the disk's fault, not the candidate's."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritten(
+            f"weights cannot be written: {error.strerror or error}; free space for temporary "
+            "files, then go on"
+        ) from None
