@@ -164,10 +164,15 @@ def resume(
             folder.store, to_values(config), defaults=counted(), ignored=ignored
         ) as store,
     ):
+        unbegun = noted(store.events(), IMAGES) is None and not store.candidates()
+        if unbegun:
+            _require_nothing_lost(config, folder)
         past = begun_with(folder, store, config.search)
         origin = origins.begun_with(folder, store)
         slots = cluster_slots(moved, cluster)
         setup = Setup(moved, slots=slots, past=past, origin=origin, kept_backbone=folder.backbone)
+        if unbegun:
+            store.event(IMAGES, setup.image_notes())
         _require_same_images(setup, store, folder)
         require_same_device(setup.agent, store, folder)
         if not folder.config.exists() or moved != config:
@@ -183,6 +188,17 @@ def resume(
             cluster=cluster,
         )
         return session.run()
+
+
+def _require_nothing_lost(config: Config, folder: RunFolder) -> None:
+    """Raises `RunError` where a run that was killed while it began may not have kept what it begins
+    with.
+    """
+    if config.search.strategy.experience or config.search.fidelity.ancestor is not None:
+        raise RunError(
+            f"the run in {folder.path} was stopped while it began, and holds nothing yet: remove "
+            "it, and begin it again"
+        )
 
 
 def _experience(config: Config) -> tuple[PastRun, ...] | None:

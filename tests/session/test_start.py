@@ -5,13 +5,32 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nanonas.config.files import configure
+from nanonas.config.files import configure, to_values, to_yaml
+from nanonas.engine.storage.events import IMAGES, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import RunError
+from nanonas.runs.folder import RunFolder, read_config
 from nanonas.session import start
+from nanonas.session.setup import resolved
+from nanonas.session.start import begin, resume
+
+TINY: dict[str, Any] = {
+    "data": "digits",
+    "space": "nano",
+    "channels": 3,
+    "length": 4,
+    "population": 2,
+    "lag": 1,
+    "device": "cpu",
+    "workers": 1,
+    "evaluations": 2,
+    "epochs": 1,
+    "final_epochs": 0,
+}
 
 
 class OneSecond(datetime):
@@ -53,3 +72,31 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_measured(
         start.begin(configure(data="digits", name="mine", out=tmp_path, device="cpu"))
     with pytest.raises(AssertionError, match="nothing to plan"):
         start.begin(configure(data="digits", name="another", out=tmp_path, device="cpu"))
+
+
+@pytest.mark.usefixtures("cache", "quick_measurements")
+def test_a_run_that_was_killed_before_it_noted_its_images_notes_them(tmp_path: Path) -> None:
+    whole, cut = (tmp_path / name for name in ("whole", "cut"))
+    begin(configure(**TINY, out=tmp_path, name="whole"))
+    with RunStore.begin(RunFolder(cut).store, to_values(read_config(RunFolder(whole)))):
+        pass
+    resume(cut)
+    notes = []
+    for place in (whole, cut):
+        with RunStore.read(RunFolder(place).store) as store:
+            notes.append((noted(store.events(), IMAGES), [one.evaluation for one in store.told()]))
+    assert notes[0][0] == notes[1][0] is not None
+    assert [one.accuracy for one in notes[0][1]] == [one.accuracy for one in notes[1][1]]
+
+
+@pytest.mark.usefixtures("cache", "quick_measurements")
+@pytest.mark.parametrize("beginning", [{"experience": True}, {"ancestor": "owls"}], ids=str)
+def test_what_a_killed_run_begins_with_may_be_lost(
+    tmp_path: Path, beginning: dict[str, Any]
+) -> None:
+    config = resolved(configure(**{**TINY, **beginning}, out=tmp_path, name="cut"))
+    with RunStore.begin(RunFolder(tmp_path / "cut").store, to_values(config)):
+        pass
+    (tmp_path / "cut" / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    with pytest.raises(RunError, match="was stopped while it began, and holds nothing yet"):
+        resume(tmp_path / "cut")
