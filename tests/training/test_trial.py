@@ -302,7 +302,7 @@ def test_a_limit_is_for_those_that_begin_and_not_for_those_that_go_on(tmp_path: 
     assert (on.state, on.metrics["memory"]) == (State.COMPLETE, over.metrics["memory"])
     mended = replace(candidate(6, PARENT, Budget(1)), again=True)
     again = trial(tmp_path, limits=limits)(mended, go_on)
-    assert (again.state, again.metrics.keys()) == (State.COMPLETE, {"accuracy"})
+    assert (again.state, set(again.metrics)) == (State.COMPLETE, {"accuracy"})
 
 
 def test_a_measured_latency_leaves_the_training_its_threads(
