@@ -25,7 +25,7 @@ from typing import Any
 
 from kept import Results
 from loguru import logger
-from yardsticks import at_its_end, trained_for
+from trained import at_its_end, trained_for
 
 from nanonas.config.duration import seconds
 from nanonas.config.files import configure

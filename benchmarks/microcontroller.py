@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from kept import Results
 from loguru import logger
-from yardsticks import at_its_end, trained_for
+from trained import at_its_end, trained_for
 
 from nanonas.config.files import configure
 from nanonas.deploy.c.writing import write_c

@@ -1,4 +1,4 @@
-"""Networks that people write down, trained as the winner of a run is, for so many seconds."""
+"""Whole runs at their end, and networks that people write down, trained as the winner of a run is."""
 
 from __future__ import annotations
 
