@@ -1,4 +1,4 @@
-"""Whole runs at their end, and networks that people write down, trained as the winner of a run is."""
+"""Whole runs at their end, and networks that people write down, trained as a winner is."""
 
 from __future__ import annotations
 
