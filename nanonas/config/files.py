@@ -252,16 +252,9 @@ def _with_objectives(config: Config) -> Config:
     screens = STRATEGIES[options.strategy].screens and options.screens is None
     if options.objectives or not several or not screens:
         return config
-    limits = config.search.limits
-    limited = {
-        "params": limits.max_params,
-        "macs": limits.max_macs,
-        "latency": limits.max_latency_ms,
-        "memory": limits.max_memory_mb,
-        "flash": limits.max_flash_kb,
-        "ram": limits.max_ram_kb,
-    }
-    cost = next((name for name, limit in limited.items() if limit is not None), "params")
+    given = {key for key, value in vars(config.search.limits).items() if value is not None}
+    limited = (name for name, entry in OBJECTIVES.items() if entry.limit in given)
+    cost = next(limited, "params")
     options = replace(options, objectives=("accuracy", cost))
     return replace(config, search=replace(config.search, strategy=options))
 

@@ -97,16 +97,21 @@ class ObjectiveEntry:
     objective: Objective
     # counts it on a network; None: it is measured or learned
     count: Callable[[Network], float] | None = None
+    limit: str | None = None  # the option that limits it
 
 
 OBJECTIVES: dict[str, ObjectiveEntry] = {
     "accuracy": ObjectiveEntry(Objective("accuracy")),
-    "params": ObjectiveEntry(Objective("params", maximize=False), attrgetter("params")),
-    "macs": ObjectiveEntry(Objective("macs", maximize=False), attrgetter("macs")),
-    "latency": ObjectiveEntry(Objective("latency", maximize=False)),  # ms an image
-    "memory": ObjectiveEntry(Objective("memory", maximize=False)),  # MiB
-    "flash": ObjectiveEntry(Objective("flash", maximize=False), flash),  # bytes
-    "ram": ObjectiveEntry(Objective("ram", maximize=False), ram),  # bytes
+    "params": ObjectiveEntry(
+        Objective("params", maximize=False), attrgetter("params"), "max_params"
+    ),
+    "macs": ObjectiveEntry(Objective("macs", maximize=False), attrgetter("macs"), "max_macs"),
+    "latency": ObjectiveEntry(
+        Objective("latency", maximize=False), limit="max_latency_ms"
+    ),  # ms an image
+    "memory": ObjectiveEntry(Objective("memory", maximize=False), limit="max_memory_mb"),  # MiB
+    "flash": ObjectiveEntry(Objective("flash", maximize=False), flash, "max_flash_kb"),  # bytes
+    "ram": ObjectiveEntry(Objective("ram", maximize=False), ram, "max_ram_kb"),  # bytes
 }
 
 

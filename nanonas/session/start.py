@@ -164,14 +164,14 @@ def resume(
             folder.store, to_values(config), defaults=counted(), ignored=ignored
         ) as store,
     ):
-        unbegun = noted(store.events(), IMAGES) is None and not store.candidates()
-        if unbegun:
+        holds_nothing = noted(store.events(), IMAGES) is None and not store.candidates()
+        if holds_nothing:
             _require_nothing_lost(config, folder)
         past = begun_with(folder, store, config.search)
         origin = origins.begun_with(folder, store)
         slots = cluster_slots(moved, cluster)
         setup = Setup(moved, slots=slots, past=past, origin=origin, kept_backbone=folder.backbone)
-        if unbegun:
+        if holds_nothing:
             store.event(IMAGES, setup.image_notes())
         _require_same_images(setup, store, folder)
         require_same_device(setup.agent, store, folder)

@@ -13,8 +13,8 @@ from nanonas.spaces.stages.genes import Stage, Whole
 QUARTER = 4  # hidden units of squeeze-excite, and branches of a split: the channels by this
 SPAN = 3  # of channel attention
 GLANCE = 5  # kernel of spatial attention
-PIXEL = 16  # channels of an image of pixels, at most; beyond, it is a map
-MAPPED = 4  # times the stem's width is what reads a map
+PIXEL_CHANNELS = 16  # channels of an image of pixels, at most; beyond, it is a map
+MAP_WIDENING = 4  # times the stem's width is what reads a map
 
 
 def drawn(draft: Draft, whole: Whole, stages: Sequence[Stage]) -> Network:
@@ -33,12 +33,16 @@ def drawn(draft: Draft, whole: Whole, stages: Sequence[Stage]) -> Network:
 
 
 def stem(channels: int, whole: Whole) -> tuple[int, int]:
-    """Width and kernel of the stem, for images of so many channels.
+    """Width in channels and kernel size of the stem, for images of so many channels.
 
     What has more channels than pixels have is what a trained network makes of images: many of its
     channels say something, and around each value it has looked already.
     """
-    return (whole.stem_width, 3) if channels <= PIXEL else (MAPPED * whole.stem_width, 1)
+    return (
+        (whole.stem_width, 3)
+        if channels <= PIXEL_CHANNELS
+        else (MAP_WIDENING * whole.stem_width, 1)
+    )
 
 
 _STEMS = {"conv": "none", "pooled": "pool", "strided": "stride", "folded": "fold"}

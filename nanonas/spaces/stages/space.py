@@ -225,7 +225,7 @@ class StagesSpace(Space):
         """
         whole, stages = read(integers(genome))
         width, kernel = stem(self.input_shape[0], whole)
-        small = f"{kernel}×{kernel} " if kernel == 1 else ""
+        small = "1×1 " if kernel == 1 else ""
         reads = f"{whole.stem} {small}stem of {width}, {whole.activation}, {whole.norm} norm"
         return [f"{reads}, {whole.head} head", *map(str, stages)]
 
