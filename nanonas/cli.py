@@ -72,22 +72,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot say is no reason to stop
             stream.reconfigure(errors="replace")
+    terminated: list[int] = []
     try:
-        with _terminable() as terminated:
+        with _terminable(terminated):
             code = _answered(given)
-        return 143 if terminated else code
+    except KeyboardInterrupt as stopped:  # at whatever moment: before a verb begins, too
+        said = str(stopped) or "the same command begins again, or goes on"
+        print(f"\nstopped; {said}", file=sys.stderr)
+        code = 130
     except BrokenPipeError:
         return 0  # who reads the first lines alone has them
     finally:
         _flush()
+    return 143 if terminated else code
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[list[int]]:
-    """Has SIGTERM stop what goes on as Ctrl-C does; gives a list, empty until then."""
-    terminated: list[int] = []
+def _terminable(terminated: list[int]) -> Iterator[None]:
+    """Has SIGTERM stop what goes on as Ctrl-C does; its number is then in the list."""
     if threading.current_thread() is not threading.main_thread():
-        yield terminated
+        yield
         return
 
     def stop(number: int, frame: object) -> None:
@@ -96,7 +100,7 @@ def _terminable() -> Iterator[list[int]]:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield terminated
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -114,6 +118,7 @@ def _answered(given: list[str]) -> int:
 
     Raises:
         BrokenPipeError: nobody reads the output any more.
+        KeyboardInterrupt: it is to stop.
     """
     if not given or given[0] in ("-h", "--help", "--help-all"):
         print(_help())
@@ -146,12 +151,6 @@ def _answered(given: list[str]) -> int:
             f"nanonas: {reason}; a smaller --batch-size or --image-size needs less", file=sys.stderr
         )
         return 2
-    except KeyboardInterrupt as stopped:
-        print(
-            f"\nstopped; {str(stopped) or 'the same command begins again, or goes on'}",
-            file=sys.stderr,
-        )
-        return 130
 
 
 def _help() -> str:

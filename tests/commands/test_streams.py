@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,3 +72,12 @@ def test_sigterm_stops_as_ctrl_c_does(
     assert cli.main(["search"]) == 143
     assert "it goes on with resume" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_before_a_verb_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminated = SimpleNamespace(remove=lambda: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(cli, "logger", terminated)
+    assert cli.main(["search"]) == 143
+    assert "the same command" in capsys.readouterr().err
