@@ -47,6 +47,9 @@ class Train:
     and at most 1."""
     freeze_body: bool = False
     """With --init-from: what begins with its weights keeps them, and only the rest is trained."""
+    tune_backbone: bool = False
+    """With --init-from: the backbone that the network was found behind is trained, too, as a part
+    of its body."""
     image_size: int | None = None
     """With --init-from: height and width that images are scaled to; by default those that the
     network was made for."""
@@ -75,7 +78,7 @@ def train(arguments: Sequence[str]) -> None:
         source = fitting(open_source(named, given.data, given.skip_broken))
         origin = origin_of(source.run)
     else:
-        origin = origin_at(given.init_from)
+        origin = origin_at(given.init_from, given.tune_backbone)
         if given.source is None:
             source = origin.source(given.data, given.skip_broken)
         else:
@@ -93,14 +96,17 @@ def train(arguments: Sequence[str]) -> None:
             f"the training begins with what lies in {str(folder)!r}, where its result would go; "
             "name another folder with --out"
         )
+    setup = Setup(Config(search, RunConfig(device=given.device)), source.images, origin=origin)
+    front = winner.front_of(setup) if given.tune_backbone else None
     console, epochs = Console(), number_of(given.epochs, "epoch")
     result = winner.train(
         source.genome,
         folder,
-        Setup(Config(search, RunConfig(device=given.device)), source.images, origin=origin),
+        setup,
         epochs=given.epochs,
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
+        front=front,
     )
     say_final(console, result, folder, search.strategy.metric)
 
@@ -110,6 +116,7 @@ def _check_beginning(given: Train) -> None:
     asked = {
         "--body-lr": given.body_lr is not None,
         "--freeze-body": given.freeze_body,
+        "--tune-backbone": given.tune_backbone,
         "--image-size": given.image_size is not None,
     }
     if given.init_from is None:
@@ -133,6 +140,11 @@ def _check_beginning(given: Train) -> None:
         raise ConfigError(
             "--body-lr says how fast the body learns, but --freeze-body that it does not; take one "
             "of them"
+        )
+    if given.tune_backbone and given.freeze_body:
+        raise ConfigError(
+            "--tune-backbone trains the backbone as a part of the body, but --freeze-body keeps "
+            "that as it is; take one of them"
         )
     if given.image_size is not None and not 8 <= given.image_size <= 224:
         raise ConfigError(f"--image-size must be from 8 to 224, but is {given.image_size}")

@@ -1,5 +1,5 @@
-"""A frozen backbone: the first part of a network that others have trained, whose feature maps a
-search takes for its images. This is the value that is kept with what was found behind it.
+"""A backbone: the first part of a network that others have trained, whose feature maps a search
+takes for its images. This is the value that is kept with what was found behind it.
 
     {"name": "test_convnext.r160_in1k", "digest": "0c1d…", "image_shape": [3, 160, 160],
      "stage": 3, "repeated": 2, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
@@ -10,6 +10,9 @@ makes a map of them, that of its `stage`, in which each value is `repeated` so o
 columns; each channel of it is scaled so that `low` becomes 0 and `high` 255, and cut off there.
 What networks train on is rounded, for it lies in the cache of images as uint8; in front of a
 finished network nothing is.
+
+`"tuned": true` is there where it has learnt with a network behind it: its weights are none of
+timm's any more.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # no address that would 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen backbone; see this module for what it does.
+    """A backbone; see this module for what it does.
 
     Raises:
         DataError: a value that cannot be one.
@@ -49,6 +52,7 @@ class Backbone:
     high: tuple[float, ...]  # (C,), above `low`: what becomes 255
     params: int  # as far as it is used
     macs: int  # for one image
+    tuned: bool = False  # whether it has learnt with a network behind it, or is frozen
 
     def __post_init__(self) -> None:
         shape = self.image_shape
@@ -68,6 +72,7 @@ class Backbone:
             and all(low < high for low, high in zip(self.low, self.high, strict=True)),
             "params": type(self.params) is int and self.params >= 0,
             "macs": type(self.macs) is int and self.macs >= 0,
+            "tuned": type(self.tuned) is bool,
         }
         for field, fits in right.items():
             if not fits:
@@ -83,14 +88,15 @@ class Backbone:
         return f"{self.name} ({count(self.params)} parameters, {count(self.macs)} MACs an image)"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {name: _listed(value) for name, value in asdict(self).items()}
+        """As JSON has it; one that is frozen as versions had it that knew no other."""
+        values = {name: _listed(value) for name, value in asdict(self).items()}
+        return values if self.tuned else {k: v for k, v in values.items() if k != "tuned"}
 
     @classmethod
     def from_json(cls, values: object) -> Backbone:
         """What `to_json` made. Raises `DataError` where a field is missing, unknown or wrong."""
         names = set(cls.__dataclass_fields__)
-        if not isinstance(values, Mapping) or set(values) != names:
+        if not isinstance(values, Mapping) or {"tuned", *values} != names:
             raise DataError(
                 f"backbone must be an object with {', '.join(sorted(names))}, but is {values!r:.80}"
             )

@@ -118,7 +118,10 @@ def _what(subject: Subject) -> str:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     behind = ""
     if subject.rule.backbone is not None:
-        behind = f", behind the frozen backbone {subject.rule.backbone.in_words},"
+        backbone = subject.rule.backbone
+        how = "backbone" if backbone.tuned else "frozen backbone"
+        also = ", which was trained on with it" if backbone.tuned else ""
+        behind = f", behind the {how} {backbone.in_words}{also},"
     return (
         f"A convolutional network of {count(network.params)} parameters and "
         f"{count(network.macs)} multiply-accumulates{behind} for {colour} images of "

@@ -40,6 +40,12 @@ class Origin:
     weights: Mapping[str, Tensor]  # as they lie there: norms may be folded into the layers before
     folder: Path  # that they lie in
 
+    @property
+    def tuned(self) -> bool:
+        """Whether it has a backbone that has learnt with it."""
+        rule = self.genome.preprocessing
+        return rule is not None and rule.backbone is not None and rule.backbone.tuned
+
     @cached_property
     def _unfolded(self) -> tuple[Mapping[str, Tensor], frozenset[str]]:
         """The tensors of its network, and the norms that had been folded."""
@@ -85,17 +91,19 @@ class Origin:
         return self
 
 
-def origin_at(place: Path) -> Origin:
+def origin_at(place: Path, tunes: bool = False) -> Origin:
     """The trained network at a place.
 
     Args:
         place: a run's folder (its winner after its final training, else its best candidate), a
             folder of runs (its newest), the folder of a final training or a file in it, or a
             bundle.
+        tunes: whether its backbone, if it has one, goes on learning.
 
     Raises:
         RunError: no trained network there, or its weights are gone or damaged.
         GenomeError: a damaged genome.
+        ConfigError: its backbone has learnt with it, so that without that it is worth nothing.
     """
     from nanonas.training.weights import read_weights
 
@@ -108,7 +116,14 @@ def origin_at(place: Path) -> Origin:
     found, here = trained(place), place.resolve()
     tensors, about = read_weights(found.weights)
     name = about.get(_NAME) or (here.parent.name if here.name == "final" else here.name)
-    return Origin(place, name, found.genome, tensors, found.weights.parent).require_whole()
+    origin = Origin(place, name, found.genome, tensors, found.weights.parent).require_whole()
+    if origin.tuned and not tunes:
+        raise ConfigError(
+            f"the backbone of {str(place)!r} has learnt with it, so that the network is no "
+            "beginning behind a frozen one; train both on with `nanonas train --init-from` and "
+            "--tune-backbone, or begin with the run that it was found by"
+        )
+    return origin
 
 
 def _run_at(place: Path) -> Path:

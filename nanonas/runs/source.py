@@ -79,10 +79,10 @@ def fitting(source: Source) -> Source:
 
 
 def backbone_weights(source: Source) -> Path | None:
-    """The weights of its backbone that lie with it, if any."""
+    """The weights of its frozen backbone that lie with it, if any."""
     rule = source.genome.preprocessing
-    if rule is None or rule.backbone is None:
-        return None
+    if rule is None or rule.backbone is None or rule.backbone.tuned:
+        return None  # maps are those of the frozen one
     return kept_backbone(source.folder, rule.backbone)
 
 

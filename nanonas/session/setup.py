@@ -39,7 +39,7 @@ from nanonas.engine.evaluators.joining import Cluster, Need
 from nanonas.engine.requests import Inbox
 from nanonas.engine.storage.store import RunStore
 from nanonas.engine.study import Study
-from nanonas.errors import ConfigError
+from nanonas.errors import ConfigError, DataError
 from nanonas.files import in_full
 from nanonas.maths.intervals import equivalent_trials
 from nanonas.networks.cost import CostModel
@@ -116,6 +116,22 @@ class Setup:
         """All images, decoded; with a backbone, what it makes of them."""
         options = self.config.search.data
         return self._images or load_images(options, self.device, self._kept_backbone)
+
+    @cached_property
+    def seen(self) -> Setup:
+        """This with the images that its backbone sees, in the place of the maps.
+
+        Raises:
+            DataError: they have gone from the cache.
+        """
+        shown, search = self.images.shown, self.config.search
+        if shown is None:
+            raise DataError(
+                f"the images that the backbone sees of {search.data.data!r} have gone from the "
+                "cache while they were read; the same command brings them back"
+            )
+        search = replace(search, data=replace(search.data, backbone=None))
+        return Setup(replace(self.config, search=search), shown)
 
     @cached_property
     def data(self) -> DataSpec:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanonas.engine.storage.lock import writing
+from nanonas.errors import ConfigError
 from nanonas.files import sweep
 from nanonas.networks.network import Network
-from nanonas.runs.backbones import keep_backbone
+from nanonas.runs.backbones import keep_backbone, kept_backbone
 from nanonas.runs.genome import GenomeFile
 from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
     from nanonas.training.final import Elsewhere, FinalResult, FinalTraining
+    from nanonas.training.joined import Front
 
 
 def final_training(
@@ -30,6 +32,7 @@ def final_training(
     folder: Path,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
+    front: Front | None = None,
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
     seed, and with the weights that all trainings of the setup begin with.
@@ -37,19 +40,28 @@ def final_training(
     Args:
         opened: called when the test set is opened.
         elsewhere: as of `FinalTraining`.
+        front: the backbone that learns with it; None: none does.
     """
     from nanonas.training.final import FinalTraining
+    from nanonas.training.joined import as_pixels, joint_recipe
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
+
+    seen = setup if front is None else setup.seen
 
     def test() -> Pictures:
         opened()
-        return held_out_pictures(setup.data, setup.device)
+        held_out = held_out_pictures(seen.data, setup.device)
+        return held_out if front is None else as_pixels(held_out)
 
+    train, recipe = final_pictures(seen.data, setup.device), setup.recipe
+    if front is not None:
+        train = as_pixels(train)
+        recipe = joint_recipe(replace(recipe, augment=seen.recipe.augment))
     return FinalTraining(
         network,
-        final_pictures(setup.data, setup.device),
+        train,
         test,
-        setup.recipe,
+        recipe,
         setup.config.search.seed,
         folder,
         {"data": setup.images.fingerprint},
@@ -57,6 +69,34 @@ def final_training(
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
         elsewhere=elsewhere,
         pretrained=setup.pretrained,
+        front=front,
+    )
+
+
+def front_of(setup: Setup) -> Front:
+    """The backbone of the network that all trainings of the setup begin with, so that it learns,
+    too: with the weights that lie with the network, else those that timm has.
+
+    Raises:
+        ConfigError: that network has none; timm is not installed, knows it no more, or its weights
+            cannot be had.
+        RunError: its weights are damaged, or others than those that the network was found behind.
+    """
+    from nanonas.training.backbone import opened
+    from nanonas.training.joined import Front
+
+    origin = setup.origin
+    rule = None if origin is None else origin.genome.preprocessing
+    if origin is None or rule is None or rule.backbone is None:
+        named = "the network" if origin is None else repr(str(origin.place))
+        raise ConfigError(
+            f"{named} was not found behind a backbone, so that there is none to tune; leave "
+            "--tune-backbone out"
+        )
+    kept = kept_backbone(origin.folder, rule.backbone)
+    names = setup.images.class_names
+    return Front(
+        opened(rule.backbone, kept), replace(rule, class_names=names, depth=setup.images.depth)
     )
 
 
@@ -72,11 +112,13 @@ def train(
     listener: Listener,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
+    front: Front | None = None,
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
     genome.json, too.
 
-    See `training.final.FinalTraining` for `folder`, `epochs`, `deadline`, `again` and `elsewhere`.
+    See `training.final.FinalTraining` for `folder`, `epochs`, `deadline`, `again`, `elsewhere` and
+    `front`.
 
     Args:
         opened: called when the test set is opened.
@@ -84,7 +126,7 @@ def train(
     Raises:
         RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
-    training = final_training(genome.network(), setup, folder, opened, elsewhere)
+    training = final_training(genome.network(), setup, folder, opened, elsewhere, front)
     with alone_in(folder):
         result = run_training(training, label, listener, epochs, deadline, again)
         known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
@@ -93,9 +135,10 @@ def train(
             class_names=setup.images.class_names,
             data=located(setup.config.search.data.data),
             known=known,
-            preprocessing=setup.images.preprocessing,
+            preprocessing=setup.images.preprocessing if front is None else front.rule_in(folder),
         ).write(folder / "genome.json")
-        keep_backbone(setup.images, folder)
+        if front is None:
+            keep_backbone(setup.images, folder)
     return result
 
 

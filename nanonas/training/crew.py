@@ -6,14 +6,16 @@ import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+import torch
 from loguru import logger
+from torch import nn
 
 from nanonas.machine import cores
 from nanonas.networks.network import Network
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import default_workers, prepare, slots
+from nanonas.training.joined import Front
 from nanonas.training.measuring.pace import Pace, pace_of
-from nanonas.training.modules import NetworkModule
 from nanonas.training.pictures import Pictures, minibatch
 from nanonas.training.pretrained import NOTHING, Begun, Pretrained
 from nanonas.training.recipe import Recipe
@@ -52,6 +54,7 @@ class Crews:
         processes: that train together; None: one where `threads` are given, else whatever is
             measured to be fastest.
         pretrained: whose weights it begins with; None: nobody's.
+        front: the backbone that learns with it, and its images are what that sees; None: none does.
     """
 
     network: Network
@@ -62,6 +65,7 @@ class Crews:
     threads: int | None = None
     processes: int | None = None
     pretrained: Pretrained | None = None
+    front: Front | None = None
 
     @property
     def asked(self) -> Parallelism | None:
@@ -77,12 +81,18 @@ class Crews:
         group, body = None if team is None else team.group, begun.body
         return Training(module, self.train, self.recipe, epochs, self.seed, group=group, body=body)
 
-    def beginning(self) -> tuple[NetworkModule, Begun]:
+    def beginning(self) -> tuple[nn.Module, Begun]:
         """The module as a training begins, on the CPU, and what it has of a pretrained network."""
         module = fresh_module(self.network, self.seed, self.train, self.recipe)
         if self.pretrained is None:
             return module, NOTHING
-        return module, self.pretrained.begin(module, minibatch(self.train, seed=0).cpu())
+        images = minibatch(self.train, seed=0).cpu()
+        if self.front is None:
+            return module, self.pretrained.begin(module, images)
+        joined = self.front.before(module)
+        with torch.inference_mode():
+            maps = joined.maps(images)
+        return joined, self.front.begun(joined, self.pretrained.begin(module, maps))
 
     def gathered(self, stack: ExitStack, how: Parallelism) -> Crew:
         """One that is known. Raises `ProcessLost`.

@@ -15,7 +15,9 @@ from typing import Any, TypedDict
 
 import torch
 from loguru import logger
+from torch import nn
 
+from nanonas.data.backbone import WEIGHTS as BACKBONE
 from nanonas.errors import RunError
 from nanonas.files import read_json, write_text
 from nanonas.machine import cores, described, processor
@@ -31,6 +33,7 @@ from nanonas.training.checkpoint import (
 from nanonas.training.crew import WORTH_A_TEAM, Crew, Crews
 from nanonas.training.device import prepare
 from nanonas.training.examination import EXAMINED, examine
+from nanonas.training.joined import Front, Joined, network_of
 from nanonas.training.measuring.latency import latency_ms
 from nanonas.training.measuring.pace import Timetable
 from nanonas.training.pictures import Pictures
@@ -41,7 +44,7 @@ from nanonas.training.train import Training
 from nanonas.training.weights import save_weights
 
 RESULT = "result.json"
-FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", *EXAMINED)
+FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", BACKBONE, *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
 FINE_TUNED = 100  # epochs that fill a time, at most, of a training with another's weights
@@ -126,6 +129,8 @@ class FinalTraining:
             `epochs`, `deadline` and `on_epoch` of `run`; it leaves the last checkpoint in the
             folder, and returns what `train` does. The test is made here.
         pretrained: whose weights it begins with; None: it begins from scratch.
+        front: the backbone that learns with it: then it is `pretrained`, its images are those that
+            the backbone sees, as of `joined.as_pixels`, and the folder gets the weights of both.
     """
 
     network: Network
@@ -142,6 +147,7 @@ class FinalTraining:
     about: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
     pretrained: Pretrained | None = None
+    front: Front | None = None
 
     def run(
         self,
@@ -315,7 +321,8 @@ class FinalTraining:
     def crews(self) -> Crews:
         """Who may train."""
         what = (self.network, self.train, self.recipe, self.seed)
-        return Crews(*what, self.device, self.threads, self.processes, self.pretrained)
+        how = (self.device, self.threads, self.processes)
+        return Crews(*what, *how, self.pretrained, self.front)
 
     def _crew(
         self,
@@ -424,13 +431,25 @@ class FinalTraining:
             balanced_accuracy=test.balanced_accuracy,
             began_with=self._began_with(),
         )
-        save_weights(module, self.folder / "model.safetensors", self.about)
+        self._save(module)
         test.write(self.folder)
         write_text(self.folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
         return result
 
+    def _save(self, module: nn.Module) -> None:
+        """Writes the trained weights into the folder."""
+        about = self.about
+        if self.front is not None:
+            assert isinstance(module, Joined)
+            self.front.save(module, self.folder)
+            rule = self.front.rule_in(self.folder).to_json()
+            about = {**about, "preprocessing": json.dumps(rule)}
+        save_weights(network_of(module), self.folder / "model.safetensors", about)
+
     def _latency_ms(self, training: Training) -> float:
-        return latency_ms(training.result, self.network.input_shape, str(self.train.device))
+        return latency_ms(
+            network_of(training.result), self.network.input_shape, str(self.train.device)
+        )
 
     # --- the folder -------------------------------------------------------------------------------
 
@@ -468,9 +487,11 @@ class FinalTraining:
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with this training to be continued."""
         began = {} if self.pretrained is None else {"began_with": self.pretrained.digest}
+        front = {} if self.front is None else self.front.identity
         return {
             **self.identity,
             **began,
+            **front,
             "key": self.network.key,
             "seed": self.seed,
             "recipe": self.recipe.identity,

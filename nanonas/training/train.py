@@ -66,7 +66,7 @@ class Training:
         self.device = pictures.device
         self.pieces, self.group = pieces, group
         self.module = module.to(self.device)
-        self._body = frozenset(body if recipe.body_lr != 1 else ())
+        self._body = tuple(f"{name}." for name in body) if recipe.body_lr != 1 else ()
         self._still = [] if recipe.body_lr else [module.get_submodule(name) for name in body]
         for part in self._still:
             part.requires_grad_(False)
@@ -133,9 +133,7 @@ class Training:
             params = [
                 p
                 for name, p in self.module.named_parameters()
-                if id(p) in wanted
-                and p.requires_grad
-                and (name.split(".")[0] in self._body) is in_body
+                if id(p) in wanted and p.requires_grad and name.startswith(self._body) is in_body
             ]
             if params or not in_body:
                 groups.append({"params": params, "lr": factor * lr, **settings})

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from toys.timm import NAME, Timm, weights
 
 import nanonas
 from nanonas import cli
+from nanonas.data.answers import PREDICTIONS, read_answers
 from nanonas.data.images import load
 from nanonas.data.thumbnails import PICTURES, read_thumbnails
 from nanonas.deploy.bundle import Export
@@ -28,14 +30,18 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError
 from nanonas.maths.calibration import softmax
 from nanonas.runs.genome import read_genome
+from nanonas.runs.models import trained
 from nanonas.session import session as session_module
+from nanonas.terminal.progress import TrainingProgress
 from nanonas.training.augment import normalise
 from nanonas.training.backbone import opened
+from nanonas.training.weights import digest_of, read_weights
 
 pytestmark = pytest.mark.usefixtures("quick_measurements", "one_thread")
 TINY = ["--space", "stages", "--population", "2", "--lag", "1", "--max-params", "3k", "--flip"]
 TINY += ["--device", "cpu", "--workers", "1", "--evaluations", "2", "--epochs", "1"]
-TINY += ["--final-epochs", "1"]
+TINY += ["--final-epochs", "1", "--precision", "float32"]
+TUNE = ["train", "--tune-backbone", "--epochs", "3", "--device", "cpu", "--init-from"]
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +185,97 @@ def test_a_microcontroller_has_no_backbone(home: Path, capsys: pytest.CaptureFix
     words = ["search", "--data", str(home / "pets"), "--backbone", NAME, *TINY, "--target", "mcu"]
     assert cli.main([*words, "--out", str(home / "none")]) == 2
     assert "leave out --backbone, or --target mcu" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def tuned(run: Path) -> Path:
+    """The run's network and its backbone, trained together."""
+    words = [
+        "train",
+        "--init-from",
+        str(run),
+        "--tune-backbone",
+        "--out",
+        str(run.parent / "tuned"),
+    ]
+    assert cli.main([*words, "--epochs", "3", "--device", "cpu"]) == 0
+    return run.parent / "tuned"
+
+
+def test_a_backbone_learns_with_the_network(home: Path, run: Path, tuned: Path) -> None:
+    before, after = (read_genome(one / "genome.json") for one in (run / "final", tuned))
+    assert before.genome == after.genome
+    assert before.preprocessing is not None
+    assert after.preprocessing is not None
+    frozen, learnt = before.preprocessing.backbone, after.preprocessing.backbone
+    assert frozen is not None
+    assert learnt is not None
+    assert (frozen.tuned, learnt.tuned) == (False, True)
+    assert replace(learnt, digest=frozen.digest, tuned=False) == frozen
+    old, new = (read_weights(one / "backbone.safetensors")[0] for one in (run, tuned))
+    assert all(not old[name].equal(new[name]) for name in old)
+    assert digest_of(new) == learnt.digest
+    # what predicts is what was trained, and was tested
+    images = load(str(home / "pets"), 32)
+    answers = read_answers(tuned / PREDICTIONS)
+    found = classifier(tuned).probabilities(list(np.asarray(images.x_test)))
+    assert softmax(answers.logits, trained(tuned).temperature) == pytest.approx(found, abs=1e-4)
+    began = json.loads((tuned / "result.json").read_text())["began_with"]
+    assert (began["name"], began["share"]) == ("run", 1.0)
+
+
+def test_what_has_learnt_is_taken_away(run: Path, tuned: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs pip install 'nanonas[onnx]'")
+    bundle = Export(("onnx",), seconds=0.02).run(subject_at(tuned), tmp_path / "bundle")
+    assert not any(one.reason for one in bundle.verdicts)
+    photos = sorted((run.parents[1] / "pets").rglob("*.png"))[:5]
+    own = classifier(tuned).probabilities(photos)
+    assert classifier(tmp_path / "bundle").probabilities(photos) == pytest.approx(own, abs=1e-4)
+    assert classifier(run).probabilities(photos) != pytest.approx(own, abs=1e-3)
+    card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
+    assert f"behind the backbone {NAME} (774 parameters" in card
+    assert "which was trained on with it" in card
+
+
+def test_tuning_goes_on_where_it_was(
+    run: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*TUNE, str(run), "--out", str(tmp_path / "tuned")]
+
+    def stop(self: object, done: int, of: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "epoch", stop)
+        assert cli.main(words) == 130
+    assert not (tmp_path / "tuned" / "result.json").exists()
+    assert cli.main(words) == 0
+    for name in ("backbone.safetensors", "model.safetensors"):
+        whole, parts = (read_weights(place / name)[0] for place in (tuned, tmp_path / "tuned"))
+        assert all(whole[one].equal(parts[one]) for one in whole)
+
+
+def test_what_cannot_be_tuned(
+    home: Path, run: Path, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*words: object) -> str:
+        assert cli.main(["train", *map(str, words), "--out", str(tmp_path / "no")]) == 2
+        return capsys.readouterr().err
+
+    assert "learnt with it" in refused("--init-from", tuned)
+    both = ("--tune-backbone", "--freeze-body")
+    assert "take one of them" in refused("--init-from", run, *both)
+    assert "name it with --init-from" in refused(run, "--tune-backbone")
+    words = [
+        "search",
+        "--data",
+        str(home / "pets"),
+        *TINY,
+        "--out",
+        str(tmp_path),
+        "--name",
+        "bare",
+    ]
+    assert cli.main(words) == 0
+    said = refused("--init-from", tmp_path / "bare", "--tune-backbone")
+    assert "was not found behind a backbone" in said
