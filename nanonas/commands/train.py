@@ -40,19 +40,16 @@ class Train:
     out: Path | None = None
     """The folder for the trained network; by default RUN/final, or beside the genome's file."""
     init_from: Path | None = None
-    """Begin with the weights of a trained network, of any images: a run, the folder that a training
-    wrote, or a bundle. The classifier is made anew for other classes."""
+    """Begin with the weights of a trained network: a run, the folder of a training, or a bundle.
+    Other classes have a new classifier."""
     body_lr: float | None = None
-    """With --init-from: the factor of the learning rates of what begins with its weights, above 0
-    and at most 1."""
+    """With --init-from: the factor of the learning rates of these weights, up to 1."""
     freeze_body: bool = False
     """With --init-from: what begins with its weights keeps them, and only the rest is trained."""
     tune_backbone: bool = False
-    """With --init-from: the backbone that the network was found behind is trained, too, as a part
-    of its body."""
+    """With --init-from: its backbone is trained, too, as a part of the body."""
     image_size: int | None = None
-    """With --init-from: height and width that images are scaled to; by default those that the
-    network was made for."""
+    """With --init-from: height and width of images; by default the network's own."""
 
 
 def train(arguments: Sequence[str]) -> None:
