@@ -14,6 +14,8 @@ from nanonas.errors import ConfigError
 from nanonas.files import in_full
 from nanonas.text import number_of
 
+_EPOCHS, _TUNED_EPOCHS = 100, 20  # where none are given; a backbone has little to learn, slowly
+
 
 @dataclass(frozen=True)
 class Train:
@@ -25,8 +27,8 @@ class Train:
     source: Positional[Path | None] = None
     """A run's folder (its best network), a folder of runs (its newest), or a genome's JSON file; by
     default the newest in outputs, or what --init-from names."""
-    epochs: int = 100
-    """Passes over the images."""
+    epochs: int | None = None
+    """Passes over the images; by default 100, with --tune-backbone 20."""
     seed: int = 0
     """Of weights, order and augmentation."""
     lr: float | None = None
@@ -43,7 +45,8 @@ class Train:
     """Begin with the weights of a trained network: a run, the folder of a training, or a bundle.
     Other classes have a new classifier."""
     body_lr: float | None = None
-    """With --init-from: the factor of the learning rates of these weights, up to 1."""
+    """With --init-from: the factor of their learning rates, up to 1. (0.3; 0.1 with
+    --tune-backbone)"""
     freeze_body: bool = False
     """With --init-from: what begins with its weights keeps them, and only the rest is trained."""
     tune_backbone: bool = False
@@ -55,14 +58,17 @@ class Train:
 def train(arguments: Sequence[str]) -> None:
     """nanonas train"""
     given = parse(Train, "train", arguments)
-    at_least(1, epochs=given.epochs)
+    number = given.epochs
+    if number is None:
+        number = _TUNED_EPOCHS if given.tune_backbone else _EPOCHS
+    at_least(1, epochs=number)
     at_least(0, seed=given.seed)
     if given.lr is not None and not 0 < given.lr <= 100:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
     _check_beginning(given)
 
-    from nanonas.config.schema import Config, RunConfig
+    from nanonas.config.schema import BACKBONE_LR, Config, RunConfig
     from nanonas.runs.origin import origin_at, origin_of, remade
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
@@ -82,7 +88,8 @@ def train(arguments: Sequence[str]) -> None:
             source = open_source(given.source, given.data, given.skip_broken)
         source = remade(source, given.image_size)
     fidelity = source.config.fidelity
-    body_lr = 0.0 if given.freeze_body else given.body_lr or fidelity.body_lr
+    usual = BACKBONE_LR if given.tune_backbone else fidelity.body_lr
+    body_lr = 0.0 if given.freeze_body else given.body_lr or usual
     fidelity = replace(fidelity, body_lr=body_lr)
     search = replace(source.config, seed=given.seed, fidelity=fidelity)
     if given.lr is not None:
@@ -95,12 +102,12 @@ def train(arguments: Sequence[str]) -> None:
         )
     setup = Setup(Config(search, RunConfig(device=given.device)), source.images, origin=origin)
     front = winner.front_of(setup) if given.tune_backbone else None
-    console, epochs = Console(), number_of(given.epochs, "epoch")
+    console, epochs = Console(), number_of(number, "epoch")
     result = winner.train(
         source.genome,
         folder,
         setup,
-        epochs=given.epochs,
+        epochs=number,
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
         front=front,

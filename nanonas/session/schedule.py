@@ -24,7 +24,7 @@ from nanonas.networks.cost import CostModel
 from nanonas.session.finalists import OVERHEAD, STARTUP, finals_seconds
 from nanonas.session.setup import Setup, cost_words
 from nanonas.text import by_number, duration, number_of
-from nanonas.training.final import FINE_TUNED
+from nanonas.training.final import FINE_TUNED, MOST_EPOCHS
 from nanonas.training.measuring.speed import calibrate
 from nanonas.training.pictures import pictures
 from nanonas.training.recipe import SMALL_SIDE
@@ -64,7 +64,7 @@ class Schedule:
     image_size: int | None = None  # pixels a side that candidates see; None: the images as they are
     front: int = 1  # networks that share the final trainings' time
     instead: str = "a network that is known to be good"  # what is trained where there is no search
-    most_epochs: float = math.inf  # of a final training, however much time there is
+    most_epochs: float = MOST_EPOCHS  # of a final training, however much time there is
 
     @property
     def searches(self) -> bool:

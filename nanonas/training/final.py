@@ -47,7 +47,8 @@ RESULT = "result.json"
 FILES = (CHECKPOINT, EARLIER, RESULT, "model.safetensors", "genome.json", BACKBONE, *EXAMINED)
 LEAST = 0.02  # epochs that are trained, however little time there is
 PLANNED = 0.95  # share of the time left that is planned for: a shared machine is not steady
-FINE_TUNED = 100  # epochs that fill a time, at most, of a training with another's weights
+MOST_EPOCHS = 1000  # that fill a time, at most: few images teach nothing more
+FINE_TUNED = 100  # likewise, of a training with another's weights
 LITTLE = 0.1  # of the parameters of a body, below which hardly anything of another comes along
 # what is called after each epoch, and who trains in place of this process: see `FinalTraining`
 OnEpoch = Callable[[int, int, float], None]
@@ -165,7 +166,8 @@ class FinalTraining:
 
         Args:
             epochs: None: as many as fit before the deadline, by the speed measured at the start,
-                the last of them in part; with the weights of another network `FINE_TUNED` at most.
+                the last of them in part; `MOST_EPOCHS` at most, with the weights of another network
+                `FINE_TUNED`.
             deadline: as of `time.monotonic()`; None: none.
             on_epoch: called after each epoch with the epochs done, the epochs planned, and the
                 training loss.
@@ -297,10 +299,10 @@ class FinalTraining:
             training.epochs = max(training.epochs, longer)
 
     def _at_most(self, epochs: float) -> float:
-        """What fits into a time, or less where more would do harm: what the weights of another
-        network are worth is forgotten, on few images above all.
+        """What fits into a time, or less where more would be for nothing, or do harm: what the
+        weights of another network are worth is forgotten, on few images above all.
         """
-        return epochs if self.pretrained is None else min(epochs, FINE_TUNED)
+        return min(epochs, MOST_EPOCHS if self.pretrained is None else FINE_TUNED)
 
     def _with_lower_lr(self, epoch: int, loss: float) -> FinalTraining:
         """This training with a third of the learning rates. Raises `RunError` after `retries`."""

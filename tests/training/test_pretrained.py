@@ -224,20 +224,25 @@ def test_interrupted_it_ends_as_if_it_had_not_been(
     assert read_result(whole) == result
 
 
+@pytest.mark.parametrize("bound", ["FINE_TUNED", "MOST_EPOCHS"])
 def test_a_time_to_fill_is_not_filled_with_forgetting(
     tmp_path: Path,
     few: Pictures,
     final_training: Callable[..., FinalTraining],
     monkeypatch: pytest.MonkeyPatch,
+    bound: str,
 ) -> None:
     """Neither where there is so much time from the beginning, nor where that turns out later."""
-    monkeypatch.setattr(final, "FINE_TUNED", 2)
+
+    def task(place: str) -> FinalTraining:
+        tuned = final_training(tmp_path / place, few, 0.3)
+        return tuned if bound == "FINE_TUNED" else replace(tuned, pretrained=None)
+
+    monkeypatch.setattr(final, bound, 2)
     for place, pace in (("promised", 0.01), ("found", 1000.0)):
         monkeypatch.setattr(crew, "pace_of", lambda training, patience, pace=pace: Pace(pace))
-        result = final_training(tmp_path / place, few, 0.3).run(deadline=time.monotonic() + 100)
-        assert 0 < result.epochs <= 2
-    asked = final_training(tmp_path / "asked", few, 0.3).run(3)
-    assert asked.epochs == 3
+        assert 0 < task(place).run(deadline=time.monotonic() + 100).epochs <= 2
+    assert task("asked").run(3).epochs == 3
 
 
 def test_where_little_comes_along_that_is_said(
