@@ -58,9 +58,8 @@ class Train:
 def train(arguments: Sequence[str]) -> None:
     """nanonas train"""
     given = parse(Train, "train", arguments)
-    number = given.epochs
-    if number is None:
-        number = _TUNED_EPOCHS if given.tune_backbone else _EPOCHS
+    usual = _TUNED_EPOCHS if given.tune_backbone else _EPOCHS
+    number = usual if given.epochs is None else given.epochs
     at_least(1, epochs=number)
     at_least(0, seed=given.seed)
     if given.lr is not None and not 0 < given.lr <= 100:
@@ -88,8 +87,8 @@ def train(arguments: Sequence[str]) -> None:
             source = open_source(given.source, given.data, given.skip_broken)
         source = remade(source, given.image_size)
     fidelity = source.config.fidelity
-    usual = BACKBONE_LR if given.tune_backbone else fidelity.body_lr
-    body_lr = 0.0 if given.freeze_body else given.body_lr or usual
+    its_lr = BACKBONE_LR if given.tune_backbone else fidelity.body_lr
+    body_lr = 0.0 if given.freeze_body else given.body_lr or its_lr
     fidelity = replace(fidelity, body_lr=body_lr)
     search = replace(source.config, seed=given.seed, fidelity=fidelity)
     if given.lr is not None:
@@ -101,7 +100,7 @@ def train(arguments: Sequence[str]) -> None:
             "name another folder with --out"
         )
     setup = Setup(Config(search, RunConfig(device=given.device)), source.images, origin=origin)
-    front = winner.front_of(setup) if given.tune_backbone else None
+    backbone = winner.tuned_backbone(setup) if given.tune_backbone else None
     console, epochs = Console(), number_of(number, "epoch")
     result = winner.train(
         source.genome,
@@ -110,7 +109,7 @@ def train(arguments: Sequence[str]) -> None:
         epochs=number,
         listener=TrainingProgress(console),
         opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
-        front=front,
+        backbone=backbone,
     )
     say_final(console, result, folder, search.strategy.metric)
 

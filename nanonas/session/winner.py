@@ -23,7 +23,7 @@ from nanonas.session.setup import Setup, located
 
 if TYPE_CHECKING:
     from nanonas.training.final import Elsewhere, FinalResult, FinalTraining
-    from nanonas.training.joined import Front
+    from nanonas.training.joined import TunedBackbone
 
 
 def final_training(
@@ -32,7 +32,7 @@ def final_training(
     folder: Path,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
-    front: Front | None = None,
+    backbone: TunedBackbone | None = None,
 ) -> FinalTraining:
     """The final training of a network on the configured images, with the configured recipe and
     seed, and with the weights that all trainings of the setup begin with.
@@ -40,21 +40,21 @@ def final_training(
     Args:
         opened: called when the test set is opened.
         elsewhere: as of `FinalTraining`.
-        front: the backbone that learns with it; None: none does.
+        backbone: what learns with it; None: none does.
     """
     from nanonas.training.final import FinalTraining
     from nanonas.training.joined import as_pixels, joint_recipe
     from nanonas.training.pictures import Pictures, final_pictures, held_out_pictures
 
-    seen = setup if front is None else setup.seen
+    seen = setup if backbone is None else setup.seen
 
     def test() -> Pictures:
         opened()
         held_out = held_out_pictures(seen.data, setup.device)
-        return held_out if front is None else as_pixels(held_out)
+        return held_out if backbone is None else as_pixels(held_out)
 
     train, recipe = final_pictures(seen.data, setup.device), setup.recipe
-    if front is not None:
+    if backbone is not None:
         train = as_pixels(train)
         recipe = joint_recipe(replace(recipe, augment=seen.recipe.augment))
     return FinalTraining(
@@ -69,11 +69,11 @@ def final_training(
         about={"preprocessing": json.dumps(setup.images.preprocessing.to_json())},
         elsewhere=elsewhere,
         pretrained=setup.pretrained,
-        front=front,
+        backbone=backbone,
     )
 
 
-def front_of(setup: Setup) -> Front:
+def tuned_backbone(setup: Setup) -> TunedBackbone:
     """The backbone of the network that all trainings of the setup begin with, so that it learns,
     too: with the weights that lie with the network, else those that timm has.
 
@@ -83,7 +83,7 @@ def front_of(setup: Setup) -> Front:
         RunError: its weights are damaged, or others than those that the network was found behind.
     """
     from nanonas.training.backbone import opened
-    from nanonas.training.joined import Front
+    from nanonas.training.joined import TunedBackbone
 
     origin = setup.origin
     rule = None if origin is None else origin.genome.preprocessing
@@ -95,7 +95,7 @@ def front_of(setup: Setup) -> Front:
         )
     kept = kept_backbone(origin.folder, rule.backbone)
     names = setup.images.class_names
-    return Front(
+    return TunedBackbone(
         opened(rule.backbone, kept), replace(rule, class_names=names, depth=setup.images.depth)
     )
 
@@ -112,13 +112,13 @@ def train(
     listener: Listener,
     opened: Callable[[], None],
     elsewhere: Elsewhere | None = None,
-    front: Front | None = None,
+    backbone: TunedBackbone | None = None,
 ) -> FinalResult:
     """Trains a genome's network on all but the test images and tests it once; gives `folder` a
     genome.json, too.
 
     See `training.final.FinalTraining` for `folder`, `epochs`, `deadline`, `again`, `elsewhere` and
-    `front`.
+    `backbone`.
 
     Args:
         opened: called when the test set is opened.
@@ -126,18 +126,19 @@ def train(
     Raises:
         RunError: as `FinalTraining.run`; also where another process trains in the folder.
     """
-    training = final_training(genome.network(), setup, folder, opened, elsewhere, front)
+    training = final_training(genome.network(), setup, folder, opened, elsewhere, backbone)
     with alone_in(folder):
         result = run_training(training, label, listener, epochs, deadline, again)
+        rule = setup.images.preprocessing if backbone is None else backbone.rule_in(folder)
         known = {**genome.known, "test_accuracy": result.test_accuracy, "epochs": result.epochs}
         replace(
             genome,
             class_names=setup.images.class_names,
             data=located(setup.config.search.data.data),
             known=known,
-            preprocessing=setup.images.preprocessing if front is None else front.rule_in(folder),
+            preprocessing=rule,
         ).write(folder / "genome.json")
-        if front is None:
+        if backbone is None:
             keep_backbone(setup.images, folder)
     return result
 

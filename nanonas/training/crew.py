@@ -14,7 +14,7 @@ from nanonas.machine import cores
 from nanonas.networks.network import Network
 from nanonas.training.beginning import fresh_module
 from nanonas.training.device import default_workers, prepare, slots
-from nanonas.training.joined import Front
+from nanonas.training.joined import TunedBackbone
 from nanonas.training.measuring.pace import Pace, pace_of
 from nanonas.training.pictures import Pictures, minibatch
 from nanonas.training.pretrained import NOTHING, Begun, Pretrained
@@ -54,7 +54,7 @@ class Crews:
         processes: that train together; None: one where `threads` are given, else whatever is
             measured to be fastest.
         pretrained: whose weights it begins with; None: nobody's.
-        front: the backbone that learns with it, and its images are what that sees; None: none does.
+        backbone: what learns with it, and `train` is what that sees; None: none does.
     """
 
     network: Network
@@ -65,7 +65,7 @@ class Crews:
     threads: int | None = None
     processes: int | None = None
     pretrained: Pretrained | None = None
-    front: Front | None = None
+    backbone: TunedBackbone | None = None
 
     @property
     def asked(self) -> Parallelism | None:
@@ -87,12 +87,12 @@ class Crews:
         if self.pretrained is None:
             return module, NOTHING
         images = minibatch(self.train, seed=0).cpu()
-        if self.front is None:
+        if self.backbone is None:
             return module, self.pretrained.begin(module, images)
-        joined = self.front.before(module)
+        joined = self.backbone.before(module)
         with torch.inference_mode():
             maps = joined.maps(images)
-        return joined, self.front.begun(joined, self.pretrained.begin(module, maps))
+        return joined, self.backbone.begun(joined, self.pretrained.begin(module, maps))
 
     def gathered(self, stack: ExitStack, how: Parallelism) -> Crew:
         """One that is known. Raises `ProcessLost`.

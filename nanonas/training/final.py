@@ -33,7 +33,7 @@ from nanonas.training.checkpoint import (
 from nanonas.training.crew import WORTH_A_TEAM, Crew, Crews
 from nanonas.training.device import prepare
 from nanonas.training.examination import EXAMINED, examine
-from nanonas.training.joined import Front, Joined, network_of
+from nanonas.training.joined import Joined, TunedBackbone, network_of
 from nanonas.training.measuring.latency import latency_ms
 from nanonas.training.measuring.pace import Timetable
 from nanonas.training.pictures import Pictures
@@ -130,7 +130,7 @@ class FinalTraining:
             `epochs`, `deadline` and `on_epoch` of `run`; it leaves the last checkpoint in the
             folder, and returns what `train` does. The test is made here.
         pretrained: whose weights it begins with; None: it begins from scratch.
-        front: the backbone that learns with it: then it is `pretrained`, its images are those that
+        backbone: what learns with it: then it begins with `pretrained`, `train` and `test` are what
             the backbone sees, as of `joined.as_pixels`, and the folder gets the weights of both.
     """
 
@@ -148,7 +148,7 @@ class FinalTraining:
     about: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
     pretrained: Pretrained | None = None
-    front: Front | None = None
+    backbone: TunedBackbone | None = None
 
     def run(
         self,
@@ -324,7 +324,7 @@ class FinalTraining:
         """Who may train."""
         what = (self.network, self.train, self.recipe, self.seed)
         how = (self.device, self.threads, self.processes)
-        return Crews(*what, *how, self.pretrained, self.front)
+        return Crews(*what, *how, self.pretrained, self.backbone)
 
     def _crew(
         self,
@@ -441,10 +441,10 @@ class FinalTraining:
     def _save(self, module: nn.Module) -> None:
         """Writes the trained weights into the folder."""
         about = self.about
-        if self.front is not None:
+        if self.backbone is not None:
             assert isinstance(module, Joined)
-            self.front.save(module, self.folder)
-            rule = self.front.rule_in(self.folder).to_json()
+            self.backbone.save(module, self.folder)
+            rule = self.backbone.rule_in(self.folder).to_json()
             about = {**about, "preprocessing": json.dumps(rule)}
         save_weights(network_of(module), self.folder / "model.safetensors", about)
 
@@ -489,11 +489,11 @@ class FinalTraining:
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with this training to be continued."""
         began = {} if self.pretrained is None else {"began_with": self.pretrained.digest}
-        front = {} if self.front is None else self.front.identity
+        tuned = {} if self.backbone is None else self.backbone.identity
         return {
             **self.identity,
             **began,
-            **front,
+            **tuned,
             "key": self.network.key,
             "seed": self.seed,
             "recipe": self.recipe.identity,

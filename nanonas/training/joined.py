@@ -67,25 +67,25 @@ class Joined(nn.Module):
 
 
 @dataclass(frozen=True)
-class Front:
+class TunedBackbone:
     """The backbone that learns with a network.
 
     Args:
-        backbone: as a training begins; on the CPU.
+        frozen: it as a training begins, on the CPU.
         rule: how an image becomes what the network behind it sees.
     """
 
-    backbone: Frozen
+    frozen: Frozen
     rule: Preprocessing
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """What a checkpoint must have in common with a training to be continued."""
-        return {"backbone": self.backbone.about.digest}
+        return {"backbone": self.frozen.about.digest}
 
     def before(self, network: NetworkModule) -> Joined:
         """It with a network behind it; a copy of it, which may be trained."""
-        return Joined(self.backbone, network, self.rule.mean, self.rule.std)
+        return Joined(self.frozen, network, self.rule.mean, self.rule.std)
 
     def begun(self, joined: Joined, behind: Begun) -> Begun:
         """What a joined module has of pretrained networks.
@@ -94,9 +94,9 @@ class Front:
             behind: what the network behind the backbone has.
         """
         own = sum(p.numel() for p in joined.behind.parameters())
-        front = sum(p.numel() for p in joined.backbone.parameters())
+        added = sum(p.numel() for p in joined.backbone.parameters())
         names = {f"behind.{name}" for name in behind.body}
-        share = (front + behind.share * own) / (front + own)
+        share = (added + behind.share * own) / (added + own)
         return Begun(frozenset({"backbone", *names}), share, behind.of_body)
 
     def save(self, joined: Joined, folder: Path) -> None:
@@ -107,7 +107,7 @@ class Front:
     def rule_in(self, folder: Path) -> Preprocessing:
         """The rule with the backbone that has learnt, whose weights `save` has written."""
         digest = metadata(folder / WEIGHTS)["digest"]
-        return replace(self.rule, backbone=replace(self.backbone.about, digest=digest, tuned=True))
+        return replace(self.rule, backbone=replace(self.frozen.about, digest=digest, tuned=True))
 
 
 def as_pixels(pictures: Pictures) -> Pictures:
