@@ -29,6 +29,7 @@ from nanonas.errors import ConfigError, DataError
 from nanonas.text import count
 
 WEIGHTS = "backbone.safetensors"  # of it: in the cache, beside its maps, and in a run's folder
+TUNED = "tuned"  # in the metadata of these: they have learnt, and are none of a name's
 MOST_CHANNELS = 4096  # of a map that a file may speak of: what it says may be a stranger's
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # no address that would be downloaded from
 

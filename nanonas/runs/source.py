@@ -79,10 +79,14 @@ def fitting(source: Source) -> Source:
 
 
 def backbone_weights(source: Source) -> Path | None:
-    """The weights of its frozen backbone that lie with it, if any."""
+    """The weights of the backbone whose maps are its images that lie with it, if any: those of its
+    run, which are frozen, or where there is none its own, which may have learnt with it.
+    """
     rule = source.genome.preprocessing
-    if rule is None or rule.backbone is None or rule.backbone.tuned:
-        return None  # maps are those of the frozen one
+    if rule is None or rule.backbone is None:
+        return None
+    if rule.backbone.tuned and source.run is not None:
+        return source.run.backbone
     return kept_backbone(source.folder, rule.backbone)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nanonas.data.backbone import WEIGHTS, Backbone, name_and_file
+from nanonas.data.backbone import TUNED, WEIGHTS, Backbone, name_and_file
 from nanonas.data.cache import fill, read_rows
 from nanonas.data.found import say
 from nanonas.data.images import SMALLEST, Images, open_cached
@@ -32,7 +32,7 @@ from nanonas.data.sources import Decoded, Form, Part
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.text import duration, number_of
 from nanonas.training.timm_models import Stage, config_of, model_of
-from nanonas.training.weights import digest_of, load_weights, save_weights
+from nanonas.training.weights import digest_of, load_weights, metadata, save_weights
 
 LARGEST = 224  # pixels a side of the images that it sees where nobody says another number
 _LEAST = 4  # values a side of the maps that are taken
@@ -116,9 +116,8 @@ def behind(images: Images, words: str, device: str = "cpu", kept: Path | None = 
     """
     assert images.folder is not None  # whoever loads images puts them there
     name, file = name_and_file(words)
-    key = hashlib.sha256(
-        json.dumps([_VERSION, images.fingerprint, name, _stamp(file)]).encode()
-    ).hexdigest()[:16]
+    known_by = [_VERSION, images.fingerprint, name, _stamp(file), *_own(kept)]
+    key = hashlib.sha256(json.dumps(known_by).encode()).hexdigest()[:16]
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{images.name}-{name}")
     folder = images.folder.with_name(f"{plain}-{key}")
     try:
@@ -310,6 +309,14 @@ def _chosen(name: str, file: Path | None, kept: Path | None, images: Images) -> 
         counter.get_total_flops() // 2,
     )
     return Frozen(body, about)
+
+
+def _own(kept: Path | None) -> list[str]:
+    """What a run's own copy of weights is known by in the cache, where they have learnt; nothing of
+    those that a name stands for.
+    """
+    about = {} if kept is None or not kept.exists() else metadata(kept)
+    return [about["digest"]] if TUNED in about else []
 
 
 def _stamp(file: Path | None) -> list[Any]:

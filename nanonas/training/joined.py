@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanonas.data.backbone import WEIGHTS
+from nanonas.data.backbone import TUNED, WEIGHTS
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.training.augment import normalise
 from nanonas.training.backbone import Frozen
@@ -102,7 +102,8 @@ class TunedBackbone:
     def save(self, joined: Joined, folder: Path) -> None:
         """Writes the weights of a backbone that has learnt. Raises `RunError` where that fails."""
         body = joined.backbone.body
-        save_weights(body, folder / WEIGHTS, {"digest": digest_of(body.state_dict())})
+        about = {"digest": digest_of(body.state_dict()), TUNED: "yes"}
+        save_weights(body, folder / WEIGHTS, about)
 
     def rule_in(self, folder: Path) -> Preprocessing:
         """The rule with the backbone that has learnt, whose weights `save` has written."""

@@ -34,8 +34,8 @@ from nanonas.runs.models import trained
 from nanonas.session import session as session_module
 from nanonas.terminal.progress import TrainingProgress
 from nanonas.training.augment import normalise
-from nanonas.training.backbone import opened
-from nanonas.training.weights import digest_of, read_weights
+from nanonas.training.backbone import behind, opened
+from nanonas.training.weights import digest_of, metadata, read_weights
 
 pytestmark = pytest.mark.usefixtures("quick_measurements", "one_thread")
 TINY = ["--space", "stages", "--population", "2", "--lag", "1", "--max-params", "3k", "--flip"]
@@ -224,10 +224,16 @@ def test_a_backbone_learns_with_the_network(home: Path, run: Path, tuned: Path) 
     assert (began["name"], began["share"]) == ("run", 1.0)
 
 
-def test_what_has_learnt_is_taken_away(run: Path, tuned: Path, tmp_path: Path) -> None:
+def test_what_has_learnt_is_taken_away(
+    run: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights of its own: none are downloaded."""
     pytest.importorskip("onnxruntime", reason="needs pip install 'nanonas[onnx]'")
+    monkeypatch.setitem(sys.modules, "timm", Timm(None))
+    monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "cache"))
     bundle = Export(("onnx",), seconds=0.02).run(subject_at(tuned), tmp_path / "bundle")
     assert not any(one.reason for one in bundle.verdicts)
+    assert bundle.images == "the 8 test images of pets"
     photos = sorted((run.parents[1] / "pets").rglob("*.png"))[:5]
     own = classifier(tuned).probabilities(photos)
     assert classifier(tmp_path / "bundle").probabilities(photos) == pytest.approx(own, abs=1e-4)
@@ -235,6 +241,23 @@ def test_what_has_learnt_is_taken_away(run: Path, tuned: Path, tmp_path: Path) -
     card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
     assert f"behind the backbone {NAME} (774 parameters" in card
     assert "which was trained on with it" in card
+
+
+def test_maps_of_what_has_learnt_are_its_own(
+    home: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next search behind the backbone would find them in the cache, under its name."""
+    monkeypatch.setenv("NANONAS_CACHE", str(tmp_path / "cache"))
+    images = load(str(home / "pets"), 32)
+    learnt = behind(images, NAME, kept=tuned / "backbone.safetensors").backbone
+    frozen = behind(images, NAME).backbone
+    again = behind(images, NAME, kept=tuned / "backbone.safetensors").backbone
+    assert learnt is not None
+    assert frozen is not None
+    assert learnt == again
+    assert learnt.digest == metadata(tuned / "backbone.safetensors")["digest"] != frozen.digest
+    words = [*TUNE, str(tuned), "--epochs", "1", "--out", str(tmp_path / "further")]
+    assert cli.main(words) == 0
 
 
 def test_tuning_goes_on_where_it_was(
