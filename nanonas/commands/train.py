@@ -36,21 +36,19 @@ class Train:
     data: str | None = None
     """The images; by default those that the network was found on."""
     skip_broken: bool = False
-    """Go on without images that cannot be read; a run whose search did so needs no flag."""
+    """Go on without images that cannot be read, as a run whose search did so does."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     out: Path | None = None
-    """The folder for the trained network; by default RUN/final, or beside the genome's file."""
+    """The folder for the result; by default RUN/final, or beside the genome's file."""
     init_from: Path | None = None
-    """Begin with the weights of a trained network: a run, the folder of a training, or a bundle.
-    Other classes have a new classifier."""
+    """Begin with the weights of a trained network: a run, the folder of a training, or a bundle."""
     body_lr: float | None = None
-    """With --init-from: the factor of their learning rates, up to 1. (0.3; 0.1 with
-    --tune-backbone)"""
+    """With --init-from: a factor of its learning rates, up to 1 (0.3; for a backbone 0.1)."""
     freeze_body: bool = False
-    """With --init-from: what begins with its weights keeps them, and only the rest is trained."""
+    """With --init-from: what begins with its weights keeps them."""
     tune_backbone: bool = False
-    """With --init-from: its backbone is trained, too, as a part of the body."""
+    """With --init-from: its backbone is trained, too."""
     image_size: int | None = None
     """With --init-from: height and width of images; by default the network's own."""
 
