@@ -14,7 +14,7 @@ from nanonas.errors import ConfigError
 from nanonas.files import in_full
 from nanonas.text import number_of
 
-_EPOCHS, _TUNED_EPOCHS = 100, 20  # where none are given; a backbone has little to learn, slowly
+_EPOCHS, _TUNED_EPOCHS = 100, 20  # where none are given; with a backbone each takes long
 
 
 @dataclass(frozen=True)
