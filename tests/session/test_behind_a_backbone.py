@@ -165,19 +165,19 @@ def test_a_linear_classifier_is_a_yardstick(home: Path, run: Path) -> None:
     assert rows["linear classifier"]["params"] == 8 * 2 + 2  # as all of these, without the backbone
 
 
-def test_a_run_without_a_backbone_meets_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_backbone_meets_one(
+    home: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["search", "--data", str(home / "pets"), *TINY, "--out", str(home / "plain")]
     assert cli.main([*words, "--name", "run"]) == 0
-    run = home / "plain" / "run"
-    words = ["compare", str(run), "--epochs", "1", "--random", "0", "--seeds", "1"]
+    plain = home / "plain" / "run"
+    words = ["compare", str(plain), "--epochs", "1", "--random", "0", "--seeds", "1"]
     words += ["--time-per-network", "1s", "--device", "cpu"]
     assert cli.main([*words, "--backbone", NAME]) == 0
-    rows = {row["network"]: row for row in json.loads((run / "compare/table.json").read_text())}
+    rows = {row["network"]: row for row in json.loads((plain / "compare/table.json").read_text())}
     assert rows["linear classifier"]["params"] == 774 + 8 * 2 + 2
     assert rows["linear classifier"]["macs"] > rows["linear classifier"]["params"]
-    assert (
-        cli.main([*words[:1], str(home / "outputs" / "run"), *words[2:], "--backbone", NAME]) == 2
-    )
+    assert cli.main([*words[:1], str(run), *words[2:], "--backbone", NAME]) == 2
     assert "leave --backbone out" in capsys.readouterr().err
 
 
