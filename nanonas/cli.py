@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _terminable(terminated):
             code = _answered(given)
-    except KeyboardInterrupt as stopped:  # at whatever moment: before a verb begins, too
+    except KeyboardInterrupt as stopped:  # also before a verb begins
         said = str(stopped) or "the same command begins again, or goes on"
         print(f"\nstopped; {said}", file=sys.stderr)
         code = 130
@@ -89,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminable(terminated: list[int]) -> Iterator[None]:
-    """Has SIGTERM stop what goes on as Ctrl-C does; its number is then in the list."""
+    """Has SIGTERM stop what goes on as Ctrl-C does.
+
+    Args:
+        terminated: empty; it gets the signal's number.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

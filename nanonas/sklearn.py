@@ -219,7 +219,8 @@ class NASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: images as of `fit`, as an array or as paths, whichever `fit` had.
         """
-        from nanonas.deploy.classifying import backbone_of, of_module
+        from nanonas.deploy.classifying import of_module
+        from nanonas.runs.backbones import backbone_of
         from nanonas.runs.models import temperature_of
 
         check_is_fitted(self)

@@ -15,6 +15,7 @@ from nanonas.files import in_full
 from nanonas.text import number_of
 
 _EPOCHS, _TUNED_EPOCHS = 100, 20  # where none are given; with a backbone each takes long
+_TUNED_LR = 0.1  # of a backbone, where none is given: faster, it forgets what it has learnt before
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,17 @@ class Train:
 def train(arguments: Sequence[str]) -> None:
     """nanonas train"""
     given = parse(Train, "train", arguments)
-    usual = _TUNED_EPOCHS if given.tune_backbone else _EPOCHS
-    number = usual if given.epochs is None else given.epochs
-    at_least(1, epochs=number)
+    epochs = given.epochs
+    if epochs is None:
+        epochs = _TUNED_EPOCHS if given.tune_backbone else _EPOCHS
+    at_least(1, epochs=epochs)
     at_least(0, seed=given.seed)
     if given.lr is not None and not 0 < given.lr <= 100:
         raise ConfigError(f"--lr must be above 0 and at most 100, but is {given.lr}")
 
     _check_beginning(given)
 
-    from nanonas.config.schema import BACKBONE_LR, Config, RunConfig
+    from nanonas.config.schema import Config, RunConfig
     from nanonas.runs.origin import origin_at, origin_of, remade
     from nanonas.runs.source import fitting, open_source
     from nanonas.session import winner
@@ -85,8 +87,8 @@ def train(arguments: Sequence[str]) -> None:
             source = open_source(given.source, given.data, given.skip_broken)
         source = remade(source, given.image_size)
     fidelity = source.config.fidelity
-    its_lr = BACKBONE_LR if given.tune_backbone else fidelity.body_lr
-    body_lr = 0.0 if given.freeze_body else given.body_lr or its_lr
+    usual = _TUNED_LR if given.tune_backbone else fidelity.body_lr
+    body_lr = 0.0 if given.freeze_body else given.body_lr or usual
     fidelity = replace(fidelity, body_lr=body_lr)
     search = replace(source.config, seed=given.seed, fidelity=fidelity)
     if given.lr is not None:
@@ -98,15 +100,17 @@ def train(arguments: Sequence[str]) -> None:
             "name another folder with --out"
         )
     setup = Setup(Config(search, RunConfig(device=given.device)), source.images, origin=origin)
-    backbone = winner.tuned_backbone(setup) if given.tune_backbone else None
-    console, epochs = Console(), number_of(number, "epoch")
+    backbone = None
+    if given.tune_backbone and origin is not None:
+        backbone = origin.tuned_backbone(setup.images)
+    console, length = Console(), number_of(epochs, "epoch")
     result = winner.train(
         source.genome,
         folder,
         setup,
-        epochs=number,
+        epochs=epochs,
         listener=TrainingProgress(console),
-        opened=lambda: source.opened(f"train, {epochs}, seed {given.seed}"),
+        opened=lambda: source.opened(f"train, {length}, seed {given.seed}"),
         backbone=backbone,
     )
     say_final(console, result, folder, search.strategy.metric)

@@ -106,9 +106,9 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         Objective("params", maximize=False), attrgetter("params"), "max_params"
     ),
     "macs": ObjectiveEntry(Objective("macs", maximize=False), attrgetter("macs"), "max_macs"),
-    "latency": ObjectiveEntry(
+    "latency": ObjectiveEntry(  # ms an image
         Objective("latency", maximize=False), limit="max_latency_ms"
-    ),  # ms an image
+    ),
     "memory": ObjectiveEntry(Objective("memory", maximize=False), limit="max_memory_mb"),  # MiB
     "flash": ObjectiveEntry(Objective("flash", maximize=False), flash, "max_flash_kb"),  # bytes
     "ram": ObjectiveEntry(Objective("ram", maximize=False), ram, "max_ram_kb"),  # bytes

@@ -42,7 +42,6 @@ Address = Annotated[str, AfterValidator(agent_address)]
 
 FINALISTS = 3  # of a search that inherits weights, where nothing is said
 BODY_LR = 0.3  # of what begins with an ancestor's weights
-BACKBONE_LR = 0.1  # likewise, where it is a backbone and the network behind it
 EPOCHS = 10  # of a candidate, where nothing else is given or planned
 FINAL_SHARE = 0.4  # of the time, where it is not planned
 

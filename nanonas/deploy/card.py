@@ -119,9 +119,9 @@ def _what(subject: Subject) -> str:
     behind = ""
     if subject.rule.backbone is not None:
         backbone = subject.rule.backbone
-        how = "backbone" if backbone.tuned else "frozen backbone"
-        also = ", which was trained on with it" if backbone.tuned else ""
-        behind = f", behind the {how} {backbone.in_words}{also},"
+        behind = f", behind the frozen backbone {backbone.in_words},"
+        if backbone.tuned:
+            behind = f", behind the backbone {backbone.in_words}, which was trained on with it,"
     return (
         f"A convolutional network of {count(network.params)} parameters and "
         f"{count(network.macs)} multiply-accumulates{behind} for {colour} images of "

@@ -21,7 +21,7 @@ from nanonas.deploy.admitting import IMAGE, LOGITS, admitted
 from nanonas.errors import ConfigError, DataError, RunError, reason_for
 from nanonas.files import json_in
 from nanonas.maths.calibration import softmax
-from nanonas.runs.backbones import kept_backbone
+from nanonas.runs.backbones import backbone_of
 from nanonas.runs.models import temperature_of, trained
 from nanonas.text import command
 
@@ -155,23 +155,6 @@ def _of_run(source: Path) -> Classifier:
         )
     backbone = backbone_of(module.preprocessing, found.weights.parent)
     return of_module(module, module.preprocessing, found.temperature, backbone)
-
-
-def backbone_of(rule: Preprocessing, folder: Path) -> Frozen | None:
-    """The backbone of a trained network, None where it has none: with the weights that lie with the
-    network, else those that timm has.
-
-    Args:
-        folder: of the network's weights.
-
-    Raises:
-        ConfigError, RunError: as `training.backbone.opened`.
-    """
-    if rule.backbone is None:
-        return None
-    from nanonas.training.backbone import opened
-
-    return opened(rule.backbone, kept_backbone(folder, rule.backbone))
 
 
 def of_module(

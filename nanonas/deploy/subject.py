@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from nanonas.core import Integers
 from nanonas.data.preprocessing import Preprocessing
 from nanonas.data.split import Split, split
-from nanonas.deploy.classifying import backbone_of
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import NanonasError, RunError
 from nanonas.files import weights_in
+from nanonas.runs.backbones import backbone_of
 from nanonas.runs.folder import fingerprint_of
 from nanonas.runs.models import Trained, is_final, trained
 from nanonas.runs.source import Source, fitting, source_at

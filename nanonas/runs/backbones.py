@@ -1,4 +1,4 @@
-"""The weights of frozen backbones that lie with the networks which were found behind them."""
+"""Backbones whose weights lie with the networks that were found behind them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from nanonas.runs.folder import RunFolder
 if TYPE_CHECKING:
     from nanonas.data.backbone import Backbone
     from nanonas.data.images import Images
+    from nanonas.data.preprocessing import Preprocessing
+    from nanonas.training.backbone import Frozen
 
 _UP = 4  # folders: RUN/front/NUMBER/final is as deep as weights lie
 
@@ -28,6 +30,23 @@ def kept_backbone(folder: Path, backbone: Backbone) -> Path | None:
         if place.exists() and metadata(place).get("digest") == backbone.digest:
             return place
     return None
+
+
+def backbone_of(rule: Preprocessing, folder: Path) -> Frozen | None:
+    """The backbone of a trained network, None where it has none: with the weights that lie with the
+    network, else those that timm has.
+
+    Args:
+        folder: of the network's weights.
+
+    Raises:
+        ConfigError, RunError: as `training.backbone.opened`.
+    """
+    if rule.backbone is None:
+        return None
+    from nanonas.training.backbone import opened
+
+    return opened(rule.backbone, kept_backbone(folder, rule.backbone))
 
 
 def keep_backbone(images: Images, folder: Path) -> None:

@@ -16,6 +16,7 @@ from nanonas.engine.storage.events import ANCESTOR, noted
 from nanonas.engine.storage.store import RunStore
 from nanonas.errors import ConfigError, RunError, Unwritten
 from nanonas.files import digest
+from nanonas.runs.backbones import backbone_of
 from nanonas.runs.folder import RunFolder, find
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.runs.models import GENOME, WEIGHTS, final_at, is_bundle, trained
@@ -25,6 +26,8 @@ from nanonas.text import command
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nanonas.data.images import Images
+    from nanonas.training.joined import TunedBackbone
     from nanonas.training.pretrained import Pretrained
 
 _NAME = "name"  # in the metadata of a copy's weights: what they were called where they came from
@@ -82,6 +85,28 @@ class Origin:
         parent = with_channels(network, tensors, remade)
         same_classes = own.class_names == tuple(class_names)
         return Pretrained(parent, self.name, same_classes, unmeasured)
+
+    def tuned_backbone(self, images: Images) -> TunedBackbone:
+        """Its backbone as the beginning of a training in which that learns with it.
+
+        Args:
+            images: of this training, as maps of the backbone.
+
+        Raises:
+            ConfigError: it has none; and as `backbone_of`.
+            RunError: as `backbone_of`.
+        """
+        from nanonas.training.joined import TunedBackbone
+
+        rule = self.genome.preprocessing
+        backbone = None if rule is None else backbone_of(rule, self.folder)
+        if rule is None or backbone is None:
+            raise ConfigError(
+                f"{str(self.place)!r} was not found behind a backbone, so that there is none to "
+                "tune; leave --tune-backbone out"
+            )
+        rule = replace(rule, class_names=images.class_names, depth=images.depth)
+        return TunedBackbone(backbone, rule)
 
     def require_whole(self) -> Origin:
         """It. Raises `RunError` where its tensors are not those of its network."""

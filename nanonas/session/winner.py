@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanonas.engine.storage.lock import writing
-from nanonas.errors import ConfigError
 from nanonas.files import sweep
 from nanonas.networks.network import Network
-from nanonas.runs.backbones import keep_backbone, kept_backbone
+from nanonas.runs.backbones import keep_backbone
 from nanonas.runs.genome import GenomeFile
 from nanonas.session.listener import Listener
 from nanonas.session.setup import Setup, located
@@ -70,33 +69,6 @@ def final_training(
         elsewhere=elsewhere,
         pretrained=setup.pretrained,
         backbone=backbone,
-    )
-
-
-def tuned_backbone(setup: Setup) -> TunedBackbone:
-    """The backbone of the network that all trainings of the setup begin with, so that it learns,
-    too: with the weights that lie with the network, else those that timm has.
-
-    Raises:
-        ConfigError: that network has none; timm is not installed, knows it no more, or its weights
-            cannot be had.
-        RunError: its weights are damaged, or others than those that the network was found behind.
-    """
-    from nanonas.training.backbone import opened
-    from nanonas.training.joined import TunedBackbone
-
-    origin = setup.origin
-    rule = None if origin is None else origin.genome.preprocessing
-    if origin is None or rule is None or rule.backbone is None:
-        named = "the network" if origin is None else repr(str(origin.place))
-        raise ConfigError(
-            f"{named} was not found behind a backbone, so that there is none to tune; leave "
-            "--tune-backbone out"
-        )
-    kept = kept_backbone(origin.folder, rule.backbone)
-    names = setup.images.class_names
-    return TunedBackbone(
-        opened(rule.backbone, kept), replace(rule, class_names=names, depth=setup.images.depth)
     )
 
 

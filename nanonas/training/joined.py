@@ -32,7 +32,7 @@ class Joined(nn.Module):
     Args:
         backbone: it is copied.
         behind: the network.
-        mean: of the backbone's maps, in [0, 1], by channel.
+        mean: of the backbone's maps, C numbers in [0, 1].
         std: likewise, above 0.
     """
 
@@ -88,7 +88,7 @@ class TunedBackbone:
         return Joined(self.frozen, network, self.rule.mean, self.rule.std)
 
     def begun(self, joined: Joined, behind: Begun) -> Begun:
-        """What a joined module has of pretrained networks.
+        """What a joined module has of pretrained networks: all of its backbone, and more.
 
         Args:
             behind: what the network behind the backbone has.
@@ -112,9 +112,10 @@ class TunedBackbone:
 
 
 def as_pixels(pictures: Pictures) -> Pictures:
-    """Pictures whose batches are pixels in [0, 1], as a backbone's own normalisation takes them.
+    """Pictures whose normalised batches, (B, C, H, W), are pixels in [0, 1]: a backbone has a
+    normalisation of its own.
 
-    They are not for other processes, which would have the maps.
+    They are for this process alone; others would load the maps.
     """
     channels = len(pictures.mean)
     mean = torch.zeros(channels, device=pictures.device)

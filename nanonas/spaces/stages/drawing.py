@@ -38,11 +38,9 @@ def stem(channels: int, whole: Whole) -> tuple[int, int]:
     What has more channels than pixels have is what a trained network makes of images: many of its
     channels say something, and around each value it has looked already.
     """
-    return (
-        (whole.stem_width, 3)
-        if channels <= PIXEL_CHANNELS
-        else (MAP_WIDENING * whole.stem_width, 1)
-    )
+    if channels <= PIXEL_CHANNELS:
+        return whole.stem_width, 3
+    return MAP_WIDENING * whole.stem_width, 1
 
 
 _STEMS = {"conv": "none", "pooled": "pool", "strided": "stride", "folded": "fold"}
