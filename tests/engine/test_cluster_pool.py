@@ -125,6 +125,22 @@ def test_a_candidate_whose_node_is_lost_is_tried_once_more(losses: int) -> None:
     assert heard == [(WORKER_LOST, {"number": 0, "reason": lost})]
 
 
+def test_a_lost_candidate_is_not_given_to_a_place_that_answered_before_its_node_was_lost() -> None:
+    """One loss is one attempt, though the pool hears of it and of that answer at once."""
+    ray, heard = ThreadRay([(2, 0), (2, 0)]), Heard()
+    with ClusterPool(cluster_of(ray), UntilDeadline(1), most=2, notice=listening(heard)) as pool:
+        while not all(slot.ready for slot in pool._slots):
+            pool._listen(0.02)
+        pool.submit(candidate(1), time.monotonic() + 1)
+        pool.submit(candidate(0))
+        while not pool._slots[1].work.done():
+            time.sleep(0.01)
+        assert ray.lose_node() == 2
+        results = [pool.result(timeout=30) for _ in range(2)]
+    assert [one.state for one in results if one is not None] == [State.COMPLETE, State.CUT]
+    assert [details["number"] for _, details in heard] == [1]
+
+
 def test_what_hangs_or_takes_too_long_is_ended_and_costs_no_other(tmp_path: Path) -> None:
     hangs = Misbehaving(1, "hang", tmp_path)
     results = evaluate(ThreadRay([(2, 0)]), hangs, 3, hang_seconds=0.3)

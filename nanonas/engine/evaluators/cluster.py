@@ -222,19 +222,24 @@ class ClusterPool:
         passed = min(time.monotonic() - start, seconds)
         if heard:  # and all others that are ready by now
             heard, _ = self._ray.wait(list(saying), num_returns=len(saying), timeout=0)
+        lost = False
         for ref in heard:
             if saying[ref] in self._slots:  # not lost by what it said before
-                self._hear(saying[ref], ref)
+                lost |= self._hear(saying[ref], ref)
+        for slot in self._slots if lost else ():  # on the same node, perhaps, and not heard of yet
+            self._ask(slot)
         for slot in list(self._slots):
             self._watch(slot, passed)
 
-    def _hear(self, slot: _Slot, ref: Any) -> None:
+    def _hear(self, slot: _Slot, ref: Any) -> bool:
+        """Acts on what a slot says. Returns whether that was lost, with its process."""
         try:
             said = self._ray.get(ref, timeout=self.hang_seconds)
         except self._ray.exceptions.RayTaskError as error:
             self._fail(slot, reason_for(error.cause or error), str(error))
         except self._ray.exceptions.RayError as error:
             self._lose(slot, error)
+            return True
         else:
             if isinstance(said, Ready):
                 self._welcome(slot, said)
@@ -248,6 +253,7 @@ class ClusterPool:
                 self._try_again(slot, said.reason)
             else:
                 self._judge(slot, *said)
+        return False
 
     def _welcome(self, slot: _Slot, said: Ready) -> None:
         slot.start, self._failures = None, 0
@@ -292,8 +298,12 @@ class ClusterPool:
             if slot.unanswered > self.hang_seconds:
                 self._fail(slot, f"no answer for {self.hang_seconds:g} s: it hung, and was killed")
         elif time.monotonic() - slot.asked >= self.hang_seconds / 4:
-            slot.asked, slot.unanswered = time.monotonic(), 0.0
-            slot.watch = slot.actor.silence.remote(self.hang_seconds)
+            self._ask(slot)
+
+    def _ask(self, slot: _Slot) -> None:
+        """Whether it hangs, or is there at all. It gets no candidate before it has answered."""
+        slot.asked, slot.unanswered = time.monotonic(), 0.0
+        slot.watch = slot.actor.silence.remote(self.hang_seconds)
 
     def _judge(self, slot: _Slot, silence: float, where: str) -> None:
         slot.watch = None
@@ -302,13 +312,8 @@ class ClusterPool:
             self._fail(slot, reason, where)
 
     def _lose(self, slot: _Slot, error: Exception) -> None:
-        """A process or its node is gone. Its candidate is tried once more, in a place that still
-        answers: others of the node are gone, too, and nobody has heard of it yet.
-        """
+        """A process or its node is gone. Its candidate is tried once more."""
         self._remove(slot)
-        for other in self._slots:
-            if other.free:
-                other.watch = other.actor.silence.remote(self.hang_seconds)
         reason = cause(error)
         if slot.task is not None:
             self._try_again(slot, reason, str(error))
