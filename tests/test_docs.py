@@ -11,11 +11,13 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+import yaml
 from rich.console import Console
 
 import nanonas
@@ -164,6 +166,27 @@ def test_a_command_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> 
         configured(flags, verb, words[1:])
     else:
         parse(flags, verb, words[1:])
+
+
+def each(language: str) -> list[Any]:
+    return [
+        pytest.param(code, id=f"{name(page)}: block {place + 1}")
+        for page in PAGES
+        for place, code in enumerate(blocks(page, language))
+    ]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize("script", each("sh"))
+def test_a_script_is_one(script: str) -> None:
+    """Of a cluster's queue, for instance, which is run nowhere here."""
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("manifest", each("yaml"))
+def test_yaml_can_be_read(manifest: str) -> None:
+    assert yaml.safe_load(manifest)
 
 
 def places_of(flag: str, words: list[str]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,6 +140,25 @@ def test_a_lost_candidate_is_not_given_to_a_place_that_answered_before_its_node_
         results = [pool.result(timeout=30) for _ in range(2)]
     assert [one.state for one in results if one is not None] == [State.COMPLETE, State.CUT]
     assert [details["number"] for _, details in heard] == [1]
+
+
+def test_nodes_that_are_lost_before_a_process_is_ready_are_no_candidates_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin, there = slot.Slot.begin, threading.Event()
+    monkeypatch.setattr(slot.Slot, "begin", lambda self: there.wait() and begin(self))
+    ray, heard = ThreadRay([(1, 0)]), Heard()
+    with ClusterPool(cluster_of(ray), score, notice=listening(heard)) as pool:
+        pool.submit(candidate(0))
+        for _ in range(3):
+            assert pool.result(timeout=0.1) is None
+            assert ray.lose_node() == 1
+            ray.join(1)
+        there.set()
+        result = pool.result(timeout=30)
+    assert result is not None
+    assert result.state is State.COMPLETE
+    assert heard == []
 
 
 def test_what_hangs_or_takes_too_long_is_ended_and_costs_no_other(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from nanonas.processes import last_line
 _TICK = 0.5  # seconds within which nodes that join or leave are seen
 _KEPT = 64  # weights that stay in the object store for further children
 _LONGEST_PAUSE = 60.0  # seconds between two starts, where none comes to anything
+_NODE_LOST, _NODE_TAKEN = "its node was lost", "its node was taken away"
 
 
 class ClusterPool:
@@ -317,7 +318,7 @@ class ClusterPool:
         reason = cause(error)
         if slot.task is not None:
             self._try_again(slot, reason, str(error))
-        elif not slot.ready:
+        elif not slot.ready and reason not in (_NODE_LOST, _NODE_TAKEN):  # which is no fault of it
             self._not_started(last_line(str(error)) if _raised(error) else reason, str(error))
 
     def _try_again(
@@ -395,11 +396,11 @@ def cause(error: Exception) -> str:
     """Why a process was lost, in few words of what Ray says in many."""
     said = str(error)
     if getattr(error, "preempted", False):
-        return "its node was taken away"
+        return _NODE_TAKEN
     if type(error).__name__ == "OutOfMemoryError" or "memory monitor" in said:
         return "killed by the memory monitor of the cluster"
     if type(error).__name__ == "NodeDiedError" or "its node has died" in said:
-        return "its node was lost"
+        return _NODE_LOST
     return "its process or its node was killed, as the system does when memory runs out"
 
 
