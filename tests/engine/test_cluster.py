@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -122,6 +124,16 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
+def begun_as(words: str) -> list[Path]:
+    """The processes whose command lines have these words, where /proc says it."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # gone by now
+            if words.encode() in line.read_bytes():
+                found.append(line.parent)
+    return found
+
+
 def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
     made = study(tmp_path / "one.db", STRATEGIES["steady"](), SerialEvaluator(score))
     made.run(TOTAL)
@@ -132,6 +144,33 @@ def test_a_cluster_comes_to_the_store_of_one_process(cluster: Cluster, tmp_path:
         made.run(TOTAL)
         made.store.close()
     assert by_number(tmp_path / "cluster.db") == by_number(tmp_path / "one.db")
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_of_this_machine_alone_lasts_as_long_as_its_search(tmp_path: Path) -> None:
+    """It comes to what worker processes come to, and nothing of it goes on."""
+    search = (
+        "nanonas search --data digits --train-images 200 --space nano --channels 4 --length 2 "
+        "--strategy aging --population 3 --epochs 1 --precision float32 --lag 2 --evaluations 4 "
+        f"--final-epochs 0 --device cpu --no-doctor --out {tmp_path}"
+    )
+    with TemporaryDirectory(prefix="r") as place:  # sockets want short names
+        environment = {**os.environ, "RAY_TMPDIR": place}
+        for where in ("--cluster local:2 --name there", "--workers 1 --name here"):
+            words = shlex.split(f"{search} {where}")
+            said = subprocess.run(
+                [sys.executable, "-m", *words],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert not said.returncode, said.stderr
+        assert (Path(place) / "ray").exists()
+        wait_until(lambda: not begun_as(place))
+    there, here = (by_number(tmp_path / name / "study.db") for name in ("there", "here"))
+    assert there == here
 
 
 @pytest.mark.slow
