@@ -73,6 +73,12 @@ def show(arguments: Sequence[str]) -> None:
     if source.run is not None:
         say_choice(console, record)
     console.print(tables.architecture(source.genome.make_space(), source.genome.genome))
+    if (rule := source.genome.preprocessing) is not None and rule.backbone is not None:
+        console.print(
+            f"  {rule.backbone.behind}; it comes on top of all figures here",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
     final = source.run.final if source.run is not None else alone
     if final is not None and (result := read_result(final)):

@@ -88,6 +88,13 @@ class Backbone:
         """It with what it costs."""
         return f"{self.name} ({count(self.params)} parameters, {count(self.macs)} MACs an image)"
 
+    @property
+    def behind(self) -> str:
+        """Where a network is that was found with it."""
+        if self.tuned:
+            return f"behind the backbone {self.in_words}, which was trained on with it"
+        return f"behind the frozen backbone {self.in_words}"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON has it; one that is frozen as versions had it that knew no other."""
         values = {name: _listed(value) for name, value in asdict(self).items()}

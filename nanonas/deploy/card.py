@@ -116,12 +116,7 @@ def _what(subject: Subject) -> str:
     colour = "grey" if channels == 1 else "colour"
     listed = ", ".join(f"`{name}`".replace("\n", " ") for name in names[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    behind = ""
-    if subject.rule.backbone is not None:
-        backbone = subject.rule.backbone
-        behind = f", behind the frozen backbone {backbone.in_words},"
-        if backbone.tuned:
-            behind = f", behind the backbone {backbone.in_words}, which was trained on with it,"
+    behind = "" if subject.rule.backbone is None else f", {subject.rule.backbone.behind},"
     return (
         f"A convolutional network of {count(network.params)} parameters and "
         f"{count(network.macs)} multiply-accumulates{behind} for {colour} images of "

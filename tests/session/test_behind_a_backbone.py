@@ -224,6 +224,19 @@ def test_a_backbone_learns_with_the_network(home: Path, run: Path, tuned: Path) 
     assert (began["name"], began["share"]) == ("run", 1.0)
 
 
+def test_show_says_what_comes_on_top_of_a_networks_figures(
+    run: Path, tuned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, words in (
+        (run, f"behind the frozen backbone {NAME}"),
+        (tuned, "trained on with it;"),
+    ):
+        assert cli.main(["show", str(place)]) == 0
+        said = capsys.readouterr().out
+        assert words in said
+        assert "it comes on top of all figures here" in said
+
+
 def test_what_has_learnt_is_taken_away(
     run: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
