@@ -208,6 +208,16 @@ def weights_in(folder: Path, number: int) -> Path:
     return folder / f"{number}.safetensors"
 
 
+def earlier_in(folder: Path) -> tuple[list[Path], Path]:
+    """The folders in a training's folder that keep what earlier ones left there, the oldest first;
+    and the place of the next such.
+    """
+    found: list[Path] = []
+    while (place := folder / f"earlier-{len(found) + 1}").exists():
+        found.append(place)
+    return found, place
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8. Raises `Unwritten` as `replacing` does."""
     with replacing(path) as part:

@@ -80,7 +80,7 @@ def show(arguments: Sequence[str]) -> None:
             soft_wrap=True,
         )
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
-    final = source.run.final if source.run is not None else alone
+    final = alone if source.run is None else final_at(source.run.path)
     if final is not None and (result := read_result(final)):
         say_final(console, result, final, "accuracy" if alone is not None else record.metric)
     if source.run is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanonas.errors import DataError
-from nanonas.files import read_json, within
+from nanonas.files import earlier_in, read_json, within
 from nanonas.maths.calibration import TEMPERATURES
 from nanonas.runs.folder import RunFolder, best_genome, find
 from nanonas.runs.genome import GenomeFile, read_genome
@@ -87,15 +87,18 @@ def trained(source: Path) -> Trained:
 
     Raises `RunError`.
     """
-    place = final_at(source) or find(source).final
-    return _final(place) if is_final(place) else best(find(source))
+    place = final_at(source) or final_at(find(source).path)
+    return best(find(source)) if place is None else _final(place)
 
 
 def final_at(source: Path) -> Path | None:
     """The folder of a final training that has ended: `source` itself, or the folder "final" in it,
-    as a run's folder has it, and RUN/front/NUMBER; None where neither is one.
+    as a run's folder has it, and RUN/front/NUMBER; where that training was begun anew and is not
+    at its end, the last one that was kept; None where there is none.
     """
-    return next((place for place in (source, source / "final") if is_final(place)), None)
+    folders = (source, source / "final")
+    kept = (place for folder in folders for place in reversed(earlier_in(folder)[0]))
+    return next((place for place in (*folders, *kept) if is_final(place)), None)
 
 
 def is_final(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from loguru import logger
 from torch import Tensor
 
 from nanonas.errors import RunError, reason_for
-from nanonas.files import parsed_json
+from nanonas.files import earlier_in, parsed_json
 from nanonas.training.weights import read_weights, save_tensors
 from nanonas.typed import Check, finite, fitting, mapping, maybe, text, whole
 
@@ -142,9 +142,7 @@ def make_room(folder: Path, names: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         earlier = [folder / name for name in names if (folder / name).exists()]
         if earlier:
-            number = 1
-            while (aside := folder / f"earlier-{number}").exists():
-                number += 1
+            _, aside = earlier_in(folder)
             aside.mkdir()
             for path in earlier:
                 path.rename(aside / path.name)

@@ -34,6 +34,7 @@ from nanonas.runs import models
 from nanonas.runs.genome import GenomeFile, read_genome
 from nanonas.session import start as beginning
 from nanonas.session.keeper import Keeper
+from nanonas.terminal.progress import TrainingProgress
 from nanonas.training.measuring.pace import Pace
 
 pytestmark = pytest.mark.usefixtures("quick_measurements")
@@ -210,6 +211,29 @@ def test_train_takes_a_run_and_keeps_what_was_there(tmp_path: Path, short: Path)
             "the winner",
             "train, 1 epoch, seed 5",
         ]
+
+
+def test_the_trained_network_is_there_while_another_training_is_not_at_its_end(
+    tmp_path: Path,
+    short: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    before = models.trained_module(run).state_dict()
+
+    def stop(*said: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingProgress, "epoch", stop)
+    assert cli.main(["train", str(run), "--epochs", "2", "--device", "cpu"]) == 130
+    assert not (run / "final" / "model.safetensors").exists()
+    found = models.trained_module(run).state_dict()
+    assert all(bool((found[name] == before[name]).all()) for name in before)
+    capsys.readouterr()
+    assert cli.main(["show", str(run)]) == 0
+    assert str(run / "final" / "earlier-1") in capsys.readouterr().out.replace("\n", "")
 
 
 def test_train_takes_a_genome_and_the_same_again_is_only_read(
