@@ -26,6 +26,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
+from nanonas.runs.models import final_at
 from nanonas.spaces.base import Space
 from nanonas.text import command
 from nanonas.typed import (
@@ -111,16 +112,17 @@ def read_final(folder: RunFolder, class_names: Sequence[str]) -> dict[str, Any]:
     None for what is not there: earlier versions kept no answers. What is damaged is said, and left
     out.
     """
-    final = _final(folder.final / "result.json")
-    read = {n: _final(place / "result.json") for n, place in folder.finals_of_front.items()}
+    place = final_at(folder.path) or folder.final
+    final = _final(place / "result.json")
+    read = {n: _final(other / "result.json") for n, other in folder.finals_of_front.items()}
     others = {number: result for number, result in read.items() if result is not None}
     if final is None:
         return {"final": None, "front_finals": others, "answers": None, "thumbnails": None}
-    answers = _kept(folder.final / PREDICTIONS, read_answers)
+    answers = _kept(place / PREDICTIONS, read_answers)
     if answers is not None and not _belongs(answers, final, class_names):
-        logger.warning("{}: of another training, left out", folder.final / PREDICTIONS)
+        logger.warning("{}: of another training, left out", place / PREDICTIONS)
         answers = None
-    thumbnails = _kept(folder.final / PICTURES, read_thumbnails)
+    thumbnails = _kept(place / PICTURES, read_thumbnails)
     return {
         "final": final,
         "front_finals": others,

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from toys.commands import arrived, killed
 
 from nanonas import cli
+from nanonas.api import Result
 from nanonas.config.files import read_yaml
 from nanonas.core import Candidate, Evaluation, Proposal, State, Told
 from nanonas.engine.ranking import ranking
@@ -221,7 +222,7 @@ def test_the_trained_network_is_there_while_another_training_is_not_at_its_end(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(short, run)
-    before = models.trained_module(run).state_dict()
+    before, accuracy = models.trained_module(run).state_dict(), Result(run).test_accuracy
 
     def stop(*said: Any) -> None:
         raise KeyboardInterrupt
@@ -231,6 +232,7 @@ def test_the_trained_network_is_there_while_another_training_is_not_at_its_end(
     assert not (run / "final" / "model.safetensors").exists()
     found = models.trained_module(run).state_dict()
     assert all(bool((found[name] == before[name]).all()) for name in before)
+    assert Result(run).test_accuracy == accuracy is not None
     capsys.readouterr()
     assert cli.main(["show", str(run)]) == 0
     assert str(run / "final" / "earlier-1") in capsys.readouterr().out.replace("\n", "")
