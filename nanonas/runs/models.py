@@ -101,6 +101,17 @@ def final_at(source: Path) -> Path | None:
     return next((place for place in (*folders, *kept) if is_final(place)), None)
 
 
+def final_of(run: RunFolder) -> Path:
+    """The folder of the final training of a run's winner; where that was begun anew and is not at
+    its end, of the one before it, if that was of the same network.
+    """
+    place = final_at(run.path)
+    if place is None or place == run.final:
+        return run.final
+    same = read_genome(place / GENOME).genome == best_genome(run).genome
+    return place if same else run.final
+
+
 def is_final(folder: Path) -> bool:
     """Whether a final training has ended in a folder."""
     return (folder / WEIGHTS).exists() and (folder / GENOME).exists()

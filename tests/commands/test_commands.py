@@ -236,6 +236,9 @@ def test_the_trained_network_is_there_while_another_training_is_not_at_its_end(
     capsys.readouterr()
     assert cli.main(["show", str(run)]) == 0
     assert str(run / "final" / "earlier-1") in capsys.readouterr().out.replace("\n", "")
+    genome = read_genome(run / "final" / "earlier-1" / "genome.json")
+    replace(genome, genome=genome.genome[::-1]).write(run / "best_genome.json")  # another winner
+    assert Result(run).test_accuracy is None
 
 
 def test_train_takes_a_genome_and_the_same_again_is_only_read(
