@@ -208,14 +208,17 @@ def weights_in(folder: Path, number: int) -> Path:
     return folder / f"{number}.safetensors"
 
 
-def earlier_in(folder: Path) -> tuple[list[Path], Path]:
-    """The folders in a training's folder that keep what earlier ones left there, the oldest first;
-    and the place of the next such.
-    """
+def earlier(folder: Path, number: int) -> Path:
+    """Where a training's folder keeps what the training of that number, from 1, left in it."""
+    return folder / f"earlier-{number}"
+
+
+def earlier_in(folder: Path) -> list[Path]:
+    """Those that are there, the oldest first."""
     found: list[Path] = []
-    while (place := folder / f"earlier-{len(found) + 1}").exists():
+    while (place := earlier(folder, len(found) + 1)).exists():
         found.append(place)
-    return found, place
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

@@ -168,7 +168,12 @@ def test_a_command_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> 
         parse(flags, verb, words[1:])
 
 
-def each(language: str) -> list[Any]:
+def places_of(flag: str, words: list[str]) -> tuple[int, int]:
+    return words.index(flag), words.index(flag) + 1
+
+
+def scripts(language: str) -> list[Any]:
+    """The blocks of all pages in a language."""
     return [
         pytest.param(code, id=f"{name(page)}: block {place + 1}")
         for page in PAGES
@@ -177,20 +182,16 @@ def each(language: str) -> list[Any]:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-@pytest.mark.parametrize("script", each("sh"))
+@pytest.mark.parametrize("script", scripts("sh"))
 def test_a_script_is_one(script: str) -> None:
     """Of a cluster's queue, for instance, which is run nowhere here."""
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("manifest", each("yaml"))
+@pytest.mark.parametrize("manifest", scripts("yaml"))
 def test_yaml_can_be_read(manifest: str) -> None:
     assert yaml.safe_load(manifest)
-
-
-def places_of(flag: str, words: list[str]) -> tuple[int, int]:
-    return words.index(flag), words.index(flag) + 1
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def show(arguments: Sequence[str]) -> None:
 
     from nanonas.analysis.findings import Findings
     from nanonas.runs.folder import RunFolder
-    from nanonas.runs.models import GENOME, final_at, final_of
+    from nanonas.runs.models import GENOME, final_at, final_of_winner
     from nanonas.runs.reading import read_record
     from nanonas.runs.source import open_source
     from nanonas.terminal import tables
@@ -80,7 +80,7 @@ def show(arguments: Sequence[str]) -> None:
             soft_wrap=True,
         )
     console.print(tables.architecture_tree(source.genome.network(), "\nlayer by layer"))
-    final = alone if source.run is None else final_of(source.run)
+    final = alone if source.run is None else final_of_winner(source.run)
     if final is not None and (result := read_result(final)):
         say_final(console, result, final, "accuracy" if alone is not None else record.metric)
     if source.run is not None:

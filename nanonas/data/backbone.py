@@ -90,7 +90,7 @@ class Backbone:
 
     @property
     def behind(self) -> str:
-        """Where a network is that was found with it."""
+        """Where a network is said to be that was found with it, such as "behind the frozen …"."""
         if self.tuned:
             return f"behind the backbone {self.in_words}, which was trained on with it"
         return f"behind the frozen backbone {self.in_words}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nanonas.data.preprocessing import Preprocessing
     from nanonas.training.backbone import Frozen
 
-_UP = 4  # folders: RUN/front/NUMBER/final is as deep as weights lie
+_UP = 5  # folders: RUN/front/NUMBER/final/earlier-1 is as deep as weights lie
 
 
 def kept_backbone(folder: Path, backbone: Backbone) -> Path | None:

@@ -97,11 +97,11 @@ def final_at(source: Path) -> Path | None:
     at its end, the last one that was kept; None where there is none.
     """
     folders = (source, source / "final")
-    kept = (place for folder in folders for place in reversed(earlier_in(folder)[0]))
+    kept = (place for folder in folders for place in reversed(earlier_in(folder)))
     return next((place for place in (*folders, *kept) if is_final(place)), None)
 
 
-def final_of(run: RunFolder) -> Path:
+def final_of_winner(run: RunFolder) -> Path:
     """The folder of the final training of a run's winner; where that was begun anew and is not at
     its end, of the one before it, if that was of the same network.
     """

@@ -26,7 +26,7 @@ from nanonas.engine.storage.store import RunStore
 from nanonas.errors import DataError
 from nanonas.files import read_json
 from nanonas.runs.folder import RunFolder, best_genome, read_config
-from nanonas.runs.models import final_of
+from nanonas.runs.models import final_of_winner
 from nanonas.spaces.base import Space
 from nanonas.text import command
 from nanonas.typed import (
@@ -112,7 +112,7 @@ def read_final(folder: RunFolder, class_names: Sequence[str]) -> dict[str, Any]:
     None for what is not there: earlier versions kept no answers. What is damaged is said, and left
     out.
     """
-    place = final_of(folder)
+    place = final_of_winner(folder)
     final = _final(place / "result.json")
     read = {n: _final(other / "result.json") for n, other in folder.finals_of_front.items()}
     others = {number: result for number, result in read.items() if result is not None}

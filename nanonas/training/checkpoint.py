@@ -15,7 +15,7 @@ from loguru import logger
 from torch import Tensor
 
 from nanonas.errors import RunError, reason_for
-from nanonas.files import earlier_in, parsed_json
+from nanonas.files import earlier, earlier_in, parsed_json
 from nanonas.training.weights import read_weights, save_tensors
 from nanonas.typed import Check, finite, fitting, mapping, maybe, text, whole
 
@@ -140,11 +140,11 @@ def make_room(folder: Path, names: Sequence[str]) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = [folder / name for name in names if (folder / name).exists()]
-        if earlier:
-            _, aside = earlier_in(folder)
+        left = [folder / name for name in names if (folder / name).exists()]
+        if left:
+            aside = earlier(folder, len(earlier_in(folder)) + 1)
             aside.mkdir()
-            for path in earlier:
+            for path in left:
                 path.rename(aside / path.name)
             logger.info("the training that was in {} before is kept in {}", folder, aside)
     except OSError as error:

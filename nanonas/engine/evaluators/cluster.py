@@ -227,8 +227,9 @@ class ClusterPool:
         for ref in heard:
             if saying[ref] in self._slots:  # not lost by what it said before
                 lost |= self._hear(saying[ref], ref)
-        for slot in self._slots if lost else ():  # on the same node, perhaps, and not heard of yet
-            self._ask(slot)
+        if lost:  # others were on the same node, perhaps, and nobody has heard of it yet
+            for slot in self._slots:
+                self._ask(slot)
         for slot in list(self._slots):
             self._watch(slot, passed)
 
@@ -313,12 +314,14 @@ class ClusterPool:
             self._fail(slot, reason, where)
 
     def _lose(self, slot: _Slot, error: Exception) -> None:
-        """A process or its node is gone. Its candidate is tried once more."""
+        """A process or its node is gone. Its candidate is tried once more; where it was not ready
+        yet, a node that is gone says nothing of whether processes can start.
+        """
         self._remove(slot)
         reason = cause(error)
         if slot.task is not None:
             self._try_again(slot, reason, str(error))
-        elif not slot.ready and reason not in (_NODE_LOST, _NODE_TAKEN):  # which is no fault of it
+        elif not slot.ready and reason not in (_NODE_LOST, _NODE_TAKEN):
             self._not_started(last_line(str(error)) if _raised(error) else reason, str(error))
 
     def _try_again(
