@@ -219,6 +219,19 @@ def test_verdict_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_halvings_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "halvings.json"
+    tiny = ("--data", "digits", "--max-macs", "20k", "--seconds", "0.05", "--out", str(out))
+    said = benchmark("halvings.py", *tiny, "--only", "plain")
+    assert said.count("20,000 MACs, plain") == 2
+    assert "what a search begins with" in said
+    said = benchmark("halvings.py", *tiny, "--only", "plain", "residual")
+    assert "plain" not in said
+    rows = json.loads(out.read_text())["digits"]["networks"]
+    assert [row["name"] for row in rows] == 2 * ["plain"] + 2 * ["residual"]
+
+
+@pytest.mark.slow
 def test_first_generation_runs_from_end_to_end_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "first_generation.json"
     tiny = ["--data", "digits", "--networks", "2", "--seconds", "0.1", "--long", "0.2"]

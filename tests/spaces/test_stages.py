@@ -13,7 +13,7 @@ from nanonas.core import Genome
 from nanonas.errors import GenomeError
 from nanonas.networks.limits import Limits
 from nanonas.networks.network import Draft, Network, classifier, conv_norm, relu
-from nanonas.spaces.stages.ancestors import ANCESTORS, suited
+from nanonas.spaces.stages.ancestors import ANCESTORS, STARVED, halved_sooner, suited
 from nanonas.spaces.stages.filling import filled, scaled
 from nanonas.spaces.stages.genes import (
     BLOCKS,
@@ -281,6 +281,39 @@ def test_ancestors_fit_the_images_and_fill_the_limits(shape: tuple[int, ...]) ->
         own = _halvings(ANCESTORS[name])
         assert _halvings(split(made)) == max(0, own + halvings(shape) - halvings((3, 32, 32)))
     assert len({space.key(made) for made in found.values()}) == len(found)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("share", [0.02, 0.9])
+def test_where_macs_are_scarce_maps_are_halved_sooner_and_networks_are_larger(
+    shape: tuple[int, ...], share: float
+) -> None:
+    """With a part of the MACs that the network as written has."""
+    for name, genes in ANCESTORS.items():
+        written = suited(genes, shape)
+        sooner = halved_sooner(written, shape)
+        assert _halvings(written) <= _halvings(sooner)
+        assert _halvings(sooner) <= max(_halvings(written), halvings(shape) + 1)
+        full = StagesSpace(shape, 7).decode(written.joined)
+        limits = Limits(max_macs=max(1, int(share * full.macs)))
+        space = StagesSpace(shape, 7, limits=limits)
+
+        def drawn(genes: Genes, space: StagesSpace = space) -> Network:
+            return space.decode(genes.joined)
+
+        found = space.decode(space.ancestors()[name])
+        late, soon = (drawn(filled(one, limits, drawn)) for one in (written, sooner))
+        starved = late.params < STARVED * full.params
+        assert starved == (share < 0.5)
+        wanted = soon if starved and soon.params > 1.25 * late.params else late
+        assert found.key == wanted.key
+
+
+def test_where_parameters_are_scarce_maps_are_halved_as_they_are_written() -> None:
+    space = StagesSpace(limits=Limits(max_params=20_000))
+    for name, found in space.ancestors().items():
+        assert _halvings(split(found)) == _halvings(ANCESTORS[name])
+        assert split(found).whole.stem == ANCESTORS[name].whole.stem
 
 
 def test_ancestors_halve_nothing_that_the_images_do_not_bear() -> None:

@@ -35,7 +35,7 @@ from nanonas.networks.limits import Limits
 from nanonas.networks.network import Draft, Network
 from nanonas.networks.ops import Attribute
 from nanonas.spaces.base import Space, integers
-from nanonas.spaces.stages.ancestors import ANCESTORS, suited
+from nanonas.spaces.stages.ancestors import ANCESTORS, STARVED, halved_sooner, suited
 from nanonas.spaces.stages.drawing import drawn, stem
 from nanonas.spaces.stages.edits import edited
 from nanonas.spaces.stages.filling import filled
@@ -54,6 +54,7 @@ from nanonas.spaces.stages.prior import random_network
 
 SIZES = (20_000, 1_000_000)  # parameters of random networks where nothing limits them
 SMALLEST_SHARE = 1 / 16  # of the limits, where networks need not fill them
+MORE = 1.25  # times the parameters: less is no reason to halve a map sooner
 STEP = 0.3  # std of a mutation's step in the logarithm of the MACs, where nothing limits them
 # what predictors read besides what all networks have: how many of each
 EXTRAS = (
@@ -93,11 +94,24 @@ class StagesSpace(Space):
         return {**WHOLE, **STAGE}
 
     def ancestors(self) -> dict[str, Genome]:
-        """Hand-made networks by name, with halvings for these images and widths to the limits."""
+        """Hand-made networks by name, with halvings for these images and widths to the limits.
+
+        Where limits on anything but parameters would leave them thin, their maps are halved sooner,
+        as far as that makes them larger (`STARVED`).
+        """
         return {
-            name: self._filled(suited(genes, self.input_shape), self._counted)
+            name: self._not_starved(suited(genes, self.input_shape))
             for name, genes in ANCESTORS.items()
         }
+
+    def _not_starved(self, genes: Genes) -> Genome:
+        """The genes within the limits; with halvings as late as leaves them enough parameters."""
+        as_written = self._filled(genes, self._counted)
+        params = self.decode(as_written).params
+        if params >= STARVED * self._network(genes).params:
+            return as_written
+        sooner = self._filled(halved_sooner(genes, self.input_shape), self._counted)
+        return sooner if self.decode(sooner).params > MORE * params else as_written
 
     def adopted(self, genome: Sequence[int], drawn_for: Shape) -> Genome:
         """The genome with halvings for these images and widths to the limits, as `ancestors`.
