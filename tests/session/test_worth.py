@@ -299,12 +299,12 @@ def within(run: RunFolder, **limits: Any) -> Verdict:
 
 def test_who_exceeds_the_limits_takes_no_part(kept: RunFolder) -> None:
     assert within(kept).so_far().limits == ""
-    one = within(kept, max_macs=5000)
-    assert one.contenders.hand_made == {}  # the smallest has 5,416
+    one = within(kept, max_macs=1000)
+    assert one.contenders.hand_made == {}  # the smallest has 1,384
     with pytest.raises(
         ConfigError,
-        match=r"--only has 'plain', which exceeds the limits: it has .* 5,416 MACs, where at most "
-        "5,000 MACs are allowed; leave it out",
+        match=r"--only has 'plain', which exceeds the limits: it has .* 1,384 MACs, where at most "
+        "1,000 MACs are allowed; leave it out",
     ):
         one.names(["plain"])
     assert any(note.startswith("plain takes no part: it exceeds") for note in one.so_far().notes)

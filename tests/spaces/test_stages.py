@@ -309,6 +309,15 @@ def test_where_macs_are_scarce_maps_are_halved_sooner_and_networks_are_larger(
         assert found.key == wanted.key
 
 
+def test_limits_that_only_sooner_halvings_meet_are_met() -> None:
+    limits = Limits(max_macs=2000)
+    space = StagesSpace((1, 8, 8), 10, limits=limits)
+    for name, found in space.ancestors().items():
+        written = suited(ANCESTORS[name], space.input_shape)
+        smallest = space.decode(scaled(written, 0).joined)
+        assert limits.excess(smallest) > 1 >= limits.excess(space.decode(found))
+
+
 def test_where_parameters_are_scarce_maps_are_halved_as_they_are_written() -> None:
     space = StagesSpace(limits=Limits(max_params=20_000))
     for name, found in space.ancestors().items():

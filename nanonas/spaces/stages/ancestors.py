@@ -21,7 +21,7 @@ from nanonas.spaces.stages.prior import halvings
 
 DRAWN_FOR = (3, 32, 32)  # the images that the networks below are written down for
 # Of the parameters that a network is written down with: with less, it is better if its map is
-# halved sooner; with two fifths it is as good as it is (benchmarks/halvings.py).
+# halved sooner; with more, some are and some are not (benchmarks/halvings.py).
 STARVED = 0.35
 _POOL, _STRIDED = STAGE["halve"].index("pool"), WHOLE["stem"].index("strided")
 

@@ -106,12 +106,14 @@ class StagesSpace(Space):
 
     def _not_starved(self, genes: Genes) -> Genome:
         """The genes within the limits; with halvings as late as leaves them enough parameters."""
-        as_written = self._filled(genes, self._counted)
-        params = self.decode(as_written).params
-        if params >= STARVED * self._network(genes).params:
+        limits = self._counted
+        as_written = self._filled(genes, limits)
+        network = self.decode(as_written)
+        if network.params >= STARVED * self._network(genes).params:
             return as_written
-        sooner = self._filled(halved_sooner(genes, self.input_shape), self._counted)
-        return sooner if self.decode(sooner).params > MORE * params else as_written
+        sooner = self._filled(halved_sooner(genes, self.input_shape), limits)
+        larger = self.decode(sooner).params > MORE * network.params
+        return sooner if larger or limits.excess(network) > 1 else as_written
 
     def adopted(self, genome: Sequence[int], drawn_for: Shape) -> Genome:
         """The genome with halvings for these images and widths to the limits, as `ancestors`.
